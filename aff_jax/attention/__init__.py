@@ -1,0 +1,1 @@
+"""Channel attention: weights read from the context of a feature map."""

@@ -1,0 +1,160 @@
+"""Multi-scale channel attention: local and global context in, one weight per value out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array, Float
+
+from aff_jax.layers import BatchNorm, NormFactory, check_floating, global_average
+from aff_jax.tables import look_up
+
+__all__ = ["MSCAM", "ContextAttention", "ContextBranch", "branch_names", "check_input"]
+
+CONTEXTS: dict[str, Callable[[Array], Array]] = {
+    "local": lambda z: z,
+    "global": global_average,
+}
+"""What a branch reads of its input, by scale."""
+
+
+class ContextBranch(nn.Module):
+    """A pointwise bottleneck: one scale of the channel context.
+
+        branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)
+
+    A 1x1 convolution is a dense layer on the last axis, so any number of spatial axes will do.
+
+    **Fields:** `features` out; `hidden` width; `activation`; `norm`; `kernel_init`; `dtype`;
+    `param_dtype`.
+
+    Source: paper section 3.2, equation 1; open-aff `aff_pytorch/aff_net/fusion.py`, `local_att`.
+    """
+
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    norm: NormFactory = BatchNorm
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "batch *spatial in_channels"], train: bool = False
+    ) -> Float[Array, "batch *spatial features"]:
+        """Logits of this scale."""
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        weights: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
+        z = nn.Dense(self.hidden, name="reduce", **weights)(z)
+        z = self.norm(name="reduce_norm", **dtypes)(z, train)
+        z = self.activation(z)
+        z = nn.Dense(self.features, name="expand", **weights)(z)
+        return self.norm(name="expand_norm", **dtypes)(z, train)
+
+
+class ContextAttention(nn.Module):
+    """The fields that all attentional modules share, and the weights M(z) that they compute.
+
+        M(z) = sigmoid(logit_scale * (sum over scales of branch(context(z))))
+
+    **Fields:** `reduction` r, for a hidden width of max(1, C // r); `scales`, the branches that
+    are summed, each "local" (reads z) or "global" (reads z's mean over the spatial axes);
+    `activation` in the branches; `logit_scale`; `norm`; `kernel_init`; `dtype` of the computation
+    (None: from input and parameters); `param_dtype`.
+
+    **Variables:** a submodule a branch, named by `branch_names`.
+    """
+
+    reduction: int = 4
+    scales: Sequence[str] = ("local", "global")
+    activation: Callable[[Array], Array] = nn.relu
+    logit_scale: float = 1.0
+    norm: NormFactory = BatchNorm
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+
+    def branch(self, name: str, features: int) -> ContextBranch:
+        """A submodule of that name; to be called inside a compact method."""
+        if self.reduction < 1:
+            raise ValueError(f"expected a reduction of at least 1, got {self.reduction}.")
+        return ContextBranch(
+            features,
+            hidden=max(1, features // self.reduction),
+            activation=self.activation,
+            norm=self.norm,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            name=name,
+        )
+
+    def weigh(
+        self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
+    ) -> Float[Array, "batch *spatial channels"]:
+        """M(z), in (0, 1); spatial axes are of size one where every scale is global."""
+        logits = [
+            branch(look_up(CONTEXTS, "scale", scale)(z), train)
+            for scale, branch in zip(self.scales, branches, strict=True)
+        ]
+        return nn.sigmoid(self.logit_scale * sum(logits[1:], start=logits[0]))
+
+
+def branch_names(scales: Sequence[str], reading: int = 1) -> list[str]:
+    """Names of the branches for the `reading`-th time that one module reads context.
+
+    The n-th branch of a scale is `local`, `local2`, `local3` ..., as in the references'
+    checkpoints: `("local", "global")` gives `local`, `global` and, read again, `local2`, `global2`.
+    """
+    names = []
+    for position, scale in enumerate(scales):
+        earlier = (reading - 1) * list(scales).count(scale) + list(scales[:position]).count(scale)
+        names.append(f"{scale}{earlier + 1}" if earlier else scale)
+    return names
+
+
+class MSCAM(ContextAttention):
+    """Multi-scale channel attention module.
+
+        MSCAM(x) = x * M(x)
+        M(x)     = sigmoid(local(x) + global(x))
+
+    **Fields:** those of `ContextAttention`. **Sows** M(x) as `fusion_weights` in `intermediates`.
+
+    Source: paper section 3.2, equations 1 and 2.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch *spatial channels"], train: bool = False
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Weigh `x` by its own context.
+
+        Raises:
+            TypeError: `x` is not floating point.
+            ValueError: `x` has fewer than two axes; or see `BatchNorm` for `train`.
+        """
+        check_input(self, x=x)
+        branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
+        weights = self.weigh(x, branches, train)
+        self.sow("intermediates", "fusion_weights", weights)
+        return x * weights
+
+
+def check_input(module: nn.Module, **arrays: Array) -> None:
+    """Refuse what is not a floating-point `(batch, *spatial, channels)`.
+
+    Raises:
+        TypeError: an array is not floating point.
+        ValueError: an array has fewer than two axes.
+    """
+    check_floating(module, **arrays)
+    for name, array in arrays.items():
+        if array.ndim < 2:
+            raise ValueError(
+                f"{type(module).__name__}: expected {name} of shape (batch, *spatial, channels), "
+                f"got {array.shape}. Probably the batch axis is missing: use {name}[None]."
+            )

@@ -1,0 +1,1 @@
+"""Ways to fuse two feature maps of one shape."""

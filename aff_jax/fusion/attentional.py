@@ -1,0 +1,136 @@
+"""Attentional feature fusion: AFF, and IAFF, which reads its context from a first fusion."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aff_jax.attention.ms_cam import ContextAttention, ContextBranch, branch_names, check_input
+from aff_jax.tables import look_up
+
+__all__ = ["AFF", "IAFF", "check_pair"]
+
+COMBINE = {
+    "sum": lambda x, y: x + y,
+    "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
+}
+"""What the attention is fed with at first, by name."""
+
+
+class AFF(ContextAttention):
+    """Attentional feature fusion of two arrays of one shape.
+
+        AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))
+
+    M is multi-scale channel attention. In a residual block x is the residual branch and y the
+    identity.
+
+    **Fields:** `gain`; `combine`, what M reads: "sum" x + y or "concat" [x, y]; and those of
+    `ContextAttention`. Open-aff's code has a gain of 2, so that the weights of x and y add up to
+    addition's. 3D-Speaker's ERes2Net has gain 2, `combine="concat"`, `scales=("local",)`,
+    `activation=nn.silu` and `logit_scale=2`, for 1 + tanh(l) = 2 sigmoid(2 l).
+
+    **Sows** M as `fusion_weights` in `intermediates`.
+
+    Source: paper section 3.3, equation 3; open-aff `aff_pytorch/aff_net/fusion.py`, and issue 28
+    there for the gain.
+    """
+
+    gain: float = 1.0
+    combine: str = "sum"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool = False,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Fuse `x` and `y`.
+
+        Raises:
+            TypeError: an input is not floating point.
+            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
+                `train`.
+        """
+        check_pair(self, x, y)
+        branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
+        weights = self.weigh(look_up(COMBINE, "combine", self.combine)(x, y), branches, train)
+        self.sow("intermediates", "fusion_weights", weights)
+        return self.gain * (x * weights + y * (1 - weights))
+
+
+class IAFF(ContextAttention):
+    """Iterative attentional feature fusion: M is read at a first fusion instead of at the sum.
+
+        z_0 = x + y
+        z_i = gain * (x * M_i(z_(i-1)) + y * (1 - M_i(z_(i-1))))
+        IAFF(x, y) = z_iterations
+
+    **Fields:** `iterations`, the number of fusions (the paper's is 2; 1 is AFF); `gain`;
+    `share_global`, whether every M_i has the global branch of the first, as in open-aff's PyTorch
+    port, where the second one exists and is never read; `combine`, what M_1 reads, as in `AFF`;
+    and those of `ContextAttention`.
+
+    **Sows** M_1, M_2 ... as `fusion_weights` in `intermediates`.
+
+    Source: paper section 3.4, equation 4; open-aff `aff_pytorch/aff_net/fusion.py`, and issues 31
+    and 37 there for the shared branch.
+    """
+
+    gain: float = 1.0
+    iterations: int = 2
+    share_global: bool = False
+    combine: str = "sum"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool = False,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Fuse `x` and `y`.
+
+        Raises:
+            TypeError: an input is not floating point.
+            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
+                `train`.
+        """
+        check_pair(self, x, y)
+        if self.iterations < 1:
+            raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
+        z = look_up(COMBINE, "combine", self.combine)(x, y)
+        made: dict[str, ContextBranch] = {}
+        for reading in range(1, self.iterations + 1):
+            names = self._branch_names(reading)
+            for name in names:
+                if name not in made:
+                    made[name] = self.branch(name, x.shape[-1])
+            weights = self.weigh(z, [made[name] for name in names], train)
+            self.sow("intermediates", "fusion_weights", weights)
+            z = self.gain * (x * weights + y * (1 - weights))
+        return z
+
+    def _branch_names(self, reading: int) -> list[str]:
+        pairs = zip(branch_names(self.scales), branch_names(self.scales, reading), strict=True)
+        return [
+            first if self.share_global and scale == "global" else own
+            for scale, (first, own) in zip(self.scales, pairs, strict=True)
+        ]
+
+
+def check_pair(module: nn.Module, x: Array, y: Array) -> None:
+    """Refuse two inputs that cannot be fused.
+
+    Raises:
+        TypeError: an input is not floating point.
+        ValueError: shapes differ, or have fewer than two axes.
+    """
+    check_input(module, x=x, y=y)
+    if x.shape != y.shape:
+        raise ValueError(
+            f"{type(module).__name__}: expected x and y of one shape, got {x.shape} and {y.shape}. "
+            f"Probably one comes from another stage of the network: bring both to the same "
+            f"spatial size and number of channels first, for example by a 1x1 convolution and "
+            f"`jax.image.resize`."
+        )

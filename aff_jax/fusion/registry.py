@@ -1,0 +1,50 @@
+"""The fusions by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from aff_jax.fusion.attentional import AFF, IAFF
+from aff_jax.fusion.baselines import Add
+from aff_jax.tables import accepted_fields, construct, look_up
+
+__all__ = ["FUSIONS", "Fusion", "create_fusion", "list_fusions", "make_fusion"]
+
+FUSIONS: dict[str, Callable[..., nn.Module]] = {
+    "add": Add,
+    "aff": AFF,
+    "iaff": IAFF,
+}
+
+Fusion = str | Callable[..., nn.Module]
+"""A registered name, or a function that makes a module called as `(x, y, train)`."""
+
+
+def create_fusion(name: str, **fields: Any) -> nn.Module:
+    """The fusion of that name with those fields, called as `(x, y, train=False)`.
+
+    Raises:
+        ValueError: an unknown name or field; offers the nearest and lists all.
+    """
+    return construct(f"fusion {name!r}", look_up(FUSIONS, "fusion", name), fields)
+
+
+def list_fusions() -> list[str]:
+    """Names that `create_fusion` and the `fusion` field of a host take."""
+    return sorted(FUSIONS)
+
+
+def make_fusion(fusion: Fusion, fields: Mapping[str, Any], **shared: Any) -> nn.Module:
+    """The fusion of a host: its own `fields`, and of the host's those that it has.
+
+    A function that makes a module is called with the `shared` fields that it has parameters for
+    (`name`, `reduction`, `norm`, `kernel_init`, `dtype`, `param_dtype`).
+
+    Raises:
+        ValueError: an unknown name or field; offers the nearest and lists all.
+    """
+    if isinstance(fusion, str):
+        make = look_up(FUSIONS, "fusion", fusion)
+        return construct(f"fusion {fusion!r}", make, fields, defaults=shared)
+    return fusion(**{**accepted_fields(fusion, shared), **fields})

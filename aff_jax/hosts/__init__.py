@@ -1,0 +1,1 @@
+"""The networks whose features are fused; "host network" is the paper's word."""

@@ -1,0 +1,75 @@
+"""The host networks by name, and the three references that they can follow."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+
+from aff_jax.fusion.registry import Fusion, create_fusion
+from aff_jax.hosts.cifar import CIFARResNet
+from aff_jax.layers import BatchNorm
+from aff_jax.tables import accepted_fields, construct, look_up
+
+__all__ = ["HOSTS", "REFERENCES", "create_model", "list_models"]
+
+HOSTS: dict[str, Callable[..., nn.Module]] = {
+    "cifar_resnet8": partial(CIFARResNet, blocks_per_stage=1),
+    "cifar_resnet14": partial(CIFARResNet, blocks_per_stage=2),
+    "cifar_resnet20": partial(CIFARResNet, blocks_per_stage=3),
+    "cifar_resnet32": partial(CIFARResNet, blocks_per_stage=5),
+    "cifar_resnet44": partial(CIFARResNet, blocks_per_stage=7),
+    "cifar_resnet56": partial(CIFARResNet, blocks_per_stage=9),
+    "cifar_resnet110": partial(CIFARResNet, blocks_per_stage=18),
+}
+
+REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    # The formulas as printed.
+    "paper": {},
+    # open-aff, aff_pytorch/aff_net/fusion.py; PyTorch keeps n / (n - 1) times the variance.
+    "pytorch": {
+        "aff": {"gain": 2.0},
+        "iaff": {"gain": 1.0, "share_global": True},
+        "norm": {"unbiased_variance": True},
+    },
+    # open-aff, aff_resnet.py, of all published weights.
+    "mxnet": {
+        "aff": {"gain": 2.0},
+        "iaff": {"gain": 1.0},
+    },
+}
+"""Where references depart from the modules' defaults: fields by fusion, and those of the norm."""
+
+
+def create_model(
+    name: str,
+    fusion: Fusion = "aff",
+    reference: str = "paper",
+    num_classes: int = 1000,
+    **fields: Any,
+) -> nn.Module:
+    """The host network of that name with its skips fused, called as `(images, train=False)`.
+
+    `reference` sets the fields in which the paper, open-aff's PyTorch port ("pytorch") and
+    open-aff's MXNet code ("mxnet", all published weights) disagree; `fusion_fields` and `norm`,
+    given explicitly, have the last word. `fields` are further ones of the host.
+
+    Raises:
+        ValueError: an unknown name, fusion, reference or field; offers the nearest and lists all.
+    """
+    host = look_up(HOSTS, "model", name)
+    departures = look_up(REFERENCES, "reference", reference)
+    if isinstance(fusion, str):
+        fusion_fields = {**departures.get(fusion, {}), **fields.pop("fusion_fields", {})}
+        fields["fusion_fields"] = nn.FrozenDict(fusion_fields)
+        create_fusion(fusion, **fusion_fields)  # a mistake is better found now than at a first call
+    if "norm" in departures:
+        norm = fields.get("norm", BatchNorm)
+        fields["norm"] = partial(norm, **accepted_fields(norm, departures["norm"]))
+    fields.update(num_classes=num_classes, fusion=fusion)
+    return construct(f"model {name!r}", host, fields)
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` takes."""
+    return sorted(HOSTS)

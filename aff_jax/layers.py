@@ -1,0 +1,255 @@
+"""What every module here is built of: batch norm with its state in the open, ConvNorm, poolings."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype, Initializer
+from jax import lax
+from jaxtyping import Array, Float
+
+__all__ = [
+    "BatchNorm",
+    "ConvNorm",
+    "NormFactory",
+    "average_pool",
+    "check_floating",
+    "check_images",
+    "convolution",
+    "global_average",
+]
+
+NormFactory = Callable[..., nn.Module]
+"""Makes a normalisation that is called as `(x, train)`.
+
+It is given `name`, `dtype`, `param_dtype` and, here and there, `use_scale`, `use_bias` and
+`scale_init`: `BatchNorm`, or a `functools.partial` of it.
+"""
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over every axis but the last.
+
+        y = (x - mean) / sqrt(var + epsilon) * scale + bias
+
+    In training `mean` and `var` are those of the batch and the running statistics move towards
+    them, `running <- momentum * running + (1 - momentum) * batch`; in evaluation they are the
+    running ones. The variance is computed in two passes and at least in float32.
+
+    It differs from `flax.linen.BatchNorm` in three ways that matter when networks are compared:
+    `unbiased_variance` keeps n / (n - 1) times the batch's variance as PyTorch does, a batch with
+    one value per channel is an error instead of a silent zero, and so is a forgotten `mutable`.
+
+    **Fields:** `momentum`, the decay of the running statistics (PyTorch's 0.1 is 0.9 here);
+    `epsilon`; `axis_name`, the mapped axis over which statistics are averaged, so that all devices
+    normalise with those of the global batch; `unbiased_variance`; `use_scale`, `use_bias`;
+    `scale_init`; `dtype` of the result (None: from input and parameters); `param_dtype`.
+
+    **Variables:** `params` scale, bias and `batch_stats` mean, var, each `(channels,)`.
+
+    Source: Ioffe and Szegedy, 2015, algorithms 1 and 2.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    axis_name: str | None = None
+    unbiased_variance: bool = False
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: Initializer = nn.initializers.ones
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch *spatial channels"], train: bool = False
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Normalise `x`.
+
+        Raises:
+            TypeError: `x` is not floating point.
+            ValueError: `train` without `mutable=["batch_stats"]`, or with one value per channel.
+        """
+        check_floating(self, x=x)
+        x = jnp.asarray(x)  # NumPy's float64 becomes float32 here, unless x64 is on
+        channels = (x.shape[-1],)
+        stat_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, stat_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, stat_dtype)
+
+        # bfloat16 and float16 hold too few digits to sum a batch in.
+        wide = x.astype(jnp.promote_types(x.dtype, stat_dtype))
+        if train:
+            mean, var = self._batch_statistics(wide, running_mean, running_var)
+        else:
+            mean, var = running_mean.value, running_var.value
+
+        scale, bias = lax.rsqrt(var + self.epsilon), None
+        if self.use_scale:
+            scale = scale * self.param("scale", self.scale_init, channels, self.param_dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
+        y = (wide - mean) * scale
+        if bias is not None:
+            y = y + bias
+        return y.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
+
+    def _batch_statistics(
+        self, x: Array, running_mean: nn.Variable, running_var: nn.Variable
+    ) -> tuple[Array, Array]:
+        """Mean and variance of the batch, `(channels,)` each; moves the running ones."""
+        axes = tuple(range(x.ndim - 1))
+        # While a module is initialised no axis is mapped, and any batch will do for the shapes.
+        initializing = self.is_initializing()
+        axis_name = None if initializing else self.axis_name
+        count = math.prod(x.shape[:-1])
+        if axis_name is not None:
+            count *= lax.psum(1, axis_name)
+        if not initializing:
+            self._check_training(x, count)
+
+        mean = jnp.mean(x, axes)
+        if axis_name is not None:
+            mean = lax.pmean(mean, axis_name)
+        var = jnp.mean(jnp.square(x - mean), axes)
+        if axis_name is not None:
+            var = lax.pmean(var, axis_name)
+
+        if not initializing:
+            kept = var * (count / (count - 1)) if self.unbiased_variance else var
+            for running, batch in ((running_mean, mean), (running_var, kept)):
+                moved = self.momentum * running.value + (1 - self.momentum) * batch
+                running.value = moved.astype(running.value.dtype)
+        return mean, var
+
+    def _check_training(self, x: Array, count: int) -> None:
+        where = "/".join(self.path) or type(self).__name__
+        if not self.is_mutable_collection("batch_stats"):
+            raise ValueError(
+                f"{where}: train=True computes new running statistics, but the collection "
+                f"'batch_stats' is not mutable, so they would be lost. Call "
+                f"`y, new = module.apply(variables, ..., train=True, mutable=['batch_stats'])` "
+                f"and keep new['batch_stats']; or leave train=False to use the statistics as "
+                f"they are."
+            )
+        if count == 1:
+            raise ValueError(
+                f"{where}: expected more than one value per channel in training, got an input of "
+                f"shape {x.shape}, whose variance is zero whatever it holds. Probably a batch of "
+                f"one reached a globally pooled branch. Use a batch of at least two, "
+                f"train=False, or a norm with an `axis_name` that spans several devices."
+            )
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, then a norm, then an optional activation.
+
+        y = activation(norm(W * x))
+
+    **Fields:** `features` out; `kernel` size; `strides`; `groups`; `activation` or None; `norm`;
+    `kernel_init`; `dtype`; `param_dtype`.
+    """
+
+    features: int
+    kernel: int = 3
+    strides: int = 1
+    groups: int = 1
+    activation: Callable[[Array], Array] | None = None
+    norm: NormFactory = BatchNorm
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch out_height out_width features"]:
+        """Apply to `x`; height and width are divided by `strides` and rounded up."""
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = convolution(
+            self.features,
+            self.kernel,
+            self.strides,
+            self.groups,
+            kernel_init=self.kernel_init,
+            name="conv",
+            **dtypes,
+        )(x)
+        x = self.norm(name="norm", **dtypes)(x, train)
+        return x if self.activation is None else self.activation(x)
+
+
+def convolution(
+    features: int, kernel: int = 3, strides: int = 1, groups: int = 1, **fields: Any
+) -> nn.Conv:
+    """A two-dimensional convolution without bias, padded by kernel // 2 on every side.
+
+    PyTorch and MXNet pad so; XLA's "SAME" would pad a strided convolution on one side only.
+    `fields` are further ones of `flax.linen.Conv`.
+    """
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        strides=strides,
+        padding=kernel // 2,
+        feature_group_count=groups,
+        use_bias=False,
+        **fields,
+    )
+
+
+def global_average(
+    x: Float[Array, "batch *spatial channels"],
+) -> Float[Array, "batch *ones channels"]:
+    """Mean over the spatial axes, kept as axes of size one; `x` itself where it has none."""
+    return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)), keepdims=True)
+
+
+def average_pool(
+    x: Float[Array, "batch height width channels"], window: int
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Average over windows of `window` x `window` with the same stride, rounding sizes up.
+
+    A window that hangs over the edge averages what it covers: `ceil_mode=True,
+    count_include_pad=False` in PyTorch's and MXNet's words.
+    """
+    if window == 1:
+        return x
+    excess = [(0, -size % window) for size in x.shape[1:3]]
+    shape = (window, window)
+    return nn.avg_pool(x, shape, strides=shape, padding=excess, count_include_pad=False)
+
+
+def check_floating(module: nn.Module, **arrays: jax.Array) -> None:
+    """Refuse arrays that are not floating point.
+
+    Raises:
+        TypeError: names the module, the argument and its dtype.
+    """
+    for name, array in arrays.items():
+        dtype = jnp.asarray(array).dtype
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"{type(module).__name__}: expected floating-point {name}, got "
+                f"{dtype} of shape {jnp.shape(array)}. Probably raw pixels: "
+                f"convert and normalise them first, as in `{name}.astype(jnp.float32) / 255`."
+            )
+
+
+def check_images(module: nn.Module, images: jax.Array) -> None:
+    """Refuse what is not a floating-point `(batch, height, width, channels)`.
+
+    Raises:
+        TypeError: `images` are not floating point.
+        ValueError: `images` do not have four axes.
+    """
+    check_floating(module, images=images)
+    if images.ndim != 4:
+        raise ValueError(
+            f"{type(module).__name__}: expected images of shape (batch, height, width, channels), "
+            f"got {images.shape}. Probably the batch axis is missing (use images[None]) or grey "
+            f"images have no channel axis (use images[..., None])."
+        )

@@ -1,0 +1,95 @@
+"""Every registered fusion keeps one contract; names and fields that do not exist are refused."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aff_jax import AFF, IAFF, create_fusion, list_fusions
+from aff_jax.fusion.registry import make_fusion
+from tests.aff_jax.random_variables import random_variables
+
+
+def pair(shape):
+    rng = np.random.default_rng(1)
+    return [np.float32(rng.standard_normal(shape)) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", list_fusions())
+class TestContract:
+    """What a host relies on, whichever fusion it is given."""
+
+    @pytest.mark.parametrize("shape", [(4, 6), (4, 3, 6), (4, 3, 2, 6), (2, 2, 3, 2, 6)])
+    @pytest.mark.parametrize("train", [False, True])
+    def test_keeps_shape_and_dtype_and_the_tree_of_statistics(self, name, shape, train):
+        x, y = pair(shape)
+        fusion = create_fusion(name)
+        variables = fusion.init(jax.random.key(0), x, y)
+        result, new = jax.jit(
+            lambda v, x, y: fusion.apply(v, x, y, train=train, mutable=["batch_stats"])
+        )(variables, x, y)
+        chex.assert_shape(result, shape)
+        chex.assert_type(result, jnp.float32)
+        chex.assert_tree_all_finite(result)
+        if "batch_stats" in variables:
+            chex.assert_trees_all_equal_shapes_and_dtypes(
+                new["batch_stats"], variables["batch_stats"]
+            )
+
+    def test_every_parameter_and_both_inputs_have_a_gradient(self, name):
+        x, y = pair((4, 3, 2, 6))
+        fusion = create_fusion(name)
+        variables = random_variables(fusion, x, y, dtype=np.float32)
+
+        def loss(params, x, y):
+            out, _ = fusion.apply({**variables, "params": params}, x, y, True, mutable=True)
+            return jnp.sum(jnp.sin(out))
+
+        params = variables.get("params", {})
+        gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y)
+        for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+            at = jax.tree_util.keystr(path)
+            assert np.isfinite(gradient).all(), at
+            # A bias in front of a batch norm moves nothing: its gradient is rounding.
+            before_norm = at.endswith(("['reduce']['bias']", "['expand']['bias']"))
+            assert before_norm or np.abs(gradient).max() > 1e-6, at
+
+    def test_refuses_shapes_that_differ(self, name):
+        x = jnp.ones((2, 4, 8))
+        with pytest.raises(ValueError, match="expected x and y of one shape"):
+            create_fusion(name).init(jax.random.key(0), x, x[:, :2])
+
+    def test_a_host_can_make_it(self, name):
+        fusion = make_fusion(name, {}, name="fuse", reduction=2, dtype=jnp.bfloat16)
+        assert fusion.name == "fuse"
+
+
+def test_create_fusion_sets_fields():
+    assert create_fusion("aff", reduction=8, gain=2.0) == AFF(reduction=8, gain=2.0)
+    assert create_fusion("iaff", iterations=3) == IAFF(iterations=3)
+
+
+def test_refuses_an_unknown_name_and_offers_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown fusion 'iaf'. Did you mean 'iaff' or 'aff'"):
+        create_fusion("iaf")
+
+
+def test_refuses_an_unknown_field_and_offers_the_nearest():
+    with pytest.raises(ValueError, match=r"unknown field of fusion 'aff': 'gian'. Did you mean 'g"):
+        create_fusion("aff", gian=2.0)
+
+
+def test_a_function_is_given_the_fields_it_has_parameters_for():
+    class Mine(nn.Module):
+        reduction: int = 1
+
+        @nn.compact
+        def __call__(self, x, y, train=False):
+            return x - y
+
+    made = make_fusion(Mine, {}, name="fuse", reduction=3, dtype=jnp.bfloat16)
+    assert (made.name, made.reduction) == ("fuse", 3)
+    made = make_fusion(lambda **fields: AFF(**fields), {"gain": 2.0}, name="fuse", reduction=3)
+    assert (made.name, made.reduction, made.gain) == ("fuse", 3, 2.0)

@@ -1,0 +1,72 @@
+"""The paper's formulas in plain NumPy and float64, channels last, written without JAX.
+
+Trees of parameters and statistics are those of the modules. In training, new statistics are
+written into the tree of statistics.
+"""
+
+import numpy as np
+
+MOMENTUM, EPSILON = 0.9, 1e-5
+
+
+def batch_norm(x, params, stats, train, unbiased=False):
+    """(x - mean) / sqrt(var + epsilon) * scale + bias, and the running statistics."""
+    mean, var = stats["mean"], stats["var"]
+    if train:
+        rows = x.reshape(-1, x.shape[-1])
+        mean = rows.sum(axis=0) / len(rows)
+        var = ((rows - mean) ** 2).sum(axis=0) / len(rows)
+        kept = var * len(rows) / (len(rows) - 1) if unbiased else var
+        stats["mean"] = MOMENTUM * stats["mean"] + (1 - MOMENTUM) * mean
+        stats["var"] = MOMENTUM * stats["var"] + (1 - MOMENTUM) * kept
+    return (x - mean) / np.sqrt(var + EPSILON) * params["scale"] + params["bias"]
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def branch(z, params, stats, train, act=relu, unbiased=False):
+    """BN(W2 act(BN(W1 z + b1)) + b2)."""
+    z = z @ params["reduce"]["kernel"] + params["reduce"]["bias"]
+    z = batch_norm(z, params["reduce_norm"], stats["reduce_norm"], train, unbiased)
+    z = act(z) @ params["expand"]["kernel"] + params["expand"]["bias"]
+    return batch_norm(z, params["expand_norm"], stats["expand_norm"], train, unbiased)
+
+
+def spatial_mean(z):
+    for axis in range(1, z.ndim - 1):
+        z = z.sum(axis=axis, keepdims=True) / z.shape[axis]
+    return z
+
+
+def weights(z, params, stats, train, names=("local", "global"), logit_scale=1, **options):
+    """M(z), from the branches of those names."""
+    logits = 0
+    for name in names:
+        seen = z if name.startswith("local") else spatial_mean(z)
+        logits = logits + branch(seen, params[name], stats[name], train, **options)
+    return 1 / (1 + np.exp(-logit_scale * logits))
+
+
+def ms_cam(x, params, stats, train=False, **options):
+    return x * weights(x, params, stats, train, **options)
+
+
+def aff(x, y, params, stats, train=False, gain=1, concat=False, **options):
+    z = np.concatenate([x, y], axis=-1) if concat else x + y
+    m = weights(z, params, stats, train, **options)
+    return gain * (x * m + y * (1 - m))
+
+
+def iaff(x, y, params, stats, train=False, gain=1, passes=(), **options):
+    """As many fusions as `passes` has tuples of branch names."""
+    z = x + y
+    for names in passes or (("local", "global"), ("local2", "global2")):
+        m = weights(z, params, stats, train, names=names, **options)
+        z = gain * (x * m + y * (1 - m))
+    return z

@@ -1,0 +1,9 @@
+"""Eight fake devices for every test: what runs on one uses the first."""
+
+import os
+
+# Read once, when JAX first looks for devices.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ["JAX_PLATFORMS"] = "cpu"

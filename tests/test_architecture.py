@@ -1,0 +1,90 @@
+"""The rules of the house: imports run one way, and importing the library stays cheap."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / top).rglob("*.py"))]
+
+# Each room may import those listed and nothing else of this project.
+ROOMS = {
+    "aff_jax.tables": set(),
+    "aff_jax.layers": {"aff_jax.tables"},
+    "aff_jax.attention": {"aff_jax.layers", "aff_jax.tables"},
+    "aff_jax.fusion": {"aff_jax.attention", "aff_jax.layers", "aff_jax.tables"},
+    "aff_jax.hosts": {"aff_jax.fusion", "aff_jax.layers", "aff_jax.tables"},
+    "train": {"aff_jax"},
+    "configs": set(),
+}
+
+# Heavy or optional packages, and the only places that may import them.
+ONLY_IN = {
+    "tensorflow": [],
+    "tensorflow_datasets": ["train.data"],
+    "grain": ["train.data", "train.loop"],
+    "optax": ["train"],
+    "orbax": ["train.checkpoint"],
+    "torch": ["aff_jax.convert"],
+    "mxnet": [],
+    "matplotlib": ["train.plots"],
+}
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path):
+    """Absolute names of everything that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(module, package):
+    return module == package or module.startswith(package + ".")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_imports_run_one_way(path):
+    name = module_name(path)
+    if name == "aff_jax":  # names everything that is public
+        return
+    room = next(room for room in ROOMS if within(name, room))
+    for module in imported_modules(path):
+        if module.split(".")[0] in ("aff_jax", "train", "configs", "tests"):
+            allowed = {room, *ROOMS[room]}
+            assert any(within(module, other) for other in allowed), f"{name} imports {module}"
+        for package, places in ONLY_IN.items():
+            if within(module, package):
+                assert any(within(name, place) for place in places), f"{name} imports {module}"
+
+
+def test_every_source_file_belongs_to_a_room():
+    for path in SOURCES:
+        name = module_name(path)
+        assert name == "aff_jax" or any(within(name, room) for room in ROOMS), name
+
+
+def test_pmap_stands_in_one_file_only():
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        names = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(tree)}
+        assert "pmap" not in names or module_name(path) == "train.parallel", path
+
+
+def test_import_loads_no_heavy_package():
+    heavy = "'tensorflow', 'tensorflow_datasets', 'torch', 'mxnet', 'optax', 'orbax', 'grain'"
+    code = f"import sys, aff_jax; print([m for m in ({heavy}) if m in sys.modules])"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert process.stdout.strip() == "[]"
