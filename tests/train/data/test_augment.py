@@ -1,0 +1,150 @@
+"""Augmentation, against plain NumPy: what may come out, how often, and from which key."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.data import augment
+from train.data.source import DATASETS
+
+
+def pictures(count: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Random uint8 images of 6 x 5 pixels, none of them zero, so that padding can be told."""
+    shape = (count, 6, 5, channels)
+    return np.random.default_rng(seed).integers(1, 256, shape).astype(np.uint8)
+
+
+def window_offsets(
+    original: np.ndarray, cropped: np.ndarray, padding: int
+) -> list[tuple[int, int]]:
+    """All offsets at which one cropped image is a window of the zero-padded original."""
+    padded = np.pad(original, ((padding, padding), (padding, padding), (0, 0)))
+    height, width, _ = original.shape
+    return [
+        (top, left)
+        for top in range(2 * padding + 1)
+        for left in range(2 * padding + 1)
+        if np.array_equal(padded[top : top + height, left : left + width], cropped)
+    ]
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_crops_are_windows_and_every_window_comes(padding: int) -> None:
+    images = pictures(900)
+    cropped = np.asarray(augment.pad_and_crop(augment.augmentation_key(0, 0), images, padding))
+    assert cropped.shape == images.shape
+    assert cropped.dtype == images.dtype
+    counts: dict[tuple[int, int], int] = {}
+    for original, crop in zip(images, cropped, strict=True):
+        (offset,) = window_offsets(original, crop, padding)
+        counts[offset] = counts.get(offset, 0) + 1
+    windows = (2 * padding + 1) ** 2
+    assert len(counts) == windows
+    # Binomial counts: six standard deviations.
+    expected = 900 / windows
+    assert all(abs(count - expected) < 6 * expected**0.5 for count in counts.values())
+
+
+def test_no_padding_changes_nothing() -> None:
+    images = pictures(4)
+    key = augment.augmentation_key(0, 0)
+    np.testing.assert_array_equal(augment.pad_and_crop(key, images, 0), images)
+    np.testing.assert_array_equal(augment.Augmentation()(key, images), images)
+
+
+def test_negative_padding_is_refused() -> None:
+    with pytest.raises(ValueError, match="padding of at least 0 pixels, got -1"):
+        augment.pad_and_crop(augment.augmentation_key(0, 0), pictures(2), -1)
+
+
+def test_flips_mirror_half_of_the_images() -> None:
+    images = pictures(900)
+    flipped = np.asarray(augment.random_flip(augment.augmentation_key(0, 0), images))
+    mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    kept = (flipped == images).all(axis=(1, 2, 3))
+    assert np.all(mirrored ^ kept)
+    assert abs(mirrored.sum() - 450) < 6 * 15
+
+
+def test_crop_and_flip_are_drawn_independently() -> None:
+    images = pictures(900)
+    both = jax.jit(augment.Augmentation(crop_padding=1, flip=True))
+    outcomes = np.zeros((2, 3, 3))
+    for original, result in zip(
+        images, np.asarray(both(augment.augmentation_key(0, 0), images)), strict=True
+    ):
+        straight = window_offsets(original, result, 1)
+        mirrored = window_offsets(original, result[:, ::-1], 1)
+        assert len(straight) + len(mirrored) == 1
+        outcomes[int(bool(mirrored))][(straight + mirrored)[0]] += 1
+    assert np.all(abs(outcomes - 50) < 6 * 50**0.5)
+
+
+def test_randomness_is_a_function_of_seed_and_step() -> None:
+    images = pictures(64)
+    change = jax.jit(
+        lambda seed, step: augment.Augmentation(2, True)(
+            augment.augmentation_key(seed, step), images
+        )
+    )
+    results = [np.asarray(change(seed, step)) for seed in (0, 1, 2) for step in (0, 1, 2, 10**6)]
+    for one in range(len(results)):
+        for other in range(one):
+            assert not np.array_equal(results[one], results[other])
+    np.testing.assert_array_equal(change(0, 10**6), results[3])
+
+
+def test_neither_jit_nor_sharing_a_batch_changes_anything() -> None:
+    images = pictures(24)
+    change = augment.Augmentation(crop_padding=2, flip=True)
+    key = augment.augmentation_key(5, 7)
+    whole = np.asarray(change(key, images))
+
+    def on_one_device(part: jax.Array) -> jax.Array:
+        return change(key, part, first_row=jax.lax.axis_index("batch") * len(part))
+
+    parts = images.reshape(4, -1, *images.shape[1:])
+    shared = jax.jit(jax.vmap(on_one_device, axis_name="batch"))(parts)
+    np.testing.assert_array_equal(shared.reshape(whole.shape), whole)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10"])
+def test_normalize_is_its_formula(name: str) -> None:
+    row = DATASETS[name]
+    images = pictures(3, channels=len(row.mean))
+    expected = (images.astype(np.float64) / 255 - row.mean) / row.std
+    result = augment.normalize(images, row.mean, row.std)
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, rtol=2e-6, atol=2e-6)
+
+
+def test_normalize_rounds_once_to_a_narrow_type() -> None:
+    images = pictures(3, channels=1)
+    wide = augment.normalize(images, (0.3,), (0.4,))
+    narrow = augment.normalize(images, (0.3,), (0.4,), jnp.bfloat16)
+    assert narrow.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(narrow, wide.astype(jnp.bfloat16))
+
+
+def test_normalize_computes_in_double_where_asked() -> None:
+    with jax.enable_x64(True):
+        images = pictures(3, channels=1)
+        result = augment.normalize(images, (0.3,), (0.4,), jnp.float64)
+        assert result.dtype == jnp.float64
+        np.testing.assert_allclose(result, (images / 255.0 - 0.3) / 0.4, rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("images", "mean", "std", "message"),
+    [
+        (np.zeros((2, 4, 4, 3), np.float32), (0.5,) * 3, (0.2,) * 3, "got float32. Probably"),
+        (pictures(2), (0.5,), (0.2,) * 3, "one mean per channel, so 3"),
+        (pictures(2), (0.5,) * 3, (0.2,), "one std per channel, so 3"),
+    ],
+)
+def test_what_normalize_refuses(
+    images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        augment.normalize(images, mean, std)

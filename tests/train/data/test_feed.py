@@ -1,0 +1,258 @@
+"""The feeds: who gets which example, in what order, and going on where one stopped."""
+
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.data import feed
+from train.data.source import Source, load_source
+
+
+class Numbers:
+    """Stands in for a source: example i shows the number i, and its label is i modulo 7."""
+
+    image_shape = (2, 3, 1)
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        return {
+            "image": np.full(self.image_shape, position, np.uint8),
+            "label": np.int32(position % 7),
+            "index": np.int64(position),
+        }
+
+
+def train_feed(length: int, **arguments: Any) -> grain.DatasetIterator[feed.Batch]:
+    source: Any = Numbers(length)
+    return feed.train_feed(source, **{"batch_size": 8, "seed": 0, **arguments})
+
+
+def eval_feed(length: int, **arguments: Any) -> grain.DatasetIterator[feed.Batch]:
+    source: Any = Numbers(length)
+    return feed.eval_feed(source, **arguments)
+
+
+def indices(batches: Iterator[feed.Batch], count: int) -> list[list[int]]:
+    return [batch["index"].tolist() for batch in itertools.islice(batches, count)]
+
+
+@pytest.mark.parametrize("length", [1, 5, 8, 37])
+@pytest.mark.parametrize("batch_size", [1, 8, 12])
+def test_every_epoch_is_a_permutation(length: int, batch_size: int) -> None:
+    epochs = 6
+    batches = indices(train_feed(length, batch_size=batch_size), epochs * length // batch_size + 1)
+    stream = list(itertools.chain(*batches))
+    for epoch in range(epochs):
+        part = stream[epoch * length : (epoch + 1) * length]
+        assert sorted(part) == list(range(length))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    # Grain's own seeding would make seed 1's first epoch seed 0's second.
+    orders = {
+        tuple(order)
+        for seed in range(6)
+        for order in indices(train_feed(37, batch_size=37, seed=seed), 6)
+    }
+    assert len(orders) == 36
+
+
+def test_order_is_pinned() -> None:
+    # A checkpoint holds a position in this order: if a new version of Grain changes it, runs
+    # that were stopped do not go on with the examples they had left.
+    assert indices(train_feed(37), 1) == [[18, 35, 16, 7, 20, 13, 24, 0]]
+
+
+def test_batches_hold_the_examples_whole() -> None:
+    for batch in itertools.islice(train_feed(37), 10):
+        assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
+            "image": (np.uint8, (8, 2, 3, 1)),
+            "label": (np.int32, (8,)),
+            "index": (np.int64, (8,)),
+        }
+        np.testing.assert_array_equal(batch["label"], batch["index"] % 7)
+        np.testing.assert_array_equal(
+            batch["image"], np.broadcast_to(batch["index"][:, None, None, None], (8, 2, 3, 1))
+        )
+
+
+@pytest.mark.parametrize("process_count", [2, 4, 8])
+def test_processes_share_the_same_global_batches(process_count: int) -> None:
+    whole = indices(train_feed(37), 15)
+    parts = [
+        indices(train_feed(37, process_index=index, process_count=process_count), 15)
+        for index in range(process_count)
+    ]
+    assert [list(itertools.chain(*blocks)) for blocks in zip(*parts, strict=True)] == whole
+
+
+@pytest.mark.parametrize(("read_threads", "read_ahead"), [(0, 0), (1, 1), (8, 50)])
+def test_reading_ahead_changes_nothing(read_threads: int, read_ahead: int) -> None:
+    eager = train_feed(37, read_threads=read_threads, read_ahead=read_ahead)
+    assert indices(eager, 20) == indices(train_feed(37), 20)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 4, 5, 23])
+def test_state_goes_on_with_the_next_batch(taken: int) -> None:
+    first = train_feed(37)
+    before = indices(first, taken)
+    state = json.loads(json.dumps(first.get_state()))
+    assert state == {"next_index": taken}
+
+    # A feed that has been used already, to see that what it read ahead is thrown away.
+    restored = train_feed(37, read_ahead=2)
+    indices(restored, 3)
+    restored.set_state(state)
+    assert restored.get_state() == state
+    after = indices(restored, 10)
+    assert after == indices(first, 10)
+    assert before + after == indices(train_feed(37), taken + 10)
+
+
+def test_state_holds_for_another_number_of_processes() -> None:
+    one = train_feed(37)
+    indices(one, 6)
+    pair = [train_feed(37, process_index=index, process_count=2) for index in (0, 1)]
+    for half in pair:
+        half.set_state(one.get_state())
+    assert indices(pair[0], 1)[0] + indices(pair[1], 1)[0] == indices(one, 1)[0]
+
+
+def test_state_goes_on_in_another_process(digits_train: Source, digits_dir: pathlib.Path) -> None:
+    here = feed.train_feed(digits_train, batch_size=100, seed=3)
+    indices(here, 17)
+    program = f"""
+import json
+from train.data import feed, source
+digits = source.load_source("digits", "train", data_dir={str(digits_dir)!r})
+batches = feed.train_feed(digits, batch_size=100, seed=3)
+batches.set_state(json.loads({json.dumps(here.get_state())!r}))
+batch = next(batches)
+print(json.dumps([batch["index"].tolist(), int(batch["image"].sum())]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    batch = next(here)
+    assert json.loads(result.stdout) == [batch["index"].tolist(), int(batch["image"].sum())]
+
+
+def test_one_epoch_of_digits_is_the_training_split(digits_dir: pathlib.Path) -> None:
+    # Not a round number of batches, and the cache is filled by several threads.
+    digits = load_source("digits", "train", data_dir=digits_dir)
+    batches = list(itertools.islice(feed.train_feed(digits, batch_size=64, seed=0), 23))
+    index = np.concatenate([batch["index"] for batch in batches])[:1437]
+    image = np.concatenate([batch["image"] for batch in batches])[:1437]
+    assert sorted(index.tolist()) == list(range(1437))
+    expected = np.stack([example["image"] for example in digits])
+    np.testing.assert_array_equal(image, expected[index])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    length=st.integers(1, 40),
+    batch_size=st.integers(1, 20),
+    multiple_of=st.integers(1, 8),
+    process_count=st.integers(1, 5),
+)
+def test_evaluation_counts_every_example_once(
+    length: int, batch_size: int, multiple_of: int, process_count: int
+) -> None:
+    feeds = [
+        list(
+            eval_feed(
+                length,
+                batch_size=batch_size,
+                multiple_of=multiple_of,
+                process_index=index,
+                process_count=process_count,
+            )
+        )
+        for index in range(process_count)
+    ]
+    assert len({len(batches) for batches in feeds}) == 1
+    batches = list(itertools.chain(*feeds))
+
+    (size,) = {len(batch["mask"]) for batch in batches}
+    assert size % multiple_of == 0
+    assert 0 <= size - batch_size / process_count < multiple_of
+    for batch in batches:
+        assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
+            "image": (np.uint8, (size, 2, 3, 1)),
+            "label": (np.int32, (size,)),
+            "index": (np.int64, (size,)),
+            "mask": (np.float32, (size,)),
+        }
+        padding = batch["mask"] == 0
+        assert np.all(batch["mask"][~padding] == 1)
+        assert np.all(batch["index"][padding] == -1)
+        assert not batch["image"][padding].any()
+        assert not batch["label"][padding].any()
+        np.testing.assert_array_equal(batch["image"][~padding, 0, 0, 0], batch["index"][~padding])
+
+    seen = np.concatenate([batch["index"][batch["mask"] == 1] for batch in batches])
+    assert sorted(seen.tolist()) == list(range(length))
+
+
+def test_evaluation_keeps_the_order_and_may_pad_a_whole_batch() -> None:
+    parts = [
+        list(eval_feed(5, batch_size=6, process_index=index, process_count=3))
+        for index in (0, 1, 2)
+    ]
+    assert [batch["index"].tolist() for part in parts for batch in part] == [
+        [0, 1],
+        [2, 3],
+        [4, -1],
+    ]
+    last = list(eval_feed(2, batch_size=6, process_index=2, process_count=3))
+    assert [batch["mask"].tolist() for batch in last] == [[0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"batch_size": 8, "process_count": 3},
+            "batch_size=8. Take a multiple of 3, for example 9",
+        ),
+        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"process_index": 2, "process_count": 2}, "process_index=2, process_count=2"),
+        ({"seed": -1}, "seed of at least 0, got -1"),
+        ({"length": 0}, "got an empty one"),
+    ],
+)
+def test_what_the_training_feed_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        train_feed(**{"length": 37, **arguments})
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"multiple_of": 0}, "multiple_of of at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"process_index": -1}, "process_index=-1, process_count=1"),
+        ({"length": 0}, "got an empty one"),
+    ],
+)
+def test_what_the_evaluation_feed_refuses(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        eval_feed(**{"length": 5, "batch_size": 4, **arguments})
+    assert message in str(error.value)

@@ -1,0 +1,1 @@
+"""Where data enters: named datasets, feeds with a position that can be saved, augmentation."""
