@@ -1,0 +1,1 @@
+"""Configs: `get_config()` files that hold what differs from `configs/base.py`."""

@@ -1,0 +1,55 @@
+"""Every config field is explained once, read somewhere, and every config opens with its command."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+BASE = ROOT / "configs" / "base.py"
+CONFIGS = sorted(p for p in BASE.parent.glob("*.py") if p.stem not in ("__init__", "base"))
+
+
+def fields():
+    return sorted(importlib.import_module("configs.base").get_config().keys())
+
+
+@pytest.mark.parametrize("field", fields())
+def test_a_comment_explains_every_field(field):
+    text = BASE.read_text().splitlines()
+    (at,) = [n for n, line in enumerate(text) if line.strip().startswith(f"config.{field} = ")]
+    assert text[at - 1].strip().startswith("# ")
+
+
+@pytest.mark.parametrize("field", fields())
+def test_the_training_application_reads_every_field(field):
+    read = {
+        node.attr
+        for path in (ROOT / "train").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+        if (ast.unparse(node.value).split(".")[-1]) == "config"
+    }
+    assert field in read
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+class TestConfig:
+    def test_opens_with_command_time_and_metric(self, path):
+        head = ast.get_docstring(ast.parse(path.read_text()))
+        assert f"python -m train --config=configs/{path.name} --workdir=" in head
+        assert "test accuracy" in head
+        assert any(unit in head for unit in (" s ", " min ", " h "))
+
+    def test_sets_only_fields_that_base_has(self, path):
+        config = importlib.import_module(f"configs.{path.stem}").get_config()
+        assert sorted(config.keys()) == fields()
+
+    def test_holds_only_what_differs(self, path):
+        base = importlib.import_module("configs.base").get_config()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("config."):
+                name = ast.unparse(node.targets[0]).removeprefix("config.")
+                if name in base:
+                    assert base[name] != ast.literal_eval(node.value), f"{name} is as in base"

@@ -1,0 +1,149 @@
+"""Whole runs in this process: what they leave behind, how they go on, and how they stop."""
+
+import json
+import shutil
+
+import chex
+import numpy as np
+import pytest
+from rich.console import Console
+
+from configs import digits
+from train import loop
+
+
+@pytest.fixture
+def config(digits_dir):
+    """Half a second of training: 14 steps, checkpoints at steps 6, 11 and 14."""
+    config = digits.get_config()
+    config.data_dir = str(digits_dir)
+    config.fusion = "add"
+    config.batch_size = 512
+    config.epochs = 5.0
+    config.eval_every_epochs = 2.0
+    config.log_every_steps = 4
+    config.learning_rate = 0.2
+    return config
+
+
+@pytest.fixture
+def console():
+    return Console(record=True, width=200, force_terminal=False)
+
+
+def parameters(workdir, config):
+    run = loop.prepare(config)
+    with loop.Checkpoints(workdir / "checkpoints") as checkpoints:
+        return checkpoints.restore(run.state)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_numbers_pictures_and_checkpoints(config, console, tmp_path):
+    summary = loop.train(config, tmp_path / "run", console)
+    assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert set(summary) == {
+        "eval_accuracy",
+        "eval_loss",
+        "step",
+        "epochs",
+        "examples_per_second",
+        "wall_seconds",
+        "parameters",
+    }
+    assert summary["step"] == 14
+    assert summary["epochs"] == pytest.approx(14 * 512 / 1437)
+    assert summary["eval_accuracy"] > 0.3  # ten classes, five epochs
+    assert 0 < summary["wall_seconds"] < 300
+    assert summary["examples_per_second"] > 100
+    for name in ("curves.png", "confusion.png"):
+        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+    seen = lines(tmp_path / "run")
+    assert [x["step"] for x in seen if x["kind"] == "eval"] == [6, 11, 14]
+    assert [x["step"] for x in seen if x["kind"] == "train"] == [4, 6, 10, 11, 14]
+    trained = [x for x in seen if x["kind"] == "train"]
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    assert summary["eval_accuracy"] * 360 == pytest.approx(round(summary["eval_accuracy"] * 360))
+
+    # A complete run says so, evaluates again, and comes to the same numbers.
+    again = loop.train(config, tmp_path / "run", console)
+    assert "complete at step 14" in console.export_text()
+    assert again == summary
+    assert lines(tmp_path / "run") == seen
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 1000])
+def test_evaluation_counts_every_example_once(config, batch_size):
+    config.eval_batch_size = batch_size
+    run = loop.prepare(config)
+    metrics, confusion = loop.evaluate(run, run.state)
+    labels = [int(example["label"]) for example in run.eval_source]
+    np.testing.assert_array_equal(confusion.sum(1), np.bincount(labels))
+    assert metrics["accuracy"] == np.trace(confusion) / 360
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(config, console, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    loop.train(config, whole, console)
+    shutil.copytree(whole, cut)
+    (cut / "summary.json").unlink()
+    for file in (cut / "checkpoints" / "14").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    loop.train(config, cut, console)
+    text = console.export_text()
+    assert "checkpoint of step 14" in text
+    assert "is damaged" in text
+    assert "Going on from step 11 of 14" in text
+    one, other = parameters(whole, config), parameters(cut, config)
+    assert one.step == other.step == 14
+    chex.assert_trees_all_equal(one.state, other.state)
+    # Every step stands once in the metrics.
+    steps = [(x["kind"], x["step"]) for x in lines(cut)]
+    assert len(steps) == len(set(steps))
+
+
+def test_a_run_that_is_not_finite_stops_and_keeps_its_last_checkpoint(config, console, tmp_path):
+    config.learning_rate = 1e18
+    config.warmup_epochs = 4.0
+    config.eval_every_epochs = 0.3  # a checkpoint each step
+    with pytest.raises(loop.NonFiniteError, match=r"got a (loss|gradient norm) of .* at step \d+"):
+        loop.train(config, tmp_path / "run", console)
+    restored = parameters(tmp_path / "run", config)
+    assert restored is not None
+    chex.assert_tree_all_finite(restored.state)
+
+
+def test_a_workdir_of_another_run_is_refused(config, console, tmp_path):
+    config.epochs = 0.1
+    loop.train(config, tmp_path / "run", console)
+    before = {path: path.stat().st_mtime for path in (tmp_path / "run").rglob("*")}
+    config.fusion = "aff"
+    with pytest.raises(ValueError, match=r"fusion: \"add\" in the workdir, \"aff\" now"):
+        loop.train(config, tmp_path / "run", console)
+    assert {path: path.stat().st_mtime for path in (tmp_path / "run").rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 100, "batch_size that the number of devices divides, got 100 for 8"),
+        ("model", "cifar_resnet9", "unknown model 'cifar_resnet9'. Did you mean"),
+        ("fusion", "iaf", "unknown fusion 'iaf'. Did you mean"),
+        ("reference", "mxnett", "unknown reference 'mxnett'. Did you mean 'mxnet'"),
+        ("dataset", "digit", "unknown dataset 'digit'. Did you mean 'digits'"),
+        ("label_key", "lable", "label key of 'digits': 'lable'. Did you mean 'label'"),
+    ],
+)
+def test_a_value_that_is_not_possible_is_refused_before_anything_is_written(
+    config, console, tmp_path, field, value, message
+):
+    config[field] = value
+    with pytest.raises(ValueError) as error:
+        loop.train(config, tmp_path / "run", console)
+    assert message in str(error.value)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,129 @@
+"""One step on one device against its equations, and on eight against one."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import aff_jax
+from train import parallel
+from train.state import create_state
+from train.step import make_eval_step, make_train_step
+
+
+def make(sync_batch_norm=True, fusion="aff", **fields):
+    axis_name = parallel.AXIS if sync_batch_norm else None
+    norm = functools.partial(aff_jax.BatchNorm, axis_name=axis_name)
+    model = aff_jax.create_model("cifar_resnet8", fusion, num_classes=10, norm=norm, **fields)
+    optimizer = optax.sgd(0.05, momentum=0.9)
+    step = make_train_step(
+        model, optimizer, lambda step: 0.05, lambda images, step, row: images / 255, parallel.AXIS
+    )
+    return model, create_state(model, optimizer, 0, (8, 8, 1)), step
+
+
+def batches(count, size=32):
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        labels = rng.integers(0, 10, size).astype(np.int32)
+        images = rng.integers(0, 255, (size, 8, 8, 1)) * (labels[:, None, None, None] + 1) / 10
+        yield {"image": images.astype(np.uint8), "label": labels}
+
+
+def losses(step, state, devices, count=12):
+    """Loss of each step on that many devices, with the same global batches."""
+    mapped = jax.pmap(
+        step,
+        parallel.AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        devices=jax.devices()[:devices],
+    )
+    curve = []
+    for batch in batches(count):
+        split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+        state, metrics = mapped(state, split)
+        curve.append(float(metrics["loss"]))
+    return curve, state
+
+
+@pytest.mark.slow
+def test_eight_devices_follow_one_with_synchronised_batch_norm():
+    """The same sums in another order, so in double precision: single precision parts at 1e-3."""
+    with jax.enable_x64(True):
+        _, state, step = make(param_dtype=jnp.float64)
+        one, state_one = losses(step, state, 1)
+        eight, state_eight = losses(step, state, 8)
+    assert one[-1] < 0.6 * one[0]
+    # Twelve steps multiply the rounding of the first, 1e-16, by about 1e4.
+    np.testing.assert_allclose(eight, one, rtol=1e-9)
+    chex.assert_trees_all_close(state_eight.params, state_one.params, rtol=1e-7, atol=1e-9)
+    chex.assert_trees_all_close(state_eight.batch_stats, state_one.batch_stats, rtol=1e-7)
+
+
+def test_statistics_are_averaged_where_batch_norm_is_not_synchronised():
+    model, state, step = make(sync_batch_norm=False, fusion="add")
+    (batch,) = batches(1)
+    mapped = jax.pmap(
+        step, parallel.AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:2]
+    )
+    new_state, _ = mapped(state, jax.tree.map(lambda x: x.reshape(2, 16, *x.shape[1:]), batch))
+    pixels = np.float32(batch["image"]) / 255
+    halves = [
+        model.apply(state.variables, pixels[rows], True, mutable=["batch_stats"])[1]
+        for rows in (slice(16), slice(16, 32))
+    ]
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *halves)["batch_stats"]
+    chex.assert_trees_all_close(new_state.batch_stats, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_step_is_the_gradient_of_the_mean_loss():
+    model, state, step = make(fusion="add")
+    (batch,) = batches(1)
+
+    def loss_of(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        norm_free = model.clone(norm=aff_jax.BatchNorm)
+        logits, _ = norm_free.apply(
+            variables, np.float32(batch["image"]) / 255, True, mutable=["batch_stats"]
+        )
+        log_probabilities = jax.nn.log_softmax(logits)
+        return -jnp.mean(log_probabilities[np.arange(32), batch["label"]])
+
+    loss, gradient = jax.jit(jax.value_and_grad(loss_of))(state.params)
+    mapped = jax.pmap(
+        step, parallel.AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:1]
+    )
+    new_state, metrics = mapped(state, jax.tree.map(lambda x: x[None], batch))
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert metrics["gradient_norm"] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-4)
+    assert metrics["learning_rate"] == pytest.approx(0.05)
+    expected = jax.tree.map(lambda p, g: p - 0.05 * g, state.params, gradient)
+    chex.assert_trees_all_close(new_state.params, expected, rtol=1e-3, atol=1e-6)
+    assert new_state.step == 1
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_evaluation_sums_over_real_examples_only(devices):
+    model, state, _ = make(fusion="add")
+    (batch,) = batches(1, size=16)
+    mask = np.float32(np.arange(16) < 11)
+    # What is in the padding must not matter.
+    batch["image"][11:] = 255
+    step = make_eval_step(model, lambda images: images / 255, parallel.AXIS)
+    mapped = jax.pmap(
+        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
+    )
+    split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), {**batch, "mask": mask})
+    sums = mapped(state, split)
+    logits = np.float64(model.apply(state.variables, np.float32(batch["image"][:11]) / 255))
+    labels = batch["label"][:11]
+    log_sum = np.log(np.exp(logits).sum(1))
+    assert sums["loss"] == pytest.approx((log_sum - logits[np.arange(11), labels]).sum(), rel=1e-5)
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (labels, logits.argmax(1)), 1)
+    np.testing.assert_array_equal(sums["confusion"], expected)

@@ -1,0 +1,99 @@
+"""What one device does in a training and in an evaluation step: pure functions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array
+
+from train.losses import confusion_counts, cross_entropy
+from train.state import TrainState
+
+__all__ = ["Batch", "EvalStep", "Metrics", "TrainStep", "make_eval_step", "make_train_step"]
+
+Batch = Mapping[str, Array]
+"""`image` uint8 (batch, height, width, channels), `label` int32 (batch,), `mask` (batch,)."""
+
+Metrics = dict[str, Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+EvalStep = Callable[[TrainState, Batch], Metrics]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    augment: Callable[[Array, Array, Array], Array],
+    axis_name: str,
+) -> TrainStep:
+    """One step of gradient descent on this device's part of the global batch.
+
+    `augment(images, step, first_row)` makes the network's input of raw images; `first_row` is where
+    this device's part begins in the global batch, so that what happens to an image need not depend
+    on the number of devices. Gradients, metrics and running statistics are averaged over
+    `axis_name`.
+
+    Metrics, each a float32 scalar: `loss`, `accuracy`, `gradient_norm`, `learning_rate`.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        labels = batch["label"]
+        first_row = lax.axis_index(axis_name) * labels.shape[0]
+        images = augment(batch["image"], state.step, first_row)
+
+        def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
+            return jnp.mean(cross_entropy(logits, labels)), (logits, new["batch_stats"])
+
+        (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
+        # Each device holds the same share of the batch, so the mean of means is the mean. Running
+        # statistics differ between devices unless batch norm is synchronised.
+        gradients, batch_stats, loss, accuracy = lax.pmean(
+            (gradients, batch_stats, loss, accuracy), axis_name
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "gradient_norm": optax.tree.norm(gradients),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        }
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return new_state, metrics
+
+    return train_step
+
+
+def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_name: str) -> EvalStep:
+    """Sums over the real examples of a padded batch, over all devices.
+
+    `prepare(images)` makes the network's input of raw images.
+
+    Metrics: `loss`, the sum of losses, float32; `confusion`, int32 (classes, classes), rows are
+    labels and columns predictions.
+    """
+
+    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+        logits = cast(Array, model.apply(state.variables, prepare(batch["image"])))
+        # Padding may hold anything, and zero times infinity is not zero.
+        losses = jnp.where(batch["mask"] > 0, cross_entropy(logits, batch["label"]), 0.0)
+        sums = {
+            "loss": jnp.sum(losses),
+            "confusion": confusion_counts(logits, batch["label"], batch["mask"]),
+        }
+        return lax.psum(sums, axis_name)
+
+    return eval_step

@@ -1,0 +1,136 @@
+"""What a workdir belongs to: one run with one config, kept beside its results in config.json."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CONFIG_FILE", "MAY_DIFFER", "claim_workdir"]
+
+CONFIG_FILE = "config.json"
+"""Name of the file that says which config a workdir belongs to."""
+
+MAY_DIFFER = frozenset({"data_dir", "keep_checkpoints", "log_every_steps"})
+"""Config fields that change where a run reads, what it keeps or how often it tells, and never what
+it computes: a run may go on with other values."""
+
+# What a run leaves in its workdir. Found without config.json, these belong to a run that nobody can
+# name any more; files with other names are none of our business.
+_RUN_FILES = (
+    "checkpoints",
+    "tensorboard",
+    "metrics.jsonl",
+    "summary.json",
+    "curves.png",
+    "confusion.png",
+)
+
+
+def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
+    """Make `workdir` this config's; True where an earlier start of the same run did so already.
+
+    `config` is an `ml_collections.ConfigDict` or a mapping of JSON values. The fields named in
+    `MAY_DIFFER` are not compared, and config.json stays as the first start wrote it. Any number of
+    processes may claim the same workdir at the same time.
+
+    Raises:
+        ValueError: the workdir belongs to another config, all differing fields listed; or its
+            config.json cannot be read; or it holds a run's files and no config.json; or it is no
+            directory. Nothing is written then.
+    """
+    if "://" in os.fspath(workdir):
+        raise ValueError(
+            f"workdir {os.fspath(workdir)!r} is a URL; expected a directory. Mount the bucket "
+            f"(gcsfuse, for instance) and give the directory it is mounted on."
+        )
+    path = Path(workdir)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"workdir {path} is a file; expected a directory. Give another --workdir.")
+    path.mkdir(parents=True, exist_ok=True)
+    # Through JSON and back, so that what is compared has been what is stored (tuples are lists).
+    text = json.dumps(_as_dict(config), indent=2, sort_keys=True) + "\n"
+
+    # Listed before config.json is looked for: another process that claims the same workdir at this
+    # moment writes config.json first and its results after.
+    found = [name for name in _RUN_FILES if (path / name).exists()]
+    if (path / CONFIG_FILE).exists():
+        _require_same(path, _read(path / CONFIG_FILE), json.loads(text))
+        return True
+    if found:
+        raise ValueError(
+            f"workdir {path} has no {CONFIG_FILE} but holds {', '.join(found)}: a run's results "
+            f"whose config is lost, so they can be neither continued nor overwritten. Give another "
+            f"--workdir, or move these away."
+        )
+    _write_whole(path / CONFIG_FILE, text)
+    return False
+
+
+def _as_dict(config: Any) -> dict[str, Any]:
+    """The nested plain dict of a ConfigDict or mapping."""
+    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The config stored at `path`; `ValueError` where that is not a JSON object."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(
+            f"{path} is not readable JSON ({error}): it was cut short or edited by hand, so what "
+            f"this workdir belongs to is unknown. Put the file right, or give another --workdir."
+        ) from error
+    if not isinstance(stored, dict):
+        raise ValueError(
+            f"{path} holds a {type(stored).__name__}; expected an object with the fields of a "
+            f"config. Put the file right, or give another --workdir."
+        )
+    return stored
+
+
+def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
+    """`ValueError` that lists every field in which the two configs differ."""
+    before, now = _flat(stored), _flat(current)
+    lines = []
+    for name in sorted(before.keys() | now.keys()):
+        if name in MAY_DIFFER or (name in before and name in now and before[name] == now[name]):
+            continue
+        there, here = (
+            json.dumps(fields[name]) if name in fields else "(no such field)"
+            for fields in (before, now)
+        )
+        lines.append(f"  {name}: {there} in the workdir, {here} now")
+    if lines:
+        raise ValueError(
+            f"workdir {path} belongs to a run with a different config:\n"
+            + "\n".join(lines)
+            + "\nGive another --workdir, or set these fields back to what the workdir has."
+        )
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields under dotted names, as they are written on the command line."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` so that at no moment `path` is there without all of it."""
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private; a config is not
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
