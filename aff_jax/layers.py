@@ -85,7 +85,8 @@ class BatchNorm(nn.Module):
         if train:
             mean, var = self._batch_statistics(wide, running_mean, running_var)
         else:
-            mean, var = running_mean.value, running_var.value
+            # Widened first, so that double precision in is double precision throughout.
+            mean, var = (v.value.astype(wide.dtype) for v in (running_mean, running_var))
 
         scale, bias = lax.rsqrt(var + self.epsilon), None
         if self.use_scale:
@@ -220,7 +221,8 @@ def average_pool(
         return x
     excess = [(0, -size % window) for size in x.shape[1:3]]
     shape = (window, window)
-    return nn.avg_pool(x, shape, strides=shape, padding=excess, count_include_pad=False)
+    pooled = nn.avg_pool(x, shape, strides=shape, padding=excess, count_include_pad=False)
+    return pooled.astype(x.dtype)  # Flax divides by a count in single precision
 
 
 def check_floating(module: nn.Module, **arrays: jax.Array) -> None:

@@ -39,7 +39,8 @@ class CIFARResNet(nn.Module):
     convolutions of widths w/2, w/2, w instead of one; `norm`; `kernel_init`; `dtype` of the
     computation (None: from input and parameters); `param_dtype`.
 
-    Source: open-aff `aff_resnet.py` (CIFARAFFResNet) and `train_cifar.py`; paper section 4.1.
+    Source: open-aff `model/classification.py` (CIFARAFFResNet), `model/block.py` and
+    `train_cifar.py`; paper section 4.1.
     """
 
     num_classes: int = 10

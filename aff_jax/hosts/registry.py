@@ -8,10 +8,13 @@ import flax.linen as nn
 
 from aff_jax.fusion.registry import Fusion, create_fusion
 from aff_jax.hosts.cifar import CIFARResNet
+from aff_jax.hosts.cifar_resnext import CIFARResNeXt
+from aff_jax.hosts.resnet import ResNet
+from aff_jax.hosts.resnet_v1d import ResNetV1d
 from aff_jax.layers import BatchNorm
 from aff_jax.tables import accepted_fields, construct, look_up
 
-__all__ = ["HOSTS", "REFERENCES", "create_model", "list_models"]
+__all__ = ["HOSTS", "REFERENCES", "create_model", "host_classes", "list_models"]
 
 HOSTS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet8": partial(CIFARResNet, blocks_per_stage=1),
@@ -21,18 +24,39 @@ HOSTS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet44": partial(CIFARResNet, blocks_per_stage=7),
     "cifar_resnet56": partial(CIFARResNet, blocks_per_stage=9),
     "cifar_resnet110": partial(CIFARResNet, blocks_per_stage=18),
+    "cifar_resnext29_32x4d": partial(CIFARResNeXt, blocks_per_stage=(3, 3, 3)),
+    "cifar_resnext38_32x4d": partial(CIFARResNeXt, blocks_per_stage=(4, 4, 4)),
+    "cifar_resnext47_32x4d": partial(CIFARResNeXt, blocks_per_stage=(5, 5, 5)),
+    "resnet18": partial(ResNet, block="basic", blocks_per_stage=(2, 2, 2, 2)),
+    "resnet34": partial(ResNet, block="basic", blocks_per_stage=(3, 4, 6, 3)),
+    "resnet50": partial(ResNet, blocks_per_stage=(3, 4, 6, 3)),
+    "resnet101": partial(ResNet, blocks_per_stage=(3, 4, 23, 3)),
+    "resnet152": partial(ResNet, blocks_per_stage=(3, 8, 36, 3)),
+    "resnext50_32x4d": partial(ResNet, blocks_per_stage=(3, 4, 6, 3), groups=32, width_per_group=4),
+    "resnext101_32x8d": partial(
+        ResNet, blocks_per_stage=(3, 4, 23, 3), groups=32, width_per_group=8
+    ),
+    "wide_resnet50_2": partial(ResNet, blocks_per_stage=(3, 4, 6, 3), width_per_group=128),
+    "wide_resnet101_2": partial(ResNet, blocks_per_stage=(3, 4, 23, 3), width_per_group=128),
+    "resnet50_v1d": partial(ResNetV1d, blocks_per_stage=(3, 4, 6, 3)),
+    "resnet101_v1d": partial(ResNetV1d, blocks_per_stage=(3, 4, 23, 3)),
+    # GluonCV's. In open-aff's `train_imagenet.py` "152" makes (3, 4, 36, 3), of 140 layers.
+    "resnet152_v1d": partial(ResNetV1d, blocks_per_stage=(3, 8, 36, 3)),
+    "resnext50_32x4d_v1d": partial(
+        ResNetV1d, blocks_per_stage=(3, 4, 6, 3), groups=32, width_per_group=4, stem_width=64
+    ),
 }
 
 REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # The formulas as printed.
     "paper": {},
-    # open-aff, aff_pytorch/aff_net/fusion.py; PyTorch keeps n / (n - 1) times the variance.
+    # open-aff, `aff_pytorch/aff_net/fusion.py`; PyTorch keeps n / (n - 1) times the variance.
     "pytorch": {
         "aff": {"gain": 2.0},
         "iaff": {"gain": 1.0, "share_global": True},
         "norm": {"unbiased_variance": True},
     },
-    # open-aff, aff_resnet.py, of all published weights.
+    # open-aff, `model/fusion.py`, of all published weights.
     "mxnet": {
         "aff": {"gain": 2.0},
         "iaff": {"gain": 1.0},
@@ -73,3 +97,9 @@ def create_model(
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
     return sorted(HOSTS)
+
+
+def host_classes() -> list[type[nn.Module]]:
+    """The classes of the modules that `create_model` makes."""
+    makers = [maker.func if isinstance(maker, partial) else maker for maker in HOSTS.values()]
+    return list(dict.fromkeys(maker for maker in makers if isinstance(maker, type)))

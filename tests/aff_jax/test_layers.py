@@ -117,6 +117,7 @@ def test_average_pool_rounds_up_and_does_not_count_padding(height, width):
     expected = np.moveaxis(np.asarray(expected), 2, 0)
     np.testing.assert_allclose(average_pool(x, 2), expected, rtol=1e-6, atol=1e-6)
     assert average_pool(x, 1) is x
+    assert average_pool(jnp.asarray(x, jnp.bfloat16), 2).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 4, 3), (2, 4, 5, 3), (2, 4, 5, 6, 3)])
