@@ -11,6 +11,7 @@ from configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.model_fields.width = 2
+    config.model_fields.width = 1
+    config.batch_size = 64
     config.crop_padding = 1
     return config

@@ -32,7 +32,8 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes[0].set_yscale("log")
     axes[0].set_ylabel("cross-entropy, nats")
     axes[1].set_ylabel("accuracy, %")
-    axes[1].legend(loc="lower right")
+    if lines:
+        axes[1].legend(loc="lower right")
     _save(figure, path)
 
 
