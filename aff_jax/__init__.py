@@ -1,20 +1,25 @@
 """Attentional feature fusion for JAX and Flax linen (Dai et al., WACV 2021)."""
 
+from aff_jax import convert
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.fusion.attentional import AFF, IAFF
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.hosts.registry import create_model, list_models
 from aff_jax.layers import BatchNorm
+from aff_jax.serialization import load, save
 
 __all__ = [
     "AFF",
     "IAFF",
     "MSCAM",
     "BatchNorm",
+    "convert",
     "create_fusion",
     "create_model",
     "list_fusions",
     "list_models",
+    "load",
+    "save",
 ]
 
 __version__ = "0.1.0"

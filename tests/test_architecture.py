@@ -17,6 +17,22 @@ ROOMS = {
     "aff_jax.attention": {"aff_jax.layers", "aff_jax.tables"},
     "aff_jax.fusion": {"aff_jax.attention", "aff_jax.layers", "aff_jax.tables"},
     "aff_jax.hosts": {"aff_jax.fusion", "aff_jax.layers", "aff_jax.tables"},
+    "aff_jax.convert": {
+        "aff_jax.attention",
+        "aff_jax.fusion",
+        "aff_jax.hosts",
+        "aff_jax.layers",
+        "aff_jax.tables",
+    },
+    "aff_jax.serialization": {
+        "aff_jax.attention",
+        "aff_jax.convert",
+        "aff_jax.fusion",
+        "aff_jax.hosts",
+        "aff_jax.layers",
+        "aff_jax.tables",
+    },
+    "aff_jax.cli": {"aff_jax"},
     "train": {"aff_jax"},
     "configs": set(),
 }
@@ -28,7 +44,7 @@ ONLY_IN = {
     "grain": ["train.data", "train.loop"],
     "optax": ["train"],
     "orbax": ["train.checkpoint"],
-    "torch": ["aff_jax.convert"],
+    "torch": ["aff_jax.convert", "aff_jax.cli"],
     "mxnet": [],
     "matplotlib": ["train.plots"],
 }

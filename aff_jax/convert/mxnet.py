@@ -1,0 +1,60 @@
+"""MXNet's parameters in; the framework is retired, so they only ever come in."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from flax import traverse_util
+
+from aff_jax.convert.files import unwrap_state_dict
+from aff_jax.convert.mapping import Variables, list_entries, read_arrays
+from aff_jax.convert.mxnet_params import read_mxnet_params
+from aff_jax.convert.rules import MXNET
+from aff_jax.convert.structure import Path, inspect_module
+
+__all__ = ["from_mxnet"]
+
+
+def from_mxnet(
+    source: Mapping[str, Any] | str | PathLike[str],
+    module: nn.Module,
+    *example_inputs: Any,
+) -> Variables:
+    """Variables of a linen module from the parameters of the Gluon network that it follows.
+
+    `source` is a dict of arrays or a .params file, float32 or float16, of open-aff's MXNet code;
+    `example_inputs` are what `module` is called with, only their shapes count, and a network of
+    `create_model` needs none for images with three channels.
+
+    Gluon stores a gamma for a batch norm with `scale=False` and ignores it; it is left out. The
+    beta for `center=False` is never trained, but added: it becomes part of the running mean, which
+    is the same in evaluation.
+
+    Returns {"params", "batch_stats"}, in the dtypes that `module` gives them.
+
+    Raises:
+        ValueError: an array is missing, unexpected or misshapen (all are listed), or the file is
+            not one of MXNet's.
+    """
+    if isinstance(source, str | PathLike):
+        arrays, what = read_mxnet_params(source), str(source)
+    else:
+        arrays, what = unwrap_state_dict(source), "the dict"
+    structure = inspect_module(module, example_inputs)
+    betas: dict[Path, np.ndarray] = {}
+    for path in structure.norms:
+        norm, name = structure.layers[path].module, MXNET.name_of(path, structure)
+        if not getattr(norm, "use_scale", True):
+            arrays.pop(f"{name}.gamma", None)
+        if not getattr(norm, "use_bias", True) and f"{name}.beta" in arrays:
+            betas[path] = arrays.pop(f"{name}.beta")
+
+    entries = list_entries(structure, MXNET)
+    variables = read_arrays(entries, arrays, what)
+    stats = traverse_util.flatten_dict(variables.get("batch_stats", {}))
+    for path, beta in betas.items():
+        deviation = np.sqrt(stats[(*path, "var")] + structure.layers[path].module.epsilon)
+        stats[(*path, "mean")] -= beta.astype(deviation.dtype) * deviation
+    return {**variables, "batch_stats": traverse_util.unflatten_dict(stats)}

@@ -1,0 +1,187 @@
+"""The files that MXNet keeps weights in, read without MXNet.
+
+`mx.nd.save`, Gluon's `save_parameters` and Module's checkpoints (`.params`) all write one list of
+arrays, little-endian and without padding:
+
+    uint64 0x112, uint64 reserved
+    uint64 count, then each array
+        uint32 version        0xF993FAC8 (1), 0xF993FAC9 (2), 0xF993FACA (3); in files of before
+                              versions were written, this is the number of axes itself
+        int32  storage        versions 2 and 3: 0 dense, 1 row-sparse, 2 compressed sparse rows
+        uint32 axes           versions 1 to 3
+        int64  size           of each axis; uint32 where there is no version
+        int32  device, int32  the device's number: where the array lived when it was saved
+        int32  type
+        the values, in C order
+    uint64 count, then each name
+        uint64 length, and as many bytes of UTF-8
+
+Source: `NDArray::Save` and `NDArray::Load` in src/ndarray/ndarray.cc, `TShape` in
+include/mxnet/tuple.h and `TypeFlag` in mshadow/base.h of Apache MXNet 1.9.
+"""
+
+import math
+import os
+import struct
+from io import BufferedReader
+from os import PathLike
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+__all__ = ["read_mxnet_params"]
+
+LIST_MAGIC = 0x112
+VERSION_1, VERSION_2, VERSION_3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+STORAGES = {0: "dense", 1: "row-sparse", 2: "compressed sparse row"}
+DTYPES: dict[int, np.dtype[Any]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<f8"),
+    2: np.dtype("<f2"),
+    3: np.dtype("u1"),
+    4: np.dtype("<i4"),
+    5: np.dtype("i1"),
+    6: np.dtype("<i8"),
+    7: np.dtype("?"),
+    8: np.dtype("<i2"),
+    9: np.dtype("<u2"),
+    10: np.dtype("<u4"),
+    11: np.dtype("<u8"),
+    12: np.dtype(ml_dtypes.bfloat16),
+}
+MAX_AXES = 32  # a convolution over a volume has five; NumPy ends at 64
+SMALLEST_ARRAY = 21  # bytes: no version, one axis, one value of one byte
+SMALLEST_NAME = 8  # bytes: its length alone
+
+
+def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of a `.params` file by name, in the file's order, layouts and dtypes untouched.
+
+    The prefixes `arg:` and `aux:` of Module's checkpoints come off. Nothing is allocated that the
+    rest of the file could not fill.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        ValueError: the file is damaged or is something else; gives the byte and the reason.
+    """
+    with open(path, "rb") as file:
+        reader = _Reader(os.fspath(path), file)
+        reader.expect_list()
+        count = reader.count("arrays", SMALLEST_ARRAY)
+        arrays = [reader.array(f"array {index} of {count}") for index in range(count)]
+        names = reader.names(count)
+        if reader.left:
+            raise reader.error(f"{reader.left} bytes follow the last name; expected the end")
+    return dict(zip(names, arrays, strict=True))
+
+
+class _Reader:
+    """A file read from front to back, which says where it was when something is wrong."""
+
+    def __init__(self, path: str, file: BufferedReader) -> None:
+        self.path = path
+        self.file = file
+        self.left = os.fstat(file.fileno()).st_size
+        self.position = 0  # where the field that is being read began
+
+    def error(self, reason: str) -> ValueError:
+        return ValueError(
+            f"{self.path}: not a readable MXNet .params file. At byte {self.position}: {reason}. "
+            f"Probably the file is damaged or incomplete, or something else wrote it; fetch or "
+            f"save it again."
+        )
+
+    def claim(self, size: int, what: str) -> None:
+        """Make sure that `size` bytes are left for `what`, before anything is made for them."""
+        self.position = self.file.tell()
+        if size > self.left:
+            raise self.error(f"{what} would take {size} bytes, but the file has {self.left} left")
+        self.left -= size
+
+    def take(self, size: int, what: str) -> bytes:
+        self.claim(size, what)
+        content = self.file.read(size)
+        if len(content) != size:
+            raise self.error("the file became shorter while it was read")
+        return content
+
+    def number(self, form: str, what: str) -> int:
+        """One number; `form` is a character of `struct`."""
+        return self.numbers(form, 1, what)[0]
+
+    def numbers(self, form: str, count: int, what: str) -> tuple[int, ...]:
+        form = f"<{count}{form}"
+        return struct.unpack(form, self.take(struct.calcsize(form), what))
+
+    def count(self, what: str, smallest: int) -> int:
+        """How many of `what` follow, `smallest` bytes each or more."""
+        count = self.number("Q", f"the number of {what}")
+        if count * smallest > self.left:
+            raise self.error(f"{count} {what} cannot lie in the {self.left} bytes that follow")
+        return count
+
+    def expect_list(self) -> None:
+        magic = self.number("Q", "the magic number of a list of arrays")
+        if magic != LIST_MAGIC:
+            zipped = magic & 0xFFFFFFFF == 0x04034B50
+            hint = "; this is a zip archive, as MXNet 2 writes: try numpy.load" if zipped else ""
+            raise self.error(f"expected the magic number {LIST_MAGIC:#x}, got {magic:#x}{hint}")
+        self.number("Q", "the reserved number")
+
+    def array(self, what: str) -> np.ndarray:
+        shape = self.shape(what)
+        self.numbers("i", 2, f"the device of {what}")  # arrays go to the host, wherever they were
+        flag = self.number("i", f"the type of {what}")
+        if flag not in DTYPES:
+            raise self.error(f"{what} has the unknown type {flag}; known are 0 to {max(DTYPES)}")
+        # The product is one of Python's integers and cannot overflow.
+        self.claim(math.prod(shape) * DTYPES[flag].itemsize, f"{what}, of shape {shape},")
+        values = np.empty(shape, DTYPES[flag])
+        if self.file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
+            raise self.error("the file became shorter while it was read")
+        return values
+
+    def shape(self, what: str) -> tuple[int, ...]:
+        version = self.number("I", f"the version of {what}")
+        if version in (VERSION_2, VERSION_3):
+            storage = self.number("i", f"the storage of {what}")
+            if storage != 0:
+                raise self.error(
+                    f"{what} is stored as {STORAGES.get(storage, f'unknown kind {storage}')}; "
+                    f"expected dense, as by `array.tostype('default')`"
+                )
+        versioned = version in (VERSION_1, VERSION_2, VERSION_3)
+        # Before there were versions, this number was the number of axes.
+        axes = self.number("I", f"the number of axes of {what}") if versioned else version
+        if axes > MAX_AXES:
+            known = "" if versioned else f", or a version {VERSION_1:#x} to {VERSION_3:#x}"
+            raise self.error(f"{what}: expected at most {MAX_AXES} axes{known}; got {axes:#x}")
+        shape = self.numbers("q" if versioned else "I", axes, f"the shape of {what}")
+        # Version 3 has scalars. Elsewhere no axes, and everywhere a size below one, stand for a
+        # shape not known yet; then nothing follows.
+        if (axes == 0 and version != VERSION_3) or any(size < 1 for size in shape):
+            raise self.error(
+                f"{what} has the shape {shape}, which holds no values; it was probably saved "
+                f"before it was initialised"
+            )
+        return shape
+
+    def names(self, expected: int) -> list[str]:
+        count = self.count("names", SMALLEST_NAME)
+        if count != expected:
+            unnamed = "; save a dict, not a list" if count == 0 else ""
+            raise self.error(f"expected {expected} names, one for each array; got {count}{unnamed}")
+        names: dict[str, None] = {}
+        for index in range(count):
+            length = self.number("Q", f"the length of name {index}")
+            try:
+                name = self.take(length, f"name {index}").decode()
+            except UnicodeDecodeError as error:
+                raise self.error(f"name {index} is not UTF-8: {error}") from None
+            if name.startswith(("arg:", "aux:")):
+                name = name[4:]
+            if name in names:
+                raise self.error(f"name {index}, {name!r}, came before")
+            names[name] = None
+        return list(names)

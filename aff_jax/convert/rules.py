@@ -1,0 +1,217 @@
+"""How other frameworks' names map onto ours: tables of rules, one a reference network.
+
+A rule is a pair: a pattern for a path inside a module of ours, and what the reference calls what
+stands there. Tables belong to classes of modules, and a name is made from the outside in: at each
+module that has a table, the rule that takes the most of the path that is left; what no rule takes
+keeps its name. So a fusion is named by its own table wherever it stands, in a host or in a module
+of yours.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from aff_jax.attention.ms_cam import ContextAttention
+from aff_jax.convert.structure import Path, Structure
+from aff_jax.hosts.cifar import CIFARResNet
+from aff_jax.hosts.cifar_resnext import CIFARResNeXt
+from aff_jax.hosts.resnet import ResidualHost, ResNet
+from aff_jax.hosts.resnet_v1d import ResNetV1d
+
+__all__ = ["MXNET", "PYTORCH", "Framework"]
+
+Rule = tuple[str, str]
+Table = Callable[[Any], Sequence[Rule]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Framework:
+    """What one framework calls things.
+
+    `tables` by class of module, each a function of the module, whose fields may move names;
+    `norm`, its names of a batch norm's variables, and `other`, of any other layer's.
+    """
+
+    name: str
+    tables: Mapping[type[nn.Module], Table]
+    norm: Mapping[str, str]
+    other: Mapping[str, str]
+
+    def name_of(self, path: Path, structure: Structure) -> str:
+        """The reference's name of what stands at `path`, without that of a variable in it."""
+        parts: list[str] = []
+        start = 0
+        while start < len(path):
+            rules = self._rules_at(path[:start], structure)
+            for stop in range(len(path), start, -1):
+                name = _apply(rules, "/".join(path[start:stop]))
+                if name is not None:
+                    break
+            else:
+                name, stop = path[start], start + 1
+            parts.append(name)
+            start = stop
+        return ".".join(parts)
+
+    def _rules_at(self, path: Path, structure: Structure) -> Sequence[Rule]:
+        layer = structure.layers.get(path)
+        if layer is not None:
+            for kind, table in self.tables.items():
+                if isinstance(layer.module, kind):
+                    return table(layer.module)
+        return ()
+
+
+def _apply(rules: Sequence[Rule], path: str) -> str | None:
+    for pattern, template in rules:
+        match = re.fullmatch(pattern, path)
+        if match:
+            return match.expand(template)
+    return None
+
+
+# A branch's layers by their position in open-aff's nn.Sequential; a global one starts with a pool.
+# `weigh` is no module but the method that returns M; the references have a Sigmoid in its place.
+ATTENTION: list[Rule] = [
+    (r"local(\d*)", r"local_att\1"),
+    (r"global(\d*)", r"global_att\1"),
+    (r"weigh", r"sigmoid"),
+    (r"local(\d*)/reduce", r"local_att\1.0"),
+    (r"local(\d*)/reduce_norm", r"local_att\1.1"),
+    (r"local(\d*)/expand", r"local_att\1.3"),
+    (r"local(\d*)/expand_norm", r"local_att\1.4"),
+    (r"global(\d*)/reduce", r"global_att\1.1"),
+    (r"global(\d*)/reduce_norm", r"global_att\1.2"),
+    (r"global(\d*)/expand", r"global_att\1.4"),
+    (r"global(\d*)/expand_norm", r"global_att\1.5"),
+]
+
+
+# The MXNet networks are in open-aff's `model/classification.py` and `model/block.py`.
+def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
+    """open-aff's CIFARAFFResNet."""
+    # features: input norm, then the stem, conv or conv-norm-relu twice and conv, then the stages.
+    last = 7 if module.deep_stem else 1
+    rules = [
+        (r"input_norm", r"features.0"),
+        (r"deep_stem1/conv", r"features.1"),
+        (r"deep_stem1/norm", r"features.2"),
+        (r"deep_stem2/conv", r"features.4"),
+        (r"deep_stem2/norm", r"features.5"),
+        (r"stem", rf"features.{last}"),
+        (r"norm", rf"features.{last + 4}"),
+        (r"head", r"output"),
+    ]
+    for stage in (1, 2, 3):
+        ours, theirs = rf"stage{stage}_block(\d+)", rf"features.{last + stage}.\1"
+        rules += [
+            (rf"{ours}/norm1", rf"{theirs}.resfwd.0"),
+            (rf"{ours}/conv1", rf"{theirs}.resfwd.2"),
+            (rf"{ours}/norm2", rf"{theirs}.resfwd.3"),
+            (rf"{ours}/conv2", rf"{theirs}.resfwd.5"),
+            (rf"{ours}/downsample", rf"{theirs}.downsample.1"),
+            (rf"{ours}/fuse", rf"{theirs}.attention"),
+        ]
+    return rules
+
+
+def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
+    """open-aff's AFFResNet, and AFFResNeXt where there are groups, which is built differently."""
+    if module.groups > 1:
+        rules = [(r"head", r"output"), *gluon_bottlenecks(module, first_stage=10)]
+        # features: conv, norm and relu three times, then the pool.
+        for index in (1, 2, 3):
+            rules += [
+                (rf"stem{index}/conv", rf"features.{3 * index - 3}"),
+                (rf"stem{index}/norm", rf"features.{3 * index - 2}"),
+            ]
+        # Stage 1 has stride 1, and its skip no pool in front of the convolution.
+        plain = r"features.10.\1.downsample"
+        return [
+            (r"stage1_block(\d+)/downsample/conv", rf"{plain}.0"),
+            (r"stage1_block(\d+)/downsample/norm", rf"{plain}.1"),
+            *rules,
+        ]
+    block = r"stage(\d)_block(\d+)"
+    return [
+        (r"stem1/conv", r"conv1.0"),
+        (r"stem1/norm", r"conv1.1"),
+        (r"stem2/conv", r"conv1.3"),
+        (r"stem2/norm", r"conv1.4"),
+        (r"stem3/conv", r"conv1.6"),
+        (r"stem3/norm", r"bn1"),
+        (rf"{block}/conv(\d)/conv", r"layer\1.\2.conv\3"),
+        (rf"{block}/conv(\d)/norm", r"layer\1.\2.bn\3"),
+        (rf"{block}/downsample/conv", r"layer\1.\2.downsample.1"),
+        (rf"{block}/downsample/norm", r"layer\1.\2.downsample.2"),
+        (rf"{block}/fuse", r"layer\1.\2.attention"),
+        (r"head", r"fc"),
+    ]
+
+
+def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
+    """open-aff's CIFARAFFResNeXt: conv, norm, relu, then the stages."""
+    return [
+        (r"stem/conv", r"features.0"),
+        (r"stem/norm", r"features.1"),
+        (r"head", r"output"),
+        *gluon_bottlenecks(module, first_stage=3),
+    ]
+
+
+def gluon_bottlenecks(module: ResidualHost, first_stage: int) -> list[Rule]:
+    """Stages from `features.{first_stage}` on; body: conv, norm and relu, but none at the end."""
+    rules = []
+    for stage in range(1, len(module.blocks_per_stage) + 1):
+        ours, theirs = rf"stage{stage}_block(\d+)", rf"features.{first_stage + stage - 1}.\1"
+        for index in (1, 2, 3):
+            rules += [
+                (rf"{ours}/conv{index}/conv", rf"{theirs}.body.{3 * index - 3}"),
+                (rf"{ours}/conv{index}/norm", rf"{theirs}.body.{3 * index - 2}"),
+            ]
+        rules += [
+            (rf"{ours}/downsample/conv", rf"{theirs}.downsample.1"),
+            (rf"{ours}/downsample/norm", rf"{theirs}.downsample.2"),
+            (rf"{ours}/fuse", rf"{theirs}.attention"),
+        ]
+    return rules
+
+
+# open-aff `aff_pytorch/aff_net/aff_resnet.py`, after torchvision `models/resnet.py`.
+TORCHVISION_RESNET: list[Rule] = [
+    (r"stem/conv", r"conv1"),
+    (r"stem/norm", r"bn1"),
+    (r"stage(\d)_block(\d+)", r"layer\1.\2"),
+    (r"stage(\d)_block(\d+)/conv(\d)/conv", r"layer\1.\2.conv\3"),
+    (r"stage(\d)_block(\d+)/conv(\d)/norm", r"layer\1.\2.bn\3"),
+    (r"stage(\d)_block(\d+)/downsample", r"layer\1.\2.downsample"),
+    (r"stage(\d)_block(\d+)/downsample/conv", r"layer\1.\2.downsample.0"),
+    (r"stage(\d)_block(\d+)/downsample/norm", r"layer\1.\2.downsample.1"),
+    (r"stage(\d)_block(\d+)/fuse", r"layer\1.\2.fuse_mode"),
+    (r"head", r"fc"),
+]
+
+PYTORCH = Framework(
+    name="PyTorch",
+    tables={
+        ContextAttention: lambda _: ATTENTION,
+        ResNet: lambda _: TORCHVISION_RESNET,
+    },
+    norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
+    other={"kernel": "weight", "scale": "weight", "embedding": "weight"},
+)
+
+MXNET = Framework(
+    name="MXNet",
+    tables={
+        ContextAttention: lambda _: ATTENTION,
+        CIFARResNet: gluon_cifar_resnet,
+        CIFARResNeXt: gluon_cifar_resnext,
+        ResNetV1d: gluon_resnet_v1d,
+    },
+    norm={"scale": "gamma", "bias": "beta", "mean": "running_mean", "var": "running_var"},
+    other={"kernel": "weight", "scale": "gamma", "embedding": "weight"},
+)

@@ -1,0 +1,148 @@
+"""Weights at rest: one .safetensors file that also says which network they belong to."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from aff_jax.attention.ms_cam import MSCAM
+from aff_jax.convert.files import read_safetensors, write_safetensors
+from aff_jax.fusion.registry import FUSIONS
+from aff_jax.hosts.registry import host_classes
+from aff_jax.layers import BatchNorm
+from aff_jax.tables import construct, look_up
+
+__all__ = ["load", "save"]
+
+FORMAT = "aff_jax"
+
+ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
+
+# How parameters were initialised is no part of what a network computes.
+NOT_STORED = ("kernel_init", "head_init", "scale_init", "name", "parent")
+
+
+def save(
+    path: str | PathLike[str],
+    variables: Mapping[str, Any],
+    model: nn.Module,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write variables and what rebuilds their model into one .safetensors file.
+
+    Names are paths, "params/stem/kernel"; the metadata holds the model's class and fields as JSON.
+    The file appears under its name when it is whole.
+
+    Raises:
+        FileExistsError: there is such a file, and not `overwrite`.
+        ValueError: a model, or a field of it, that has no name to be found again by.
+    """
+    description = json.dumps(_describe_module(model))
+    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
+    arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    write_safetensors(path, arrays, {"format": FORMAT, "model": description}, overwrite=overwrite)
+
+
+def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the model and the variables that `save` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, or was not written by `save`.
+    """
+    arrays, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: expected a file written by aff_jax.save, whose metadata say how to rebuild "
+            f"the model; found metadata {sorted(metadata) or 'of no kind'}. Probably it is a "
+            f"PyTorch checkpoint: use aff_jax.convert.from_torch."
+        )
+    try:
+        description = json.loads(metadata["model"])
+        model = _build_module(description)
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: its description of the model is damaged: {error!r}.") from error
+    leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
+    return model, traverse_util.unflatten_dict(leaves, sep="/")
+
+
+def is_saved(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata of a .safetensors file are those of `save`."""
+    return metadata.get("format") == FORMAT
+
+
+def _classes() -> dict[str, type[nn.Module]]:
+    classes = [MSCAM, *FUSIONS.values(), *host_classes()]
+    return {cls.__name__: cls for cls in classes if isinstance(cls, type)}
+
+
+def _describe_module(model: nn.Module) -> dict[str, Any]:
+    name = type(model).__name__
+    if _classes().get(name) is not type(model):
+        raise ValueError(
+            f"expected a module of aff_jax, got a {name}, which `load` could not rebuild. Known: "
+            f"{', '.join(sorted(_classes()))}. Save its variables with safetensors.flax instead."
+        )
+    fields = {}
+    for field in dataclasses.fields(model):
+        if field.name not in NOT_STORED and field.init:
+            value = getattr(model, field.name)
+            if value != field.default:
+                fields[field.name] = _encode(value, f"{name}.{field.name}")
+    return {"class": name, "fields": fields}
+
+
+def _build_module(description: Mapping[str, Any]) -> nn.Module:
+    cls = look_up(_classes(), "class", description["class"])
+    fields = {name: _decode(value) for name, value in description["fields"].items()}
+    return construct(f"saved {cls.__name__}", cls, fields)
+
+
+def _encode(value: Any, what: str) -> Any:
+    """As JSON: what is no plain value becomes {"kind": content}."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {"dict": {str(key): _encode(item, what) for key, item in value.items()}}
+    if isinstance(value, list | tuple):
+        return {"tuple": [_encode(item, what) for item in value]}
+    for name, activation in ACTIVATIONS.items():
+        if value is activation:
+            return {"activation": name}
+    if value is BatchNorm:
+        return {"norm": {}}
+    if isinstance(value, partial) and value.func is BatchNorm and not value.args:
+        return {"norm": {key: _encode(item, what) for key, item in value.keywords.items()}}
+    try:
+        return {"dtype": jnp.dtype(value).name}
+    except TypeError:
+        raise ValueError(
+            f"{what} is {value!r}, which has no name to be found again by. Use numbers, strings, "
+            f"dtypes, BatchNorm or a functools.partial of it, and for activations one of "
+            f"{', '.join(sorted(ACTIVATIONS))}; a fusion needs a registered name."
+        ) from None
+
+
+def _decode(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "dict":
+        return {key: _decode(item) for key, item in content.items()}
+    if kind == "tuple":
+        return tuple(_decode(item) for item in content)
+    if kind == "activation":
+        return look_up(ACTIVATIONS, "activation", content)
+    if kind == "norm":
+        return partial(BatchNorm, **{key: _decode(item) for key, item in content.items()})
+    if kind == "dtype":
+        return jnp.dtype(content)
+    raise KeyError(kind)

@@ -1,0 +1,237 @@
+"""Conversion against PyTorch itself: fusions and networks, both directions, and what is refused."""
+
+import flax.linen as nn
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import aff_jax
+from aff_jax.convert import from_torch, to_torch
+from tests.aff_jax.random_variables import random_variables
+from tests.reference import torch_aff
+
+FUSIONS = {
+    "aff": (torch_aff.AFF, aff_jax.AFF, {"gain": 2.0}),
+    "iaff": (torch_aff.iAFF, aff_jax.IAFF, {"share_global": True}),
+    "ms_cam": (torch_aff.MS_CAM, aff_jax.MSCAM, {}),
+}
+
+
+def randomized(module, seed=0):
+    """The module in evaluation mode, with statistics and scales that are not zero and one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if value.ndim == 1:
+                noise = torch.randn(value.shape, generator=generator)
+                value.copy_(value + 0.3 * (noise.abs() if "var" in name else noise))
+    return module.eval()
+
+
+def channels_first(x):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, array in other.items():
+        np.testing.assert_array_equal(one[name], array, err_msg=name, strict=True)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
+@hypothesis.given(
+    channels=st.integers(1, 24),
+    reduction=st.integers(1, 32),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_fusions_agree_in_any_shape(name, channels, reduction, shape, seed):
+    make_torch, make, fields = FUSIONS[name]
+    theirs = randomized(make_torch(channels, reduction), seed).double()
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    batch, height, width = shape
+    x, y = (
+        images(batch, height, width, channels, seed=seed + i).astype(np.float64) for i in (0, 1)
+    )
+    inputs = (x,) if name == "ms_cam" else (x, y)
+    with jax.enable_x64(True):
+        module = make(reduction=reduction, param_dtype=jnp.float64, **fields)
+        variables = from_torch(state, module, *inputs)
+        result = module.apply(variables, *inputs)
+        back = to_torch(variables, module, *inputs)
+    with torch.no_grad():
+        expected = theirs(*map(channels_first, inputs)).numpy()
+    # Double precision on both sides.
+    np.testing.assert_allclose(result, np.moveaxis(expected, 1, -1), rtol=1e-9, atol=1e-11)
+    assert_same(back, state)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fuse_type", ["DAF", "AFF", "iAFF"])
+def test_networks_agree_and_come_back_to_the_bit(fuse_type):
+    theirs = randomized(torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5))
+    fusion = {"DAF": "add"}.get(fuse_type, fuse_type.lower())
+    model = aff_jax.create_model("resnet18", fusion, "pytorch", num_classes=5)
+    variables = from_torch(theirs.state_dict(), model)
+    x = images(2, 33, 40, 3)
+    with torch.no_grad():
+        expected = theirs(channels_first(x)).numpy()
+    # Single precision through twenty layers.
+    result = jax.jit(model.apply)(variables, x)
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+    back = to_torch(variables, model)
+    assert_same(back, {key: value.numpy() for key, value in theirs.state_dict().items()})
+    again = torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5)
+    again.load_state_dict({key: torch.from_numpy(value) for key, value in back.items()})
+
+
+def test_what_was_trained_here_loads_strictly_there():
+    """A second global branch that never was is written as a copy of the first."""
+    model = aff_jax.create_model("resnet18", "iaff", "pytorch", num_classes=5)
+    variables = random_variables(model, images(1, 32, 32, 3), dtype=np.float32)
+    state = to_torch(variables, model)
+    theirs = torch_aff.resnet("resnet18", fuse_type="iAFF", num_classes=5)
+    theirs.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    np.testing.assert_array_equal(
+        state["layer1.0.fuse_mode.global_att2.1.weight"],
+        state["layer1.0.fuse_mode.global_att.1.weight"],
+    )
+
+
+def aff_state(channels=8):
+    return {k: v.numpy() for k, v in randomized(torch_aff.AFF(channels)).state_dict().items()}
+
+
+class Mine(nn.Module):
+    """A user's own module, with an AFF under a name of theirs."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        y = nn.Conv(8, (3, 3), name="mix")(x)
+        y = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="mix_norm")(y)
+        x = aff_jax.AFF(gain=2.0, name="blend")(y, x, train)
+        return nn.Dense(4, name="out")(x.mean((1, 2)))
+
+
+class TorchMine(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.mix_norm = torch.nn.BatchNorm2d(8)
+        self.blend = torch_aff.AFF(8)
+        self.out = torch.nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.out(self.blend(self.mix_norm(self.mix(x)), x).mean((2, 3)))
+
+
+def test_a_users_own_module_with_a_fusion_under_a_name_of_theirs():
+    theirs, x = randomized(TorchMine()), images(2, 5, 6, 8)
+    variables = from_torch(theirs.state_dict(), Mine(), x)
+    with torch.no_grad():
+        expected = theirs(channels_first(x)).numpy()
+    np.testing.assert_allclose(Mine().apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    assert_same(to_torch(variables, Mine(), x), state)
+
+
+def test_rename_maps_prefixes_both_ways():
+    state = {f"encoder.fuse.{key}": value for key, value in aff_state().items()}
+    rename = {"encoder.fuse": "blend"}
+
+    class Wrapped(nn.Module):
+        @nn.compact
+        def __call__(self, x, y):
+            return aff_jax.AFF(name="blend")(x, y)
+
+    x = images(2, 3, 3, 8)
+    variables = from_torch(state, Wrapped(), x, x, rename=rename)
+    assert_same(to_torch(variables, Wrapped(), x, x, rename=rename), state)
+    bare = from_torch(state, aff_jax.AFF(), x, x, rename={"encoder.fuse": ""})
+    assert bare["params"].keys() == {"local", "global"}
+    with pytest.raises(ValueError, match=r"rename makes two arrays 'a.b'"):
+        from_torch({"a.b": x, "c.b": x}, aff_jax.AFF(), x, x, rename={"c": "a"})
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {k: v for k, v in state.items() if "num_batches_tracked" not in k},
+    ],
+)
+def test_wrappings_come_off(wrap):
+    state, x = aff_state(), images(2, 3, 3, 8)
+    variables = from_torch(wrap(state), aff_jax.AFF(), x, x)
+    assert_same(to_torch(variables, aff_jax.AFF(), x, x), state)
+
+
+def test_lists_everything_that_is_missing_unexpected_and_misshapen():
+    state, x = aff_state(), images(2, 3, 3, 8)
+    state["local_att.0.wieght"] = state.pop("local_att.0.weight")
+    del state["global_att.5.running_mean"]
+    state["local_att.3.bias"] = np.zeros(3, np.float32)
+    state["optimizer_step"] = np.zeros(())
+    with pytest.raises(ValueError) as error:
+        from_torch(state, aff_jax.AFF(), x, x)
+    message = str(error.value)
+    assert "missing     local_att.0.weight (2, 8, 1, 1)   (nearest: local_att.0.wieght)" in message
+    assert "missing     global_att.5.running_mean (8,)" in message
+    assert "unexpected  local_att.0.wieght (2, 8, 1, 1)" in message
+    assert "unexpected  optimizer_step ()" in message
+    assert "misshapen   local_att.3.bias: (3,), expected (8,)" in message
+    assert "5 differ" in message
+
+
+def test_says_which_fusion_a_checkpoint_looks_like():
+    x = images(2, 3, 3, 8)
+    with pytest.raises(ValueError, match="looks like one of fusion='aff', the module like 'iaff'"):
+        from_torch(aff_state(), aff_jax.IAFF(), x, x)
+
+
+def test_dense_kernels_may_have_any_number_of_trailing_ones():
+    """The same AFF serves 1-d, 2-d and 3-d; a linear layer is one of none."""
+    x = images(2, 3, 3, 8)
+    state = {k: v.reshape(v.shape[:2]) if v.ndim == 4 else v for k, v in aff_state().items()}
+    flat = from_torch(state, aff_jax.AFF(), x, x)
+    assert to_torch(flat, aff_jax.AFF(), x, x)["local_att.0.weight"].shape == (2, 8, 1, 1)
+    line = images(2, 3, 8)
+    assert to_torch(flat, aff_jax.AFF(), line, line)["local_att.0.weight"].shape == (2, 8, 1)
+
+
+def test_half_precision_becomes_the_modules_own():
+    x = images(2, 3, 3, 8)
+    halves = {k: torch.from_numpy(v).to(torch.bfloat16) for k, v in aff_state().items() if v.ndim}
+    variables = from_torch(halves, aff_jax.AFF(), x, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+
+
+def test_example_inputs_may_be_left_out_for_hosts_only():
+    with pytest.raises(ValueError, match="expected example inputs for a AFF, got none"):
+        from_torch(aff_state(), aff_jax.AFF())
+
+
+def test_to_torch_reads_the_channels_of_images_off_the_variables():
+    model = aff_jax.create_model("cifar_resnet8", num_classes=3)
+    variables = random_variables(model, images(1, 8, 8, 1), dtype=np.float32)
+    assert to_torch(variables, model)["stem.weight"].shape == (16, 1, 3, 3)
+
+
+def test_to_torch_refuses_variables_of_another_module():
+    x = images(2, 3, 3, 8)
+    variables = aff_jax.AFF().init(jax.random.key(0), x, x)
+    with pytest.raises(ValueError, match=r"missing     params/local2/reduce/kernel"):
+        to_torch(variables, aff_jax.IAFF(), x, x)
+    with pytest.raises(ValueError, match=r"misshapen   params/local/reduce/kernel: \(8, 2\), exp"):
+        to_torch(variables, aff_jax.AFF(reduction=2), x, x)
