@@ -128,8 +128,10 @@ def summary(arguments: argparse.Namespace) -> int:
     """Every layer of a host with its parameters and output, by linen's tabulate."""
     size = arguments.input_size
     images = jnp.zeros((1, size, size, 3))
-    # Rich would fold the table into 80 columns where the output is no terminal.
-    console = {"width": shutil.get_terminal_size((160, 0)).columns}
+    # Linen would fold the table into 80 columns and colour it, also where it goes to a file.
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else 160
+    console = {"force_terminal": terminal, "width": width}
     model = _create(arguments)
     key = jax.random.key(0)
     print(model.tabulate(key, images, depth=arguments.depth, console_kwargs=console))
