@@ -4,7 +4,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-__all__ = ["confusion_counts", "cross_entropy"]
+__all__ = ["IGNORE_LABEL", "confusion_counts", "cross_entropy"]
+
+IGNORE_LABEL = -1
+"""The label of what neither the loss nor a metric counts; no class, however many there are."""
 
 
 def cross_entropy(

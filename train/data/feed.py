@@ -35,10 +35,11 @@ def train_feed(
 ) -> grain.DatasetIterator[Batch]:
     """Iterate over this process's part of an endless sequence of shuffled global batches.
 
-    Yields {"image": uint8 (b, height, width, channels), "label": int32 (b,), "index": int64 (b,)}
-    with b = batch_size // process_count. Epoch e is a permutation of the source drawn from
-    (seed, e); epochs follow each other without a gap, also within a batch. So every example comes
-    exactly once per epoch over all processes, whether or not anything divides anything.
+    Yields {"image": uint8 (b, height, width, channels), "label": int32 (b,) or (b, height, width),
+    "index": int64 (b,)} with b = batch_size // process_count. Epoch e is a permutation of the
+    source drawn from (seed, e); epochs follow each other without a gap, also within a batch. So
+    every example comes exactly once per epoch over all processes, whether or not anything divides
+    anything.
 
     `read_threads` threads read at most `read_ahead` batches ahead. The order depends on neither.
 
@@ -105,7 +106,7 @@ class _Padded:
         self._length = length
         self._padding = {
             "image": np.zeros(source.image_shape, np.uint8),
-            "label": np.int32(0),
+            "label": np.zeros(source.label_shape, np.int32),
             "index": np.int64(-1),
             "mask": np.float32(0),
         }

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import os
 import shlex
 from collections.abc import Iterator
@@ -22,12 +23,16 @@ from PIL import Image
 
 from aff_jax.tables import look_up, unknown_name
 
-# Imported for its effect: defining the builder makes TFDS know the name "digits".
+# Imported for their effect: defining a builder makes TFDS know its name.
+from train.data import digit_scenes as digit_scenes
 from train.data import digits as digits
+from train.losses import IGNORE_LABEL
 
 FILE_FORMAT = "array_record"
 # Pillow's names for images with that many channels.
 _PILLOW_MODES = {1: "L", 3: "RGB"}
+# What a mask holds, by custom, where a pixel is not to be counted.
+_IGNORED_IN_MASKS = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +40,9 @@ class Dataset:
     """What the application knows of one TFDS dataset.
 
     `mean` and `std` are per channel, of the training pixels divided by 255. `label_keys` are the
-    features that may serve as the label. `prepares_itself` says that the first use may prepare
-    the dataset: no network, no TensorFlow, a second or two.
+    features that may serve as the label. `task` is "classification", one label an image, or
+    "segmentation", one a pixel. `prepares_itself` says that the first use may prepare the
+    dataset: no network, no TensorFlow, a few seconds.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Dataset:
     label_keys: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    task: str = "classification"
     prepares_itself: bool = False
 
 
@@ -60,6 +67,17 @@ DATASETS = {
             # tests/train/data/test_source.py measures them again.
             mean=(0.3058,),
             std=(0.3761,),
+            prepares_itself=True,
+        ),
+        Dataset(
+            name="digit_scenes",
+            train_split="train",
+            eval_split="test",
+            label_keys=("mask",),
+            # Measured as for the digits, over the 1,000 training scenes.
+            mean=(0.3068,),
+            std=(0.1822,),
+            task="segmentation",
             prepares_itself=True,
         ),
         Dataset(
@@ -87,11 +105,14 @@ DATASETS = {
 class Source:
     """The examples of one split, by position; what `load_source` returns.
 
-    `source[i] -> {"image": uint8 (height, width, channels), read-only, "label": int32 (),
-    "index": int64 ()}`, where `index` is the position i in the split. Reading is safe from
-    several threads. A pickled source opens the files again and starts with an empty cache.
+    `source[i] -> {"image": uint8 (height, width, channels), read-only, "label": int32,
+    "index": int64 ()}`, where `index` is the position i in the split. Labels have the shape
+    `label_shape`: () for classification, (height, width) for segmentation, where a mask's 255
+    comes as `IGNORE_LABEL`. Reading is safe from several threads. A pickled source opens the
+    files again and starts with an empty cache.
 
-    Raises `IndexError` outside the split.
+    Raises `IndexError` outside the split, and `ValueError` for a mask that is not of the size of
+    its image or has a value that stands for no class.
     """
 
     def __init__(
@@ -113,22 +134,32 @@ class Source:
         )
         # Decoded here by Pillow. TFDS would take OpenCV where that is installed, and two JPEG
         # decoders may differ in a pixel's last bit: so would the same run on two machines.
-        self._records = builder.as_data_source(
-            split, decoders={"image": tfds.decode.SkipDecoding()}, file_format=FILE_FORMAT
-        )
-        self._label_key = label_key
         features = builder.info.features
+        self._is_mask = isinstance(features[label_key], tfds.features.LabeledImage)
+        pictures = ("image", label_key) if self._is_mask else ("image",)
+        self._records = builder.as_data_source(
+            split,
+            decoders={picture: tfds.decode.SkipDecoding() for picture in pictures},
+            file_format=FILE_FORMAT,
+        )
+        self._name = f"{builder.name} {split}"
+        self._label_key = label_key
         self.image_shape: tuple[int, ...] = tuple(features["image"].shape)
         self.class_names: tuple[str, ...] = tuple(features[label_key].names)
         self.num_classes: int = features[label_key].num_classes
+        self.label_shape: tuple[int, ...] = self.image_shape[:2] if self._is_mask else ()
         self._pillow_mode = _PILLOW_MODES[self.image_shape[-1]]
 
         # The system hands out the pages of `empty` as they are written, so the cache costs
         # memory only as it fills.
         self._cache: np.ndarray | None = None
-        if len(self) * int(np.prod(self.image_shape)) <= cache_bytes:
+        stored_label = np.dtype(np.uint8 if self._is_mask else np.int32)
+        example_bytes = math.prod(self.image_shape)
+        if self._is_mask:
+            example_bytes += math.prod(self.label_shape)
+        if len(self) * example_bytes <= cache_bytes:
             self._cache = np.empty((len(self), *self.image_shape), np.uint8)
-            self._cached_labels = np.empty(len(self), np.int32)
+            self._cached_labels = np.empty((len(self), *self.label_shape), stored_label)
             self._is_cached = np.zeros(len(self), bool)
 
     def __len__(self) -> int:
@@ -146,16 +177,40 @@ class Source:
                 self._is_cached[position] = True
             image, label = self._cache[position], self._cached_labels[position]
         image.flags.writeable = False
-        return {"image": image, "label": np.int32(label), "index": np.int64(position)}
+        return {"image": image, "label": self._as_label(label), "index": np.int64(position)}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[position] for position in range(len(self)))
 
-    def _decode(self, position: int) -> tuple[np.ndarray, int]:
+    def _decode(self, position: int) -> tuple[np.ndarray, Any]:
         record = self._records[position]
         with Image.open(io.BytesIO(record["image"])) as image:
-            pixels = np.array(image.convert(self._pillow_mode))
-        return pixels.reshape(self.image_shape), record[self._label_key]
+            pixels = np.array(image.convert(self._pillow_mode)).reshape(self.image_shape)
+        label = record[self._label_key]
+        return pixels, self._decode_mask(label, position) if self._is_mask else label
+
+    def _decode_mask(self, png: bytes, position: int) -> np.ndarray:
+        with Image.open(io.BytesIO(png)) as image:
+            mask = np.array(image)
+        if mask.shape != self.label_shape:
+            raise ValueError(
+                f"expected a mask of one channel and {self.label_shape} pixels, as its image, got "
+                f"{mask.shape} for example {position} of {self._name}. Probably image and mask "
+                f"were resized apart; prepare the dataset again from masks of the images' size."
+            )
+        wrong = np.setdiff1d(mask, [*range(self.num_classes), _IGNORED_IN_MASKS])
+        if wrong.size:
+            raise ValueError(
+                f"expected mask values 0 .. {self.num_classes - 1}, or {_IGNORED_IN_MASKS} to "
+                f"ignore a pixel, got {wrong.tolist()} in example {position} of {self._name}. "
+                f"Probably the mask holds grey values or colours in place of class numbers."
+            )
+        return mask
+
+    def _as_label(self, stored: Any) -> Any:
+        if not self._is_mask:
+            return np.int32(stored)
+        return np.where(stored == _IGNORED_IN_MASKS, IGNORE_LABEL, stored.astype(np.int32))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen, ()

@@ -22,6 +22,7 @@ class Numbers:
     """Stands in for a source: example i shows the number i, and its label is i modulo 7."""
 
     image_shape = (2, 3, 1)
+    label_shape = ()
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -222,6 +223,16 @@ def test_evaluation_keeps_the_order_and_may_pad_a_whole_batch() -> None:
     ]
     last = list(eval_feed(2, batch_size=6, process_index=2, process_count=3))
     assert [batch["mask"].tolist() for batch in last] == [[0, 0]]
+
+
+def test_labels_of_pixels_are_padded_in_their_own_shape(digits_dir: pathlib.Path) -> None:
+    scenes = load_source("digit_scenes", "test[:5]", data_dir=digits_dir, label_key="mask")
+    first, last = feed.eval_feed(scenes, batch_size=3)
+    for batch in (first, last):
+        assert (batch["label"].dtype, batch["label"].shape) == (np.int32, (3, 64, 64))
+    assert (last["mask"].tolist(), last["index"].tolist()) == ([1, 1, 0], [3, 4, -1])
+    assert last["label"][1].any()
+    assert not last["label"][2].any()
 
 
 @pytest.mark.parametrize(

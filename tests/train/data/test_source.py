@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import inspect
+import io
 import json
 import pathlib
 import pickle
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from train.data import source
+from train.losses import IGNORE_LABEL
 
 
 @pytest.fixture
@@ -33,13 +36,16 @@ def test_rows_agree_with_tfds(dataset: source.Dataset, tmp_path: pathlib.Path) -
     channels = features["image"].shape[-1]
     assert len(dataset.mean) == len(dataset.std) == channels
     assert all(0 < value < 1 for value in (*dataset.mean, *dataset.std))
-    labels = {key for key in features if isinstance(features[key], tfds.features.ClassLabel)}
+    kinds = {"classification": tfds.features.ClassLabel, "segmentation": tfds.features.LabeledImage}
+    labels = {key for key in features if isinstance(features[key], kinds[dataset.task])}
     assert set(dataset.label_keys) == labels
 
 
-def test_digits_mean_and_std_are_those_of_the_training_split(digits_train: source.Source) -> None:
-    pixels = np.stack([example["image"] for example in digits_train]) / 255.0
-    row = source.DATASETS["digits"]
+@pytest.mark.parametrize("name", ["digits", "digit_scenes"])
+def test_mean_and_std_are_those_of_the_training_split(name: str, digits_dir: pathlib.Path) -> None:
+    row = source.DATASETS[name]
+    examples = source.load_source(name, "train", data_dir=digits_dir, label_key=row.label_keys[0])
+    pixels = np.stack([example["image"] for example in examples]) / 255.0
     np.testing.assert_allclose(pixels.mean((0, 1, 2)), row.mean, atol=5e-5)
     np.testing.assert_allclose(pixels.std((0, 1, 2)), row.std, atol=5e-5)
 
@@ -125,7 +131,11 @@ def test_a_source_can_be_sent_to_another_process(digits_train: source.Source) ->
     [
         ("digit", "label", "unknown dataset 'digit'. Did you mean 'digits'"),
         ("cifar1000", "label", "'cifar100' or 'cifar10'"),
-        ("imagenet", "label", "unknown dataset 'imagenet'. Known: cifar10, cifar100, digits."),
+        (
+            "mnist",
+            "label",
+            "unknown dataset 'mnist'. Known: cifar10, cifar100, digit_scenes, digits.",
+        ),
         (
             "cifar100",
             "coarse_lable",
@@ -190,3 +200,54 @@ def test_a_missing_file_is_named(copied_dir: pathlib.Path, file: str) -> None:
     with pytest.raises(FileNotFoundError, match="incomplete; missing: ") as error:
         source.load_source("digits", "train", data_dir=copied_dir)
     assert str(path) in str(error.value)
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 200 * 2 * 64 * 64 - 1, 200 * 2 * 64 * 64])
+def test_masks_are_those_of_tfds(digits_dir: pathlib.Path, cache_bytes: int) -> None:
+    ours = source.load_source(
+        "digit_scenes", "test", data_dir=digits_dir, label_key="mask", cache_bytes=cache_bytes
+    )
+    theirs = tfds.builder("digit_scenes", data_dir=digits_dir).as_data_source("test")
+    assert (ours.num_classes, ours.class_names[:3]) == (11, ("background", "0", "1"))
+    for position in (0, 199, 0):
+        label = ours[position]["label"]
+        assert (label.dtype, label.shape) == (np.int32, ours.label_shape)
+        np.testing.assert_array_equal(label, theirs[position]["mask"][..., 0])
+        np.testing.assert_array_equal(ours[position]["image"], theirs[position]["image"])
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**28])
+def test_ignored_pixels_come_as_the_ignore_label(
+    digits_dir: pathlib.Path, cache_bytes: int
+) -> None:
+    scenes = source.load_source(
+        "digit_scenes", "test", data_dir=digits_dir, label_key="mask", cache_bytes=cache_bytes
+    )
+    mask = np.zeros((64, 64), np.uint8)
+    mask[3, 4], mask[5, 6] = 255, 10
+    scenes._records = [{**scenes._records[0], "mask": as_png(mask)}] * 200
+    for label in (scenes[7]["label"], scenes[7]["label"]):  # as read, and out of the cache
+        assert (label[3, 4], label[5, 6], label[0, 0]) == (IGNORE_LABEL, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((64, 32), np.uint8), r"\(64, 64\) pixels, as its image, got \(64, 32\)"),
+        (np.zeros((64, 64, 3), np.uint8), r"one channel .* got \(64, 64, 3\)"),
+        (np.full((64, 64), 11, np.uint8), r"0 \.\. 10, or 255 .* got \[11\] in example 7 of digit"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_named(
+    digits_dir: pathlib.Path, mask: np.ndarray, message: str
+) -> None:
+    scenes = source.load_source("digit_scenes", "test", data_dir=digits_dir, label_key="mask")
+    scenes._records = [{**scenes._records[0], "mask": as_png(mask)}] * 200
+    with pytest.raises(ValueError, match=message):
+        scenes[7]
