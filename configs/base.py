@@ -35,11 +35,15 @@ def get_config() -> ConfigDict:
     # Passes over the training examples.
     config.epochs = 60.0
 
-    # Learning rate at the end of warm-up, from where it falls to zero along a cosine.
+    # Learning rate at the end of warm-up, from where it falls to zero.
     config.learning_rate = 0.1
     # Epochs of linear warm-up from zero.
     config.warmup_epochs = 1.0
-    # Nesterov momentum.
+    # How it falls, of the table in `train/optimizer.py`: "cosine" or "poly".
+    config.schedule = "cosine"
+    # Of the table in `train/optimizer.py`: "sgd" (with Nesterov momentum) or "adagrad".
+    config.optimizer = "sgd"
+    # Momentum of "sgd".
     config.momentum = 0.9
     # Weight decay of kernels; batch norm and biases are left alone.
     config.weight_decay = 1e-4

@@ -28,6 +28,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
     # After the flags, so that a mistake in them does not wait for JAX.
     from train.loop import NonFiniteError, train
+    from train.tasks import describe
 
     console = Console()
     workdir = Path(WORKDIR.value)
@@ -38,9 +39,12 @@ def main(argv: Sequence[str]) -> None:
             raise
         raise SystemExit(f"error: {error}") from error
     speed = summary["examples_per_second"]
+    measured = {
+        name.removeprefix("eval_"): summary[name] for name in summary if name.startswith("eval_")
+    }
     console.print(
-        f"\n[bold]test accuracy {summary['eval_accuracy']:.2%}[/bold], test loss "
-        f"{summary['eval_loss']:.4f} after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
+        f"\n[bold]{describe(measured, 'test ')}[/bold] "
+        f"after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
         f"\n{summary['parameters']:,} parameters, {summary['wall_seconds']:.1f} s"
         + (f", {speed:,.0f} images/s while training" if speed else "")
         + f"\n\nwritten to {escape(str(workdir))}:\n"

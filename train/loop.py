@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import grain
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from train.optimizer import learning_rate_schedule, make_optimizer
 from train.report import Report
 from train.state import TrainState, count_parameters, create_state
 from train.step import Batch, EvalStep, Metrics, TrainStep, make_eval_step, make_train_step
+from train.tasks import TASKS, Task
 from train.workdir import claim_workdir
 
 __all__ = ["NonFiniteError", "Run", "prepare", "train"]
@@ -39,6 +41,7 @@ class Run:
     """Everything that a config stands for, ready to start."""
 
     config: ConfigDict
+    task: Task
     state: TrainState
     train_step: TrainStep
     eval_step: EvalStep
@@ -73,35 +76,38 @@ def prepare(config: ConfigDict) -> Run:
         load_source, dataset.name, data_dir=config.data_dir or None, label_key=config.label_key
     )
     train_source, eval_source = load(dataset.train_split), load(dataset.eval_split)
-    norm_axis = parallel.AXIS if config.sync_batch_norm else None
-    model = aff_jax.create_model(
-        config.model,
-        fusion=config.fusion,
-        reference=config.reference,
-        num_classes=train_source.num_classes,
-        norm=partial(aff_jax.BatchNorm, axis_name=norm_axis),
-        **config.model_fields,
-    )
+    task = TASKS[dataset.task]
+    model = make_model(config, train_source.num_classes)
     normalize_images = partial(normalize, mean=dataset.mean, std=dataset.std)
     augment = Augmentation(crop_padding=config.crop_padding, flip=config.flip)
 
-    def training_images(images: Array, step: Array, first_row: Array) -> Array:
+    def training_examples(
+        images: Array, labels: Array, step: Array, first_row: Array
+    ) -> tuple[Array, Array]:
         key = augmentation_key(config.seed, step)
-        return normalize_images(augment(key, images, first_row))
+        images = normalize_images(augment(key, images, first_row))
+        return images, augment.labels(key, labels, first_row)
 
     steps_per_epoch = len(train_source) / config.batch_size
     schedule = learning_rate_schedule(
+        config.schedule,
         config.learning_rate,
         warmup_steps=round(config.warmup_epochs * steps_per_epoch),
         total_steps=max(1, round(config.epochs * steps_per_epoch)),
     )
-    optimizer = make_optimizer(schedule, momentum=config.momentum, weight_decay=config.weight_decay)
+    optimizer = make_optimizer(
+        config.optimizer, schedule, momentum=config.momentum, weight_decay=config.weight_decay
+    )
     state = create_state(model, optimizer, config.seed, train_source.image_shape)
+    _check_output(config, model, state, train_source)
     return Run(
         config=config,
+        task=task,
         state=parallel.replicate(state),
         train_step=parallel.parallel_train_step(
-            make_train_step(model, optimizer, schedule, training_images, parallel.AXIS)
+            make_train_step(
+                model, optimizer, schedule, training_examples, parallel.AXIS, task.accuracy
+            )
         ),
         eval_step=parallel.parallel_eval_step(
             make_eval_step(model, normalize_images, parallel.AXIS)
@@ -109,6 +115,33 @@ def prepare(config: ConfigDict) -> Run:
         train_source=train_source,
         eval_source=eval_source,
     )
+
+
+def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
+    """The network that a config names."""
+    norm_axis = parallel.AXIS if config.sync_batch_norm else None
+    return aff_jax.create_model(
+        config.model,
+        fusion=config.fusion,
+        reference=config.reference,
+        num_classes=num_classes,
+        norm=partial(aff_jax.BatchNorm, axis_name=norm_axis),
+        **config.model_fields,
+    )
+
+
+def _check_output(config: ConfigDict, model: nn.Module, state: TrainState, source: Source) -> None:
+    """`ValueError` where the network's answers are not of the labels' shape."""
+    image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
+    output = jax.eval_shape(model.apply, state.variables, image)
+    expected = (1, *source.label_shape, source.num_classes)
+    if output.shape != expected:
+        raise ValueError(
+            f"expected a network whose output for one image of {config.dataset!r} has the shape "
+            f"{expected}, got {output.shape} from {config.model!r}. Segmentation needs a network "
+            f"that answers for each pixel, classification one that answers for the image; set "
+            f"--config.model."
+        )
 
 
 def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]:
@@ -127,7 +160,10 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]
 
     warn = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     with Checkpoints(
-        workdir / "checkpoints", keep_last=config.keep_checkpoints, warn=warn
+        workdir / "checkpoints",
+        keep_last=config.keep_checkpoints,
+        best_metric=f"eval_{run.task.score}",
+        warn=warn,
     ) as checkpoints:
         state, step = run.state, 0
         restored = checkpoints.restore(state)
@@ -146,8 +182,7 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]
             )
             return report.finish(
                 {
-                    "eval_accuracy": evaluation["accuracy"],
-                    "eval_loss": evaluation["loss"],
+                    **_named_eval(evaluation),
                     "step": total_steps,
                     "epochs": run.epoch(total_steps),
                     "parameters": count_parameters(run.state.params),
@@ -184,7 +219,7 @@ def _train_steps(
                 step,
                 state,
                 batches.get_state(),
-                {f"eval_{name}": value for name, value in evaluation.items()},
+                _named_eval(evaluation),
             )
             window.restart_clock()
         if step == total_steps:
@@ -192,12 +227,12 @@ def _train_steps(
 
 
 def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]:
-    """Mean `loss` and `accuracy` over every example of the evaluation split, once each.
+    """The task's metrics and the mean `loss` over every example of the evaluation split, once each.
 
     Also returns the confusion matrix, int64 (classes, classes): rows are labels, columns
     predictions.
     """
-    loss, confusion = 0.0, np.zeros((), np.int64)
+    loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
     for batch in eval_feed(
         run.eval_source,
         batch_size=run.config.eval_batch_size,
@@ -206,11 +241,23 @@ def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]
     ):
         sums = jax.device_get(run.eval_step(state, batch))
         loss += float(sums["loss"])
+        examples += int(sums["examples"])
         confusion = confusion + sums["confusion"]
-    count = int(confusion.sum())
-    if count != len(run.eval_source):
-        raise RuntimeError(f"evaluated {count} of {len(run.eval_source)} examples.")
-    return {"loss": loss / count, "accuracy": int(np.trace(confusion)) / count}, confusion
+    if examples != len(run.eval_source):
+        raise RuntimeError(f"evaluated {examples} of {len(run.eval_source)} examples.")
+    labels = int(confusion.sum())
+    if not labels:
+        raise ValueError(
+            f"expected labels in the evaluation split of {run.config.dataset!r}, got masks that "
+            f"ignore every pixel. Probably they hold 255 in place of class numbers."
+        )
+    metrics = {name: metric(confusion) for name, metric in run.task.metrics.items()}
+    return {**metrics, "loss": loss / labels}, confusion
+
+
+def _named_eval(evaluation: Mapping[str, float]) -> dict[str, float]:
+    """The metrics of an evaluation, under the names they have beside those of training."""
+    return {f"eval_{name}": value for name, value in evaluation.items()}
 
 
 def _process() -> dict[str, int]:

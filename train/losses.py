@@ -11,26 +11,31 @@ IGNORE_LABEL = -1
 
 
 def cross_entropy(
-    logits: Float[Array, "batch classes"], labels: Int[Array, "batch"]
-) -> Float[Array, "batch"]:
-    """Softmax cross-entropy of each example, in nats and at least float32.
+    logits: Float[Array, "*labels classes"], labels: Int[Array, "*labels"]
+) -> Float[Array, "*labels"]:
+    """Softmax cross-entropy of each label, in nats and at least float32; 0 for `IGNORE_LABEL`.
 
     loss_i = log(sum_k exp(logits_ik)) - logits_i,labels_i
+
+    A label belongs to an image, shape (batch,), or to a pixel, (batch, height, width).
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    counted = labels != IGNORE_LABEL
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(counted, labels, 0))
+    return jnp.where(counted, losses, 0.0)
 
 
 def confusion_counts(
-    logits: Float[Array, "batch classes"],
-    labels: Int[Array, "batch"],
-    mask: Float[Array, "batch"],
+    logits: Float[Array, "*labels classes"],
+    labels: Int[Array, "*labels"],
 ) -> Int[Array, "classes classes"]:
-    """How many examples of each class (rows) were taken for each class (columns).
+    """How many labels of each class (rows) were taken for each class (columns).
 
-    Rows of the batch whose `mask` is zero are not counted. Integers: a float32 count would stop at
-    16,777,216.
+    Labels that are `IGNORE_LABEL` are not counted.
+    Integers: a float32 count would stop at 16,777,216. They hold 2,147,483,647 labels a batch.
     """
     classes = logits.shape[-1]
     counts = jnp.zeros((classes, classes), jnp.int32)
-    return counts.at[labels, jnp.argmax(logits, axis=-1)].add(mask.astype(jnp.int32))
+    predictions = jnp.argmax(logits, axis=-1)
+    # An ignored label adds zero, wherever its index points.
+    return counts.at[labels, predictions].add((labels != IGNORE_LABEL).astype(jnp.int32))

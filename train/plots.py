@@ -11,6 +11,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from train.tasks import WORDS
+
 __all__ = ["draw_confusion", "draw_curves"]
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers tell apart.
@@ -18,22 +20,26 @@ TRAIN, EVAL = "#0072B2", "#D55E00"
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Loss and accuracy in training and evaluation over steps, from the lines of metrics.jsonl."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axis, name, scale in ((axes[0], "loss", 1), (axes[1], "accuracy", 100)):
+    """Loss and shares in training and evaluation over steps, from the lines of metrics.jsonl."""
+    shares = [name for name in WORDS if any(name in line for line in lines)] or ["accuracy"]
+    width = 4.5 * (1 + len(shares))
+    figure, axes = plt.subplots(1, 1 + len(shares), figsize=(width, 3.6), layout="constrained")
+    for axis, name in zip(axes, ("loss", *shares), strict=True):
+        scale = 100 if name in WORDS else 1
         for kind, color, marker in (("train", TRAIN, ""), ("eval", EVAL, "o")):
-            points = [(x["step"], scale * x[name]) for x in lines if x["kind"] == kind]
+            points = [
+                (x["step"], scale * x[name]) for x in lines if x["kind"] == kind and name in x
+            ]
             if points:
                 steps, values = zip(*points, strict=True)
                 label = {"train": "training", "eval": "test"}[kind]
                 axis.plot(steps, values, color=color, marker=marker, markersize=4, label=label)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
+        axis.set_ylabel(f"{WORDS[name]}, %" if name in WORDS else "cross-entropy, nats")
     axes[0].set_yscale("log")
-    axes[0].set_ylabel("cross-entropy, nats")
-    axes[1].set_ylabel("accuracy, %")
     if lines:
-        axes[1].legend(loc="lower right")
+        axes[-1].legend(loc="lower right")
     _save(figure, path)
 
 

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from train.tasks import describe
+
 __all__ = ["Report", "read_metrics"]
 
 METRICS = "metrics.jsonl"
@@ -72,7 +74,7 @@ class Report:
     def train(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics of the steps since the last call, up to `step`."""
         self._write("train", step, metrics)
-        status = "loss {loss:.4f}  accuracy {accuracy:.1%}".format(**metrics)
+        status = describe(metrics)
         if "examples_per_second" in metrics:
             status += f"  {metrics['examples_per_second']:,.0f} images/s"
         self._progress.update(self._task, status=status)
@@ -81,8 +83,8 @@ class Report:
         """Metrics over the whole evaluation split after `step`."""
         self._write("eval", step, metrics)
         self.console.print(
-            f"epoch {epoch:6.1f}  step {step:6d}  test accuracy {metrics['accuracy']:.2%}  "
-            f"test loss {metrics['loss']:.4f}  {self.seconds:.0f} s",
+            f"epoch {epoch:6.1f}  step {step:6d}  {describe(metrics, 'test ')}  "
+            f"{self.seconds:.0f} s",
             highlight=False,
             soft_wrap=True,
         )

@@ -10,13 +10,14 @@ import optax
 from jax import lax
 from jaxtyping import Array
 
-from train.losses import confusion_counts, cross_entropy
+from train.losses import IGNORE_LABEL, confusion_counts, cross_entropy
 from train.state import TrainState
 
 __all__ = ["Batch", "EvalStep", "Metrics", "TrainStep", "make_eval_step", "make_train_step"]
 
 Batch = Mapping[str, Array]
-"""`image` uint8 (batch, height, width, channels), `label` int32 (batch,), `mask` (batch,)."""
+"""`image` uint8 (batch, height, width, channels), `label` int32 (batch,) or (batch, height, width),
+and, for evaluation, `mask` (batch,): 1 for an example, 0 for padding."""
 
 Metrics = dict[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -27,42 +28,48 @@ def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    augment: Callable[[Array, Array, Array], Array],
+    augment: Callable[[Array, Array, Array, Array], tuple[Array, Array]],
     axis_name: str,
+    accuracy_name: str = "accuracy",
 ) -> TrainStep:
     """One step of gradient descent on this device's part of the global batch.
 
-    `augment(images, step, first_row)` makes the network's input of raw images; `first_row` is where
-    this device's part begins in the global batch, so that what happens to an image need not depend
-    on the number of devices. Gradients, metrics and running statistics are averaged over
-    `axis_name`.
+    `augment(images, labels, step, first_row)` makes the network's input of raw images, and their
+    labels; `first_row` is where this device's part begins in the global batch, so that what happens
+    to an image need not depend on the number of devices. Loss and accuracy are means over the
+    labels of the global batch that are not `IGNORE_LABEL`; gradients, metrics and running
+    statistics are averaged over `axis_name`.
 
-    Metrics, each a float32 scalar: `loss`, `accuracy`, `gradient_norm`, `learning_rate`.
+    Metrics, each a float32 scalar: `loss`, `accuracy_name`, `gradient_norm`, `learning_rate`.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        labels = batch["label"]
-        first_row = lax.axis_index(axis_name) * labels.shape[0]
-        images = augment(batch["image"], state.step, first_row)
+        first_row = lax.axis_index(axis_name) * batch["label"].shape[0]
+        images, labels = augment(batch["image"], batch["label"], state.step, first_row)
+        counted = labels != IGNORE_LABEL
+        # Devices may have different numbers of labels that count: divided by their mean number,
+        # the mean over devices is the mean over all labels.
+        total = jnp.maximum(lax.psum(jnp.sum(counted), axis_name), 1)
+        share = total / lax.psum(1, axis_name)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
             logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            return jnp.mean(cross_entropy(logits, labels)), (logits, new["batch_stats"])
+            return jnp.sum(cross_entropy(logits, labels)) / share, (logits, new["batch_stats"])
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
             state.params
         )
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == labels)
-        # Each device holds the same share of the batch, so the mean of means is the mean. Running
-        # statistics differ between devices unless batch norm is synchronised.
+        # No prediction equals `IGNORE_LABEL`.
+        accuracy = jnp.sum(jnp.argmax(logits, axis=-1) == labels) / share
+        # Running statistics differ between devices unless batch norm is synchronised.
         gradients, batch_stats, loss, accuracy = lax.pmean(
             (gradients, batch_stats, loss, accuracy), axis_name
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics = {
             "loss": loss,
-            "accuracy": accuracy,
+            accuracy_name: accuracy,
             "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
@@ -83,16 +90,17 @@ def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_nam
     `prepare(images)` makes the network's input of raw images.
 
     Metrics: `loss`, the sum of losses, float32; `confusion`, int32 (classes, classes), rows are
-    labels and columns predictions.
+    labels and columns predictions; `examples`, how many were real, int32.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         logits = cast(Array, model.apply(state.variables, prepare(batch["image"])))
-        # Padding may hold anything, and zero times infinity is not zero.
-        losses = jnp.where(batch["mask"] > 0, cross_entropy(logits, batch["label"]), 0.0)
+        labels, real = batch["label"], batch["mask"] > 0
+        labels = jnp.where(jnp.expand_dims(real, range(1, labels.ndim)), labels, IGNORE_LABEL)
         sums = {
-            "loss": jnp.sum(losses),
-            "confusion": confusion_counts(logits, batch["label"], batch["mask"]),
+            "loss": jnp.sum(cross_entropy(logits, labels)),
+            "confusion": confusion_counts(logits, labels),
+            "examples": jnp.sum(real),
         }
         return lax.psum(sums, axis_name)
 

@@ -4,12 +4,15 @@ import json
 import shutil
 
 import chex
+import flax.linen as nn
 import numpy as np
 import pytest
 from rich.console import Console
 
 from configs import digits
 from train import loop
+from train.data.augment import normalize
+from train.data.source import DATASETS
 
 
 @pytest.fixture
@@ -135,6 +138,8 @@ def test_a_workdir_of_another_run_is_refused(config, console, tmp_path):
         ("model", "cifar_resnet9", "unknown model 'cifar_resnet9'. Did you mean"),
         ("fusion", "iaf", "unknown fusion 'iaf'. Did you mean"),
         ("reference", "mxnett", "unknown reference 'mxnett'. Did you mean 'mxnet'"),
+        ("schedule", "cosin", "unknown schedule 'cosin'. Did you mean 'cosine'"),
+        ("optimizer", "adagrd", "unknown optimizer 'adagrd'. Did you mean 'adagrad'"),
         ("dataset", "digit", "unknown dataset 'digit'. Did you mean 'digits'"),
         ("label_key", "lable", "label key of 'digits': 'lable'. Did you mean 'label'"),
     ],
@@ -146,4 +151,93 @@ def test_a_value_that_is_not_possible_is_refused_before_anything_is_written(
     with pytest.raises(ValueError) as error:
         loop.train(config, tmp_path / "run", console)
     assert message in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+class PerPixel(nn.Module):
+    """A small network that answers for each pixel."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.relu(nn.Conv(8, (3, 3))(images))
+        return nn.Dense(self.num_classes)(x)
+
+
+@pytest.fixture
+def scenes(digits_dir, monkeypatch):
+    """Ten steps of segmentation, checkpoints at steps 5 and 10."""
+    monkeypatch.setattr(loop, "make_model", lambda config, num_classes: PerPixel(num_classes))
+    config = digits.get_config()
+    config.data_dir = str(digits_dir)
+    config.dataset, config.label_key = "digit_scenes", "mask"
+    config.batch_size, config.eval_batch_size = 200, 64
+    config.crop_padding = 4
+    config.epochs, config.eval_every_epochs, config.warmup_epochs = 2.0, 1.0, 0.0
+    config.schedule, config.optimizer = "poly", "adagrad"
+    return config
+
+
+def test_a_run_of_segmentation_leaves_its_own_numbers(scenes, console, tmp_path):
+    summary = loop.train(scenes, tmp_path / "run", console)
+    assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [name for name in summary if name.startswith("eval_")] == [
+        "eval_mean_iou",
+        "eval_pixel_accuracy",
+        "eval_loss",
+    ]
+    assert 1 / 13 < summary["eval_mean_iou"] < 1
+    seen = lines(tmp_path / "run")
+    assert [(x["kind"], x["step"]) for x in seen if x["kind"] == "eval"] == [
+        ("eval", 5),
+        ("eval", 10),
+    ]
+    trained = [x for x in seen if x["kind"] == "train"]
+    assert trained[-1]["loss"] < trained[0]["loss"]
+    assert 0 < trained[-1]["pixel_accuracy"] < 1
+    text = console.export_text()
+    assert f"test mean IoU {summary['eval_mean_iou']:.2%}, test pixel accuracy" in text
+    with loop.Checkpoints(
+        tmp_path / "run" / "checkpoints", best_metric="eval_mean_iou"
+    ) as checkpoints:
+        best = max((x["mean_iou"], x["step"]) for x in seen if x["kind"] == "eval")
+        assert checkpoints.best_step == best[1]
+    for name in ("curves.png", "confusion.png"):
+        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 1000])
+def test_evaluation_counts_every_pixel_once(scenes, batch_size):
+    scenes.eval_batch_size = batch_size
+    run = loop.prepare(scenes)
+    metrics, confusion = loop.evaluate(run, run.state)
+    examples = list(run.eval_source)
+    row = DATASETS["digit_scenes"]
+    images = normalize(np.stack([x["image"] for x in examples]), row.mean, row.std)
+    logits = np.asarray(PerPixel(11).apply(run.state.variables, images))
+    labels = np.stack([x["label"] for x in examples])
+    expected = np.bincount(11 * labels.ravel() + logits.argmax(-1).ravel(), minlength=121).reshape(
+        11, 11
+    )
+    # A prediction may turn where two logits are equal to rounding.
+    assert confusion.dtype == np.int64
+    np.testing.assert_array_equal(confusion.sum(1), expected.sum(1))
+    assert abs(confusion - expected).sum() <= 4
+    assert metrics["pixel_accuracy"] == np.trace(confusion) / labels.size
+
+
+def test_an_evaluation_without_any_label_is_refused(scenes, monkeypatch):
+    run = loop.prepare(scenes)
+    ignored = np.full((64, 64), 255, np.uint8)
+    monkeypatch.setattr(run.eval_source, "_decode_mask", lambda png, position: ignored)
+    with pytest.raises(ValueError, match="masks that ignore every pixel"):
+        loop.evaluate(run, run.state)
+
+
+def test_a_network_of_another_task_is_refused(scenes, console, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    scenes.fusion = "add"
+    with pytest.raises(ValueError, match=r"\(1, 64, 64, 11\), got \(1, 11\) from 'cifar_resnet8'"):
+        loop.train(scenes, tmp_path / "run", console)
     assert not (tmp_path / "run").exists()

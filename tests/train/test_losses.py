@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from train.losses import confusion_counts, cross_entropy
+from train.losses import IGNORE_LABEL, confusion_counts, cross_entropy
 
 
 def test_cross_entropy_equals_numpy():
@@ -22,8 +22,32 @@ def test_cross_entropy_is_at_least_float32():
     assert cross_entropy(logits, jnp.zeros(2, jnp.int32)).dtype == jnp.float32
 
 
-def test_confusion_counts_rows_are_labels_and_masked_examples_do_not_count():
+def test_an_ignored_pixel_has_no_loss_whatever_its_logits():
+    rng = np.random.default_rng(0)
+    logits, labels = np.float32(rng.standard_normal((2, 3, 4, 5))), rng.integers(0, 5, (2, 3, 4))
+    whole = cross_entropy(logits, labels)
+    labels[0, 1], logits[0, 1, 2] = IGNORE_LABEL, np.nan
+    losses = cross_entropy(logits, labels)
+    assert losses.shape == (2, 3, 4)
+    np.testing.assert_array_equal(losses[0, 1], 0)
+    kept = labels != IGNORE_LABEL
+    np.testing.assert_array_equal(losses[kept], whole[kept])
+
+
+def test_confusion_counts_pixels():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((2, 6, 7, 5)), rng.integers(-1, 5, (2, 6, 7))
+    expected = np.zeros((5, 5), int)
+    for index in np.ndindex(labels.shape):
+        if labels[index] >= 0:
+            expected[labels[index], logits[index].argmax()] += 1
+    counts = confusion_counts(jnp.float32(logits), labels)
+    assert counts.dtype == jnp.int32
+    np.testing.assert_array_equal(counts, expected)
+
+
+def test_confusion_counts_rows_are_labels_and_ignored_ones_do_not_count():
     logits = jnp.eye(3)[jnp.array([0, 2, 1, 1])]
-    labels, mask = jnp.array([0, 0, 2, 1]), jnp.array([1.0, 1.0, 1.0, 0.0])
+    labels = jnp.array([0, 0, 2, IGNORE_LABEL])
     expected = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    np.testing.assert_array_equal(confusion_counts(logits, labels, mask), expected)
+    np.testing.assert_array_equal(confusion_counts(logits, labels), expected)

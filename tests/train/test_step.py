@@ -3,6 +3,7 @@
 import functools
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import aff_jax
 from train import parallel
+from train.losses import IGNORE_LABEL
 from train.state import create_state
 from train.step import make_eval_step, make_train_step
 
@@ -21,7 +23,11 @@ def make(sync_batch_norm=True, fusion="aff", **fields):
     model = aff_jax.create_model("cifar_resnet8", fusion, num_classes=10, norm=norm, **fields)
     optimizer = optax.sgd(0.05, momentum=0.9)
     step = make_train_step(
-        model, optimizer, lambda step: 0.05, lambda images, step, row: images / 255, parallel.AXIS
+        model,
+        optimizer,
+        lambda step: 0.05,
+        lambda images, labels, step, row: (images / 255, labels),
+        parallel.AXIS,
     )
     return model, create_state(model, optimizer, 0, (8, 8, 1)), step
 
@@ -127,3 +133,104 @@ def test_evaluation_sums_over_real_examples_only(devices):
     expected = np.zeros((10, 10), int)
     np.add.at(expected, (labels, logits.argmax(1)), 1)
     np.testing.assert_array_equal(sums["confusion"], expected)
+    assert sums["examples"] == 11
+
+
+class PerPixel(nn.Module):
+    """The smallest network that answers for each pixel."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(3)(images)
+
+
+def scenes(size=16):
+    """Two-channel images of 4x5 pixels, labels with more ignored pixels at the batch's end."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (size, 4, 5)).astype(np.int32)
+    ignored = rng.random(labels.shape) < np.linspace(0, 1, size)[:, None, None]
+    labels[ignored] = IGNORE_LABEL
+    labels[-1] = IGNORE_LABEL
+    return {"image": rng.integers(0, 255, (size, 4, 5, 2)).astype(np.uint8), "label": labels}
+
+
+def per_pixel_oracle(state, batch):
+    """Losses and predictions of the labels that count, in float64."""
+    dense = jax.tree.map(np.float64, state.params["Dense_0"])
+    logits = batch["image"] / 255 @ dense["kernel"] + dense["bias"]
+    counted = batch["label"] >= 0
+    logits, labels = logits[counted], batch["label"][counted]
+    picked = logits[np.arange(len(labels)), labels]
+    return np.log(np.exp(logits).sum(1)) - picked, logits.argmax(1), labels
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_pixels_have_the_same_weight_on_any_number_of_devices(devices):
+    model, optimizer = PerPixel(), optax.sgd(1.0)
+    state = create_state(model, optimizer, 0, (4, 5, 2))
+    batch = scenes()
+    step = make_train_step(
+        model,
+        optimizer,
+        lambda step: 1.0,
+        lambda images, labels, step, row: (images / 255, labels),
+        parallel.AXIS,
+        "pixel_accuracy",
+    )
+    mapped = jax.pmap(
+        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
+    )
+    new_state, metrics = mapped(
+        state, jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+    )
+    losses, predictions, labels = per_pixel_oracle(state, batch)
+    assert metrics["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert metrics["pixel_accuracy"] == pytest.approx((predictions == labels).mean(), rel=1e-6)
+    # The gradient of the bias: predicted minus labelled shares of the pixels that count.
+    dense = jax.tree.map(np.float64, state.params["Dense_0"])
+    logits = (batch["image"] / 255 @ dense["kernel"] + dense["bias"])[batch["label"] >= 0]
+    soft = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    gradient = soft.mean(0) - np.bincount(labels, minlength=3) / len(labels)
+    moved = state.params["Dense_0"]["bias"] - new_state.params["Dense_0"]["bias"]
+    np.testing.assert_allclose(moved, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_without_any_label_moves_nothing():
+    model, optimizer = PerPixel(), optax.sgd(1.0)
+    state = create_state(model, optimizer, 0, (4, 5, 2))
+    batch = scenes()
+    batch["label"][:] = IGNORE_LABEL
+    step = make_train_step(
+        model,
+        optimizer,
+        lambda step: 1.0,
+        lambda images, labels, step, row: (images / 255, labels),
+        parallel.AXIS,
+    )
+    mapped = jax.pmap(
+        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:1]
+    )
+    new_state, metrics = mapped(state, jax.tree.map(lambda x: x[None], batch))
+    assert metrics["loss"] == 0
+    chex.assert_trees_all_equal(new_state.params, state.params)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_evaluation_counts_pixels_of_real_examples_that_are_not_ignored(devices):
+    model = PerPixel()
+    state = create_state(model, optax.sgd(1.0), 0, (4, 5, 2))
+    batch = scenes()
+    mask = np.float32(np.arange(16) < 11)
+    batch["label"][11:] = 1  # padding
+    step = make_eval_step(model, lambda images: images / 255, parallel.AXIS)
+    mapped = jax.pmap(
+        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
+    )
+    split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), {**batch, "mask": mask})
+    sums = mapped(state, split)
+    losses, predictions, labels = per_pixel_oracle(state, jax.tree.map(lambda x: x[:11], batch))
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (labels, predictions), 1)
+    np.testing.assert_array_equal(sums["confusion"], expected)
+    assert sums["loss"] == pytest.approx(losses.sum(), rel=1e-5)
+    assert sums["examples"] == 11

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
+
+from train.losses import IGNORE_LABEL
 
 Images = Shaped[Array, "batch height width channels"]
 
@@ -59,11 +61,15 @@ def normalize(
 
 
 def pad_and_crop(
-    key: Key[Array, ""], images: Images, padding: int, first_row: ArrayLike = 0
+    key: Key[Array, ""],
+    images: Images,
+    padding: int,
+    first_row: ArrayLike = 0,
+    fill: int = 0,
 ) -> Images:
-    """Each image, moved by up to `padding` pixels each way, zeros moving in.
+    """Each image, moved by up to `padding` pixels each way, `fill` moving in.
 
-    Pads `padding` zeros on all four sides and cuts a window of the old size at an offset drawn
+    Pads `padding` pixels on all four sides and cuts a window of the old size at an offset drawn
     per image, uniformly from {0 .. 2 * padding}^2. Any dtype, shape and dtype as before;
     `padding=0` changes nothing. The authors of Attentional Feature Fusion crop raw pixels, so
     that what moves in is black: call this before `normalize`.
@@ -79,7 +85,8 @@ def pad_and_crop(
         top, left = jax.random.randint(row_key, (2,), 0, 2 * padding + 1)
         return jax.lax.dynamic_slice(padded_image, (top, left, 0), images.shape[1:])
 
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    padded = jnp.pad(images, sides, constant_values=fill)
     return jax.vmap(crop)(_row_keys(key, images, first_row), padded)
 
 
@@ -99,11 +106,25 @@ class Augmentation:
     crop_padding: int = 0
     flip: bool = False
 
-    def __call__(self, key: Key[Array, ""], images: Images, first_row: ArrayLike = 0) -> Images:
-        """Augment a batch; shape and dtype as before."""
+    def __call__(
+        self, key: Key[Array, ""], images: Images, first_row: ArrayLike = 0, fill: int = 0
+    ) -> Images:
+        """Augment a batch; shape and dtype as before. `fill` is what a crop moves in."""
         crop_key, flip_key = jax.random.split(key)
-        images = pad_and_crop(crop_key, images, self.crop_padding, first_row)
+        images = pad_and_crop(crop_key, images, self.crop_padding, first_row, fill)
         return random_flip(flip_key, images, first_row) if self.flip else images
+
+    def labels(
+        self, key: Key[Array, ""], labels: Int[Array, "batch ..."], first_row: ArrayLike = 0
+    ) -> Int[Array, "batch ..."]:
+        """Labels of the images that the same key augments; shape and dtype as before.
+
+        Labels of pixels, (batch, height, width), move with them, `IGNORE_LABEL` moving in; a label
+        of a whole image, (batch,), is as before.
+        """
+        if labels.ndim == 1:
+            return labels
+        return self(key, labels[..., None], first_row, fill=IGNORE_LABEL)[..., 0]
 
 
 def _row_keys(key: Key[Array, ""], images: Array, first_row: ArrayLike) -> Key[Array, " batch"]:

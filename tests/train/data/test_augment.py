@@ -7,6 +7,7 @@ import pytest
 
 from train.data import augment
 from train.data.source import DATASETS
+from train.losses import IGNORE_LABEL
 
 
 def pictures(count: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -79,6 +80,26 @@ def test_crop_and_flip_are_drawn_independently() -> None:
         assert len(straight) + len(mirrored) == 1
         outcomes[int(bool(mirrored))][(straight + mirrored)[0]] += 1
     assert np.all(abs(outcomes - 50) < 6 * 50**0.5)
+
+
+def test_labels_of_pixels_move_with_them() -> None:
+    images = pictures(200, channels=1)
+    labels = images[..., 0].astype(np.int32) % 11
+    change = augment.Augmentation(crop_padding=2, flip=True)
+    key = augment.augmentation_key(3, 4)
+    moved, moved_labels = change(key, images, 5), change.labels(key, labels, 5)
+    assert (moved_labels.dtype, moved_labels.shape) == (np.int32, labels.shape)
+    # No pixel is zero but those that moved in, and what a pixel shows says what its label is.
+    shown = np.asarray(moved)[..., 0]
+    assert (shown == 0).any()
+    expected = np.where(shown == 0, IGNORE_LABEL, shown.astype(np.int32) % 11)
+    np.testing.assert_array_equal(moved_labels, expected)
+
+
+def test_labels_of_images_stay() -> None:
+    labels = np.arange(8, dtype=np.int32)
+    change = augment.Augmentation(crop_padding=2, flip=True)
+    np.testing.assert_array_equal(change.labels(augment.augmentation_key(0, 0), labels), labels)
 
 
 def test_randomness_is_a_function_of_seed_and_step() -> None:
