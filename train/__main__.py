@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     measured = {
         name.removeprefix("eval_"): summary[name] for name in summary if name.startswith("eval_")
     }
+    drawn = (workdir / "predictions.png").exists()
     console.print(
         f"\n[bold]{describe(measured, 'test ')}[/bold] "
         f"after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
@@ -51,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
         "  summary.json     these numbers\n"
         "  curves.png       loss and accuracy over the steps\n"
         "  confusion.png    which class is taken for which\n"
-        "  metrics.jsonl    every number of the run, a line an event\n"
+        + ("  predictions.png  masks beside what is predicted\n" if drawn else "")
+        + "  metrics.jsonl    every number of the run, a line an event\n"
         "  tensorboard/     the same, for `tensorboard --logdir`\n"
         "  checkpoints/     the newest weights and the best",
         highlight=False,

@@ -3,14 +3,15 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
@@ -45,6 +46,7 @@ class Run:
     state: TrainState
     train_step: TrainStep
     eval_step: EvalStep
+    predict: Callable[[TrainState, np.ndarray], Array]
     train_source: Source
     eval_source: Source
 
@@ -88,6 +90,10 @@ def prepare(config: ConfigDict) -> Run:
         images = normalize_images(augment(key, images, first_row))
         return images, augment.labels(key, labels, first_row)
 
+    def predict(state: TrainState, images: Array) -> Array:
+        logits = cast(Array, model.apply(state.variables, normalize_images(images)))
+        return jnp.argmax(logits, axis=-1)
+
     steps_per_epoch = len(train_source) / config.batch_size
     schedule = learning_rate_schedule(
         config.schedule,
@@ -112,6 +118,7 @@ def prepare(config: ConfigDict) -> Run:
         eval_step=parallel.parallel_eval_step(
             make_eval_step(model, normalize_images, parallel.AXIS)
         ),
+        predict=jax.jit(predict),
         train_source=train_source,
         eval_source=eval_source,
     )
@@ -175,11 +182,12 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]
                 console.print(f"This run was complete at step {step}; evaluating it again.")
             elif step:
                 console.print(f"Going on from step {step} of {total_steps}.")
-            evaluation, confusion = (
-                _train_steps(run, state, step, total_steps, batches, checkpoints, report)
-                if step < total_steps
-                else evaluate(run, state)
-            )
+            if step < total_steps:
+                state, evaluation, confusion = _train_steps(
+                    run, state, step, total_steps, batches, checkpoints, report
+                )
+            else:
+                evaluation, confusion = evaluate(run, state)
             return report.finish(
                 {
                     **_named_eval(evaluation),
@@ -189,6 +197,7 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]
                 },
                 confusion,
                 run.train_source.class_names,
+                _examples(run, state) if run.eval_source.label_shape else None,
             )
 
 
@@ -200,8 +209,8 @@ def _train_steps(
     batches: grain.DatasetIterator[Batch],
     checkpoints: Checkpoints,
     report: Report,
-) -> tuple[dict[str, float], np.ndarray]:
-    """Take the steps that are left; returns what the evaluation after the last one found."""
+) -> tuple[TrainState, dict[str, float], np.ndarray]:
+    """Take the steps that are left; returns the last state and what its evaluation found."""
     window = _Window(run.config.batch_size)
     while True:
         state, metrics = run.train_step(state, next(batches))
@@ -223,7 +232,7 @@ def _train_steps(
             )
             window.restart_clock()
         if step == total_steps:
-            return evaluation, confusion
+            return state, evaluation, confusion
 
 
 def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]:
@@ -253,6 +262,13 @@ def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]
         )
     metrics = {name: metric(confusion) for name, metric in run.task.metrics.items()}
     return {**metrics, "loss": loss / labels}, confusion
+
+
+def _examples(run: Run, state: TrainState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images of the first evaluation examples, their labels, and what the network makes of them."""
+    examples = [run.eval_source[i] for i in range(min(6, len(run.eval_source)))]
+    images, labels = (np.stack([x[name] for x in examples]) for name in ("image", "label"))
+    return images, labels, np.asarray(run.predict(state, images))
 
 
 def _named_eval(evaluation: Mapping[str, float]) -> dict[str, float]:

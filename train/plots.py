@@ -1,4 +1,4 @@
-"""The pictures of a run: curves over its steps, and the confusion matrix."""
+"""The pictures of a run: curves over its steps, the confusion matrix, predictions beside masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,31 @@ import numpy as np
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
 
+from train.losses import IGNORE_LABEL
 from train.tasks import WORDS
 
-__all__ = ["draw_confusion", "draw_curves"]
+__all__ = ["draw_confusion", "draw_curves", "draw_predictions"]
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers tell apart.
 TRAIN, EVAL = "#0072B2", "#D55E00"
+# Ten colours chosen to be told apart also with colour vision deficiencies: M. A. Petroff,
+# Accessible Color Sequences for Data Visualization, 2021, arXiv 2107.02270.
+CLASSES = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+BACKGROUND, IGNORED = "#000000", "#ffffff"
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -60,6 +78,49 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
             axis.text(column, row, count, ha="center", va="center", color=ink, fontsize=8)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("class")
+    _save(figure, path)
+
+
+def draw_predictions(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Images above their masks and what was predicted, with a legend of the classes that are there.
+
+    `images` are uint8 (count, height, width, channels), `labels` and `predictions` integers (count,
+    height, width). Class 0 is black, ignored pixels are white; the others have ten colours, which
+    come again where there are more of them.
+    """
+    count, (height, width) = len(images), labels.shape[1:]
+    figure, axes = plt.subplots(
+        3,
+        count,
+        figsize=(1.6 * count + 1.6, 4.8 * height / width),
+        layout="constrained",
+        squeeze=False,
+    )
+    found = np.union1d(labels, predictions).tolist()
+    colors = {k: CLASSES[(k - 1) % len(CLASSES)] for k in found} | {0: BACKGROUND}
+    colors[IGNORE_LABEL] = IGNORED
+    for row, name in enumerate(("image", "mask", "prediction")):
+        axes[row, 0].set_ylabel(name)
+        for column, axis in enumerate(axes[row]):
+            if name == "image":
+                pixels = np.broadcast_to(images[column], (height, width, 3))
+            else:
+                classes = (labels if name == "mask" else predictions)[column]
+                pixels = np.zeros((height, width, 3))
+                for k in np.unique(classes).tolist():
+                    pixels[classes == k] = to_rgb(colors[k])
+            axis.imshow(pixels, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+    names = {**dict(enumerate(class_names)), IGNORE_LABEL: "ignored"}
+    patches = [Patch(facecolor=colors[k], edgecolor="black", label=names[k]) for k in found]
+    figure.legend(handles=patches, loc="outside right center", fontsize=8)
     _save(figure, path)
 
 

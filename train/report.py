@@ -94,8 +94,12 @@ class Report:
         summary: Mapping[str, Any],
         confusion: np.ndarray,
         class_names: Sequence[str],
+        examples: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """Draws the pictures, writes summary.json and says where everything is."""
+        """Draws the pictures, writes summary.json and returns what it holds.
+
+        `examples` are images, masks and predictions to be drawn side by side.
+        """
         lines = read_metrics(self.workdir)
         speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
         full = {
@@ -107,6 +111,8 @@ class Report:
 
         plots.draw_curves(lines, self.workdir / "curves.png")
         plots.draw_confusion(confusion, class_names, self.workdir / "confusion.png")
+        if examples is not None:
+            plots.draw_predictions(*examples, class_names, self.workdir / "predictions.png")
         _write_text(self.workdir / "summary.json", json.dumps(full, indent=2) + "\n")
         return full
 

@@ -25,6 +25,7 @@ _RUN_FILES = (
     "summary.json",
     "curves.png",
     "confusion.png",
+    "predictions.png",
 )
 
 

@@ -63,6 +63,7 @@ def test_a_run_leaves_numbers_pictures_and_checkpoints(config, console, tmp_path
     assert summary["examples_per_second"] > 100
     for name in ("curves.png", "confusion.png"):
         assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "run" / "predictions.png").exists()  # of masks only
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
 
     seen = lines(tmp_path / "run")
@@ -203,8 +204,13 @@ def test_a_run_of_segmentation_leaves_its_own_numbers(scenes, console, tmp_path)
     ) as checkpoints:
         best = max((x["mean_iou"], x["step"]) for x in seen if x["kind"] == "eval")
         assert checkpoints.best_step == best[1]
-    for name in ("curves.png", "confusion.png"):
+    for name in ("curves.png", "confusion.png", "predictions.png"):
         assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+
+    # A complete run draws its pictures again.
+    (tmp_path / "run" / "predictions.png").unlink()
+    assert loop.train(scenes, tmp_path / "run", console) == summary
+    assert (tmp_path / "run" / "predictions.png").exists()
 
 
 @pytest.mark.parametrize("batch_size", [7, 64, 1000])
