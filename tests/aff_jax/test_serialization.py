@@ -20,7 +20,7 @@ MODELS = {
         "cifar_resnet8", "aff", "pytorch", 5, dtype=jnp.bfloat16
     ),
     "a residual host": lambda: aff_jax.hosts.resnet.ResNet(
-        num_classes=5, block="basic", blocks_per_stage=(1,), features=8, small_input=True
+        num_classes=5, block="basic", blocks_per_stage=(1,), base_channels=8, small_input=True
     ),
     "a fusion": lambda: aff_jax.AFF(reduction=2, activation=nn.silu, scales=("global", "global")),
     "attention": lambda: aff_jax.MSCAM(norm=functools.partial(aff_jax.BatchNorm, epsilon=1e-3)),
