@@ -27,8 +27,9 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
     # After the flags, so that a mistake in them does not wait for JAX.
-    from train.loop import NonFiniteError, train
+    from train.loop import train
     from train.tasks import describe
+    from train.window import NonFiniteError
 
     console = Console()
     workdir = Path(WORKDIR.value)

@@ -1,8 +1,6 @@
 """From a config to a trained network: puts the parts together and runs them in order."""
 
 import dataclasses
-import math
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,15 +24,12 @@ from train.data.source import Source, find_dataset, load_source
 from train.optimizer import learning_rate_schedule, make_optimizer
 from train.report import Report
 from train.state import TrainState, count_parameters, create_state
-from train.step import Batch, EvalStep, Metrics, TrainStep, make_eval_step, make_train_step
+from train.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step
 from train.tasks import TASKS, Task
+from train.window import Window
 from train.workdir import claim_workdir
 
-__all__ = ["NonFiniteError", "Run", "prepare", "train"]
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient that is not finite ended the run."""
+__all__ = ["Run", "evaluate", "make_model", "prepare", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +206,7 @@ def _train_steps(
     report: Report,
 ) -> tuple[TrainState, dict[str, float], np.ndarray]:
     """Take the steps that are left; returns the last state and what its evaluation found."""
-    window = _Window(run.config.batch_size)
+    window = Window(run.config.batch_size)
     while True:
         state, metrics = run.train_step(state, next(batches))
         step += 1
@@ -279,67 +274,3 @@ def _named_eval(evaluation: Mapping[str, float]) -> dict[str, float]:
 def _process() -> dict[str, int]:
     """Which of the run's processes this is, in the words of the feeds."""
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
-
-
-class _Window:
-    """Metrics of the steps since the last report, left on the device until it closes."""
-
-    def __init__(self, batch_size: int):
-        self._batch_size = batch_size
-        self._metrics: list[Metrics] = []
-        self._timed_from: tuple[float, int] | None = None  # when, and after how many steps
-
-    def __len__(self) -> int:
-        return len(self._metrics)
-
-    def add(self, metrics: Metrics) -> None:
-        self._metrics.append(metrics)
-        if self._timed_from is None:
-            # The first step compiles; speed is measured from its end.
-            jax.block_until_ready(metrics)
-            self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leave out of the speed what happened since the last report."""
-        self._timed_from = time.perf_counter(), len(self._metrics)
-
-    def close(self, last_step: int, last_checkpoint: int | None) -> dict[str, float]:
-        """Means over the steps, the last learning rate, and `examples_per_second`.
-
-        Raises:
-            NonFiniteError: a loss or a gradient was not finite; names the first such step.
-        """
-        steps: list[Mapping[str, Any]] = jax.device_get(self._metrics)
-        for position, metrics in enumerate(steps):
-            for name in ("loss", "gradient_norm"):
-                if not math.isfinite(metrics[name]):
-                    _raise_non_finite(
-                        name,
-                        float(metrics[name]),
-                        last_step - len(steps) + 1 + position,
-                        last_checkpoint,
-                    )
-        means = {name: float(np.mean([m[name] for m in steps])) for name in steps[0]}
-        means["learning_rate"] = float(steps[-1]["learning_rate"])
-        assert self._timed_from is not None  # set with the first step
-        started, untimed = self._timed_from
-        if len(steps) > untimed:
-            seconds = time.perf_counter() - started
-            means["examples_per_second"] = (len(steps) - untimed) * self._batch_size / seconds
-        self._metrics.clear()
-        self.restart_clock()
-        return means
-
-
-def _raise_non_finite(name: str, value: float, step: int, last_checkpoint: int | None) -> None:
-    kept = (
-        f"The last good checkpoint is of step {last_checkpoint}"
-        if last_checkpoint is not None
-        else "There is no checkpoint yet"
-    )
-    raise NonFiniteError(
-        f"expected finite numbers, got a {name.replace('_', ' ')} of {value} at step {step}. "
-        f"{kept}; nothing was saved after it. Probably the learning rate is too high: start again "
-        f"in a new workdir with a lower --config.learning_rate or a longer "
-        f"--config.warmup_epochs."
-    )

@@ -13,6 +13,7 @@ from configs import digits
 from train import loop
 from train.data.augment import normalize
 from train.data.source import DATASETS
+from train.window import NonFiniteError
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_a_run_that_is_not_finite_stops_and_keeps_its_last_checkpoint(config, co
     config.learning_rate = 1e18
     config.warmup_epochs = 4.0
     config.eval_every_epochs = 0.3  # a checkpoint each step
-    with pytest.raises(loop.NonFiniteError, match=r"got a (loss|gradient norm) of .* at step \d+"):
+    with pytest.raises(NonFiniteError, match=r"got a (loss|gradient norm) of .* at step \d+"):
         loop.train(config, tmp_path / "run", console)
     restored = parameters(tmp_path / "run", config)
     assert restored is not None
@@ -236,7 +237,7 @@ def test_evaluation_counts_every_pixel_once(scenes, batch_size):
 def test_an_evaluation_without_any_label_is_refused(scenes, monkeypatch):
     run = loop.prepare(scenes)
     ignored = np.full((64, 64), 255, np.uint8)
-    monkeypatch.setattr(run.eval_source, "_decode_mask", lambda png, position: ignored)
+    monkeypatch.setattr("train.data.source.decode_mask", lambda *_: ignored)
     with pytest.raises(ValueError, match="masks that ignore every pixel"):
         loop.evaluate(run, run.state)
 

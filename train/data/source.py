@@ -26,13 +26,11 @@ from aff_jax.tables import look_up, unknown_name
 # Imported for their effect: defining a builder makes TFDS know its name.
 from train.data import digit_scenes as digit_scenes
 from train.data import digits as digits
-from train.losses import IGNORE_LABEL
+from train.data.masks import decode_mask, mask_labels
 
 FILE_FORMAT = "array_record"
 # Pillow's names for images with that many channels.
 _PILLOW_MODES = {1: "L", 3: "RGB"}
-# What a mask holds, by custom, where a pixel is not to be counted.
-_IGNORED_IN_MASKS = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +175,8 @@ class Source:
                 self._is_cached[position] = True
             image, label = self._cache[position], self._cached_labels[position]
         image.flags.writeable = False
-        return {"image": image, "label": self._as_label(label), "index": np.int64(position)}
+        label = mask_labels(label) if self._is_mask else np.int32(label)
+        return {"image": image, "label": label, "index": np.int64(position)}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[position] for position in range(len(self)))
@@ -187,30 +186,10 @@ class Source:
         with Image.open(io.BytesIO(record["image"])) as image:
             pixels = np.array(image.convert(self._pillow_mode)).reshape(self.image_shape)
         label = record[self._label_key]
-        return pixels, self._decode_mask(label, position) if self._is_mask else label
-
-    def _decode_mask(self, png: bytes, position: int) -> np.ndarray:
-        with Image.open(io.BytesIO(png)) as image:
-            mask = np.array(image)
-        if mask.shape != self.label_shape:
-            raise ValueError(
-                f"expected a mask of one channel and {self.label_shape} pixels, as its image, got "
-                f"{mask.shape} for example {position} of {self._name}. Probably image and mask "
-                f"were resized apart; prepare the dataset again from masks of the images' size."
-            )
-        wrong = np.setdiff1d(mask, [*range(self.num_classes), _IGNORED_IN_MASKS])
-        if wrong.size:
-            raise ValueError(
-                f"expected mask values 0 .. {self.num_classes - 1}, or {_IGNORED_IN_MASKS} to "
-                f"ignore a pixel, got {wrong.tolist()} in example {position} of {self._name}. "
-                f"Probably the mask holds grey values or colours in place of class numbers."
-            )
-        return mask
-
-    def _as_label(self, stored: Any) -> Any:
-        if not self._is_mask:
-            return np.int32(stored)
-        return np.where(stored == _IGNORED_IN_MASKS, IGNORE_LABEL, stored.astype(np.int32))
+        if self._is_mask:
+            where = f"example {position} of {self._name}"
+            label = decode_mask(label, self.label_shape, self.num_classes, where)
+        return pixels, label
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen, ()
