@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from train.data.source import find_dataset
+from train.tasks import TASKS, WORDS
+
 ROOT = Path(__file__).parent.parent.parent
 BASE = ROOT / "configs" / "base.py"
 CONFIGS = sorted(p for p in BASE.parent.glob("*.py") if p.stem not in ("__init__", "base"))
@@ -39,7 +42,8 @@ class TestConfig:
     def test_opens_with_command_time_and_metric(self, path):
         head = ast.get_docstring(ast.parse(path.read_text()))
         assert f"python -m train --config=configs/{path.name} --workdir=" in head
-        assert "test accuracy" in head
+        config = importlib.import_module(f"configs.{path.stem}").get_config()
+        assert f"test {WORDS[TASKS[find_dataset(config.dataset).task].score]}" in head
         assert any(unit in head for unit in (" s ", " min ", " h "))
 
     def test_sets_only_fields_that_base_has(self, path):

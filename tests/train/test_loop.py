@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from configs import digits
+from configs import digit_scenes, digits
 from train import loop
 from train.data.augment import normalize
 from train.data.source import DATASETS
@@ -240,6 +240,15 @@ def test_an_evaluation_without_any_label_is_refused(scenes, monkeypatch):
     monkeypatch.setattr("train.data.source.decode_mask", lambda *_: ignored)
     with pytest.raises(ValueError, match="masks that ignore every pixel"):
         loop.evaluate(run, run.state)
+
+
+@pytest.mark.slow
+def test_the_config_of_scenes_has_a_network_that_answers_for_each_pixel(digits_dir):
+    config = digit_scenes.get_config()
+    config.data_dir = str(digits_dir)
+    run = loop.prepare(config)
+    images = np.stack([run.eval_source[i]["image"] for i in range(2)])
+    assert run.predict(run.state, images).shape == (2, 64, 64)
 
 
 def test_a_network_of_another_task_is_refused(scenes, console, tmp_path, monkeypatch):

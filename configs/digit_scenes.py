@@ -1,0 +1,25 @@
+"""AFF-FPN on scenes of handwritten digits of 4 to 32 pixels: segmentation without a network.
+
+python -m train --config=configs/digit_scenes.py --workdir=runs/digit_scenes
+
+153 s on two CPU cores that others were using as well; test mean IoU 23.9 % (seed 0), test pixel
+accuracy 90.7 %. An answer of background everywhere has 7.9 % and 87 %.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.model = "fpn_resnet20"
+    config.dataset = "digit_scenes"
+    config.label_key = "mask"
+    config.crop_padding = 4
+    config.batch_size = 8
+    config.eval_batch_size = 50
+    config.epochs = 5.0
+    config.schedule = "poly"
+    config.eval_every_epochs = 2.5
+    return config
