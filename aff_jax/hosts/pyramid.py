@@ -121,6 +121,7 @@ class UNet(PyramidHost):
             (4, 4),
             strides=(2, 2),
             padding="SAME",
+            transpose_kernel=True,  # a kernel of (out, in), as PyTorch's and MXNet's
             use_bias=False,
             name=f"up{level}",
             **self.weights(),

@@ -22,6 +22,7 @@ MODELS = {
     "a residual host": lambda: aff_jax.hosts.resnet.ResNet(
         num_classes=5, block="basic", blocks_per_stage=(1,), base_channels=8, small_input=True
     ),
+    "a host with a backbone": lambda: aff_jax.create_model("fpn_resnet20", blocks_per_stage=1),
     "a fusion": lambda: aff_jax.AFF(reduction=2, activation=nn.silu, scales=("global", "global")),
     "attention": lambda: aff_jax.MSCAM(norm=functools.partial(aff_jax.BatchNorm, epsilon=1e-3)),
 }
@@ -47,6 +48,13 @@ def test_every_registered_name_can_be_described(tmp_path):
             again, _ = aff_jax.load(tmp_path / "w.safetensors")
             assert again.fusion_fields == model.fusion_fields
             assert type(again) is type(model)
+
+
+def test_a_backbone_stays_a_backbone(tmp_path):
+    for name in ("cifar_resnet8", "inception8", "unet_resnet20", "resnet18"):
+        model = aff_jax.create_model(name, features=True)
+        aff_jax.save(tmp_path / "w.safetensors", {}, model, overwrite=True)
+        assert aff_jax.load(tmp_path / "w.safetensors")[0].features is True
 
 
 def test_an_existing_file_is_not_overwritten_unless_told_to(tmp_path):
