@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
@@ -49,10 +50,10 @@ class ContextBranch(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         weights: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
         z = nn.Dense(self.hidden, name="reduce", **weights)(z)
-        z = self.norm(name="reduce_norm", **dtypes)(z, train)
+        z = self.norm(name="reduce_norm", **dtypes)(z, train=train)
         z = self.activation(z)
         z = nn.Dense(self.features, name="expand", **weights)(z)
-        return self.norm(name="expand_norm", **dtypes)(z, train)
+        return self.norm(name="expand_norm", **dtypes)(z, train=train)
 
 
 class ContextAttention(nn.Module):
@@ -96,6 +97,10 @@ class ContextAttention(nn.Module):
         self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
     ) -> Float[Array, "batch *spatial channels"]:
         """M(z), in (0, 1); spatial axes are of size one where every scale is global."""
+        if not branches:
+            raise ValueError(
+                f"expected at least one of the scales {', '.join(CONTEXTS)}, got none."
+            )
         logits = [
             branch(look_up(CONTEXTS, "scale", scale)(z), train)
             for scale, branch in zip(self.scales, branches, strict=True)
@@ -138,6 +143,7 @@ class MSCAM(ContextAttention):
             ValueError: `x` has fewer than two axes; or see `BatchNorm` for `train`.
         """
         check_input(self, x=x)
+        (x,) = promote_dtype(x, dtype=self.dtype)
         branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
         weights = self.weigh(x, branches, train)
         self.sow("intermediates", "fusion_weights", weights)

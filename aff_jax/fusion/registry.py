@@ -47,4 +47,10 @@ def make_fusion(fusion: Fusion, fields: Mapping[str, Any], **shared: Any) -> nn.
     if isinstance(fusion, str):
         make = look_up(FUSIONS, "fusion", fusion)
         return construct(f"fusion {fusion!r}", make, fields, defaults=shared)
+    if isinstance(fusion, nn.Module):
+        raise ValueError(
+            f"expected a registered name or a function that makes a fusion, got the module "
+            f"{type(fusion).__name__}. A host makes one for each skip: give the class, a "
+            f"functools.partial of it, or a name and `fusion_fields`."
+        )
     return fusion(**{**accepted_fields(fusion, shared), **fields})

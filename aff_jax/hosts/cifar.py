@@ -70,7 +70,9 @@ class CIFARResNet(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         weights: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
         # The reference's first norm has neither scale nor offset: it only centres the image.
-        x = self.norm(use_scale=False, use_bias=False, name="input_norm", **dtypes)(images, train)
+        x = self.norm(use_scale=False, use_bias=False, name="input_norm", **dtypes)(
+            images, train=train
+        )
         features = STAGE_WIDTHS[0] * self.width
         if self.deep_stem:
             for index in (1, 2):
@@ -99,7 +101,7 @@ class CIFARResNet(nn.Module):
                 )
                 x = block(x, train)
 
-        x = nn.relu(self.norm(name="norm", **dtypes)(x, train))
+        x = nn.relu(self.norm(name="norm", **dtypes)(x, train=train))
         return nn.Dense(self.num_classes, name="head", **weights)(jnp.mean(x, axis=(1, 2)))
 
 
@@ -129,9 +131,9 @@ class PreActivationBlock(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         weights: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
         identity = x
-        x = nn.relu(self.norm(name="norm1", **dtypes)(x, train))
+        x = nn.relu(self.norm(name="norm1", **dtypes)(x, train=train))
         x = convolution(self.features, strides=self.strides, name="conv1", **weights)(x)
-        x = nn.relu(self.norm(name="norm2", **dtypes)(x, train))
+        x = nn.relu(self.norm(name="norm2", **dtypes)(x, train=train))
         x = convolution(self.features, name="conv2", **weights)(x)
 
         if self.strides > 1 or identity.shape[-1] != self.features:
