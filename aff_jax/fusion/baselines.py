@@ -44,7 +44,7 @@ class Concat(nn.Module):
         Concat(x, y) = W BN([x, y]) + b
 
     W takes the 2 C channels back to C, so that it can stand where addition stands. The batch norm
-    brings x and y to one scale first.
+    brings x and y to one scale first; it has no offset of its own, which b would repeat.
 
     **Fields:** `norm`; `kernel_init`; `dtype` of the computation (None: from inputs and
     parameters); `param_dtype`.
@@ -73,5 +73,6 @@ class Concat(nn.Module):
         """
         check_pair(self, x, y)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        z = self.norm(name="concat_norm", **dtypes)(jnp.concatenate([x, y], axis=-1), train)
+        z = jnp.concatenate([x, y], axis=-1)
+        z = self.norm(use_bias=False, name="concat_norm", **dtypes)(z, train)
         return nn.Dense(x.shape[-1], kernel_init=self.kernel_init, name="project", **dtypes)(z)

@@ -79,7 +79,7 @@ def iaff(x, y, params, stats, train=False, gain=1, passes=(), **options):
 
 def concat(x, y, params, stats, train=False):
     z = np.concatenate([x, y], axis=-1)
-    z = batch_norm(z, params["concat_norm"], stats["concat_norm"], train)
+    z = batch_norm(z, {**params["concat_norm"], "bias": 0}, stats["concat_norm"], train)
     return z @ params["project"]["kernel"] + params["project"]["bias"]
 
 
