@@ -113,10 +113,9 @@ def write_results(results: Sequence[Result], workdir: Path) -> None:
             values = [(result.summary or {}).get(name) for name in CSV_COLUMNS.values()]
             lines.writerow([result.variant, result.seed, *values, result.error])
     (workdir / "compare.md").write_text(markdown_table(results))
-    plots.draw_comparison(
-        {label: _values(row, "eval_accuracy") for label, row in _rows(results).items()},
-        workdir / "compare.png",
-    )
+    rows = _rows(results)
+    accuracies = {label: _values(row, "eval_accuracy") for label, row in rows.items()}
+    plots.draw_comparison(accuracies, _means(rows), workdir / "compare.png")
 
 
 def markdown_table(results: Sequence[Result]) -> str:
@@ -127,7 +126,7 @@ def markdown_table(results: Sequence[Result]) -> str:
     """
     rows = _rows(results)
     # As they are printed, so that variants that read the same are equally good.
-    means = {label: _percent(_score(row)) for label, row in rows.items() if _score(row) >= 0}
+    means = {label: _percent(mean) for label, mean in _means(rows).items()}
     best = max(means.values(), key=float, default="")
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(result.seed for result in results))
     lines = [
@@ -198,13 +197,17 @@ def _rows(results: Sequence[Result]) -> dict[str, list[Result]]:
     rows: dict[str, list[Result]] = {}
     for result in results:
         rows.setdefault(result.variant, []).append(result)
-    return dict(sorted(rows.items(), key=lambda item: _score(item[1]), reverse=True))
+    means = _means(rows)
+    return {label: rows[label] for label in sorted(rows, key=lambda x: -means.get(x, -1.0))}
 
 
-def _score(row: Sequence[Result]) -> float:
-    """Mean accuracy where every seed was trained, else -1."""
-    complete = all(result.summary for result in row)
-    return statistics.mean(_values(row, "eval_accuracy")) if complete else -1.0
+def _means(rows: Mapping[str, Sequence[Result]]) -> dict[str, float]:
+    """Mean accuracy of the variants that were trained with every seed."""
+    return {
+        label: statistics.mean(_values(row, "eval_accuracy"))
+        for label, row in rows.items()
+        if all(result.summary for result in row)
+    }
 
 
 def _values(row: Sequence[Result], name: str) -> list[float]:

@@ -57,15 +57,17 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     _save(figure, path)
 
 
-def draw_comparison(accuracies: Mapping[str, Sequence[float]], path: Path) -> None:
-    """A row a variant, from the top: a dot for each seed's accuracy and a bar for their mean."""
+def draw_comparison(
+    accuracies: Mapping[str, Sequence[float]], means: Mapping[str, float], path: Path
+) -> None:
+    """A row a variant, from the top: a dot for each seed's accuracy, and a bar for the mean."""
     height = 1.2 + 0.32 * len(accuracies)
     figure, axis = plt.subplots(figsize=(6.4, height), layout="constrained")
-    for row, values in enumerate(accuracies.values()):
+    for row, (label, values) in enumerate(accuracies.items()):
+        if label in means:
+            axis.plot(100 * means[label], row, "|", color=EVAL, markersize=16, markeredgewidth=3)
         percents = [100 * value for value in values]
-        if percents:
-            axis.plot(np.mean(percents), row, "|", color=EVAL, markersize=16, markeredgewidth=3)
-            axis.plot(percents, [row] * len(percents), "o", color=TRAIN, alpha=0.6)
+        axis.plot(percents, [row] * len(percents), "o", color=TRAIN, alpha=0.6)
     axis.plot([], [], "o", color=TRAIN, alpha=0.6, label="a seed")
     axis.plot([], [], "|", color=EVAL, markersize=12, markeredgewidth=3, label="mean")
     axis.set_yticks(range(len(accuracies)), list(accuracies))
