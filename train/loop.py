@@ -79,6 +79,7 @@ def prepare(config: ConfigDict) -> Run:
     model = aff_jax.create_model(
         config.model,
         fusion=config.fusion,
+        fusion_fields=config.fusion_fields.to_dict(),
         reference=config.reference,
         num_classes=train_source.num_classes,
         norm=partial(aff_jax.BatchNorm, axis_name=norm_axis),

@@ -1,4 +1,4 @@
-"""The pictures of a run: curves over its steps, and the confusion matrix."""
+"""Pictures: a run's curves and confusion matrix, and many runs side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-__all__ = ["draw_confusion", "draw_curves"]
+__all__ = ["draw_comparison", "draw_confusion", "draw_curves"]
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers tell apart.
 TRAIN, EVAL = "#0072B2", "#D55E00"
@@ -54,6 +54,27 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
             axis.text(column, row, count, ha="center", va="center", color=ink, fontsize=8)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("class")
+    _save(figure, path)
+
+
+def draw_comparison(
+    accuracies: Mapping[str, Sequence[float]], means: Mapping[str, float], path: Path
+) -> None:
+    """A row a variant, from the top: a dot for each seed's accuracy, and a bar for the mean."""
+    height = 1.2 + 0.32 * len(accuracies)
+    figure, axis = plt.subplots(figsize=(6.4, height), layout="constrained")
+    for row, (label, values) in enumerate(accuracies.items()):
+        if label in means:
+            axis.plot(100 * means[label], row, "|", color=EVAL, markersize=16, markeredgewidth=3)
+        percents = [100 * value for value in values]
+        axis.plot(percents, [row] * len(percents), "o", color=TRAIN, alpha=0.6)
+    axis.plot([], [], "o", color=TRAIN, alpha=0.6, label="a seed")
+    axis.plot([], [], "|", color=EVAL, markersize=12, markeredgewidth=3, label="mean")
+    axis.set_yticks(range(len(accuracies)), list(accuracies))
+    axis.set_ylim(len(accuracies) - 0.5, -0.5)
+    axis.set_xlabel("test accuracy, %")
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     _save(figure, path)
 
 

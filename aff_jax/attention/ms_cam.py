@@ -78,13 +78,16 @@ class ContextAttention(nn.Module):
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
-    def branch(self, name: str, features: int) -> ContextBranch:
-        """A submodule of that name; to be called inside a compact method."""
+    def branch(self, name: str, channels: int, outputs: int = 1) -> ContextBranch:
+        """A submodule of that name; to be called inside a compact method.
+
+        It gives `outputs` logits a channel, all of them from one hidden vector.
+        """
         if self.reduction < 1:
             raise ValueError(f"expected a reduction of at least 1, got {self.reduction}.")
         return ContextBranch(
-            features,
-            hidden=max(1, features // self.reduction),
+            outputs * channels,
+            hidden=max(1, channels // self.reduction),
             activation=self.activation,
             norm=self.norm,
             kernel_init=self.kernel_init,
@@ -97,6 +100,12 @@ class ContextAttention(nn.Module):
         self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
     ) -> Float[Array, "batch *spatial channels"]:
         """M(z), in (0, 1); spatial axes are of size one where every scale is global."""
+        return nn.sigmoid(self.logits(z, branches, train))
+
+    def logits(
+        self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
+    ) -> Float[Array, "batch *spatial features"]:
+        """What M(z) is the sigmoid of."""
         if not branches:
             raise ValueError(
                 f"expected at least one of the scales {', '.join(CONTEXTS)}, got none."
@@ -105,7 +114,7 @@ class ContextAttention(nn.Module):
             branch(look_up(CONTEXTS, "scale", scale)(z), train)
             for scale, branch in zip(self.scales, branches, strict=True)
         ]
-        return nn.sigmoid(self.logit_scale * sum(logits[1:], start=logits[0]))
+        return self.logit_scale * sum(logits[1:], start=logits[0])
 
 
 def branch_names(scales: Sequence[str], reading: int = 1) -> list[str]:

@@ -1,18 +1,27 @@
 """The fusions by name."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 
 from aff_jax.fusion.attentional import AFF, IAFF
-from aff_jax.fusion.baselines import Add
+from aff_jax.fusion.baselines import Add, Concat
+from aff_jax.fusion.gated import GAU, SE, SK, Highway
 from aff_jax.tables import accepted_fields, construct, look_up
 
 __all__ = ["FUSIONS", "Fusion", "create_fusion", "list_fusions", "make_fusion"]
 
 FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "add": Add,
+    "concat": Concat,
+    "se": SE,
+    "ms_se": partial(SE, scales=("local", "global")),
+    "gau": GAU,
+    "ms_gau": partial(GAU, scales=("local", "global")),
+    "highway": Highway,
+    "sk": SK,
     "aff": AFF,
     "iaff": IAFF,
 }
