@@ -74,5 +74,5 @@ class Concat(nn.Module):
         check_pair(self, x, y)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = jnp.concatenate([x, y], axis=-1)
-        z = self.norm(use_bias=False, name="concat_norm", **dtypes)(z, train)
+        z = self.norm(use_bias=False, name="concat_norm", **dtypes)(z, train=train)
         return nn.Dense(x.shape[-1], kernel_init=self.kernel_init, name="project", **dtypes)(z)
