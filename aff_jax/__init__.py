@@ -2,6 +2,7 @@
 
 from aff_jax import convert
 from aff_jax.attention.ms_cam import MSCAM
+from aff_jax.fusion.align import Align
 from aff_jax.fusion.attentional import AFF, IAFF
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.hosts.registry import create_model, list_models
@@ -12,6 +13,7 @@ __all__ = [
     "AFF",
     "IAFF",
     "MSCAM",
+    "Align",
     "BatchNorm",
     "convert",
     "create_fusion",

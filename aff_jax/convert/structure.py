@@ -80,6 +80,6 @@ def inspect_module(
 def image_channels(variables: Mapping[str, Any]) -> int:
     """Channels of the images that a host with these variables takes; 3 where none can be read."""
     for path, leaf in traverse_util.flatten_dict(dict(variables.get("params", {}))).items():
-        if path[0] in ("deep_stem1", "stem1", "stem") and path[-1] == "kernel":
+        if path[-1] == "kernel" and {"deep_stem1", "stem1", "stem"} & set(path):
             return int(leaf.shape[-2])
     return 3

@@ -133,7 +133,6 @@ def check_pair(module: nn.Module, x: Array, y: Array) -> None:
     if x.shape != y.shape:
         raise ValueError(
             f"{type(module).__name__}: expected x and y of one shape, got {x.shape} and {y.shape}. "
-            f"Probably one comes from another stage of the network: bring both to the same "
-            f"spatial size and number of channels first, for example by a 1x1 convolution and "
-            f"`jax.image.resize`."
+            f"Probably one comes from another stage of the network: bring it to the spatial size "
+            f"and the channels of the other first, as in `fuse(aff_jax.Align()(x, y), y)`."
         )

@@ -16,7 +16,7 @@ class CIFARResNeXt(ResidualHost):
 
         stem: act(norm(3x3 convolution))
 
-    Three stages of b bottlenecks with 64, 128 and 256 features, four times that many channels
+    Three stages of b bottlenecks with 64, 128 and 256 channels, four times that many
     between them, and average pools on the skips.
 
     **Fields:** those of `ResidualHost`, with the authors' defaults.
@@ -36,5 +36,5 @@ class CIFARResNeXt(ResidualHost):
     head_init: Initializer = nn.initializers.xavier_uniform()
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """`features` channels, of the size of the images."""
-        return self.conv_norm("stem", self.features)(images, train)
+        """`base_channels`, of the size of the images."""
+        return self.conv_norm("stem", self.base_channels)(images, train)

@@ -9,6 +9,8 @@ import flax.linen as nn
 from aff_jax.fusion.registry import FUSIONS, Fusion, create_fusion
 from aff_jax.hosts.cifar import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
+from aff_jax.hosts.inception import InceptionNet
+from aff_jax.hosts.pyramid import FPN, UNet
 from aff_jax.hosts.resnet import ResNet
 from aff_jax.hosts.resnet_v1d import ResNetV1d
 from aff_jax.layers import BatchNorm
@@ -27,6 +29,12 @@ HOSTS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnext29_32x4d": partial(CIFARResNeXt, blocks_per_stage=(3, 3, 3)),
     "cifar_resnext38_32x4d": partial(CIFARResNeXt, blocks_per_stage=(4, 4, 4)),
     "cifar_resnext47_32x4d": partial(CIFARResNeXt, blocks_per_stage=(5, 5, 5)),
+    "inception8": partial(InceptionNet, blocks_per_stage=1),
+    "inception14": partial(InceptionNet, blocks_per_stage=2),
+    "inception20": partial(InceptionNet, blocks_per_stage=3),
+    "inception26": partial(InceptionNet, blocks_per_stage=4),
+    "fpn_resnet20": partial(FPN, blocks_per_stage=3),
+    "unet_resnet20": partial(UNet, blocks_per_stage=3),
     "resnet18": partial(ResNet, block="basic", blocks_per_stage=(2, 2, 2, 2)),
     "resnet34": partial(ResNet, block="basic", blocks_per_stage=(3, 4, 6, 3)),
     "resnet50": partial(ResNet, blocks_per_stage=(3, 4, 6, 3)),

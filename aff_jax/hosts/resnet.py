@@ -20,8 +20,7 @@ __all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResidualHost", "max_pool"]
 class ResidualModule(nn.Module):
     """The fields that a residual network hands on to its blocks, and what both are built of.
 
-    **Fields:** `features` of a block's 3x3 convolutions (of a network: in its first stage);
-    `groups` and `width_per_group` of a bottleneck, which has `groups` times features *
+    **Fields:** `groups` and `width_per_group` of a bottleneck, which has `groups` times channels *
     width_per_group / 64 channels inside; `average_skip`, whether a skip that changes size is an
     average pool and a 1x1 convolution instead of a strided 1x1 convolution;
     `zero_init_last_scale`, whether the scale of the last norm before each fusion starts at zero;
@@ -30,7 +29,6 @@ class ResidualModule(nn.Module):
     computation (None: from input and parameters); `param_dtype`.
     """
 
-    features: int = 64
     groups: int = 1
     width_per_group: int = 64
     average_skip: bool = False
@@ -62,9 +60,11 @@ class ResidualBlock(ResidualModule):
 
     skip(x) is x itself, or a 1x1 convolution and a norm where the size or the channels change.
 
-    **Fields:** those of `ResidualModule`; `strides` of the 3x3 convolution that divides the size.
+    **Fields:** those of `ResidualModule`; `channels` of the 3x3 convolution, and its `strides`,
+    which divide the size.
     """
 
+    channels: int = 64
     strides: int = 1
 
     @nn.compact
@@ -119,7 +119,7 @@ class BasicBlock(ResidualBlock):
     """
 
     def residual(self, x: Array, train: bool) -> Array:
-        """The residual branch, `features` channels.
+        """The residual branch, with `channels`.
 
         Raises:
             ValueError: fields of a bottleneck are given.
@@ -129,12 +129,12 @@ class BasicBlock(ResidualBlock):
                 f"BasicBlock: expected groups=1 and width_per_group=64, got {self.groups} and "
                 f"{self.width_per_group}. Only block='bottleneck' has groups and a width of them."
             )
-        x = self.conv_norm("conv1", self.features, strides=self.strides)(x, train)
-        return self.last_conv_norm("conv2", self.features)(x, train)
+        x = self.conv_norm("conv1", self.channels, strides=self.strides)(x, train)
+        return self.last_conv_norm("conv2", self.channels)(x, train)
 
 
 class Bottleneck(ResidualBlock):
-    """A 3x3 convolution, in groups, between two 1x1 ones; four times `features` come out.
+    """A 3x3 convolution, in groups, between two 1x1 ones; four times `channels` come out.
 
         residual(x) = norm3(conv3(act(norm2(conv2(act(norm1(conv1(x))))))))
 
@@ -146,11 +146,11 @@ class Bottleneck(ResidualBlock):
     """
 
     def residual(self, x: Array, train: bool) -> Array:
-        """The residual branch, 4 * `features` channels."""
-        hidden = max(1, self.features * self.width_per_group // 64) * self.groups
+        """The residual branch, with 4 * `channels`."""
+        hidden = max(1, self.channels * self.width_per_group // 64) * self.groups
         x = self.conv_norm("conv1", hidden, kernel=1)(x, train)
         x = self.conv_norm("conv2", hidden, strides=self.strides, groups=self.groups)(x, train)
-        return self.last_conv_norm("conv3", 4 * self.features, kernel=1)(x, train)
+        return self.last_conv_norm("conv3", 4 * self.channels, kernel=1)(x, train)
 
 
 BLOCKS: dict[str, Callable[..., ResidualBlock]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -162,14 +162,18 @@ class ResidualHost(ResidualModule):
 
         head: dense(mean(x))
 
-    Every stage but the first starts with stride 2 and twice the features of the one before.
+    Every stage but the first starts with stride 2 and twice the channels of the one before.
 
-    **Fields:** `num_classes`; `blocks_per_stage`, one number a stage; `block`, "basic" or
-    "bottleneck"; `fusion_start`, the first stage (from 1) that has fusions, earlier ones add;
-    `head_init` of the dense layer; and those of `ResidualModule`.
+    **Fields:** `num_classes`; `features`, whether the result is the pyramid instead of logits: the
+    last map of each stage, shallow to deep, and no head; `blocks_per_stage`, one number a stage;
+    `base_channels`, those of the first stage's blocks; `block`, "basic" or "bottleneck";
+    `fusion_start`, the first stage (from 1) that has fusions, earlier ones add; `head_init` of the
+    dense layer; and those of `ResidualModule`.
     """
 
     num_classes: int = 1000
+    features: bool = False
+    base_channels: int = 64
     blocks_per_stage: Sequence[int] = (3, 4, 6, 3)
     block: str = "bottleneck"
     fusion_start: int = 1
@@ -178,8 +182,8 @@ class ResidualHost(ResidualModule):
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
-    ) -> Float[Array, "batch classes"]:
-        """Logits of each class.
+    ) -> Float[Array, "batch classes"] | tuple[Array, ...]:
+        """Logits of each class; or with `features` a map a stage, half the size of the one before.
 
         Raises:
             TypeError: `images` are not floating point.
@@ -194,8 +198,9 @@ class ResidualHost(ResidualModule):
             if field.name not in ("parent", "name")
         }
         x = self.apply_stem(images, train)
+        pyramid = []
         for stage, blocks in enumerate(self.blocks_per_stage, start=1):
-            fields = {**handed_on, "features": self.features * 2 ** (stage - 1)}
+            fields = {**handed_on, "channels": self.base_channels * 2 ** (stage - 1)}
             if stage < self.fusion_start:
                 fields.update(fusion="add", fusion_fields=nn.FrozenDict())
             for index in range(blocks):
@@ -203,6 +208,9 @@ class ResidualHost(ResidualModule):
                 x = make_block(strides=strides, name=f"stage{stage}_block{index}", **fields)(
                     x, train
                 )
+            pyramid.append(x)
+        if self.features:
+            return tuple(pyramid)
         head = nn.Dense(
             self.num_classes,
             kernel_init=self.head_init,
@@ -235,9 +243,11 @@ class ResNet(ResidualHost):
     small_input: bool = False
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """`features` channels, a quarter of the size, or half of it where `small_input`."""
+        """`base_channels`, a quarter of the size, or half of it where `small_input`."""
         kernel, strides = (3, 1) if self.small_input else (7, 2)
-        x = self.conv_norm("stem", self.features, kernel=kernel, strides=strides)(images, train)
+        x = self.conv_norm("stem", self.base_channels, kernel=kernel, strides=strides)(
+            images, train
+        )
         return max_pool(x)
 
 

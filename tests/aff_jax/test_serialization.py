@@ -23,8 +23,9 @@ MODELS = {
         "cifar_resnet8", "aff", "pytorch", 5, dtype=jnp.bfloat16
     ),
     "a residual host": lambda: aff_jax.hosts.resnet.ResNet(
-        num_classes=5, block="basic", blocks_per_stage=(1,), features=8, small_input=True
+        num_classes=5, block="basic", blocks_per_stage=(1,), base_channels=8, small_input=True
     ),
+    "a host with a backbone": lambda: aff_jax.create_model("fpn_resnet20", blocks_per_stage=1),
     "a fusion": lambda: aff_jax.AFF(reduction=2, activation=nn.silu, scales=("global", "global")),
     "attention": lambda: aff_jax.MSCAM(norm=functools.partial(aff_jax.BatchNorm, epsilon=1e-3)),
 }
@@ -72,6 +73,13 @@ def test_double_precision_is_not_cut_without_a_word(tmp_path):
         aff_jax.load(path)
     with jax.enable_x64(True):
         assert aff_jax.load(path)[1]["params"]["w"].dtype == np.float64
+
+
+def test_a_backbone_stays_a_backbone(tmp_path):
+    for name in ("cifar_resnet8", "inception8", "unet_resnet20", "resnet18"):
+        model = aff_jax.create_model(name, features=True)
+        aff_jax.save(tmp_path / "w.safetensors", {}, model, overwrite=True)
+        assert aff_jax.load(tmp_path / "w.safetensors")[0].features is True
 
 
 def test_an_existing_file_is_not_overwritten_unless_told_to(tmp_path):

@@ -27,7 +27,7 @@ def ours(reference):
         num_classes=4,
         block="basic",
         blocks_per_stage=(1, 1),
-        features=8,
+        base_channels=8,
         fusion="iaff",
         fusion_fields=fields,
         small_input=True,
@@ -69,7 +69,7 @@ def test_a_wrong_gain_is_found_at_the_first_fusion(theirs):
         torch_aff.basic_block, (1,), "AFF", num_classes=4, small_input=True, features=8
     )
     model = aff_jax.hosts.resnet.ResNet(
-        num_classes=4, block="basic", blocks_per_stage=(1,), features=8, small_input=True
+        num_classes=4, block="basic", blocks_per_stage=(1,), base_channels=8, small_input=True
     )
     outcome = parity.compare(randomized(network), model, None, images(2, 12, 12, 3))
     assert outcome.first_parting.path == "stage1_block0/fuse"

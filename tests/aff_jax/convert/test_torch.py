@@ -316,3 +316,36 @@ def test_a_fusion_may_be_called_by_keyword_and_with_flags():
     state = {f"blend.{key}": value for key, value in aff_state().items()}
     variables = from_torch(state, Keyword(), x, False)
     assert_same(to_torch(variables, Keyword(), x, False), state)
+
+
+@pytest.mark.parametrize("name", ["inception8", "fpn_resnet20", "unet_resnet20"])
+def test_hosts_without_a_reference_go_to_pytorch_and_back_under_their_own_names(name):
+    model = aff_jax.create_model(name, num_classes=3)
+    variables = random_variables(model, images(1, 8, 8, 1), dtype=np.float32)
+    state = to_torch(variables, model)
+    assert_same(to_torch(from_torch(state, model, images(1, 8, 8, 1)), model), state)
+
+
+def test_a_transposed_convolution_is_pytorch_s():
+    model = aff_jax.create_model("unet_resnet20", num_classes=3)
+    x = images(2, 5, 6, 3)
+    variables = random_variables(model, x, dtype=np.float32)
+    maps = jax.jit(model.clone(features=True).apply)(variables, x)
+    state = to_torch(variables, model)
+    weight = torch.from_numpy(state["up1.weight"])
+    assert weight.shape == (32, 16, 4, 4)
+
+    def norm(z):
+        kept = [torch.from_numpy(state[f"norm2.{k}"]) for k in ("running_mean", "running_var")]
+        learned = [torch.from_numpy(state[f"norm2.{k}"]) for k in ("weight", "bias")]
+        return torch.relu(torch.nn.functional.batch_norm(z, *kept, *learned))
+
+    up = torch.nn.functional.conv_transpose2d(
+        norm(channels_first(np.array(maps[1]))), weight, stride=2, padding=1
+    )
+    _, seen = jax.jit(
+        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable=["intermediates"])
+    )(variables, x)
+    ours = np.moveaxis(np.array(seen["intermediates"]["up1"]["__call__"][0]), -1, 1)
+    # Single precision, sums over 512 products.
+    np.testing.assert_allclose(ours, up.numpy(), rtol=1e-4, atol=1e-4)

@@ -143,3 +143,23 @@ def test_refuses_images_without_a_batch_axis():
 def test_refuses_raw_pixels():
     with pytest.raises(TypeError, match="CIFARResNet: expected floating-point images, got uint8"):
         create_model("cifar_resnet8").init(jax.random.key(0), jnp.ones((1, 8, 8, 3), jnp.uint8))
+
+
+def test_features_are_the_last_map_of_each_stage_and_there_is_no_head():
+    x = normal((2, 7, 9, 3))
+    model = create_model("cifar_resnet14", features=True)
+    pyramid, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    assert [z.shape for z in pyramid] == [(2, 7, 9, 16), (2, 4, 5, 32), (2, 2, 3, 64)]
+    assert not {"norm", "head"} & set(variables["params"])
+
+
+def test_features_are_those_of_the_classifier():
+    """Its variables serve for both; what is beyond the last stage goes unread."""
+    x = normal((2, 4, 4, 3))
+    model = create_model("cifar_resnet8", "add", num_classes=3)
+    variables = random_variables(model, x, dtype=np.float32)
+    _, seen = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
+    pyramid = model.clone(features=True).apply(variables, x)
+    for stage, z in enumerate(pyramid, start=1):
+        expected = seen["intermediates"][f"stage{stage}_block0"]["__call__"][0]
+        np.testing.assert_array_equal(z, expected)

@@ -11,7 +11,7 @@ from tests.aff_jax.random_variables import random_variables
 
 TINY = {
     "blocks_per_stage": (1, 1),
-    "features": 8,
+    "base_channels": 8,
     "groups": 2,
     "width_per_group": 32,
     "num_classes": 3,
@@ -55,7 +55,7 @@ def test_depth_is_nine_times_the_blocks_plus_two(depth):
 def test_groups_widths_and_reduction_are_the_authors():
     params = shapes_of(create_model("cifar_resnext29_32x4d"))["params"]
     assert params["stem"]["conv"]["kernel"].shape == (3, 3, 3, 64)
-    # 32 groups of 4, 8 and 16 channels between 64, 128 and 256 features, times four.
+    # 32 groups of 4, 8 and 16 channels between 64, 128 and 256 channels, times four.
     for stage, width in ((1, 4), (2, 8), (3, 16)):
         block = params[f"stage{stage}_block1"]
         assert block["conv2"]["conv"]["kernel"].shape == (3, 3, width, 32 * width)

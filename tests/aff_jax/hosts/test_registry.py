@@ -2,19 +2,77 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aff_jax import BatchNorm, create_model, list_models
+from aff_jax import BatchNorm, create_model, list_fusions, list_models
+from aff_jax.hosts.pyramid import PyramidHost
+from tests.aff_jax.random_variables import random_variables
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_name_makes_a_model(name):
     model = create_model(name, "add", num_classes=7)  # addition is traced fastest
     logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.ones((2, 8, 8, 3)))
-    assert logits.shape == (2, 7)
+    pixels = (8, 8) if isinstance(model, PyramidHost) else ()
+    assert logits.shape == (2, *pixels, 7)
+
+
+def shallow(name, fusion="add"):
+    """The network of that name with one block a stage."""
+    model = create_model(name, fusion, num_classes=3)
+    blocks = model.blocks_per_stage
+    return model.clone(blocks_per_stage=1 if isinstance(blocks, int) else (1,) * len(blocks))
+
+
+def distinct_when_shallow():
+    """Registered names but those that differ from an earlier one in depth alone."""
+    models = {name: shallow(name) for name in list_models()}
+    earlier = list(models.values()).index
+    return [name for index, (name, model) in enumerate(models.items()) if earlier(model) == index]
+
+
+def gradients_of(model, variables, x):
+    """Gradients of a sum of sines of the logits, in training mode, and the new statistics."""
+
+    def loss(params):
+        logits, new = model.apply({**variables, "params": params}, x, True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(logits)), new
+
+    return jax.grad(loss, has_aux=True)(variables["params"])
+
+
+@pytest.mark.parametrize("fusion", list_fusions())
+@pytest.mark.parametrize("name", distinct_when_shallow())
+def test_every_host_takes_every_fusion(name, fusion):
+    """Traced, not computed: initialisation, a gradient and new statistics, all of one tree."""
+    model = shallow(name, fusion)
+    x = jnp.ones((2, 9, 8, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    gradients, new = jax.eval_shape(functools.partial(gradients_of, model), variables, x)
+    chex.assert_trees_all_equal_shapes_and_dtypes(gradients, variables["params"])
+    chex.assert_trees_all_equal_shapes_and_dtypes(new["batch_stats"], variables["batch_stats"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", list_fusions())
+@pytest.mark.parametrize("name", ["inception8", "fpn_resnet20"])
+def test_every_fusion_trains_within_a_layer_and_over_a_long_skip(name, fusion):
+    model = shallow(name, fusion)
+    x = np.float32(np.random.default_rng(0).standard_normal((4, 8, 8, 1)))
+    variables = random_variables(model, x, dtype=np.float32)
+    gradients, _ = jax.jit(functools.partial(gradients_of, model))(variables, x)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        at = jax.tree_util.keystr(path)
+        assert np.isfinite(gradient).all(), at
+        # A bias in front of a batch norm moves nothing: its gradient is rounding. Where branches
+        # are added, those of their own norms are: the next block's norm takes them away again.
+        moot = ("reduce", "expand", "norm3x3", "norm5x5")
+        before_norm = at.endswith(tuple(f"['{name}']['bias']" for name in moot))
+        assert before_norm or np.abs(gradient).max() > 1e-7, at
 
 
 @pytest.mark.parametrize(

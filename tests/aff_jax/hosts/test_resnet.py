@@ -14,7 +14,7 @@ from aff_jax.hosts.resnet import BasicBlock, Bottleneck, ResNet, max_pool
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 
-TINY = {"features": 8, "num_classes": 3}
+TINY = {"base_channels": 8, "num_classes": 3}
 
 
 def normal(shape, seed=0):
@@ -87,7 +87,9 @@ def pooled(x):
 )
 def test_a_block_equals_the_formula_in_numpy(block, options, average_skip):
     x = np.float64(normal((2, 5, 6, 6)))
-    module = block(8, strides=2, average_skip=average_skip, param_dtype=jnp.float64, **options)
+    module = block(
+        channels=8, strides=2, average_skip=average_skip, param_dtype=jnp.float64, **options
+    )
     with jax.enable_x64(True):
         variables = random_variables(module, x)
         result, seen = jax.jit(
@@ -121,9 +123,9 @@ def test_a_block_equals_the_formula_in_numpy(block, options, average_skip):
 
 
 def test_a_block_that_keeps_the_shape_keeps_its_input_as_the_identity():
-    assert "downsample" not in shapes_of(BasicBlock(6), (1, 5, 5, 6))["params"]
-    assert "downsample" not in shapes_of(Bottleneck(6), (1, 5, 5, 24))["params"]
-    assert "downsample" in shapes_of(Bottleneck(6), (1, 5, 5, 6))["params"]
+    assert "downsample" not in shapes_of(BasicBlock(channels=6), (1, 5, 5, 6))["params"]
+    assert "downsample" not in shapes_of(Bottleneck(channels=6), (1, 5, 5, 24))["params"]
+    assert "downsample" in shapes_of(Bottleneck(channels=6), (1, 5, 5, 6))["params"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 7)])
@@ -163,7 +165,9 @@ def test_fusion_start_leaves_earlier_stages_to_addition():
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
 def test_with_a_zero_last_scale_a_block_starts_as_its_skip(block):
-    module = block(2, fusion="add", zero_init_last_scale=True, kernel_init=nn.initializers.ones)
+    module = block(
+        channels=2, fusion="add", zero_init_last_scale=True, kernel_init=nn.initializers.ones
+    )
     x = normal((1, 4, 4, 2 if block is BasicBlock else 8))
     result, variables = jax.jit(module.init_with_output)(jax.random.key(0), x)
     np.testing.assert_array_equal(result, oracle.relu(x))
@@ -253,3 +257,23 @@ def test_refuses_blocks_that_do_not_exist(arguments, message):
 def test_refuses_images_without_a_batch_axis():
     with pytest.raises(ValueError, match=r"ResNet: expected images of shape .* got \(8, 8, 3\)"):
         create_model("resnet18").init(jax.random.key(0), jnp.ones((8, 8, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "widths"),
+    [
+        ("resnet18", 4, (64, 128, 256, 512)),
+        ("resnet50_v1d", 4, (256, 512, 1024, 2048)),
+        ("cifar_resnext29_32x4d", 1, (256, 512, 1024)),
+    ],
+)
+def test_features_are_the_last_map_of_each_stage_and_there_is_no_head(name, stem, widths):
+    model = create_model(name, "add", features=True)
+    x = jnp.zeros((2, 65, 64, 3))
+    pyramid, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    sizes = [stem * 2**stage for stage in range(len(widths))]
+    expected = [
+        (2, -(-65 // size), 64 // size, width) for size, width in zip(sizes, widths, strict=True)
+    ]
+    assert [z.shape for z in pyramid] == expected
+    assert "head" not in variables["params"]

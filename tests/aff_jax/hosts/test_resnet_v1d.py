@@ -11,7 +11,7 @@ from tests.aff_jax.random_variables import random_variables
 
 TINY = {
     "blocks_per_stage": (1, 1),
-    "features": 8,
+    "base_channels": 8,
     "stem_width": 4,
     "fusion_start": 2,
     "num_classes": 3,

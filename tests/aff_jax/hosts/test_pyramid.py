@@ -1,0 +1,190 @@
+"""FPN and U-Net: counts by a closed formula, a level in NumPy, jit and pmap, sizes."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aff_jax import create_model
+from aff_jax.hosts.pyramid import FPN, UNet
+from tests.aff_jax import oracle
+from tests.aff_jax.random_variables import random_variables
+
+HOSTS = pytest.mark.parametrize("host", [FPN, UNet])
+
+
+def normal(shape, seed=0):
+    return np.float32(np.random.default_rng(seed).standard_normal(shape))
+
+
+def shapes_of(model, shape=(1, 8, 8, 3)):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+
+
+def attention(c, branches):
+    """Parameters of so many branches of MS-CAM on c channels, r = 4: two layers, two norms."""
+    h = c // 4
+    return branches * (c * h + h + 2 * h + h * c + c + 2 * c)
+
+
+def block(i, c):
+    """Parameters of a pre-activation block from i to c channels, whose skip is added."""
+    return 2 * i + 9 * i * c + 2 * c + 9 * c * c + (i * c if i != c else 0)
+
+
+def count(unet, blocks, classes, branches, width=1):
+    """Parameters of the network, from its description; no count is published."""
+    widths = [16 * width, 32 * width, 64 * width]
+    total, before = 27 * widths[0], widths[0]
+    for c in widths:
+        total += block(before, c) + (blocks - 1) * block(c, c)
+        before = c
+    for deeper, lateral in ((widths[2], widths[1]), (widths[1], widths[0])):
+        up = (16 if unet else 1) * deeper * lateral
+        total += 2 * deeper + up + attention(lateral, branches)
+        total += blocks * block(lateral, lateral) if unet else 0
+    c = widths[0]
+    return total + 2 * c + 9 * c * c + 2 * c + c * classes + classes
+
+
+@pytest.mark.parametrize("name", ["fpn_resnet20", "unet_resnet20"])
+@pytest.mark.parametrize(("fusion", "branches"), [("add", 0), ("aff", 2), ("iaff", 4)])
+@pytest.mark.parametrize("width", [1, 2])
+def test_parameter_counts(name, fusion, branches, width):
+    params = shapes_of(create_model(name, fusion, num_classes=11, width=width))["params"]
+    found = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert found == count(name.startswith("unet"), 3, 11, branches, width)
+
+
+# The formula's own results, as literals, so that formula and network cannot drift together.
+@pytest.mark.parametrize(
+    ("name", "expected"), [("fpn_resnet20", 278_451), ("unet_resnet20", 386_547)]
+)
+def test_parameter_counts_stay_as_they_are(name, expected):
+    params = shapes_of(create_model(name, num_classes=11))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
+
+
+@HOSTS
+def test_only_the_long_skips_are_fused(host):
+    params = shapes_of(host(blocks_per_stage=1))["params"]
+    found = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    assert {path[0].key for path in found if "local" in str(path)} == {"fuse1", "fuse2"}
+
+
+def doubled(x, kernel, size):
+    """A 4x4 transposed convolution of stride 2 and margin 1, written as a scatter, cropped."""
+    full = np.zeros((len(x), 2 * x.shape[1] + 2, 2 * x.shape[2] + 2, kernel.shape[2]))
+    for row, column in np.ndindex(x.shape[1:3]):
+        window = np.tensordot(x[:, row, column], kernel, ([1], [3]))
+        full[:, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += window
+    return full[:, 1 : 1 + size[0], 1 : 1 + size[1]]
+
+
+@HOSTS
+def test_a_level_equals_the_formula_in_numpy(host):
+    """Up from the deepest map and fused, in double precision, from activations; an odd size."""
+    x = np.float64(normal((2, 7, 10, 3)))
+    model = host(num_classes=3, blocks_per_stage=1, param_dtype=jnp.float64)
+    with jax.enable_x64(True):
+        variables = random_variables(model, x)
+        logits, seen = jax.jit(
+            lambda v, x: model.apply(v, x, capture_intermediates=True, mutable=["intermediates"])
+        )(variables, x)
+        maps = seen["intermediates"]["backbone"]["__call__"][0]
+        params, stats = variables["params"], variables["batch_stats"]
+        deeper, lateral = (np.asarray(z) for z in (maps[2], maps[1]))
+        active = oracle.relu(oracle.batch_norm(deeper, params["norm3"], stats["norm3"], False))
+        if host is FPN:
+            projected = active @ params["up2"]["project"]["kernel"]
+            up = np.asarray(jax.image.resize(projected, lateral.shape, "bilinear"))
+        else:
+            up = doubled(active, params["up2"]["kernel"], lateral.shape[1:3])
+    assert logits.shape == (2, 7, 10, 3)
+    assert (deeper.shape[1:3], lateral.shape[1:3]) == ((2, 3), (4, 5))
+    fused = oracle.aff(up, lateral, params["fuse2"], stats["fuse2"])
+    found = seen["intermediates"]["fuse2"]["__call__"][0]
+    np.testing.assert_allclose(found, fused, rtol=1e-12, atol=1e-12)
+
+
+@functools.cache
+def trained(host):
+    """A network in training mode, its arguments, and its result in double precision."""
+    x = normal((4, 8, 8, 1))
+    model = host(num_classes=3, blocks_per_stage=1)
+    variables = random_variables(model, x, dtype=np.float32)
+
+    def apply(variables, x):
+        return model.apply(variables, x, True, mutable=["batch_stats"])
+
+    with jax.enable_x64(True):
+        expected = jax.jit(apply)(*jax.tree.map(np.float64, (variables, x)))
+        return apply, variables, x, jax.tree.map(np.asarray, expected)
+
+
+class VariantTest(chex.TestCase):
+    """The same numbers with and without jit, and under pmap."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
+    def test_variants_agree(self):
+        apply, variables, x, expected = trained(FPN)
+        result, new = self.variant(apply)(variables, x)
+        # Single against double precision through 23 layers.
+        np.testing.assert_allclose(result, expected[0], rtol=1e-3, atol=1e-3)
+        chex.assert_trees_all_close(new, expected[1], rtol=1e-3, atol=1e-4)
+
+
+@HOSTS
+def test_every_parameter_has_a_gradient(host):
+    apply, variables, x, _ = trained(host)
+
+    def loss(params):
+        return jnp.sum(jnp.sin(apply({**variables, "params": params}, x)[0]))
+
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        at = jax.tree_util.keystr(path)
+        assert np.isfinite(gradient).all(), at
+        # A bias in front of a batch norm moves nothing: its gradient is rounding.
+        before_norm = at.endswith(("['reduce']['bias']", "['expand']['bias']"))
+        assert before_norm or np.abs(gradient).max() > 1e-7, at
+
+
+@HOSTS
+@pytest.mark.parametrize("size", [(1, 1), (7, 33)])
+def test_takes_odd_and_tiny_sizes(host, size):
+    x = normal((2, *size, 3))
+    model = host(num_classes=3, blocks_per_stage=1, fusion="add")
+    logits = jax.jit(model.apply)(random_variables(model, x, dtype=np.float32), x)
+    assert logits.shape == (2, *size, 3)
+    assert np.isfinite(logits).all()
+
+
+@HOSTS
+def test_features_are_the_maps_of_each_level_and_there_is_no_head(host):
+    model = host(features=True)
+    x = jnp.zeros((2, 7, 9, 3))
+    pyramid, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    assert [z.shape for z in pyramid] == [(2, 7, 9, 16), (2, 4, 5, 32), (2, 2, 3, 64)]
+    assert not {"norm1", "head", "head_conv"} & set(variables["params"])
+
+
+@HOSTS
+def test_bfloat16_stays_bfloat16(host):
+    model = host(blocks_per_stage=1, dtype=jnp.bfloat16)
+    logits, variables = jax.eval_shape(
+        lambda key, x: model.init_with_output(key, x, capture_intermediates=True),
+        jax.random.key(0),
+        jnp.zeros((2, 7, 9, 3), jnp.bfloat16),
+    )
+    seen = jax.tree.leaves((logits, variables["intermediates"]))
+    assert {leaf.dtype for leaf in seen} == {jnp.dtype(jnp.bfloat16)}
+
+
+@HOSTS
+def test_refuses_images_without_a_batch_axis(host):
+    with pytest.raises(ValueError, match=rf"{host.__name__}: expected images of shape .* got \(8,"):
+        host().init(jax.random.key(0), jnp.ones((8, 8, 3)))
