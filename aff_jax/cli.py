@@ -6,6 +6,7 @@ import fnmatch
 import importlib.util
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,19 @@ import numpy as np
 
 import aff_jax
 from aff_jax.convert import parity, parity_report
-from aff_jax.convert.files import read_safetensors, read_weights, write_safetensors, write_torch
+from aff_jax.convert.files import (
+    read_metadata,
+    read_weights,
+    unwrap_state_dict,
+    write_safetensors,
+    write_torch,
+)
 from aff_jax.convert.mapping import UNREAD
 from aff_jax.convert.rules import MXNET, PYTORCH
-from aff_jax.convert.structure import inspect_module
+from aff_jax.convert.structure import Layer, Structure
+from aff_jax.hosts.registry import REFERENCES
 from aff_jax.serialization import is_saved
+from aff_jax.tables import unknown_name
 
 __all__ = ["main"]
 
@@ -33,16 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+    except Exception as error:  # 1 is for networks that part, so nothing may leave with it
+        traceback.print_exc()
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+    return 2
 
 
 def models(arguments: argparse.Namespace) -> int:
     """Names, trainable parameters and floating-point operations of the hosts."""
     size = arguments.input_size
+    names = fnmatch.filter(aff_jax.list_models(), arguments.filter)
+    if not names:
+        raise ValueError(unknown_name("model", arguments.filter, aff_jax.list_models()))
     print(f"{'model':<24}{'parameters':>14}{f'GFLOPs at {size}x{size}':>22}")
-    for name in aff_jax.list_models():
-        if not fnmatch.fnmatch(name, arguments.filter):
-            continue
+    for name in names:
         model = _create(arguments, name)
         images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -56,19 +69,11 @@ def models(arguments: argparse.Namespace) -> int:
 def convert(arguments: argparse.Namespace) -> int:
     """A checkpoint of PyTorch or MXNet to ours, or ours to PyTorch's."""
     source, target = Path(arguments.source), Path(arguments.target)
+    _check_target(target)
     if target.exists() and not arguments.force:
         raise FileExistsError(f"{target} exists; give --force to overwrite it.")
-    if source.suffix == ".safetensors" and is_saved(read_safetensors(source)[1]):
-        model, variables = aff_jax.load(source)
-        arrays = aff_jax.convert.to_torch(variables, model)
-        if target.suffix in (".pth", ".pt"):
-            write_torch(target, arrays, overwrite=arguments.force)
-        elif target.suffix == ".safetensors":
-            write_safetensors(target, arrays, overwrite=arguments.force)
-        else:
-            raise ValueError(f"{target}: expected .pth, .pt or .safetensors to write for PyTorch.")
-        print(f"{source} -> {target}: {len(arrays)} arrays for PyTorch")
-        return 0
+    if source.suffix == ".safetensors" and is_saved(read_metadata(source)):
+        return _convert_ours(source, target, arguments)
     if target.suffix != ".safetensors":
         raise ValueError(
             f"{target}: expected .safetensors, which is what aff_jax.load reads. To write for "
@@ -78,6 +83,8 @@ def convert(arguments: argparse.Namespace) -> int:
         raise ValueError(f"expected --model: {source} does not say which network it is.")
     arrays = read_weights(source)
     from_mxnet = source.suffix == ".params"
+    if arguments.reference is None:
+        arguments.reference = "mxnet" if from_mxnet else "pytorch"
     if arguments.num_classes is None:
         arguments.num_classes = _classes_in(arrays, _create(arguments), from_mxnet)
     model = _create(arguments)
@@ -86,6 +93,7 @@ def convert(arguments: argparse.Namespace) -> int:
     aff_jax.save(target, variables, model, overwrite=arguments.force)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     print(f"{source} -> {target}: {arguments.model}, {count:,} parameters")
+    print(f"reference {arguments.reference}, {_fusion_of(model)}")
     unread = variables.get(UNREAD, {})
     if unread:
         print(f"kept, though the network never reads it ({len(unread)} arrays):")
@@ -93,16 +101,49 @@ def convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _convert_ours(source: Path, target: Path, arguments: argparse.Namespace) -> int:
+    if arguments.model is not None:
+        raise ValueError(f"{source} says itself which network it is: leave --model out.")
+    model, variables = aff_jax.load(source)
+    arrays = aff_jax.convert.to_torch(variables, model)
+    if target.suffix in (".pth", ".pt"):
+        write_torch(target, arrays, overwrite=arguments.force)
+    elif target.suffix == ".safetensors":
+        write_safetensors(target, arrays, overwrite=arguments.force)
+    else:
+        raise ValueError(f"{target}: expected .pth, .pt or .safetensors to write for PyTorch.")
+    print(f"{source} -> {target}: {len(arrays)} arrays for PyTorch")
+    theirs = REFERENCES["pytorch"].get(getattr(model, "fusion", ""), {})
+    ours = getattr(model, "fusion_fields", {})
+    differing = {name: value for name, value in theirs.items() if ours.get(name) != value}
+    if differing:
+        print(
+            f"note: this network has {_fusion_of(model)}; open-aff's PyTorch code computes with "
+            f"{differing} and will give other numbers from the same weights."
+        )
+    return 0
+
+
+def _fusion_of(model: nn.Module) -> str:
+    """Its fusion and the fields of it that are not the paper's."""
+    fields = dict(getattr(model, "fusion_fields", {}))
+    return f"fusion {getattr(model, 'fusion', None)}" + (f" with {fields}" if fields else "")
+
+
+def _check_target(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: there is no directory {target.parent}.")
+
+
 def compare(arguments: argparse.Namespace) -> int:
     """A PyTorch network and ours, activation by activation."""
-    torch_module = _load_callable(arguments.torch)()
-    if arguments.checkpoint:
-        import torch
-
-        state = {k: torch.from_numpy(v) for k, v in read_weights(arguments.checkpoint).items()}
-        torch_module.load_state_dict(state)
+    for file in (arguments.json, arguments.html):
+        if file:
+            _check_target(Path(file))
+    arguments.reference = arguments.reference or "pytorch"
+    torch_module = _make_torch_module(arguments.torch, arguments.checkpoint)
     if arguments.num_classes is None:
-        state = {name: value.numpy() for name, value in torch_module.state_dict().items()}
+        state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
         arguments.num_classes = _classes_in(state, _create(arguments), from_mxnet=False)
     size = arguments.input_size
     rng = np.random.RandomState(arguments.seed)
@@ -143,10 +184,17 @@ def _create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module
     return aff_jax.create_model(
         name or arguments.model,
         fusion=arguments.fusion,
-        reference=arguments.reference,
+        reference=arguments.reference or "paper",
         num_classes=arguments.num_classes or 1000,
         **fields,
     )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+    return number
 
 
 def _field(text: str) -> tuple[str, Any]:
@@ -162,8 +210,30 @@ def _field(text: str) -> tuple[str, Any]:
 def _classes_in(arrays: dict[str, Any], model: nn.Module, from_mxnet: bool) -> int:
     """How many classes a checkpoint's head has; 1000 where it has none by that name."""
     framework = MXNET if from_mxnet else PYTORCH
-    head = f"{framework.name_of(('head',), inspect_module(model, ()))}.weight"
+    alone = Structure({(): Layer(model, 2)}, {})  # the head's name needs no more
+    head = f"{framework.name_of(('head',), alone)}.weight"
     return int(arrays[head].shape[0]) if head in arrays else 1000
+
+
+def _make_torch_module(text: str, checkpoint: str | None) -> Any:
+    """What the callable makes, with the weights of the checkpoint."""
+    import torch
+
+    make = _load_callable(text)
+    try:
+        module = make()
+    except Exception as error:  # it is the user's code
+        raise ValueError(f"{text} raised {type(error).__name__}: {error}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"{text}: expected a torch.nn.Module, got a {type(module).__name__}.")
+    if checkpoint:
+        arrays = read_weights(checkpoint)
+        narrow = {k: v.astype(np.float32) if v.dtype.kind == "V" else v for k, v in arrays.items()}
+        try:
+            module.load_state_dict({k: torch.from_numpy(v) for k, v in narrow.items()})
+        except RuntimeError as error:
+            raise ValueError(f"{checkpoint} does not fit {text}: {error}") from error
+    return module
 
 
 def _load_callable(text: str) -> Any:
@@ -176,7 +246,10 @@ def _load_callable(text: str) -> Any:
             f"PyTorch module, got {text!r}."
         )
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # it is the user's code
+        raise ValueError(f"{file} raised {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise ValueError(f"{file} has no {name!r}.")
     return getattr(module, name)
@@ -189,15 +262,19 @@ def _parser() -> argparse.ArgumentParser:
 
     network = argparse.ArgumentParser(add_help=False)
     network.add_argument("--fusion", default="aff", help="a name of aff_jax.list_fusions()")
-    network.add_argument("--reference", default="paper", help="paper, pytorch or mxnet")
-    network.add_argument("--num-classes", type=int, help="default: as in the checkpoint, or 1000")
+    network.add_argument(
+        "--reference", help="paper, pytorch or mxnet; default: that of the weights, else paper"
+    )
+    network.add_argument(
+        "--num-classes", type=_positive, help="default: as in the checkpoint, or 1000"
+    )
     network.add_argument(
         "--field", action="append", default=[], metavar="NAME=VALUE", help="another of the host"
     )
 
     command = commands.add_parser("models", parents=[network], help=models.__doc__)
     command.add_argument("--filter", default="*", help="a pattern such as 'cifar_*'")
-    command.add_argument("--input-size", type=int, default=224, help="height and width")
+    command.add_argument("--input-size", type=_positive, default=224, help="height and width")
     command.set_defaults(run=models)
 
     command = commands.add_parser("convert", parents=[network], help=convert.__doc__)
@@ -211,8 +288,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("torch", metavar="FILE.py:CALLABLE", help="makes the PyTorch module")
     command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")
     command.add_argument("--checkpoint", help="state dict for the PyTorch module")
-    command.add_argument("--input-size", type=int, default=64, help="height and width")
-    command.add_argument("--batch", type=int, default=2, help="number of random images")
+    command.add_argument("--input-size", type=_positive, default=64, help="height and width")
+    command.add_argument("--batch", type=_positive, default=2, help="number of random images")
     command.add_argument("--seed", type=int, default=0, help="of the random images")
     command.add_argument("--float64", action="store_true", help="both in double precision")
     command.add_argument("--tolerance", type=float, help="relative to each layer's largest value")
@@ -222,7 +299,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("summary", parents=[network], help=summary.__doc__)
     command.add_argument("model", help="a name of aff_jax.list_models()")
-    command.add_argument("--input-size", type=int, default=224, help="height and width")
+    command.add_argument("--input-size", type=_positive, default=224, help="height and width")
     command.add_argument("--depth", type=int, help="how deep to look into submodules")
     command.set_defaults(run=summary)
     return parser

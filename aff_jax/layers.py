@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 NormFactory = Callable[..., nn.Module]
-"""Makes a normalisation that is called as `(x, train)`.
+"""Makes a normalisation that is called as `(x, train=train)`.
 
 It is given `name`, `dtype`, `param_dtype` and, here and there, `use_scale`, `use_bias` and
 `scale_init`: `BatchNorm`, or a `functools.partial` of it.
@@ -179,7 +179,7 @@ class ConvNorm(nn.Module):
             name="conv",
             **dtypes,
         )(x)
-        x = self.norm(name="norm", **dtypes)(x, train)
+        x = self.norm(name="norm", **dtypes)(x, train=train)
         return x if self.activation is None else self.activation(x)
 
 

@@ -8,18 +8,21 @@ from os import PathLike
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.files import read_safetensors, write_safetensors
+from aff_jax.convert.mapping import UNREAD
+from aff_jax.convert.structure import image_channels, inspect_module
 from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import host_classes
 from aff_jax.layers import BatchNorm
 from aff_jax.tables import construct, look_up
 
-__all__ = ["load", "save"]
+__all__ = ["build_model", "describe_model", "is_saved", "load", "save"]
 
 FORMAT = "aff_jax"
 
@@ -45,7 +48,7 @@ def save(
         FileExistsError: there is such a file, and not `overwrite`.
         ValueError: a model, or a field of it, that has no name to be found again by.
     """
-    description = json.dumps(_describe_module(model))
+    description = json.dumps(describe_model(model))
     leaves = traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
     write_safetensors(path, arrays, {"format": FORMAT, "model": description}, overwrite=overwrite)
@@ -67,11 +70,39 @@ def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
         )
     try:
         description = json.loads(metadata["model"])
-        model = _build_module(description)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: its description of the model is damaged: {error!r}.") from error
+        model = build_model(description)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its description of the model is damaged: {error}") from error
+    wide = [name for name, array in arrays.items() if array.dtype.itemsize > 4]
+    if wide and jax.dtypes.canonicalize_dtype(float) == np.float32:
+        raise ValueError(
+            f"{path} holds {len(wide)} arrays in double precision, as {wide[0]}, which JAX would "
+            f"cut to single: load it under `jax.enable_x64(True)`."
+        )
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
-    return model, traverse_util.unflatten_dict(leaves, sep="/")
+    variables = traverse_util.unflatten_dict(leaves, sep="/")
+    _require_fit(path, model, variables)
+    return model, variables
+
+
+def _require_fit(path: str | PathLike[str], model: nn.Module, variables: dict[str, Any]) -> None:
+    """`ValueError` where arrays of a host are missing or of another shape than its own."""
+    if type(model) not in host_classes():
+        return  # only a host knows what it is called with
+    structure = inspect_module(model, (), channels=image_channels(variables))
+    expected = traverse_util.flatten_dict(dict(structure.variables), sep="/")
+    found = traverse_util.flatten_dict(variables, sep="/")
+    wrong = [
+        name
+        for name in sorted(expected.keys() | found.keys())
+        if not name.startswith(UNREAD)
+        and (name not in expected or np.shape(found.get(name)) != expected[name].shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path}: its arrays do not fit its model, {type(model).__name__}: {len(wrong)} are "
+            f"missing, unexpected or misshapen, as {', '.join(wrong[:5])}. The file is damaged."
+        )
 
 
 def is_saved(metadata: Mapping[str, str]) -> bool:
@@ -84,7 +115,12 @@ def _classes() -> dict[str, type[nn.Module]]:
     return {cls.__name__: cls for cls in classes if isinstance(cls, type)}
 
 
-def _describe_module(model: nn.Module) -> dict[str, Any]:
+def describe_model(model: nn.Module) -> dict[str, Any]:
+    """Class and fields of a model, of JSON values.
+
+    Raises:
+        ValueError: the class or a field has no name to be found again by.
+    """
     name = type(model).__name__
     if _classes().get(name) is not type(model):
         raise ValueError(
@@ -94,13 +130,16 @@ def _describe_module(model: nn.Module) -> dict[str, Any]:
     fields = {}
     for field in dataclasses.fields(model):
         if field.name not in NOT_STORED and field.init:
-            value = getattr(model, field.name)
-            if value != field.default:
-                fields[field.name] = _encode(value, f"{name}.{field.name}")
+            fields[field.name] = _encode(getattr(model, field.name), f"{name}.{field.name}")
     return {"class": name, "fields": fields}
 
 
-def _build_module(description: Mapping[str, Any]) -> nn.Module:
+def build_model(description: Mapping[str, Any]) -> nn.Module:
+    """The model that `describe_model` described.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no such description.
+    """
     cls = look_up(_classes(), "class", description["class"])
     fields = {name: _decode(value) for name, value in description["fields"].items()}
     return construct(f"saved {cls.__name__}", cls, fields)
@@ -108,6 +147,8 @@ def _build_module(description: Mapping[str, Any]) -> nn.Module:
 
 def _encode(value: Any, what: str) -> Any:
     """As JSON: what is no plain value becomes {"kind": content}."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
@@ -136,13 +177,15 @@ def _decode(value: Any) -> Any:
         return value
     ((kind, content),) = value.items()
     if kind == "dict":
-        return {key: _decode(item) for key, item in content.items()}
+        # Frozen, as linen keeps it, so that modules stay hashable.
+        return nn.FrozenDict({key: _decode(item) for key, item in content.items()})
     if kind == "tuple":
         return tuple(_decode(item) for item in content)
     if kind == "activation":
         return look_up(ACTIVATIONS, "activation", content)
     if kind == "norm":
-        return partial(BatchNorm, **{key: _decode(item) for key, item in content.items()})
+        fields = {key: _decode(item) for key, item in content.items()}
+        return partial(BatchNorm, **fields) if fields else BatchNorm
     if kind == "dtype":
         return jnp.dtype(content)
     raise KeyError(kind)

@@ -64,4 +64,5 @@ def _parameters(constructor: Callable[..., Any]) -> set[str] | None:
     parameters = inspect.signature(constructor).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
-    return {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return named - {"parent"}  # linen's own, and never to be given

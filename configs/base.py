@@ -12,6 +12,8 @@ def get_config() -> ConfigDict:
     config.model_fields = ConfigDict()
     # How its skips are fused: `aff_jax.list_fusions()`.
     config.fusion = "aff"
+    # Further fields of that fusion, and of it only: `scales`, `gain` ...
+    config.fusion_fields = ConfigDict()
     # Whose formulas where the references disagree: "paper", "pytorch" or "mxnet".
     config.reference = "paper"
 

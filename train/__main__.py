@@ -1,23 +1,28 @@
 """Flags, and nothing else: `python -m train --config=configs/digits.py --workdir=runs/digits`."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 from rich.markup import escape
 
 from aff_jax.tables import unknown_name
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="Config file; its fields are set as --config.FIELD=VALUE."
+    "config",
+    help_string="Config file; its fields are set as --config.FIELD=VALUE.",
+    lock_config=False,
+    accept_new_attributes=True,
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; goes on from its last checkpoint.", required=True
 )
+OPEN_FIELDS = ("model_fields",)
+"""Fields whose own are those of whatever model is named."""
+
 TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
 
 
@@ -27,6 +32,7 @@ def main(argv: Sequence[str]) -> None:
         raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
     # After the flags, so that a mistake in them does not wait for JAX.
+    from train.checkpoint import AllDamagedError
     from train.loop import train
     from train.tasks import describe
     from train.window import NonFiniteError
@@ -35,10 +41,13 @@ def main(argv: Sequence[str]) -> None:
     workdir = Path(WORKDIR.value)
     try:
         summary = train(CONFIG.value, workdir, console)
-    except (ValueError, TypeError, OSError, NonFiniteError) as error:
+    except (ValueError, TypeError, OSError, NonFiniteError, AllDamagedError) as error:
         if TRACEBACK.value:
             raise
         raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; the same command goes on from the last checkpoint.")
+        raise SystemExit(130) from None
     speed = summary["examples_per_second"]
     measured = {
         name.removeprefix("eval_"): summary[name] for name in summary if name.startswith("eval_")
@@ -68,32 +77,26 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         rest: list[str] = flags.FLAGS(list(argv))
         if CONFIG.value is None:
             raise flags.Error("--config is missing, as in --config=configs/digits.py.")
-        CONFIG.value.lock()
+        _refuse_unknown_fields(CONFIG.value)
         return rest
-    except (AttributeError, KeyError) as error:
-        raise SystemExit(f"error: {_unknown_field(argv, error)}") from None
-    except (flags.Error, OSError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise SystemExit(f"error: unknown config field {error}.") from None
+    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
         raise SystemExit(f"error: {str(error).strip()}") from None
 
 
-def _unknown_field(argv: Sequence[str], error: Exception) -> str:
-    """Which of the fields on the command line the config file does not have."""
-    given = list(argv)
-    files = [a.partition("=")[2] for a in given if a.startswith("--config=")]
-    files += [given[i + 1] for i, a in enumerate(given[:-1]) if a == "--config"]
-    config = flags.FLAGS["config"].parser.parse(files[-1])
-    for argument in given:
-        match = re.match(r"--(?:no)?config\.([\w.]+)", argument)
-        node: Any = config
-        path: list[str] = []
-        for name in match[1].split(".") if match else ():
-            known = list(node.keys()) if hasattr(node, "keys") else []
-            if name not in known:
-                of = f" of {'.'.join(path)}:" if path else ""
-                return unknown_name(f"config field{of}", name, known)
-            path.append(name)
-            node = node[name]
-    return str(error)
+def _refuse_unknown_fields(config: ConfigDict) -> None:
+    """Flags may add fields only where a model or a fusion is to judge them."""
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    original: Any = flags.FLAGS["config"].parser.parse(file)
+    for name in config:
+        if name not in original:
+            raise ValueError(unknown_name("config field", name, original))
+        if isinstance(config[name], ConfigDict) and name not in OPEN_FIELDS:
+            for inner in config[name]:
+                if inner not in original[name]:
+                    raise ValueError(unknown_name(f"field of {name}:", inner, original[name]))
+    config.lock()
 
 
 if __name__ == "__main__":

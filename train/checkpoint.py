@@ -32,7 +32,7 @@ from flax import traverse_util
 from train import checkpoint_record
 from train.checkpoint_record import DamagedError
 
-__all__ = ["Checkpoints", "Restored"]
+__all__ = ["AllDamagedError", "Checkpoints", "Restored"]
 
 State = TypeVar("State")
 
@@ -43,6 +43,10 @@ class Restored(NamedTuple, Generic[State]):
     state: State
     feed_state: dict[str, Any]
     step: int
+
+
+class AllDamagedError(RuntimeError):
+    """No checkpoint of a run can be read back whole."""
 
 
 class Checkpoints:
@@ -156,7 +160,7 @@ class Checkpoints:
         read; so the run goes on, and can save that step again.
 
         Raises:
-            RuntimeError: all of them are damaged; nothing is renamed then.
+            AllDamagedError: all of them are damaged; nothing is renamed then.
             ValueError: a whole one holds other arrays than `template`, all listed; or it is of
                 another number of processes, each with a feed state of its own.
         """
@@ -182,7 +186,7 @@ class Checkpoints:
             damaged[step] = reason or "another process could not read it"
         else:
             if damaged:
-                raise RuntimeError(
+                raise AllDamagedError(
                     f"no checkpoint in {self.directory} is whole:\n"
                     + "\n".join(f"  step {step}: {reason}" for step, reason in damaged.items())
                     + "\nNothing was deleted or renamed. Put a copy of one of them back, or move "

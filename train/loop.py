@@ -22,12 +22,13 @@ from train.data.augment import Augmentation, augmentation_key, normalize
 from train.data.feed import eval_feed, train_feed
 from train.data.source import Source, find_dataset, load_source
 from train.optimizer import learning_rate_schedule, make_optimizer
+from train.ranges import check_ranges
 from train.report import Report
-from train.state import TrainState, count_parameters, create_state
+from train.state import TrainState, all_finite, count_parameters, create_state
 from train.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step
 from train.tasks import TASKS, Task
-from train.window import Window
-from train.workdir import claim_workdir
+from train.window import Window, raise_non_finite
+from train.workdir import claim_workdir, lock_workdir
 
 __all__ = ["Run", "evaluate", "make_model", "prepare", "train"]
 
@@ -67,6 +68,7 @@ def prepare(config: ConfigDict) -> Run:
         ValueError: a field's value is not possible; the message names it.
         FileNotFoundError: the data set is not prepared.
     """
+    check_ranges(config)
     parallel.check_batch_size(config.batch_size)
     dataset = find_dataset(config.dataset)
     load = partial(
@@ -125,6 +127,7 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     return aff_jax.create_model(
         config.model,
         fusion=config.fusion,
+        fusion_fields=config.fusion_fields.to_dict(),
         reference=config.reference,
         num_classes=num_classes,
         norm=partial(aff_jax.BatchNorm, axis_name=norm_axis),
@@ -154,12 +157,23 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]
         NonFiniteError: the loss or the gradient was not finite; the last checkpoint stays.
     """
     run = prepare(config)
-    claim_workdir(workdir, config)
     total_steps = run.steps(config.epochs)
     batches = train_feed(
         run.train_source, batch_size=config.batch_size, seed=config.seed, **_process()
     )
+    claim_workdir(workdir, config)
+    with lock_workdir(workdir):
+        return _train(run, workdir, batches, total_steps, console)
 
+
+def _train(
+    run: Run,
+    workdir: Path,
+    batches: grain.DatasetIterator[Batch],
+    total_steps: int,
+    console: Console,
+) -> dict[str, Any]:
+    config = run.config
     warn = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     with Checkpoints(
         workdir / "checkpoints",
@@ -217,7 +231,12 @@ def _train_steps(
             # Waits for the device; between these moments the host runs ahead of it.
             report.train(step, window.close(step, checkpoints.latest_step))
         if evaluating:
+            # The last update is in no loss yet: without this, a step that overflows would be saved.
+            if not all_finite(state):
+                raise_non_finite("parameter", math.nan, step, checkpoints.latest_step)
             evaluation, confusion = evaluate(run, state)
+            if not math.isfinite(evaluation["loss"]):
+                raise_non_finite("test loss", evaluation["loss"], step, checkpoints.latest_step)
             report.evaluation(step, run.epoch(step), evaluation)
             checkpoints.save(
                 step,

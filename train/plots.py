@@ -1,4 +1,4 @@
-"""The pictures of a run: curves over its steps, the confusion matrix, predictions beside masks."""
+"""Pictures: a run's curves, confusion matrix and predictions, and many runs side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from train.losses import IGNORE_LABEL
 from train.tasks import WORDS
 
-__all__ = ["draw_confusion", "draw_curves", "draw_predictions"]
+__all__ = ["draw_comparison", "draw_confusion", "draw_curves", "draw_predictions"]
 
 # Blue and orange of Okabe and Ito's palette, which colour-blind readers tell apart.
 TRAIN, EVAL = "#0072B2", "#D55E00"
@@ -121,6 +121,27 @@ def draw_predictions(
     names = {**dict(enumerate(class_names)), IGNORE_LABEL: "ignored"}
     patches = [Patch(facecolor=colors[k], edgecolor="black", label=names[k]) for k in found]
     figure.legend(handles=patches, loc="outside right center", fontsize=8)
+    _save(figure, path)
+
+
+def draw_comparison(
+    accuracies: Mapping[str, Sequence[float]], means: Mapping[str, float], path: Path
+) -> None:
+    """A row a variant, from the top: a dot for each seed's accuracy, and a bar for the mean."""
+    height = 1.2 + 0.32 * len(accuracies)
+    figure, axis = plt.subplots(figsize=(6.4, height), layout="constrained")
+    for row, (label, values) in enumerate(accuracies.items()):
+        if label in means:
+            axis.plot(100 * means[label], row, "|", color=EVAL, markersize=16, markeredgewidth=3)
+        percents = [100 * value for value in values]
+        axis.plot(percents, [row] * len(percents), "o", color=TRAIN, alpha=0.6)
+    axis.plot([], [], "o", color=TRAIN, alpha=0.6, label="a seed")
+    axis.plot([], [], "|", color=EVAL, markersize=12, markeredgewidth=3, label="mean")
+    axis.set_yticks(range(len(accuracies)), list(accuracies))
+    axis.set_ylim(len(accuracies) - 0.5, -0.5)
+    axis.set_xlabel("test accuracy, %")
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False)
     _save(figure, path)
 
 

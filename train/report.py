@@ -37,9 +37,8 @@ class Report:
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         self._started = time.perf_counter()
         self._metrics = (workdir / METRICS).open("a", buffering=1)
-        # tensorboardX hides the events beyond purge_step when it opens a run again.
-        purge_step = start_step + 1 if start_step else None
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=purge_step)
+        # TensorBoard hides what an earlier start of the run wrote beyond this step.
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -113,12 +112,14 @@ class Report:
         plots.draw_confusion(confusion, class_names, self.workdir / "confusion.png")
         if examples is not None:
             plots.draw_predictions(*examples, class_names, self.workdir / "predictions.png")
-        _write_text(self.workdir / "summary.json", json.dumps(full, indent=2) + "\n")
+        _write_text(
+            self.workdir / "summary.json", json.dumps(full, indent=2, allow_nan=False) + "\n"
+        )
         return full
 
     def _write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
         line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **metrics}
-        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
         for name, value in metrics.items():
             if math.isfinite(value):
                 self._events.add_scalar(f"{kind}/{name}", value, step)

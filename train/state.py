@@ -9,7 +9,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Int
 
-__all__ = ["TrainState", "count_parameters", "create_state"]
+__all__ = ["TrainState", "all_finite", "count_parameters", "create_state"]
 
 
 class TrainState(struct.PyTreeNode):
@@ -59,3 +59,10 @@ def create_state(
 def count_parameters(params: Any) -> int:
     """Number of trainable values."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@jax.jit
+def all_finite(state: TrainState) -> Array:
+    """Whether no value of the state is infinite or not a number; a boolean scalar."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from train.step import Metrics
 
-__all__ = ["NonFiniteError", "Window"]
+__all__ = ["NonFiniteError", "Window", "raise_non_finite"]
 
 
 class NonFiniteError(RuntimeError):
@@ -50,7 +50,7 @@ class Window:
         for position, metrics in enumerate(steps):
             for name in ("loss", "gradient_norm"):
                 if not math.isfinite(metrics[name]):
-                    _raise_non_finite(
+                    raise_non_finite(
                         name,
                         float(metrics[name]),
                         last_step - len(steps) + 1 + position,
@@ -68,7 +68,8 @@ class Window:
         return means
 
 
-def _raise_non_finite(name: str, value: float, step: int, last_checkpoint: int | None) -> None:
+def raise_non_finite(name: str, value: float, step: int, last_checkpoint: int | None) -> None:
+    """End the run: `NonFiniteError` with what was not finite, at which step, and what is left."""
     kept = (
         f"The last good checkpoint is of step {last_checkpoint}"
         if last_checkpoint is not None

@@ -1,15 +1,20 @@
 """What a workdir belongs to: one run with one config, kept beside its results in config.json."""
 
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
 
 __all__ = ["CONFIG_FILE", "MAY_DIFFER", "claim_workdir"]
 
 CONFIG_FILE = "config.json"
+LOCK_FILE = "lock"
 """Name of the file that says which config a workdir belongs to."""
 
 MAY_DIFFER = frozenset({"data_dir", "keep_checkpoints", "log_every_steps"})
@@ -67,6 +72,25 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
         )
     _write_whole(path / CONFIG_FILE, text)
     return False
+
+
+@contextlib.contextmanager
+def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep other runs out of `workdir`; the lock goes with this process, however it ends.
+
+    Raises `ValueError` where another process of this machine holds it.
+    """
+    with open(Path(workdir) / LOCK_FILE, "a") as file:
+        # The processes of one run share their workdir: the first one locks it for all.
+        if jax.process_index() == 0:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"workdir {workdir} is in use: another process is training in it. Wait until "
+                    f"it ends, or give another --workdir."
+                ) from error
+        yield
 
 
 def _as_dict(config: Any) -> dict[str, Any]:

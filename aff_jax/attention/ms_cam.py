@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
@@ -49,10 +50,10 @@ class ContextBranch(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         weights: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
         z = nn.Dense(self.hidden, name="reduce", **weights)(z)
-        z = self.norm(name="reduce_norm", **dtypes)(z, train)
+        z = self.norm(name="reduce_norm", **dtypes)(z, train=train)
         z = self.activation(z)
         z = nn.Dense(self.features, name="expand", **weights)(z)
-        return self.norm(name="expand_norm", **dtypes)(z, train)
+        return self.norm(name="expand_norm", **dtypes)(z, train=train)
 
 
 class ContextAttention(nn.Module):
@@ -77,13 +78,16 @@ class ContextAttention(nn.Module):
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
-    def branch(self, name: str, features: int) -> ContextBranch:
-        """A submodule of that name; to be called inside a compact method."""
+    def branch(self, name: str, channels: int, outputs: int = 1) -> ContextBranch:
+        """A submodule of that name; to be called inside a compact method.
+
+        It gives `outputs` logits a channel, all of them from one hidden vector.
+        """
         if self.reduction < 1:
             raise ValueError(f"expected a reduction of at least 1, got {self.reduction}.")
         return ContextBranch(
-            features,
-            hidden=max(1, features // self.reduction),
+            outputs * channels,
+            hidden=max(1, channels // self.reduction),
             activation=self.activation,
             norm=self.norm,
             kernel_init=self.kernel_init,
@@ -96,11 +100,21 @@ class ContextAttention(nn.Module):
         self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
     ) -> Float[Array, "batch *spatial channels"]:
         """M(z), in (0, 1); spatial axes are of size one where every scale is global."""
+        return nn.sigmoid(self.logits(z, branches, train))
+
+    def logits(
+        self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
+    ) -> Float[Array, "batch *spatial features"]:
+        """What M(z) is the sigmoid of."""
+        if not branches:
+            raise ValueError(
+                f"expected at least one of the scales {', '.join(CONTEXTS)}, got none."
+            )
         logits = [
             branch(look_up(CONTEXTS, "scale", scale)(z), train)
             for scale, branch in zip(self.scales, branches, strict=True)
         ]
-        return nn.sigmoid(self.logit_scale * sum(logits[1:], start=logits[0]))
+        return self.logit_scale * sum(logits[1:], start=logits[0])
 
 
 def branch_names(scales: Sequence[str], reading: int = 1) -> list[str]:
@@ -138,6 +152,7 @@ class MSCAM(ContextAttention):
             ValueError: `x` has fewer than two axes; or see `BatchNorm` for `train`.
         """
         check_input(self, x=x)
+        (x,) = promote_dtype(x, dtype=self.dtype)
         branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
         weights = self.weigh(x, branches, train)
         self.sow("intermediates", "fusion_weights", weights)

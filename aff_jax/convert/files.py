@@ -25,6 +25,7 @@ from aff_jax.convert.mxnet_params import read_mxnet_params
 from aff_jax.convert.torch_files import import_torch, read_torch_file
 
 __all__ = [
+    "read_metadata",
     "read_safetensors",
     "read_weights",
     "unwrap_state_dict",
@@ -149,6 +150,23 @@ def read_safetensors(
         OSError: the file is missing or cannot be read.
         ValueError: the file is damaged; gives the reason.
     """
+    with _open_safetensors(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return arrays, file.metadata() or {}
+
+
+def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
+    """The metadata of a .safetensors file, without its arrays.
+
+    Raises:
+        OSError, ValueError: as `read_safetensors`.
+    """
+    with _open_safetensors(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _open_safetensors(path: str | PathLike[str]) -> Iterator[Any]:
     with open(path, "rb") as start:
         size = os.fstat(start.fileno()).st_size
         length = int.from_bytes(start.read(8), "little")
@@ -162,8 +180,7 @@ def read_safetensors(
     try:
         # Mapped into memory, the file would be there twice while arrays are copied from it.
         with safe_open(path, framework="numpy", backend="pread") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, file.metadata() or {}
+            yield file
     # The last two are NumPy's, about shapes and types that it lacks.
     except (SafetensorError, ValueError, AttributeError) as error:
         raise ValueError(

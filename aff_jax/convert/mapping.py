@@ -2,9 +2,10 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
@@ -21,6 +22,38 @@ Variables = dict[str, Any]
 UNREAD = "unread"
 """Collection of what a checkpoint holds and its network never reads, by its name there."""
 
+
+class Layout(NamedTuple):
+    """How an array of the references becomes ours and back, and the shape that it has there."""
+
+    to_ours: Callable[[np.ndarray], np.ndarray]
+    to_theirs: Callable[[np.ndarray], np.ndarray]
+    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+
+
+def _spatial(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(range(array.ndim - 2))
+
+
+LAYOUTS = {
+    "same": Layout(lambda a: a, lambda a: a, lambda s: s),
+    # (out, in), with ones behind it where the reference has a convolution; here (in, out).
+    "dense": Layout(lambda a: a.T, lambda a: a.T, lambda s: s[::-1]),
+    # (out, in, *size); here (*size, in, out).
+    "convolution": Layout(
+        lambda a: a.transpose(*range(2, a.ndim), 1, 0),
+        lambda a: a.transpose(-1, -2, *_spatial(a)),
+        lambda s: (s[-1], s[-2], *s[:-2]),
+    ),
+    # (in, out, *size), and Flax does not mirror the kernel; here (*size, in, out).
+    "transposed convolution": Layout(
+        lambda a: np.flip(a.transpose(*range(2, a.ndim), 0, 1), _spatial(a)),
+        lambda a: np.flip(a, _spatial(a)).transpose(-2, -1, *_spatial(a)),
+        lambda s: (*s[-2:], *s[:-2]),
+    ),
+}
+"""Layouts of kernels by name."""
+
 NEAREST = 20
 """For how many names that do not fit the nearest is looked for; it takes a while each."""
 
@@ -30,10 +63,8 @@ class Entry:
     """One array: its `name` and `shape` in the checkpoint, and where it is among the variables.
 
     `collection` is `UNREAD` for what the network never reads; `path` leads to the leaf, of
-    `leaf_shape` and `dtype`. `layout`: a "dense" kernel is (in, out) here and (out, in, 1 ...)
-    there, with as many ones as the reference's convolution has spatial axes; a "convolution" is
-    (*size, in, out) here and (out, in, *size) there; all else is the "same". `stand_in` names the
-    entry that is written for an unread one that never came.
+    `leaf_shape` and `dtype`. `layout` is one of `LAYOUTS`. `stand_in` names the entry that is
+    written for an unread one that never came.
     """
 
     name: str
@@ -55,18 +86,12 @@ class Entry:
     def to_ours(self, array: np.ndarray) -> np.ndarray:
         """The leaf, in our layout and dtype."""
         if self.layout == "dense":
-            array = array.reshape(array.shape[:2]).T
-        elif self.layout == "convolution":
-            array = array.transpose(*range(2, array.ndim), 1, 0)
-        return array.astype(self.dtype)
+            array = array.reshape(array.shape[:2])
+        return LAYOUTS[self.layout].to_ours(array).astype(self.dtype)
 
     def to_theirs(self, leaf: Any) -> np.ndarray:
         """The array, in the checkpoint's layout and the leaf's dtype."""
-        array = np.asarray(leaf)
-        if self.layout == "dense":
-            array = array.T.reshape(self.shape)
-        elif self.layout == "convolution":
-            array = array.transpose(-1, -2, *range(array.ndim - 2))
+        array = LAYOUTS[self.layout].to_theirs(np.asarray(leaf))
         # A copy: arrays of JAX can't be written to, which PyTorch's tensors must.
         return np.array(array, order="C").reshape(self.shape)
 
@@ -79,17 +104,17 @@ def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
 
 def _read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]:
     for collection in ("params", "batch_stats"):
-        for path, leaf in _leaves(structure, collection):
+        for path, leaf in structure.leaves(collection):
             is_norm = path[:-1] in structure.norms
             names = framework.norm if is_norm else framework.other
             name = framework.name_of(path[:-1], structure)
             leaf_name = names.get(path[-1], path[-1])
             shape, layout = tuple(leaf.shape), "same"
-            if path[-1] == "kernel" and len(shape) == 2:
-                ones = _spatial_axes_of_branch(path, structure)
-                shape, layout = (*shape[::-1], *[1] * ones), "dense"
-            elif path[-1] == "kernel":
-                shape, layout = (shape[-1], shape[-2], *shape[:-2]), "convolution"
+            if path[-1] == "kernel":
+                layout = _layout_of_kernel(path, len(shape), structure, framework)
+                shape = LAYOUTS[layout].shape(shape)
+                if layout == "dense":
+                    shape += (1,) * _spatial_axes_of_branch(path, structure)
             full_name = f"{name}.{leaf_name}" if name else leaf_name
             yield Entry(full_name, shape, collection, path, leaf.dtype, tuple(leaf.shape), layout)
 
@@ -123,7 +148,7 @@ def read_arrays(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray], what
         ValueError: arrays are missing, unexpected or misshapen; lists all of them.
     """
     known = {entry.name: entry for entry in entries}
-    lines = _missing(known, arrays) + _unexpected(known, arrays) + _misshapen(known, arrays)
+    lines = _missing(known, arrays) + _unexpected(known, arrays) + _misfits(known, arrays)
     if lines:
         raise ValueError(
             f"{what} does not fit this module: of {len(known)} arrays, {len(lines)} differ.\n"
@@ -133,8 +158,8 @@ def read_arrays(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray], what
     flat: dict[Path, Any] = {}
     for name, array in arrays.items():
         entry = known[name]
-        unread = entry.collection == UNREAD
-        leaf = np.array(array) if unread else jnp.asarray(entry.to_ours(array))
+        unread = entry.collection == UNREAD  # as it was written, so that nobody takes it for ours
+        leaf = array.astype(entry.dtype) if unread else jnp.asarray(entry.to_ours(array))
         flat[(entry.collection, *entry.path)] = leaf
     return traverse_util.unflatten_dict(flat)
 
@@ -161,6 +186,13 @@ def write_arrays(entries: Sequence[Entry], variables: Variables) -> dict[str, np
         for name, entry in wanted.items()
         if name in leaves and np.shape(leaves[name]) != entry.leaf_shape
     ]
+    shapes = {entry.name: entry.shape for entry in entries if entry.collection == UNREAD}
+    lines += [f"  unexpected  unread/{name}" for name in unread if name not in shapes]
+    lines += [
+        f"  misshapen   unread/{name}: {np.shape(unread[name])}, expected {shape}"
+        for name, shape in shapes.items()
+        if name in unread and np.shape(unread[name]) != shape
+    ]
     if lines:
         raise ValueError(
             f"the variables are not this module's: {len(lines)} differ.\n"
@@ -177,28 +209,47 @@ def write_arrays(entries: Sequence[Entry], variables: Variables) -> dict[str, np
     return written
 
 
-def renamed(arrays: Mapping[str, Any], rename: Mapping[str, str] | None) -> dict[str, Any]:
-    """The arrays with prefixes of their names replaced; the empty prefix stands for all names.
+def renamed(
+    arrays: Mapping[str, Any], rename: Mapping[str, str] | None, strict: bool = True
+) -> dict[str, Any]:
+    """The arrays with the longest fitting prefix of each name replaced.
+
+    A prefix ends at a dot; the empty one stands before every name.
 
     Raises:
-        ValueError: two names become one.
+        ValueError: two names become one, or, if `strict`, a prefix fits no name.
     """
+    prefixes = sorted(rename or {}, key=len, reverse=True)
+    unused = set(prefixes)
     result: dict[str, Any] = {}
     for name, array in arrays.items():
         new = name
-        for prefix, replacement in (rename or {}).items():
+        for prefix in prefixes:
             dotted = f"{prefix}." if prefix else ""
-            if name.startswith(dotted):
-                new = f"{replacement}." * bool(replacement) + name[len(dotted) :]
+            if f"{name}.".startswith(dotted):
+                rest = name[len(dotted) :]
+                new = ".".join(part for part in ((rename or {})[prefix], rest) if part)
+                unused.discard(prefix)
                 break
         if new in result:
             raise ValueError(f"rename makes two arrays {new!r}; one of them was {name!r}.")
         result[new] = array
+    if unused and strict:
+        raise ValueError(
+            f"rename: no name begins with {', '.join(map(repr, sorted(unused)))}. Names are such "
+            f"as {', '.join(list(arrays)[:3])}."
+        )
     return result
 
 
 def _missing(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
-    absent = [e for e in known.values() if e.name not in arrays and e.collection != UNREAD]
+    # What is never read may be left out, but all of it: half a branch is a damaged checkpoint.
+    some_unread = any(e.name in arrays for e in known.values() if e.collection == UNREAD)
+    absent = [
+        entry
+        for entry in known.values()
+        if entry.name not in arrays and (some_unread or entry.collection != UNREAD)
+    ]
     spare = [name for name in arrays if name not in known]
     return [
         f"  missing     {entry.name} {entry.shape}{_nearest(number, entry.name, spare)}"
@@ -215,12 +266,17 @@ def _unexpected(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) ->
     ]
 
 
-def _misshapen(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
-    return [
-        f"  misshapen   {name}: {arrays[name].shape}, expected {entry.shape}"
-        for name, entry in known.items()
-        if name in arrays and not entry.fits(arrays[name])
-    ]
+def _misfits(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
+    lines = []
+    for name, entry in known.items():
+        array = arrays.get(name)
+        if array is None:
+            continue
+        if not entry.fits(array):
+            lines.append(f"  misshapen   {name}: {array.shape}, expected {entry.shape}")
+        elif not jnp.issubdtype(array.dtype, jnp.floating):
+            lines.append(f"  wrong kind  {name}: {array.dtype}, expected floating point")
+    return lines
 
 
 def _nearest(number: int, name: str, others: Sequence[str]) -> str:
@@ -245,9 +301,26 @@ def _fusion_in(names: Iterable[str]) -> str:
     return "add"
 
 
-def _leaves(structure: Structure, collection: str) -> list[tuple[Path, Any]]:
-    flat = traverse_util.flatten_dict(dict(structure.variables.get(collection, {})))
-    return list(flat.items())
+def _layout_of_kernel(path: Path, axes: int, structure: Structure, framework: Framework) -> str:
+    """By the layer that it belongs to.
+
+    Raises:
+        ValueError: a layer whose kernel means something else in every framework.
+    """
+    layer = structure.layers.get(path[:-1])
+    module = layer.module if layer else None
+    if isinstance(module, nn.Dense) and axes == 2:
+        return "dense"
+    if type(module) is nn.Conv and axes > 2:
+        return "convolution"
+    if isinstance(module, nn.ConvTranspose) and axes > 2:
+        # With `transpose_kernel` it is (*size, out, in) here and mirrored by Flax.
+        return "convolution" if module.transpose_kernel else "transposed convolution"
+    raise ValueError(
+        f"expected kernels of Dense, Conv and ConvTranspose, got that of a "
+        f"{type(module).__name__} with {axes} axes at {'/'.join(path)}, whose layout in "
+        f"{framework.name} is not known here. Convert this layer by hand, or use one of those."
+    )
 
 
 def _spatial_axes_of_branch(path: Path, structure: Structure) -> int:

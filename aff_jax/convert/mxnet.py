@@ -46,15 +46,24 @@ def from_mxnet(
     betas: dict[Path, np.ndarray] = {}
     for path in structure.norms:
         norm, name = structure.layers[path].module, MXNET.name_of(path, structure)
-        if not getattr(norm, "use_scale", True):
-            arrays.pop(f"{name}.gamma", None)
-        if not getattr(norm, "use_bias", True) and f"{name}.beta" in arrays:
-            betas[path] = arrays.pop(f"{name}.beta")
+        for used, leaf in (("use_scale", "gamma"), ("use_bias", "beta")):
+            stored = arrays.get(f"{name}.{leaf}")
+            mean = arrays.get(f"{name}.running_mean")
+            # Of another shape than its batch norm, it stays and is listed as unexpected.
+            if getattr(norm, used, True) or stored is None or mean is None:
+                continue
+            if stored.shape != mean.shape:
+                continue
+            del arrays[f"{name}.{leaf}"]
+            if leaf == "beta":
+                betas[path] = np.asarray(stored)
 
-    entries = list_entries(structure, MXNET)
-    variables = read_arrays(entries, arrays, what)
+    variables = read_arrays(list_entries(structure, MXNET), arrays, what)
     stats = traverse_util.flatten_dict(variables.get("batch_stats", {}))
+    scales = traverse_util.flatten_dict(variables.get("params", {}))
     for path, beta in betas.items():
+        # gamma * (x - mean) / deviation + beta, without a beta.
         deviation = np.sqrt(stats[(*path, "var")] + structure.layers[path].module.epsilon)
-        stats[(*path, "mean")] -= beta.astype(deviation.dtype) * deviation
+        shift = beta.astype(deviation.dtype) * deviation / scales.get((*path, "scale"), 1.0)
+        stats[(*path, "mean")] -= shift
     return {**variables, "batch_stats": traverse_util.unflatten_dict(stats)}

@@ -50,11 +50,16 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """Outcome of a comparison: its `rows` in the order of our network, and its terms."""
+    """Outcome of a comparison.
+
+    `rows` in the order of our network, the output last; `alone`, the layers with weights, on either
+    side, that have no counterpart and so were not compared; `dtype` and `tolerance`, its terms.
+    """
 
     rows: Sequence[Row]
     dtype: str
     tolerance: float
+    alone: Sequence[str] = ()
 
     def parts(self, row: Row) -> bool:
         """Whether a row is beyond the tolerance; NaN is."""
@@ -67,8 +72,9 @@ class Parity:
 
     @property
     def equal(self) -> bool:
-        """Whether all rows, and at least the output, are within the tolerance."""
-        return bool(self.rows) and self.first_parting is None
+        """Whether the outputs were compared, and all rows are within the tolerance."""
+        compared = any(row.path.partition("[")[0] == "" for row in self.rows)
+        return compared and self.first_parting is None
 
 
 def compare(
@@ -91,15 +97,24 @@ def compare(
         ValueError: the weights do not fit the module, or the networks have no layer in common.
     """
     dtype = "float64" if float64 else "float32"
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"expected a tolerance of at least 0, got {tolerance}.")
     with jax.enable_x64(float64):
-        inputs = tuple(np.asarray(x, dtype) for x in inputs)
+        inputs = tuple(_as_float(x, dtype) for x in inputs)
         if variables is None:
-            variables = from_torch(torch_module.state_dict(), module, *inputs, rename=rename)
+            wide = module.clone(param_dtype=jnp.float64) if _widens(module, float64) else module
+            variables = from_torch(torch_module.state_dict(), wide, *inputs, rename=rename)
         ours = _run_ours(module, _cast(variables, dtype), inputs)
         structure = inspect_module(module, inputs)
     theirs, existing = _run_theirs(torch_module, inputs, dtype, rename or {})
 
-    rows = _line_up(ours, theirs, existing, lambda path: PYTORCH.name_of(path, structure))
+    def name_of(path: Path) -> str:
+        part = path[-1] if path and path[-1].startswith("[") else ""
+        return PYTORCH.name_of(path[: len(path) - bool(part)], structure) + part
+
+    rows = _line_up(ours, theirs, set(existing), name_of)
+    if any(row.max_abs is not None and 0 in row.shape for row in rows):
+        raise ValueError("expected inputs of at least one value each, got empty ones.")
     if not any(row.max_abs is not None for row in rows):
         expected = sorted({PYTORCH.name_of(call.path, structure) for call in ours})
         raise ValueError(
@@ -107,7 +122,15 @@ def compare(
             f"{', '.join(sorted(existing)[:8])} ...; by the rules they are expected to be "
             f"{', '.join(expected[:8])} ... Probably the names have another prefix: give `rename`."
         )
-    return Parity(rows, dtype, TOLERANCES[dtype] if tolerance is None else tolerance)
+    compared = {row.name for row in rows}
+    layers = {path[:-1] for path, _ in structure.leaves("params")}
+    alone = [path for path in map("/".join, sorted(layers)) if path not in {r.path for r in rows}]
+    alone += [
+        f"{name} (PyTorch)"
+        for name, weights in existing.items()
+        if weights and name not in compared
+    ]
+    return Parity(rows, dtype, TOLERANCES[dtype] if tolerance is None else tolerance, alone)
 
 
 class _Call(NamedTuple):
@@ -125,7 +148,7 @@ def _run_ours(
     paths: list[Path] = []
 
     @jax.jit
-    def run(variables: Mapping[str, Any], inputs: Sequence[Any]) -> list[Any]:
+    def run(variables: Mapping[str, Any]) -> list[Any]:
         outputs = []
 
         def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -135,9 +158,10 @@ def _run_ours(
                 path = (*path, WEIGH)
             elif context.method_name != "__call__":
                 return output
-            if hasattr(output, "dtype"):
-                paths.append(path)
-                outputs.append(output)
+            leaves = [leaf for leaf in jax.tree.leaves(output) if hasattr(leaf, "dtype")]
+            for index, leaf in enumerate(leaves):
+                paths.append((*path, f"[{index}]") if len(leaves) > 1 else path)
+                outputs.append(leaf)
             return output
 
         with nn.intercept_methods(note):
@@ -145,7 +169,7 @@ def _run_ours(
         return outputs
 
     with jax.default_matmul_precision("highest"):
-        outputs = jax.device_get(run(variables, inputs))
+        outputs = jax.device_get(run(variables))
     numbers: Counter[Path] = Counter()
     calls = []
     for path, output in zip(paths, outputs, strict=True):
@@ -156,34 +180,43 @@ def _run_ours(
 
 def _run_theirs(
     module: Any, inputs: Sequence[np.ndarray], dtype: str, rename: Mapping[str, str]
-) -> tuple[dict[tuple[str, int], np.ndarray], set[str]]:
-    """Outputs of all PyTorch modules by name and number of the call; and the names of all."""
+) -> tuple[dict[tuple[str, int], np.ndarray], dict[str, bool]]:
+    """Outputs of all PyTorch modules by name and number of the call; who has weights of its own."""
     import torch
 
-    # With a dot at the end, a module's name is a prefix like those of its weights.
-    names = {
-        name: next(iter(renamed({f"{name}.": None}, rename))).rstrip(".")
-        for name, _ in module.named_modules()
-    }
+    below = renamed(
+        {name: name for name, _ in module.named_modules() if name}, rename, strict=False
+    )
+    names = {theirs: ours for ours, theirs in below.items()}
+    # The whole stands beside the whole, unless a part of it was named as what is compared.
+    names[""] = "(whole)" if "" in below else ""
     outputs: dict[tuple[str, int], np.ndarray] = {}
     numbers: Counter[str] = Counter()
 
     def hook(name: str) -> Callable[..., None]:
         def note(_module: Any, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor):
-                numbers[name] += 1
+            tensors = [x for x in jax.tree.leaves(output) if isinstance(x, torch.Tensor)]
+            numbers[name] += 1
+            for index, tensor in enumerate(tensors):
+                part = f"{name}[{index}]" if len(tensors) > 1 else name
                 # A copy: the next layer may be a ReLU that writes over it.
-                array = output.detach().cpu().numpy().copy()
-                outputs[name, numbers[name]] = _channels_last(array)
+                array = tensor.detach().cpu().numpy().copy()
+                outputs[part, numbers[name]] = _channels_last(array)
 
         return note
 
-    module = copy.deepcopy(module).to(getattr(torch, dtype)).eval()
+    def as_tensor(x: Any) -> Any:
+        if not isinstance(x, np.ndarray):
+            return x
+        return torch.from_numpy(np.ascontiguousarray(_channels_first(x)))
+
+    module = copy.deepcopy(module).to("cpu", getattr(torch, dtype)).eval()
     for name, part in module.named_modules():
         part.register_forward_hook(hook(names[name]))
     with torch.no_grad():
-        module(*(torch.from_numpy(np.ascontiguousarray(_channels_first(x))) for x in inputs))
-    return outputs, set(names.values())
+        module(*map(as_tensor, inputs))
+    weights = {names[name]: bool(part._parameters) for name, part in module.named_modules()}
+    return outputs, weights | {name: False for name, _ in outputs if name not in weights}
 
 
 def _line_up(
@@ -235,5 +268,19 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
     return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
 
 
+def _as_float(x: Any, dtype: str) -> Any:
+    """Floating-point arrays in the precision that is compared in; tokens and flags as they are."""
+    if not hasattr(x, "dtype"):
+        return x
+    return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
+
+
+def _widens(module: nn.Module, float64: bool) -> bool:
+    # With parameters in single precision, weights in double precision would lose digits.
+    return float64 and hasattr(module, "param_dtype")
+
+
 def _cast(variables: Mapping[str, Any], dtype: str) -> Any:
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), dict(variables))
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(_as_float(np.asarray(leaf), dtype)), dict(variables)
+    )

@@ -27,7 +27,7 @@ def to_text(parity: Parity) -> str:
 
 
 def to_json(parity: Parity) -> str:
-    """{"equal", "dtype", "tolerance", "first_parting", "rows"}; NaN and infinity become null."""
+    """{"equal", "dtype", "tolerance", "first_parting", "not_compared", "rows"}; NaN is null."""
     first = parity.first_parting
 
     def as_dict(row: Row) -> dict[str, object]:
@@ -39,6 +39,7 @@ def to_json(parity: Parity) -> str:
         "dtype": parity.dtype,
         "tolerance": parity.tolerance,
         "first_parting": None if first is None else as_dict(first),
+        "not_compared": list(parity.alone),
         "rows": [as_dict(row) for row in parity.rows],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -74,21 +75,30 @@ svg text {{ font: 12px system-ui, sans-serif }}
 def verdict(parity: Parity) -> str:
     """What came out, in a sentence or two."""
     first = parity.first_parting
+    if first is None and not parity.equal:
+        return f"Undecided: the outputs were not compared.{_not_compared(parity)}"
     compared = [row for row in parity.rows if row.max_rel is not None]
     terms = f"in {parity.dtype}, tolerance {parity.tolerance:.0e} of each layer's largest value"
     if first is None:
         worst = max(compared, key=lambda row: row.max_rel or 0.0)
         return (
             f"Equal: {len(compared)} activations {terms}; the largest error is "
-            f"{worst.max_rel:.1e}, at {worst.path or 'the output'}."
+            f"{worst.max_rel:.1e}, at {worst.path or 'the output'}.{_not_compared(parity)}"
         )
     beyond = sum(parity.parts(row) for row in parity.rows)
     why = first.note or f"error {first.max_rel:.1e}"
     where = f"{first.path or 'the output'}, call {first.call} (PyTorch's {first.name or 'output'})"
     return (
         f"Different: {beyond} of {len(parity.rows)} activations part {terms}. "
-        f"First: {where}, {why}.{_pass_of_fusion(first)}"
+        f"First: {where}, {why}.{_pass_of_fusion(first)}{_not_compared(parity)}"
     )
+
+
+def _not_compared(parity: Parity) -> str:
+    if not parity.alone:
+        return ""
+    listed = ", ".join(parity.alone[:5]) + (" ..." if len(parity.alone) > 5 else "")
+    return f" Not compared, for want of a counterpart: {len(parity.alone)} layers ({listed})."
 
 
 def _pass_of_fusion(row: Row) -> str:
@@ -122,7 +132,7 @@ def _plot(parity: Parity, width: int = 1000, height: int = 260) -> str:
     """Relative error against depth, logarithmic, as SVG; zeros lie on the lowest line."""
     points = [(i, row) for i, row in enumerate(parity.rows) if _finite(row.max_rel) is not None]
     errors = [row.max_rel for _, row in points if row.max_rel]
-    levels = [math.log10(error) for error in [*errors, parity.tolerance] if error > 0]
+    levels = [math.log10(e) for e in [*errors, parity.tolerance, 1e-16] if 0 < e < math.inf]
     low, high = math.floor(min(levels)) - 1, math.ceil(max(levels)) + 1
     left, bottom, top = 60, height - 40, 10
 
@@ -139,7 +149,13 @@ def _plot(parity: Parity, width: int = 1000, height: int = 260) -> str:
             f'stroke="#eee"/><text x="{left - 8}" y="{y(level) + 4:.1f}" text-anchor="end">'
             f"1e{level}</text>"
         )
-    limit = y(math.log10(parity.tolerance)) if parity.tolerance > 0 else y(low)
+    shown = 0 < parity.tolerance < math.inf
+    limit = y(math.log10(parity.tolerance)) if shown else y(low)
+    if parity.first_parting is not None:
+        place = x(list(parity.rows).index(parity.first_parting))
+        parts.append(
+            f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{bottom}" stroke="{BEYOND}"/>'
+        )
     parts.append(
         f'<line x1="{left}" x2="{width - 10}" y1="{limit:.1f}" y2="{limit:.1f}" stroke="#555" '
         f'stroke-dasharray="6 4"/>'
@@ -154,6 +170,7 @@ def _plot(parity: Parity, width: int = 1000, height: int = 260) -> str:
         )
     parts.append(
         f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">layers in the order '
-        f"in which they run; relative error, dashed: tolerance</text></svg>"
+        f"in which they run; relative error; dashed: tolerance; upright: the first that parts"
+        "</text></svg>"
     )
     return "\n".join(parts)

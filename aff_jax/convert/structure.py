@@ -31,11 +31,14 @@ class Structure:
     layers: Mapping[Path, Layer]
     variables: Mapping[str, Any]
 
+    def leaves(self, collection: str) -> list[tuple[Path, Any]]:
+        """Paths, within the collection, and `jax.ShapeDtypeStruct`s of its variables."""
+        return list(traverse_util.flatten_dict(dict(self.variables.get(collection, {}))).items())
+
     @property
     def norms(self) -> set[Path]:
         """Paths of the batch norms: whatever keeps a mean."""
-        stats = traverse_util.flatten_dict(dict(self.variables.get("batch_stats", {})))
-        return {path[:-1] for path in stats if path[-1] == "mean"}
+        return {path[:-1] for path, _ in self.leaves("batch_stats") if path[-1] == "mean"}
 
 
 def inspect_module(
@@ -61,13 +64,16 @@ def inspect_module(
     layers: dict[Path, Layer] = {}
 
     def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name == "__call__" and args:
+        if context.method_name == "__call__":
+            first = next((x for x in (*args, *kwargs.values()) if hasattr(x, "ndim")), None)
+            axes = 0 if first is None else max(0, first.ndim - 2)
             found = context.module
-            layers.setdefault(tuple(found.path), Layer(found, max(0, jnp.ndim(args[0]) - 2)))
+            layers.setdefault(tuple(found.path), Layer(found, axes))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
-        variables = jax.eval_shape(module.init, jax.random.key(0), *example_inputs)
+        # Inputs are no arguments here: flags such as `train` are to stay plain Python values.
+        variables = jax.eval_shape(lambda key: module.init(key, *example_inputs), jax.random.key(0))
     return Structure(layers, variables)
 
 

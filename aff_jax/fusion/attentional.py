@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import ContextAttention, ContextBranch, branch_names, check_input
@@ -53,6 +54,7 @@ class AFF(ContextAttention):
                 `train`.
         """
         check_pair(self, x, y)
+        x, y = promote_dtype(x, y, dtype=self.dtype)
         branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
         weights = self.weigh(look_up(COMBINE, "combine", self.combine)(x, y), branches, train)
         self.sow("intermediates", "fusion_weights", weights)
@@ -97,6 +99,7 @@ class IAFF(ContextAttention):
                 `train`.
         """
         check_pair(self, x, y)
+        x, y = promote_dtype(x, y, dtype=self.dtype)
         if self.iterations < 1:
             raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
         z = look_up(COMBINE, "combine", self.combine)(x, y)

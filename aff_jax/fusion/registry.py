@@ -1,18 +1,27 @@
 """The fusions by name."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 
 from aff_jax.fusion.attentional import AFF, IAFF
-from aff_jax.fusion.baselines import Add
+from aff_jax.fusion.baselines import Add, Concat
+from aff_jax.fusion.gated import GAU, SE, SK, Highway
 from aff_jax.tables import accepted_fields, construct, look_up
 
 __all__ = ["FUSIONS", "Fusion", "create_fusion", "list_fusions", "make_fusion"]
 
 FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "add": Add,
+    "concat": Concat,
+    "se": SE,
+    "ms_se": partial(SE, scales=("local", "global")),
+    "gau": GAU,
+    "ms_gau": partial(GAU, scales=("local", "global")),
+    "highway": Highway,
+    "sk": SK,
     "aff": AFF,
     "iaff": IAFF,
 }
@@ -47,4 +56,10 @@ def make_fusion(fusion: Fusion, fields: Mapping[str, Any], **shared: Any) -> nn.
     if isinstance(fusion, str):
         make = look_up(FUSIONS, "fusion", fusion)
         return construct(f"fusion {fusion!r}", make, fields, defaults=shared)
+    if isinstance(fusion, nn.Module):
+        raise ValueError(
+            f"expected a registered name or a function that makes a fusion, got the module "
+            f"{type(fusion).__name__}. A host makes one for each skip: give the class, a "
+            f"functools.partial of it, or a name and `fusion_fields`."
+        )
     return fusion(**{**accepted_fields(fusion, shared), **fields})

@@ -61,7 +61,7 @@ class PreActivationModule(nn.Module):
 
     def activate(self, name: str, x: Array, train: bool) -> Array:
         """act(norm(x)), what stands in front of a convolution; `name` is the norm's."""
-        return nn.relu(self.norm(name=name, **self.dtypes())(x, train))
+        return nn.relu(self.norm(name=name, **self.dtypes())(x, train=train))
 
 
 class PreActivationBlock(PreActivationModule):
@@ -181,7 +181,7 @@ class PreActivationHost(PreActivationModule):
         """16 times `width` channels, of the size of the images."""
         # The reference's first norm has neither scale nor offset: it only centres the image.
         normalise = self.norm(use_scale=False, use_bias=False, name="input_norm", **self.dtypes())
-        x = normalise(images, train)
+        x = normalise(images, train=train)
         channels = STAGE_WIDTHS[0] * self.width
         if self.deep_stem:
             for index in (1, 2):

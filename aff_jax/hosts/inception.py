@@ -51,7 +51,7 @@ class InceptionLayer(PreActivationModule):
             name=f"conv{name}",
             **self.weights(),
         )
-        return self.norm(name=f"norm{name}", **self.dtypes())(convolve(x), train)
+        return self.norm(name=f"norm{name}", **self.dtypes())(convolve(x), train=train)
 
 
 class InceptionBlock(PreActivationBlock):

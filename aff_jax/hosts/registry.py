@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from aff_jax.fusion.registry import Fusion, create_fusion
+from aff_jax.fusion.registry import FUSIONS, Fusion, create_fusion
 from aff_jax.hosts.cifar import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
 from aff_jax.hosts.inception import InceptionNet
@@ -84,13 +84,16 @@ def create_model(
 
     `reference` sets the fields in which the paper, open-aff's PyTorch port ("pytorch") and
     open-aff's MXNet code ("mxnet", all published weights) disagree; `fusion_fields` and `norm`,
-    given explicitly, have the last word. `fields` are further ones of the host.
+    given explicitly, have the last word, and a `fusion` of your own keeps its own formulas.
+    `fields` are further ones of the host.
 
     Raises:
         ValueError: an unknown name, fusion, reference or field; offers the nearest and lists all.
     """
     host = look_up(HOSTS, "model", name)
     departures = look_up(REFERENCES, "reference", reference)
+    # A registered class is as good as its name, so that a reference holds for it too.
+    fusion = next((name for name, made in FUSIONS.items() if made is fusion), fusion)
     if isinstance(fusion, str):
         fusion_fields = {**departures.get(fusion, {}), **fields.pop("fusion_fields", {})}
         fields["fusion_fields"] = nn.FrozenDict(fusion_fields)

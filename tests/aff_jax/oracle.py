@@ -44,13 +44,18 @@ def spatial_mean(z):
     return z
 
 
-def weights(z, params, stats, train, names=("local", "global"), logit_scale=1, **options):
-    """M(z), from the branches of those names."""
-    logits = 0
+def logits(z, params, stats, train, names=("local", "global"), logit_scale=1, **options):
+    """The sum of the branches of those names."""
+    total = 0
     for name in names:
         seen = z if name.startswith("local") else spatial_mean(z)
-        logits = logits + branch(seen, params[name], stats[name], train, **options)
-    return 1 / (1 + np.exp(-logit_scale * logits))
+        total = total + branch(seen, params[name], stats[name], train, **options)
+    return logit_scale * total
+
+
+def weights(z, params, stats, train, **options):
+    """M(z), from the branches of `names`."""
+    return 1 / (1 + np.exp(-logits(z, params, stats, train, **options)))
 
 
 def ms_cam(x, params, stats, train=False, **options):
@@ -70,3 +75,28 @@ def iaff(x, y, params, stats, train=False, gain=1, passes=(), **options):
         m = weights(z, params, stats, train, names=names, **options)
         z = gain * (x * m + y * (1 - m))
     return z
+
+
+def concat(x, y, params, stats, train=False):
+    z = np.concatenate([x, y], axis=-1)
+    z = batch_norm(z, {**params["concat_norm"], "bias": 0}, stats["concat_norm"], train)
+    return z @ params["project"]["kernel"] + params["project"]["bias"]
+
+
+def se(x, y, params, stats, train=False, names=("global",), **options):
+    return y + weights(x, params, stats, train, names=names, **options) * x
+
+
+def gau(x, y, params, stats, train=False, names=("global",), **options):
+    return weights(x, params, stats, train, names=names, **options) * y + x
+
+
+def highway(x, y, params, stats, train=False, names=("global",), **options):
+    g = weights(x, params, stats, train, names=names, **options)
+    return g * x + (1 - g) * y
+
+
+def sk(x, y, params, stats, train=False, names=("global",), **options):
+    both = logits(x + y, params, stats, train, names=names, **options)
+    of_x, of_y = np.exp(both[..., : x.shape[-1]]), np.exp(both[..., x.shape[-1] :])
+    return (of_x * x + of_y * y) / (of_x + of_y)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import aff_jax
 from aff_jax import cli
@@ -21,6 +21,14 @@ from tests.reference import torch_aff
 
 def make():
     return torch_aff.resnet("resnet18", fuse_type="iAFF", num_classes=7, small_input=True)
+"""
+
+FAILURES = """
+def fail():
+    raise RuntimeError("no such luck")
+
+def number():
+    return 3
 """
 
 RESNET = ("--model=resnet18", "--fusion=iaff", "--reference=pytorch", "--field=small_input=True")
@@ -46,6 +54,7 @@ def test_convert_from_pytorch_and_back(checkpoint, tmp_path, capsys):
     # global_att2 of eight fusions: two convolutions of two arrays each, two batch norms of four.
     assert "never reads it (96 arrays)" in printed
     assert "  layer1.0.fuse_mode.global_att2.1.weight" in printed
+    assert "reference pytorch, fusion iaff with" in printed
     model, _ = aff_jax.load(ours)
     assert (model.num_classes, model.small_input) == (7, True)
 
@@ -68,6 +77,42 @@ def test_convert_from_mxnet(tmp_path):
     assert model.num_classes == 10
     assert dict(model.fusion_fields) == {"gain": 2.0}
     assert np.isfinite(model.apply(variables, np.ones((1, 32, 32, 3), np.float32))).all()
+
+
+def test_the_reference_is_that_of_the_weights_unless_given(tmp_path, capsys):
+    source = str(DATA / "cifar_resnet8_aff.params")
+    for flags, gain in (([], 2.0), (["--reference=paper"], None)):
+        ours = tmp_path / f"{gain}.safetensors"
+        assert cli.main(["convert", source, str(ours), "--model=cifar_resnet8", *flags]) == 0
+        assert dict(aff_jax.load(ours)[0].fusion_fields).get("gain") == gain
+    capsys.readouterr()
+    # On the way to PyTorch, a network that computes otherwise than its code is told of.
+    assert cli.main(["convert", str(ours), str(tmp_path / "out.pth")]) == 0
+    assert "note: this network has fusion aff; open-aff's PyTorch code" in capsys.readouterr().out
+    assert cli.main(["convert", str(ours), str(tmp_path / "b.pth"), "--model=resnet50"]) == 2
+    assert "leave --model out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["compare", "MAKER:make", "--model=resnet18", "--checkpoint=CHECKPOINT"], "does not fit"),
+        (["compare", "MAKER:fail", "--model=resnet18"], "raised RuntimeError: no such luck"),
+        (["compare", "MAKER:number", "--model=resnet18"], "expected a torch.nn.Module, got a int"),
+        (["compare", "MAKER:make", "--model=resnet18", "--html=no/where"], "no directory no"),
+        (["models", "--filter=zzz"], "unknown model 'zzz'"),
+        (["summary", "resnet18", "--field=blocks_per_stage=5"], "TypeError"),
+    ],
+)
+def test_nothing_but_a_comparison_that_parts_leaves_with_one(tmp_path, capsys, command, message):
+    maker, checkpoint = tmp_path / "maker.py", tmp_path / "w.safetensors"
+    maker.write_text(MAKER + FAILURES)
+    save_file({"foo": np.zeros(2, np.float32)}, checkpoint)
+    places = {"MAKER": str(maker), "CHECKPOINT": str(checkpoint)}
+    for name, path in places.items():
+        command = [part.replace(name, path) for part in command]
+    assert cli.main(command) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_an_existing_target_is_kept_without_force(tmp_path, capsys):

@@ -2,10 +2,13 @@
 
 import ast
 import importlib
+import json
 from pathlib import Path
 
 import pytest
 
+import aff_jax
+from train.compare import run_config
 from train.data.source import find_dataset
 from train.tasks import TASKS, WORDS
 
@@ -41,14 +44,16 @@ def test_the_training_application_reads_every_field(field):
 class TestConfig:
     def test_opens_with_command_time_and_metric(self, path):
         head = ast.get_docstring(ast.parse(path.read_text()))
-        assert f"python -m train --config=configs/{path.name} --workdir=" in head
+        command = "train.compare" if path.stem.startswith("compare_") else "train"
+        assert f"python -m {command} --config=configs/{path.name} --workdir=" in head
         config = importlib.import_module(f"configs.{path.stem}").get_config()
         assert f"test {WORDS[TASKS[find_dataset(config.dataset).task].score]}" in head
         assert any(unit in head for unit in (" s ", " min ", " h "))
 
     def test_sets_only_fields_that_base_has(self, path):
         config = importlib.import_module(f"configs.{path.stem}").get_config()
-        assert sorted(config.keys()) == fields()
+        more = ["seeds", "variants"] if path.stem.startswith("compare_") else []
+        assert sorted(config.keys()) == sorted([*fields(), *more])
 
     def test_holds_only_what_differs(self, path):
         base = importlib.import_module("configs.base").get_config()
@@ -57,3 +62,17 @@ class TestConfig:
                 name = ast.unparse(node.targets[0]).removeprefix("config.")
                 if name in base:
                     assert base[name] != ast.literal_eval(node.value), f"{name} is as in base"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if p.stem.startswith("compare_")], ids=lambda path: path.stem
+)
+def test_every_variant_of_a_comparison_can_be_made(path):
+    config = importlib.import_module(f"configs.{path.stem}").get_config()
+    runs = [run_config(config, label, seed=3) for label in config.variants]
+    assert len({json.dumps(run.to_dict()) for run in runs}) == len(runs)
+    for run in runs:
+        assert sorted(run.keys()) == fields()
+        assert run.seed == 3
+        fields_of_fusion = run.fusion_fields.to_dict()
+        aff_jax.create_model(run.model, run.fusion, fusion_fields=fields_of_fusion)

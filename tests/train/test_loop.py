@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import chex
 import flax.linen as nn
@@ -116,15 +118,45 @@ def test_a_run_that_is_not_finite_stops_and_keeps_its_last_checkpoint(config, co
     config.learning_rate = 1e18
     config.warmup_epochs = 4.0
     config.eval_every_epochs = 0.3  # a checkpoint each step
-    with pytest.raises(NonFiniteError, match=r"got a (loss|gradient norm) of .* at step \d+"):
+    with pytest.raises(NonFiniteError, match=r"got a .* at step \d+. The last good checkpoint"):
         loop.train(config, tmp_path / "run", console)
     restored = parameters(tmp_path / "run", config)
     assert restored is not None
     chex.assert_tree_all_finite(restored.state)
 
 
+def test_an_update_that_overflows_is_not_saved(config, console, tmp_path):
+    """The loss and the gradient of that step are finite: only the parameters tell."""
+    config.update(learning_rate=3e38, momentum=1.0, weight_decay=100.0, warmup_epochs=0.0)
+    config.eval_every_epochs = 0.3
+    with pytest.raises(NonFiniteError, match=r"at step 1. There is no checkpoint yet"):
+        loop.train(config, tmp_path / "run", console)
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+    assert all(np.isfinite(x["loss"]) for x in lines(tmp_path / "run"))
+
+
+def test_a_workdir_that_is_in_use_is_refused(config, console, tmp_path):
+    config.epochs = 1.5
+    code = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'a'); "
+        "fcntl.flock(file, fcntl.LOCK_EX); print('locked', flush=True); time.sleep(60)"
+    )
+    workdir = tmp_path / "run"
+    loop.claim_workdir(workdir, config)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(workdir / "lock")], stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(ValueError, match="is in use: another process is training in it"):
+            loop.train(config, workdir, console)
+    finally:
+        other.kill()
+        other.communicate()
+
+
 def test_a_workdir_of_another_run_is_refused(config, console, tmp_path):
-    config.epochs = 0.1
+    config.epochs, config.warmup_epochs = 0.1, 0.0
     loop.train(config, tmp_path / "run", console)
     before = {path: path.stat().st_mtime for path in (tmp_path / "run").rglob("*")}
     config.fusion = "aff"

@@ -60,11 +60,11 @@ def finish(process):
     return process.returncode, out, err
 
 
-def kill_at_step(process, workdir, step):
-    """SIGKILL as soon as the run has told of that step."""
+def kill_at_step(process, workdir, step, kind="train"):
+    """SIGKILL as soon as the run has told of that step; a checkpoint follows an evaluation."""
     metrics = workdir / "metrics.jsonl"
     deadline = time.monotonic() + 120
-    while not metrics.exists() or f'"step": {step},' not in metrics.read_text():
+    while not metrics.exists() or f'"kind": "{kind}", "step": {step},' not in metrics.read_text():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -84,7 +84,7 @@ def test_killed_twice_and_started_again_it_ends_as_if_nothing_had_happened(
     assert f"written to {whole}" in out
 
     kill_at_step(command(f"--workdir={cut}", *SHORT), cut, 14)  # between two checkpoints
-    kill_at_step(command(f"--workdir={cut}", *SHORT), cut, 27)  # while saving one
+    kill_at_step(command(f"--workdir={cut}", *SHORT), cut, 26, kind="eval")  # while saving one
     assert not (cut / "summary.json").exists()
     code, out, err = finish(command(f"--workdir={cut}", *SHORT))
     assert (code, err) == (0, "")
@@ -110,7 +110,10 @@ def read_state(workdir, config):
     ("flags", "message"),
     [
         (["--config.fuson=iaff"], "error: unknown config field 'fuson'. Did you mean 'fusion'?"),
-        (["--config.model_fields.widht=2"], "of model_fields: 'widht'. Did you mean 'width'?"),
+        (
+            ["--config.model_fields.widht=2"],
+            "field of model 'cifar_resnet8': 'widht'. Did you mean 'width'?",
+        ),
         (["--config.batch_size=many"], "error: flag --config.batch_size=many: invalid literal"),
         (["--config.fusion=iaf"], "error: unknown fusion 'iaf'. Did you mean 'iaff' or 'aff'?"),
         (["--workdirr=x"], "error: Unknown command line flag 'workdirr'. Did you mean: workdir"),

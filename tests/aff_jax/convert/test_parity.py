@@ -4,7 +4,6 @@ import json
 import math
 
 import flax.linen as nn
-import numpy as np
 import pytest
 import torch
 
@@ -111,23 +110,49 @@ def test_a_users_own_module():
     assert [row.name for row in outcome.rows][:2] == ["mix", "mix_norm"]
 
 
-def test_networks_without_a_common_layer_are_refused():
-    class Other(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return (nn.Dense(2, name="somewhere")(x),)
+class Pair(nn.Module):
+    """Two outputs, from one layer whose name the reference does not have."""
 
-    class TorchOther(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.elsewhere = torch.nn.Linear(3, 2)
+    factor: float = 3.0
 
-        def forward(self, x):
-            return (self.elsewhere(x),)
+    @nn.compact
+    def __call__(self, x, train):
+        y = nn.Dense(2, name="somewhere")(x)
+        return {"one": y, "other": self.factor * y}
 
-    x = images(2, 3)
-    variables = from_torch(
-        {"somewhere.weight": np.zeros((2, 3)), "somewhere.bias": np.zeros(2)}, Other(), x
-    )
-    with pytest.raises(ValueError, match=r"no layer in common.*elsewhere.*somewhere"):
-        parity.compare(TorchOther(), Other(), variables, x)
+
+class TorchPair(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.elsewhere = torch.nn.Linear(3, 2)
+
+    def forward(self, x, train):
+        assert train is False
+        y = self.elsewhere(x)
+        return y, 3 * y
+
+
+def test_every_output_is_compared_and_flags_stay_flags():
+    theirs, x = TorchPair(), images(2, 3)
+    rename = {"elsewhere": "somewhere"}
+    outcome = parity.compare(theirs, Pair(), None, x, False, rename=rename)
+    assert outcome.equal
+    assert [row.path for row in outcome.rows] == ["somewhere", "[0]", "[1]"]
+    wrong = parity.compare(theirs, Pair(factor=-1.0), None, x, False, rename=rename)
+    assert wrong.first_parting.path == "[1]"
+
+
+def test_layers_without_a_counterpart_are_listed():
+    theirs, x = TorchPair(), images(2, 3)
+    state = {name.replace("else", "some"): value for name, value in theirs.state_dict().items()}
+    variables = from_torch(state, Pair(), x, False)
+    outcome = parity.compare(theirs, Pair(), variables, x, False)
+    assert outcome.equal
+    assert outcome.alone == ["somewhere", "elsewhere (PyTorch)"]
+
+
+def test_nothing_to_compare_is_refused(theirs):
+    with pytest.raises(ValueError, match="expected inputs of at least one value"):
+        parity.compare(theirs, ours("pytorch"), None, images(0, 12, 12, 3))
+    with pytest.raises(ValueError, match="expected a tolerance of at least 0, got -1"):
+        parity.compare(theirs, ours("pytorch"), None, images(2, 12, 12, 3), tolerance=-1)

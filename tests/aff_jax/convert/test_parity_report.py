@@ -9,6 +9,7 @@ from aff_jax.convert.parity import Parity, Row
 SAME = Row("conv1", "stem/conv", 1, (2, 4, 4, 8), 1e-7, 2e-7)
 ZERO = Row("bn1", "stem/norm", 1, (2, 4, 4, 8), 0.0, 0.0)
 OFF = Row("fuse.sigmoid", "stage1_block0/fuse/weigh", 2, (2, 4, 4, 8), 0.5, 0.25)
+OUT = Row("", "", 1, (2, 10), 1e-8, 1e-8)
 ABSENT = Row("<b>", "", 1, (2, 10), None, None, "ran here only")
 
 
@@ -22,10 +23,10 @@ def test_text_marks_what_parts_and_names_the_first():
 
 
 def test_text_of_equal_networks_tells_the_largest_error():
-    text = parity_report.to_text(Parity([SAME, ZERO], "float64", 1e-6))
+    text = parity_report.to_text(Parity([SAME, ZERO, OUT], "float64", 1e-6))
     expected = "the largest error is 2.0e-07, at stem/conv."
     assert text.endswith(expected)
-    assert "Equal: 2 activations in float64" in text
+    assert "Equal: 3 activations in float64" in text
 
 
 def test_json_is_strict_and_complete():
@@ -70,3 +71,17 @@ def test_html_is_one_well_formed_page_with_a_point_a_row():
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
     assert "<h1>a &amp; b</h1>" in page
+
+
+def test_without_an_output_nothing_is_called_equal():
+    outcome = Parity([SAME], "float32", 1e-4, alone=["head"])
+    assert not outcome.equal
+    assert parity_report.to_text(outcome).endswith(
+        "Undecided: the outputs were not compared. "
+        "Not compared, for want of a counterpart: 1 layers (head)."
+    )
+
+
+def test_errors_of_zero_and_no_tolerance_can_be_drawn():
+    for tolerance in (0.0, float("inf")):
+        assert "<svg" in parity_report.to_html(Parity([ZERO, OUT], "float32", tolerance))

@@ -237,6 +237,87 @@ def test_to_torch_refuses_variables_of_another_module():
         to_torch(variables, aff_jax.AFF(reduction=2), x, x)
 
 
+class Up(nn.Module):
+    mirrored: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        up = nn.ConvTranspose(
+            8, (2, 2), (2, 2), padding="VALID", transpose_kernel=self.mirrored, name="up"
+        )
+        return up(x)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_transposed_convolutions(mirrored):
+    theirs, x = torch.nn.ConvTranspose2d(8, 8, 2, 2), images(2, 3, 4, 8)
+    state = {f"up.{key}": value.numpy() for key, value in theirs.state_dict().items()}
+    module = Up(mirrored)
+    variables = from_torch(state, module, x)
+    with torch.no_grad():
+        expected = np.moveaxis(theirs(channels_first(x)).numpy(), 1, -1)
+    np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+    assert_same(to_torch(variables, module, x), state)
+
+
+def test_kernels_of_other_layers_are_refused_by_name():
+    class Other(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.DenseGeneral((2, 2), name="general")(x)
+
+    with pytest.raises(
+        ValueError, match="got that of a DenseGeneral with 3 axes at general/kernel"
+    ):
+        from_torch({"a": np.zeros(2)}, Other(), images(2, 3))
+
+
+def test_weights_that_are_not_floating_point_are_refused():
+    state, x = aff_state(), images(2, 3, 3, 8)
+    state["local_att.0.weight"] = state["local_att.0.weight"].astype(np.int8)
+    with pytest.raises(
+        ValueError, match=r"wrong kind  local_att.0.weight: int8, expected floating"
+    ):
+        from_torch(state, aff_jax.AFF(), x, x)
+
+
+def test_what_is_never_read_comes_whole_or_not_at_all():
+    theirs, x = randomized(torch_aff.iAFF(8)), images(2, 3, 3, 8)
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    module = aff_jax.IAFF(share_global=True)
+    without = {key: value for key, value in state.items() if "global_att2" not in key}
+    assert "unread" not in from_torch(without, module, x, x)
+    half = {k: v for k, v in state.items() if k != "global_att2.1.weight"}
+    with pytest.raises(ValueError, match=r"missing     global_att2.1.weight"):
+        from_torch(half, module, x, x)
+    variables = from_torch(state, module, x, x)
+    variables["unread"]["global_att2.1.weight"] = np.zeros((3, 3))
+    with pytest.raises(ValueError, match=r"misshapen   unread/global_att2.1.weight"):
+        to_torch(variables, module, x, x)
+
+
+def test_rename_takes_the_longest_prefix_and_refuses_one_that_fits_nothing():
+    x, state = images(2, 3, 3, 8), aff_state()
+    names = {f"enc.fuse.{key}": value for key, value in state.items()}
+    rename = {"enc": "wrong", "enc.fuse": ""}
+    with pytest.raises(ValueError, match=r"rename: no name begins with 'enc'"):
+        from_torch(names, aff_jax.AFF(), x, x, rename=rename)
+    with pytest.raises(ValueError, match=r"rename: no name begins with 'nothing'"):
+        from_torch(state, aff_jax.AFF(), x, x, rename={"nothing": "a"})
+
+
+def test_a_fusion_may_be_called_by_keyword_and_with_flags():
+    class Keyword(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return aff_jax.AFF(name="blend")(x=x, y=-x, train=train)
+
+    x = images(2, 3, 3, 8)
+    state = {f"blend.{key}": value for key, value in aff_state().items()}
+    variables = from_torch(state, Keyword(), x, False)
+    assert_same(to_torch(variables, Keyword(), x, False), state)
+
+
 @pytest.mark.parametrize("name", ["inception8", "fpn_resnet20", "unet_resnet20"])
 def test_hosts_without_a_reference_go_to_pytorch_and_back_under_their_own_names(name):
     model = aff_jax.create_model(name, num_classes=3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aff_jax import AFF, IAFF, create_fusion, list_fusions
+from aff_jax.attention.ms_cam import ContextAttention
 from aff_jax.fusion.registry import make_fusion
 from tests.aff_jax.random_variables import random_variables
 
@@ -15,6 +16,29 @@ from tests.aff_jax.random_variables import random_variables
 def pair(shape):
     rng = np.random.default_rng(1)
     return [np.float32(rng.standard_normal(shape)) for _ in range(2)]
+
+
+ATTENTIONAL = [n for n in list_fusions() if isinstance(create_fusion(n), ContextAttention)]
+SCALES = [("global", "global"), ("local", "local"), ("local", "global")]
+
+
+def check_gradients(fusion):
+    """Finite for every parameter and both inputs, and not zero."""
+    x, y = pair((4, 3, 2, 6))
+    variables = random_variables(fusion, x, y, dtype=np.float32)
+
+    def loss(params, x, y):
+        out, _ = fusion.apply({**variables, "params": params}, x, y, True, mutable=True)
+        return jnp.sum(jnp.sin(out))
+
+    params = variables.get("params", {})
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        at = jax.tree_util.keystr(path)
+        assert np.isfinite(gradient).all(), at
+        # A bias in front of a batch norm moves nothing: its gradient is rounding.
+        before_norm = at.endswith(("['reduce']['bias']", "['expand']['bias']"))
+        assert before_norm or np.abs(gradient).max() > 1e-6, at
 
 
 @pytest.mark.parametrize("name", list_fusions())
@@ -39,22 +63,7 @@ class TestContract:
             )
 
     def test_every_parameter_and_both_inputs_have_a_gradient(self, name):
-        x, y = pair((4, 3, 2, 6))
-        fusion = create_fusion(name)
-        variables = random_variables(fusion, x, y, dtype=np.float32)
-
-        def loss(params, x, y):
-            out, _ = fusion.apply({**variables, "params": params}, x, y, True, mutable=True)
-            return jnp.sum(jnp.sin(out))
-
-        params = variables.get("params", {})
-        gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y)
-        for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-            at = jax.tree_util.keystr(path)
-            assert np.isfinite(gradient).all(), at
-            # A bias in front of a batch norm moves nothing: its gradient is rounding.
-            before_norm = at.endswith(("['reduce']['bias']", "['expand']['bias']"))
-            assert before_norm or np.abs(gradient).max() > 1e-6, at
+        check_gradients(create_fusion(name))
 
     def test_refuses_shapes_that_differ(self, name):
         x = jnp.ones((2, 4, 8))
@@ -64,6 +73,21 @@ class TestContract:
     def test_a_host_can_make_it(self, name):
         fusion = make_fusion(name, {}, name="fuse", reduction=2, dtype=jnp.bfloat16)
         assert fusion.name == "fuse"
+
+
+@pytest.mark.parametrize("name", ATTENTIONAL)
+@pytest.mark.parametrize("scales", SCALES, ids="+".join)
+def test_every_attentional_fusion_takes_scales(name, scales):
+    fusion = create_fusion(name, scales=scales)
+    branches = random_variables(fusion, *pair((4, 3, 6)))["params"]
+    readings = len(branches) / len(scales)
+    of_kind = [b.rstrip("0123456789") for b in branches]
+    assert sorted(of_kind) == sorted(scales * int(readings))
+    check_gradients(fusion)
+
+
+def test_attentional_are_all_but_those_without_context():
+    assert set(list_fusions()) - set(ATTENTIONAL) == {"add", "concat"}
 
 
 def test_create_fusion_sets_fields():
