@@ -20,8 +20,8 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of the run; goes on from its last checkpoint.", required=True
 )
-OPEN_FIELDS = ("model_fields",)
-"""Fields whose own are those of whatever model is named."""
+OPEN_FIELDS = ("fusion_fields", "model_fields")
+"""Fields whose own are those of whatever fusion and model are named."""
 
 TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
 

@@ -1,6 +1,7 @@
 """From a config to a trained network: puts the parts together and runs them in order."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path

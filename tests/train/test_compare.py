@@ -13,6 +13,7 @@ from rich.console import Console
 from configs import digits
 from train import loop
 from train.compare import Result, compare, markdown_table, run_config, write_results
+from train.window import NonFiniteError
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def config(digits_dir):
     config.data_dir = str(digits_dir)
     config.fusion = "add"
     config.batch_size = 512
-    config.epochs = 1.0
+    config.epochs, config.warmup_epochs = 1.0, 0.5
     config.variants = ConfigDict({"fast": {}, "slow": {"learning_rate": 0.01}})
     config.seeds = (1,)
     return config
@@ -74,7 +75,7 @@ def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch):
 def test_a_variant_that_fails_does_not_lose_the_others(config, console, tmp_path, monkeypatch):
     def train(config, workdir, console):
         if config.learning_rate == 0.01:
-            raise loop.NonFiniteError("expected finite numbers, got a loss of nan at step 2.")
+            raise NonFiniteError("expected finite numbers, got a loss of nan at step 2.")
         return summary(0.5)
 
     monkeypatch.setattr(loop, "train", train)
@@ -96,7 +97,7 @@ def test_a_variant_changes_what_it_names_and_the_seed():
     run = run_config(config.lock(), "local", 5)
     expected = digits.get_config().to_dict()
     expected["fusion_fields"] = {"scales": ("local",)}
-    expected["model_fields"] = {"width": 1, "deep_stem": True}
+    expected["model_fields"] = {"deep_stem": True}
     expected["seed"] = 5
     assert run.to_dict() == expected
     assert config.to_dict() == before

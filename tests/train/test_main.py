@@ -109,7 +109,7 @@ def read_state(workdir, config):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--config.fuson=iaff"], "error: unknown config field 'fuson'. Did you mean 'fusion'?"),
+        (["--config.fuson=iaff"], "error: unknown config field 'fuson'. Did you mean 'fusion'"),
         (
             ["--config.model_fields.widht=2"],
             "field of model 'cifar_resnet8': 'widht'. Did you mean 'width'?",
