@@ -2,8 +2,9 @@
 
     python -m train.compare --config=configs/compare_digits.py --workdir=runs/compare_digits
 
-30 runs of 15 to 30 s each, less than 20 min on two CPU cores. The table has the test accuracy of
-each seed, in %; `configs/digits.py` says what to expect of `add`, `aff` and `iaff`.
+30 runs of 15 to 30 s each, which makes less than 20 min on two CPU cores: an estimate from single
+runs, the whole was not timed yet. The table has the test accuracy of each seed,
+in %; `configs/digits.py` says what to expect of `add`, `aff` and `iaff`.
 """
 
 from ml_collections import ConfigDict

@@ -2,9 +2,9 @@
 
     python -m train.compare --config=configs/compare_scales.py --workdir=runs/compare_scales
 
-9 runs of about 25 s each, 4 min on two CPU cores. The table has the test accuracy of each seed,
-in %; `local+global` is `configs/digits.py`, which says what to expect. All have the same number of
-parameters.
+9 runs of about 25 s each, which makes 4 min on two CPU cores: an estimate from single runs, the
+whole was not timed yet. The table has the test accuracy of each seed, in %; `local+global` is
+`configs/digits.py`, which says what to expect. All have the same number of parameters.
 """
 
 from ml_collections import ConfigDict

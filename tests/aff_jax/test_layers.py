@@ -76,9 +76,6 @@ def test_without_scale_and_bias_there_are_no_parameters():
     assert set(module.init(jax.random.key(0), jnp.ones((2, 3)))) == {"batch_stats"}
 
 
-SHAPES_OF_CONVOLUTIONS = [(3, 1, 5), (3, 2, 5), (3, 2, 6), (1, 2, 5)]
-
-
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(
     ("kernel", "strides", "size"), [(3, 1, 5), (3, 2, 5), (3, 2, 6), (1, 2, 5)]
