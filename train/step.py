@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array
 
-from train.losses import IGNORE_LABEL, confusion_counts, cross_entropy
+from train.losses import IGNORE_LABEL, confusion_counts, correct, counted, cross_entropy
 from train.state import TrainState
 
 __all__ = ["Batch", "EvalStep", "Metrics", "TrainStep", "make_eval_step", "make_train_step"]
@@ -35,33 +35,31 @@ def make_train_step(
     """One step of gradient descent on this device's part of the global batch.
 
     `augment(images, labels, step, first_row)` makes the network's input of raw images, and their
-    labels; `first_row` is where this device's part begins in the global batch, so that what happens
-    to an image need not depend on the number of devices. Loss and accuracy are means over the
-    labels of the global batch that are not `IGNORE_LABEL`; gradients, metrics and running
-    statistics are averaged over `axis_name`.
+    targets, classes or distributions over them; `first_row` is where this device's part begins in
+    the global batch, so that what happens to an image need not depend on the number of devices.
+    Loss and accuracy are means over the labels of the global batch that are not `IGNORE_LABEL`;
+    gradients, metrics and running statistics are averaged over `axis_name`.
 
     Metrics, each a float32 scalar: `loss`, `accuracy_name`, `gradient_norm`, `learning_rate`.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         first_row = lax.axis_index(axis_name) * batch["label"].shape[0]
-        images, labels = augment(batch["image"], batch["label"], state.step, first_row)
-        counted = labels != IGNORE_LABEL
+        images, targets = augment(batch["image"], batch["label"], state.step, first_row)
         # Devices may have different numbers of labels that count: divided by their mean number,
         # the mean over devices is the mean over all labels.
-        total = jnp.maximum(lax.psum(jnp.sum(counted), axis_name), 1)
+        total = jnp.maximum(lax.psum(jnp.sum(counted(targets)), axis_name), 1)
         share = total / lax.psum(1, axis_name)
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Any]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
             logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            return jnp.sum(cross_entropy(logits, labels)) / share, (logits, new["batch_stats"])
+            return jnp.sum(cross_entropy(logits, targets)) / share, (logits, new["batch_stats"])
 
         (loss, (logits, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
             state.params
         )
-        # No prediction equals `IGNORE_LABEL`.
-        accuracy = jnp.sum(jnp.argmax(logits, axis=-1) == labels) / share
+        accuracy = jnp.sum(correct(logits, targets)) / share
         # Running statistics differ between devices unless batch norm is synchronised.
         gradients, batch_stats, loss, accuracy = lax.pmean(
             (gradients, batch_stats, loss, accuracy), axis_name

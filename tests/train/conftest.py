@@ -1,10 +1,14 @@
-"""The digits, prepared once for all tests, and what was compiled for them."""
+"""The digits, prepared once for all tests, what was compiled for them, and small configs."""
 
 import pathlib
 
+import flax.linen as nn
 import jax
 import pytest
+from rich.console import Console
 
+from configs import digits
+from train import run
 from train.data import source
 
 
@@ -28,3 +32,47 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
+
+
+class PerPixel(nn.Module):
+    """A small network that answers for each pixel."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.relu(nn.Conv(8, (3, 3))(images))
+        return nn.Dense(self.num_classes)(x)
+
+
+@pytest.fixture
+def config(digits_dir):
+    """Half a second of training: 14 steps, checkpoints at steps 6, 11 and 14."""
+    config = digits.get_config()
+    config.data_dir = str(digits_dir)
+    config.fusion = "add"
+    config.batch_size = 512
+    config.epochs = 5.0
+    config.eval_every_epochs = 2.0
+    config.log_every_steps = 4
+    config.learning_rate = 0.2
+    return config
+
+
+@pytest.fixture
+def console():
+    return Console(record=True, width=200, force_terminal=False)
+
+
+@pytest.fixture
+def scenes(digits_dir, monkeypatch):
+    """Ten steps of segmentation, checkpoints at steps 5 and 10."""
+    monkeypatch.setattr(run, "make_model", lambda config, num_classes: PerPixel(num_classes))
+    config = digits.get_config()
+    config.data_dir = str(digits_dir)
+    config.dataset, config.label_key = "digit_scenes", "mask"
+    config.batch_size, config.eval_batch_size = 200, 64
+    config.crop_padding = 4
+    config.epochs, config.eval_every_epochs, config.warmup_epochs = 2.0, 1.0, 0.0
+    config.schedule, config.optimizer = "poly", "adagrad"
+    return config

@@ -13,6 +13,7 @@ from rich.console import Console
 from configs import digits
 from train import loop
 from train.compare import Result, compare, markdown_table, run_config, write_results
+from train.run import prepare
 from train.window import NonFiniteError
 
 
@@ -106,7 +107,7 @@ def test_a_variant_changes_what_it_names_and_the_seed():
 def test_fusion_fields_reach_the_network(config):
     config.fusion = "aff"
     config.fusion_fields.scales = ("global", "global")
-    state = loop.prepare(config).state
+    state = prepare(config).state
     assert sorted(state.params["stage1_block0"]["fuse"]) == ["global", "global2"]
 
 

@@ -6,40 +6,19 @@ import subprocess
 import sys
 
 import chex
-import flax.linen as nn
 import numpy as np
 import pytest
-from rich.console import Console
 
-from configs import digit_scenes, digits
 from train import loop
-from train.data.augment import normalize
-from train.data.source import DATASETS
+from train.checkpoint import Checkpoints
+from train.run import prepare
 from train.window import NonFiniteError
-
-
-@pytest.fixture
-def config(digits_dir):
-    """Half a second of training: 14 steps, checkpoints at steps 6, 11 and 14."""
-    config = digits.get_config()
-    config.data_dir = str(digits_dir)
-    config.fusion = "add"
-    config.batch_size = 512
-    config.epochs = 5.0
-    config.eval_every_epochs = 2.0
-    config.log_every_steps = 4
-    config.learning_rate = 0.2
-    return config
-
-
-@pytest.fixture
-def console():
-    return Console(record=True, width=200, force_terminal=False)
+from train.workdir import claim_workdir
 
 
 def parameters(workdir, config):
-    run = loop.prepare(config)
-    with loop.Checkpoints(workdir / "checkpoints") as checkpoints:
+    run = prepare(config)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
         return checkpoints.restore(run.state)
 
 
@@ -81,16 +60,6 @@ def test_a_run_leaves_numbers_pictures_and_checkpoints(config, console, tmp_path
     assert "complete at step 14" in console.export_text()
     assert again == summary
     assert lines(tmp_path / "run") == seen
-
-
-@pytest.mark.parametrize("batch_size", [7, 64, 1000])
-def test_evaluation_counts_every_example_once(config, batch_size):
-    config.eval_batch_size = batch_size
-    run = loop.prepare(config)
-    metrics, confusion = loop.evaluate(run, run.state)
-    labels = [int(example["label"]) for example in run.eval_source]
-    np.testing.assert_array_equal(confusion.sum(1), np.bincount(labels))
-    assert metrics["accuracy"] == np.trace(confusion) / 360
 
 
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(config, console, tmp_path):
@@ -142,7 +111,7 @@ def test_a_workdir_that_is_in_use_is_refused(config, console, tmp_path):
         "fcntl.flock(file, fcntl.LOCK_EX); print('locked', flush=True); time.sleep(60)"
     )
     workdir = tmp_path / "run"
-    loop.claim_workdir(workdir, config)
+    claim_workdir(workdir, config)
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(workdir / "lock")], stdout=subprocess.PIPE
     )
@@ -188,31 +157,6 @@ def test_a_value_that_is_not_possible_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-class PerPixel(nn.Module):
-    """A small network that answers for each pixel."""
-
-    num_classes: int
-
-    @nn.compact
-    def __call__(self, images, train=False):
-        x = nn.relu(nn.Conv(8, (3, 3))(images))
-        return nn.Dense(self.num_classes)(x)
-
-
-@pytest.fixture
-def scenes(digits_dir, monkeypatch):
-    """Ten steps of segmentation, checkpoints at steps 5 and 10."""
-    monkeypatch.setattr(loop, "make_model", lambda config, num_classes: PerPixel(num_classes))
-    config = digits.get_config()
-    config.data_dir = str(digits_dir)
-    config.dataset, config.label_key = "digit_scenes", "mask"
-    config.batch_size, config.eval_batch_size = 200, 64
-    config.crop_padding = 4
-    config.epochs, config.eval_every_epochs, config.warmup_epochs = 2.0, 1.0, 0.0
-    config.schedule, config.optimizer = "poly", "adagrad"
-    return config
-
-
 def test_a_run_of_segmentation_leaves_its_own_numbers(scenes, console, tmp_path):
     summary = loop.train(scenes, tmp_path / "run", console)
     assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -232,9 +176,7 @@ def test_a_run_of_segmentation_leaves_its_own_numbers(scenes, console, tmp_path)
     assert 0 < trained[-1]["pixel_accuracy"] < 1
     text = console.export_text()
     assert f"test mean IoU {summary['eval_mean_iou']:.2%}, test pixel accuracy" in text
-    with loop.Checkpoints(
-        tmp_path / "run" / "checkpoints", best_metric="eval_mean_iou"
-    ) as checkpoints:
+    with Checkpoints(tmp_path / "run" / "checkpoints", best_metric="eval_mean_iou") as checkpoints:
         best = max((x["mean_iou"], x["step"]) for x in seen if x["kind"] == "eval")
         assert checkpoints.best_step == best[1]
     for name in ("curves.png", "confusion.png", "predictions.png"):
@@ -244,43 +186,6 @@ def test_a_run_of_segmentation_leaves_its_own_numbers(scenes, console, tmp_path)
     (tmp_path / "run" / "predictions.png").unlink()
     assert loop.train(scenes, tmp_path / "run", console) == summary
     assert (tmp_path / "run" / "predictions.png").exists()
-
-
-@pytest.mark.parametrize("batch_size", [7, 64, 1000])
-def test_evaluation_counts_every_pixel_once(scenes, batch_size):
-    scenes.eval_batch_size = batch_size
-    run = loop.prepare(scenes)
-    metrics, confusion = loop.evaluate(run, run.state)
-    examples = list(run.eval_source)
-    row = DATASETS["digit_scenes"]
-    images = normalize(np.stack([x["image"] for x in examples]), row.mean, row.std)
-    logits = np.asarray(PerPixel(11).apply(run.state.variables, images))
-    labels = np.stack([x["label"] for x in examples])
-    expected = np.bincount(11 * labels.ravel() + logits.argmax(-1).ravel(), minlength=121).reshape(
-        11, 11
-    )
-    # A prediction may turn where two logits are equal to rounding.
-    assert confusion.dtype == np.int64
-    np.testing.assert_array_equal(confusion.sum(1), expected.sum(1))
-    assert abs(confusion - expected).sum() <= 4
-    assert metrics["pixel_accuracy"] == np.trace(confusion) / labels.size
-
-
-def test_an_evaluation_without_any_label_is_refused(scenes, monkeypatch):
-    run = loop.prepare(scenes)
-    ignored = np.full((64, 64), 255, np.uint8)
-    monkeypatch.setattr("train.data.source.decode_mask", lambda *_: ignored)
-    with pytest.raises(ValueError, match="masks that ignore every pixel"):
-        loop.evaluate(run, run.state)
-
-
-@pytest.mark.slow
-def test_the_config_of_scenes_has_a_network_that_answers_for_each_pixel(digits_dir):
-    config = digit_scenes.get_config()
-    config.data_dir = str(digits_dir)
-    run = loop.prepare(config)
-    images = np.stack([run.eval_source[i]["image"] for i in range(2)])
-    assert run.predict(run.state, images).shape == (2, 64, 64)
 
 
 def test_a_network_of_another_task_is_refused(scenes, console, tmp_path, monkeypatch):

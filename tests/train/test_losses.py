@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from train.losses import IGNORE_LABEL, confusion_counts, cross_entropy
+from train.losses import IGNORE_LABEL, confusion_counts, correct, counted, cross_entropy
 
 
 def test_cross_entropy_equals_numpy():
@@ -15,6 +15,30 @@ def test_cross_entropy_equals_numpy():
     np.testing.assert_allclose(
         cross_entropy(jnp.float32(logits), labels), expected, rtol=1e-5, atol=1e-5
     )
+
+
+def test_cross_entropy_of_a_distribution_equals_numpy():
+    rng = np.random.default_rng(0)
+    logits, targets = rng.standard_normal((7, 5)) * 10, rng.dirichlet(np.ones(5), 7)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -(targets * log_probabilities).sum(1)
+    losses = cross_entropy(jnp.float32(logits), jnp.float32(targets))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_class_and_the_distribution_that_is_sure_of_it_are_the_same_target():
+    rng = np.random.default_rng(0)
+    logits, labels = jnp.float32(rng.standard_normal((64, 5))), rng.integers(0, 5, 64)
+    sure = jnp.eye(5)[labels]
+    np.testing.assert_array_equal(correct(logits, sure), correct(logits, labels))
+    np.testing.assert_array_equal(counted(sure), counted(labels))
+    np.testing.assert_allclose(cross_entropy(logits, sure), cross_entropy(logits, labels), 1e-6)
+
+
+def test_an_ignored_label_is_neither_counted_nor_correct():
+    logits, labels = jnp.eye(3), jnp.array([0, IGNORE_LABEL, 0])
+    np.testing.assert_array_equal(counted(labels), [True, False, True])
+    np.testing.assert_array_equal(correct(logits, labels), [True, False, False])
 
 
 def test_cross_entropy_is_at_least_float32():

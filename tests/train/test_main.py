@@ -12,7 +12,8 @@ import chex
 import pytest
 
 from configs import digits
-from train import loop
+from train.checkpoint import Checkpoints
+from train.run import prepare
 
 ROOT = Path(__file__).parent.parent.parent
 # 29 steps of 50 examples an epoch: evaluation and checkpoint every 9 steps, so in mid-epoch.
@@ -102,8 +103,8 @@ def test_killed_twice_and_started_again_it_ends_as_if_nothing_had_happened(
 
 def read_state(workdir, config):
     config.batch_size = 48  # the state is the same for any; eight devices can share this one
-    with loop.Checkpoints(workdir / "checkpoints") as checkpoints:
-        return checkpoints.restore(loop.prepare(config).state)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        return checkpoints.restore(prepare(config).state)
 
 
 @pytest.mark.parametrize(

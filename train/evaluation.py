@@ -1,0 +1,49 @@
+"""A network's answers to the whole evaluation split, every example once."""
+
+import jax
+import numpy as np
+
+from train.data.feed import eval_feed
+from train.run import Run
+from train.state import TrainState
+
+__all__ = ["evaluate", "predict_first"]
+
+
+def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]:
+    """The task's metrics and the mean `loss` over every example of the evaluation split, once each.
+
+    Also returns the confusion matrix, int64 (classes, classes): rows are labels, columns
+    predictions.
+    """
+    loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
+    for batch in eval_feed(
+        run.eval_source,
+        batch_size=run.config.eval_batch_size,
+        multiple_of=jax.local_device_count(),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    ):
+        sums = jax.device_get(run.eval_step(state, batch))
+        loss += float(sums["loss"])
+        examples += int(sums["examples"])
+        confusion = confusion + sums["confusion"]
+    if examples != len(run.eval_source):
+        raise RuntimeError(f"evaluated {examples} of {len(run.eval_source)} examples.")
+    labels = int(confusion.sum())
+    if not labels:
+        raise ValueError(
+            f"expected labels in the evaluation split of {run.config.dataset!r}, got masks that "
+            f"ignore every pixel. Probably they hold 255 in place of class numbers."
+        )
+    metrics = {name: metric(confusion) for name, metric in run.task.metrics.items()}
+    return {**metrics, "loss": loss / labels}, confusion
+
+
+def predict_first(
+    run: Run, state: TrainState, count: int = 6
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images of the first evaluation examples, their labels, and what the network makes of them."""
+    examples = [run.eval_source[i] for i in range(min(count, len(run.eval_source)))]
+    images, labels = (np.stack([x[name] for x in examples]) for name in ("image", "label"))
+    return images, labels, np.asarray(run.predict(state, images))
