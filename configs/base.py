@@ -14,6 +14,13 @@ def get_config() -> ConfigDict:
     config.fusion = "aff"
     # Further fields of that fusion, and of it only: `scales`, `gain` ...
     config.fusion_fields = ConfigDict()
+    # How kernels start: "xavier", "he" or "msra_prelu"; "" is as in the network's reference.
+    config.kernel_init = ""
+    # File of weights to start from, as `aff_jax.save` and `aff-jax convert` write it; "" is none.
+    # The head is trained anew where the file's answers for other classes.
+    config.init_from = ""
+    # What is not trained: how names of the network's submodules begin, as in ("stem", "stage1").
+    config.freeze = ()
     # Whose formulas where the references disagree: "paper", "pytorch" or "mxnet".
     config.reference = "paper"
 
@@ -37,18 +44,28 @@ def get_config() -> ConfigDict:
     # Passes over the training examples.
     config.epochs = 60.0
 
-    # Learning rate at the end of warm-up, from where it falls to zero.
+    # Learning rate at the end of warm-up.
     config.learning_rate = 0.1
     # Epochs of linear warm-up from zero.
     config.warmup_epochs = 1.0
-    # How it falls, of the table in `train/optimizer.py`: "cosine" or "poly".
+    # How it goes on, of the table in `train/schedules.py`: "cosine" and "poly" fall to zero at the
+    # end, "constant" stays.
     config.schedule = "cosine"
-    # Of the table in `train/optimizer.py`: "sgd" (with Nesterov momentum) or "adagrad".
+    # Epochs at which it drops as well: "constant" with drops is what is called a step schedule.
+    config.drop_epochs = ()
+    # What it is multiplied by at each drop.
+    config.drop_factor = 0.1
+    # Of the table in `train/optimizer.py`: "sgd" (with Nesterov momentum), "adamw", "lars" or
+    # "adagrad".
     config.optimizer = "sgd"
-    # Momentum of "sgd".
+    # Momentum of "sgd" and "lars", and beta1 of "adamw".
     config.momentum = 0.9
-    # Weight decay of kernels; batch norm and biases are left alone.
+    # Weight decay.
     config.weight_decay = 1e-4
+    # What it acts on: "kernels", which leaves batch norms and biases alone, or "all".
+    config.decayed = "kernels"
+    # Largest norm of the gradient over all parameters, to which longer ones are cut; 0 is no limit.
+    config.clip_norm = 0.0
     # Whether batch norm sees the global batch or each device's own part of it.
     config.sync_batch_norm = True
 

@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.crop_padding = 4
     config.batch_size = 8
     config.eval_batch_size = 50
-    config.epochs = 5.0
+    config.epochs = 15.0
     config.schedule = "poly"
-    config.eval_every_epochs = 2.5
+    config.eval_every_epochs = 5.0
     return config

@@ -1,5 +1,6 @@
-"""Optimizers and schedules of the learning rate: two tables of names."""
+"""Optimizers: one table of names, and which parameters they decay."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,104 +9,134 @@ import optax
 
 from aff_jax.tables import look_up
 
-__all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
-    "decayed_parameters",
-    "learning_rate_schedule",
-    "make_optimizer",
-]
+__all__ = ["DECAYED", "OPTIMIZERS", "Settings", "make_optimizer"]
 
 
-def cosine(peak: float, steps: int) -> optax.Schedule:
-    """rate(t) = peak / 2 * (1 + cos(pi * t / steps)).
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What optimizers are told; each reads what it knows.
 
-    Source: Loshchilov and Hutter, SGDR, 2017, equation 5, with one period.
+    `schedule` is the learning rate by step; `decayed` makes a tree of booleans of the parameters,
+    true where `weight_decay` acts.
     """
-    return optax.cosine_decay_schedule(peak, steps)
+
+    schedule: optax.Schedule
+    momentum: float
+    weight_decay: float
+    decayed: Callable[[Any], Any]
 
 
-def poly(peak: float, steps: int) -> optax.Schedule:
-    """rate(t) = peak * (1 - t / steps)^0.9.
+def sgd(settings: Settings) -> optax.GradientTransformation:
+    """Stochastic gradient descent with Nesterov momentum; the decay is part of the gradient.
 
-    Source: Chen et al., DeepLab, 2018, section 4.1.
+        g <- gradient + weight_decay * w
+        m <- g + momentum * m
+        w <- w - rate * (g + momentum * m)
+
+    Source: PyTorch's and MXNet's SGD with `nesterov`.
     """
-    return optax.polynomial_schedule(peak, end_value=0.0, power=0.9, transition_steps=steps)
+    return optax.chain(
+        optax.add_decayed_weights(settings.weight_decay, mask=settings.decayed),
+        optax.sgd(settings.schedule, momentum=settings.momentum, nesterov=True),
+    )
 
 
-SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {"cosine": cosine, "poly": poly}
-"""From `peak` at step 0 to zero at step `steps`."""
+def adamw(settings: Settings) -> optax.GradientTransformation:
+    """Adam whose decay is no part of the gradient; `momentum` is its beta1, and beta2 is 0.999.
 
+        w <- w - rate * (m_hat / (sqrt(v_hat) + 1e-8) + weight_decay * w)
 
-def learning_rate_schedule(
-    name: str, peak: float, *, warmup_steps: int, total_steps: int
-) -> optax.Schedule:
-    """Linear warm-up from zero to `peak`, then a schedule of the table to zero at `total_steps`.
-
-        rate(t) = peak * t / warmup_steps                          before warmup_steps
-        rate(t) = SCHEDULES[name](peak, total - warmup)(t - warmup)   after
-
-    A run that is shorter than its warm-up warms up until its last step.
-
-    Raises:
-        ValueError: no schedule has that name.
+    Source: Loshchilov and Hutter, 2019, algorithm 2.
     """
-    warmup_steps = min(warmup_steps, total_steps - 1)
-    falling = look_up(SCHEDULES, "schedule", name)(peak, total_steps - warmup_steps)
-    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
-    return optax.join_schedules([warmup, falling], [warmup_steps])
+    return optax.adamw(
+        settings.schedule,
+        b1=settings.momentum,
+        weight_decay=settings.weight_decay,
+        mask=settings.decayed,
+    )
 
 
-def sgd(schedule: optax.Schedule, momentum: float) -> optax.GradientTransformation:
-    """Stochastic gradient descent with Nesterov momentum.
+def lars(settings: Settings) -> optax.GradientTransformation:
+    """Momentum with a rate for each layer, for batches of many thousands.
 
-    m <- g + momentum * m
-    w <- w - rate * (g + momentum * m)
+        g <- gradient + weight_decay * w
+        g <- g * 0.001 * |w| / |g|                  where w is decayed
+        m <- rate * g + momentum * m
+        w <- w - m
+
+    Source: You, Gitman, Ginsburg, 2017, algorithm 1; biases and norms are left out as is custom.
     """
-    return optax.sgd(schedule, momentum=momentum, nesterov=True)
+    return optax.lars(
+        settings.schedule,
+        weight_decay=settings.weight_decay,
+        weight_decay_mask=settings.decayed,
+        trust_ratio_mask=settings.decayed,
+        momentum=settings.momentum,
+    )
 
 
-def adagrad(schedule: optax.Schedule, momentum: float) -> optax.GradientTransformation:
-    """Adagrad, which has no momentum.
+def adagrad(settings: Settings) -> optax.GradientTransformation:
+    """Adagrad, which has no momentum; the decay is part of the gradient.
 
+        g <- gradient + weight_decay * w
         h <- h + g^2                            from zero
         w <- w - rate * g / sqrt(h + 1e-7)
 
     Source: Duchi, Hazan, Singer, 2011; start and epsilon as in MXNet, which the authors used.
     """
-    del momentum
-    return optax.adagrad(schedule, initial_accumulator_value=0.0, eps=1e-7)
+    return optax.chain(
+        optax.add_decayed_weights(settings.weight_decay, mask=settings.decayed),
+        optax.adagrad(settings.schedule, initial_accumulator_value=0.0, eps=1e-7),
+    )
 
 
-OPTIMIZERS: dict[str, Callable[[optax.Schedule, float], optax.GradientTransformation]] = {
+OPTIMIZERS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
     "sgd": sgd,
+    "adamw": adamw,
+    "lars": lars,
     "adagrad": adagrad,
 }
 
 
-def make_optimizer(
-    name: str, schedule: optax.Schedule, *, momentum: float, weight_decay: float
-) -> optax.GradientTransformation:
-    """An optimizer of the table on gradients with weight decay of kernels.
-
-    g <- gradient + weight_decay * w       for kernels
-
-    The decay is part of the gradient, as in PyTorch's and MXNet's SGD.
-
-    Raises:
-        ValueError: no optimizer has that name.
-    """
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=decayed_parameters),
-        look_up(OPTIMIZERS, "optimizer", name)(schedule, momentum),
-    )
-
-
-def decayed_parameters(params: Any) -> Any:
-    """Which parameters are decayed: all but those called `scale` or `bias`.
+def kernels(params: Any) -> Any:
+    """True for all but those called `scale` or `bias`.
 
     These belong to batch norms and biases, where decay is not regularisation.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key not in ("scale", "bias"), params
     )
+
+
+def everything(params: Any) -> Any:
+    """True for every parameter, as in the authors' code for CIFAR."""
+    return jax.tree.map(lambda _: True, params)
+
+
+DECAYED: dict[str, Callable[[Any], Any]] = {"kernels": kernels, "all": everything}
+"""Which parameters are decayed."""
+
+
+def make_optimizer(
+    name: str,
+    schedule: optax.Schedule,
+    *,
+    momentum: float,
+    weight_decay: float,
+    decayed: str = "kernels",
+    clip_norm: float = 0.0,
+) -> optax.GradientTransformation:
+    """An optimizer of the table, on gradients that are clipped first where `clip_norm` is not 0.
+
+        gradient <- gradient * min(1, clip_norm / |gradient|)      |.| over all parameters at once
+
+    Raises:
+        ValueError: no optimizer, or no choice of decayed parameters, has that name.
+    """
+    settings = Settings(
+        schedule, momentum, weight_decay, look_up(DECAYED, "choice of decayed parameters", decayed)
+    )
+    optimizer = look_up(OPTIMIZERS, "optimizer", name)(settings)
+    if not clip_norm:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)

@@ -125,21 +125,21 @@ def draw_predictions(
 
 
 def draw_comparison(
-    accuracies: Mapping[str, Sequence[float]], means: Mapping[str, float], path: Path
+    shares: Mapping[str, Sequence[float]], means: Mapping[str, float], metric: str, path: Path
 ) -> None:
-    """A row a variant, from the top: a dot for each seed's accuracy, and a bar for the mean."""
-    height = 1.2 + 0.32 * len(accuracies)
+    """A row a variant, from the top: a dot for each seed's share, and a bar for the mean."""
+    height = 1.2 + 0.32 * len(shares)
     figure, axis = plt.subplots(figsize=(6.4, height), layout="constrained")
-    for row, (label, values) in enumerate(accuracies.items()):
+    for row, (label, values) in enumerate(shares.items()):
         if label in means:
             axis.plot(100 * means[label], row, "|", color=EVAL, markersize=16, markeredgewidth=3)
         percents = [100 * value for value in values]
         axis.plot(percents, [row] * len(percents), "o", color=TRAIN, alpha=0.6)
     axis.plot([], [], "o", color=TRAIN, alpha=0.6, label="a seed")
     axis.plot([], [], "|", color=EVAL, markersize=12, markeredgewidth=3, label="mean")
-    axis.set_yticks(range(len(accuracies)), list(accuracies))
-    axis.set_ylim(len(accuracies) - 0.5, -0.5)
-    axis.set_xlabel("test accuracy, %")
+    axis.set_yticks(range(len(shares)), list(shares))
+    axis.set_ylim(len(shares) - 0.5, -0.5)
+    axis.set_xlabel(f"test {metric}, %")
     axis.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     _save(figure, path)

@@ -35,6 +35,8 @@ RANGES = {
     "warmup_epochs": Range(0),
     "momentum": Range(0, 1),
     "weight_decay": Range(0),
+    "drop_factor": Range(0, 1, above=True),
+    "clip_norm": Range(0),
     "eval_every_epochs": Range(0, above=True),
     "keep_checkpoints": Range(1),
     "log_every_steps": Range(1),
@@ -57,6 +59,12 @@ def check_ranges(config: ConfigDict) -> None:
         wrong.append(
             f"  warmup_epochs: expected fewer than epochs, {config.epochs:g}, got "
             f"{config.warmup_epochs:g}: the learning rate would never fall"
+        )
+    drops = list(config.drop_epochs)
+    if not all(0 < drop < config.epochs for drop in drops) or drops != sorted(set(drops)):
+        wrong.append(
+            f"  drop_epochs: expected ascending numbers between 0 and epochs, {config.epochs:g}, "
+            f"got {tuple(drops)}"
         )
     if wrong:
         raise ValueError("the config holds numbers that are not possible:\n" + "\n".join(wrong))

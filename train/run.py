@@ -1,6 +1,7 @@
 """From a config to everything that a run needs, ready to start."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import cast
@@ -13,17 +14,29 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 import aff_jax
+from aff_jax.tables import look_up
 from train import parallel
 from train.data.augment import Augmentation, augmentation_key, normalize
 from train.data.source import Source, find_dataset, load_source
 from train.epochs import Epochs
-from train.optimizer import learning_rate_schedule, make_optimizer
+from train.finetune import FrozenPart, initialize_from
+from train.optimizer import make_optimizer
 from train.ranges import check_ranges
-from train.state import TrainState, create_state
+from train.schedules import learning_rate_schedule
+from train.state import TrainState, count_parameters, create_state
 from train.step import EvalStep, TrainStep, make_eval_step, make_train_step
 from train.tasks import TASKS, Task
 
-__all__ = ["Run", "make_model", "prepare"]
+__all__ = ["Run", "make_model", "network_cost", "prepare"]
+
+
+KERNEL_INITS = {
+    "xavier": nn.initializers.xavier_uniform(),
+    "he": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    # MXNet's, for a leaky ReLU of slope 1/4, with which the authors start ImageNet's networks.
+    "msra_prelu": nn.initializers.variance_scaling(2 / (1 + 0.25**2), "fan_avg", "normal"),
+}
+"""How kernels start: Glorot and Bengio, 2010, and He et al., 2015, by fan-out and by mean fan."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +52,7 @@ class Run:
     train_source: Source
     eval_source: Source
     epochs: Epochs
+    new_head: tuple[str, ...]
 
 
 def prepare(config: ConfigDict) -> Run:
@@ -77,11 +91,28 @@ def prepare(config: ConfigDict) -> Run:
         config.learning_rate,
         warmup_steps=epochs.steps(config.warmup_epochs),
         total_steps=epochs.total_steps,
+        drop_steps=[epochs.steps(epoch) for epoch in config.drop_epochs],
+        drop_factor=config.drop_factor,
     )
     optimizer = make_optimizer(
-        config.optimizer, schedule, momentum=config.momentum, weight_decay=config.weight_decay
+        config.optimizer,
+        schedule,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        decayed=config.decayed,
+        clip_norm=config.clip_norm,
     )
+    trained: nn.Module | FrozenPart = model
+    if config.freeze:
+        trained = FrozenPart(model, config.freeze)
+        optimizer = trained.keep(optimizer)
     state = create_state(model, optimizer, config.seed, train_source.image_shape)
+    if isinstance(trained, FrozenPart):
+        trained.check(state.variables)
+    new_head: list[str] = []
+    if config.init_from:
+        variables, new_head = initialize_from(config.init_from, state.variables)
+        state = state.replace(**variables)
     _check_output(config, model, state, train_source)
     return Run(
         config=config,
@@ -89,7 +120,7 @@ def prepare(config: ConfigDict) -> Run:
         state=parallel.replicate(state),
         train_step=parallel.parallel_train_step(
             make_train_step(
-                model, optimizer, schedule, training_examples, parallel.AXIS, task.accuracy
+                trained, optimizer, schedule, training_examples, parallel.AXIS, task.accuracy
             )
         ),
         eval_step=parallel.parallel_eval_step(
@@ -99,12 +130,16 @@ def prepare(config: ConfigDict) -> Run:
         train_source=train_source,
         eval_source=eval_source,
         epochs=epochs,
+        new_head=tuple(new_head),
     )
 
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     """The network that a config names."""
     norm_axis = parallel.AXIS if config.sync_batch_norm else None
+    own = {}
+    if config.kernel_init:
+        own["kernel_init"] = look_up(KERNEL_INITS, "kernel_init", config.kernel_init)
     return aff_jax.create_model(
         config.model,
         fusion=config.fusion,
@@ -112,8 +147,32 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
         reference=config.reference,
         num_classes=num_classes,
         norm=partial(aff_jax.BatchNorm, axis_name=norm_axis),
+        **own,
         **config.model_fields,
     )
+
+
+def network_cost(config: ConfigDict) -> tuple[int, float]:
+    """Trainable parameters, and floating-point operations of a forward pass over one image.
+
+    A multiply and an add are two operations. NaN where XLA does not say how many they are.
+
+    Raises:
+        ValueError: as `prepare`.
+        FileNotFoundError: the data set is not prepared.
+    """
+    dataset = find_dataset(config.dataset)
+    source = load_source(
+        dataset.name,
+        dataset.train_split,
+        data_dir=config.data_dir or None,
+        label_key=config.label_key,
+    )
+    model = make_model(config, source.num_classes)
+    image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    cost = jax.jit(model.apply).lower(variables, image).cost_analysis() or {}
+    return count_parameters(variables["params"]), cost.get("flops", math.nan)
 
 
 def _check_output(config: ConfigDict, model: nn.Module, state: TrainState, source: Source) -> None:

@@ -1,9 +1,8 @@
 """What one device does in a training and in an evaluation step: pure functions."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -19,13 +18,21 @@ Batch = Mapping[str, Array]
 """`image` uint8 (batch, height, width, channels), `label` int32 (batch,) or (batch, height, width),
 and, for evaluation, `mask` (batch,): 1 for an example, 0 for padding."""
 
+
+class Network(Protocol):
+    """A linen module, or what stands for one."""
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """Logits, and the collections that were to be `mutable`."""
+
+
 Metrics = dict[str, Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[TrainState, Batch], Metrics]
 
 
 def make_train_step(
-    model: nn.Module,
+    model: Network,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     augment: Callable[[Array, Array, Array, Array], tuple[Array, Array]],
@@ -82,7 +89,7 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_name: str) -> EvalStep:
+def make_eval_step(model: Network, prepare: Callable[[Array], Array], axis_name: str) -> EvalStep:
     """Sums over the real examples of a padded batch, over all devices.
 
     `prepare(images)` makes the network's input of raw images.

@@ -64,11 +64,29 @@ class TestConfig:
                     assert base[name] != ast.literal_eval(node.value), f"{name} is as in base"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in CONFIGS if p.stem.startswith("compare_")], ids=lambda path: path.stem
-)
-def test_every_variant_of_a_comparison_can_be_made(path):
-    config = importlib.import_module(f"configs.{path.stem}").get_config()
+COMPARISONS = [
+    ("compare_digits", "cifar_resnet8"),
+    ("compare_digits", "inception8"),
+    ("compare_scenes", "fpn_resnet20"),
+    ("compare_scenes", "unet_resnet20"),
+    ("compare_scales", "cifar_resnet8"),
+    ("compare_scales", "inception8"),
+    ("compare_scales", "fpn_resnet20"),
+    ("compare_scales", "unet_resnet20"),
+]
+
+
+def test_every_comparison_is_listed_here():
+    found = {path.stem for path in CONFIGS if path.stem.startswith("compare_")}
+    assert {stem for stem, _ in COMPARISONS} == found
+
+
+@pytest.mark.parametrize(("stem", "model"), COMPARISONS)
+def test_every_variant_of_a_comparison_can_be_made(stem, model):
+    config = importlib.import_module(f"configs.{stem}").get_config(model)
+    assert config.model == model
+    segments = model in ("fpn_resnet20", "unet_resnet20")
+    assert find_dataset(config.dataset).task == ("segmentation" if segments else "classification")
     runs = [run_config(config, label, seed=3) for label in config.variants]
     assert len({json.dumps(run.to_dict()) for run in runs}) == len(runs)
     for run in runs:

@@ -1,18 +1,16 @@
 """Comparisons in this process: what they leave behind, how they go on, and what fails alone."""
 
-import csv
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from rich.console import Console
 
 from configs import digits
 from train import loop
-from train.compare import Result, compare, markdown_table, run_config, write_results
+from train.compare import compare, describe_variants, run_config, score_of
 from train.run import prepare
 from train.window import NonFiniteError
 
@@ -120,52 +118,35 @@ def test_fusion_fields_reach_the_network(config):
         ("variants", {"a": {}, "a/b": {}}, "the name of a directory as the label of a variant"),
     ],
 )
-def test_refuses_before_anything_is_trained(config, console, tmp_path, name, value, message):
+def test_refuses_before_anything_is_trained(config, name, value, message):
     config[name] = ConfigDict(value) if isinstance(value, dict) else value
     with pytest.raises(ValueError) as error:
-        compare(config, tmp_path / "compare", console)
+        describe_variants(config)
     assert message in str(error.value)
-    assert not (tmp_path / "compare").exists()
 
 
-RESULTS = [
-    Result("aff", 0, summary(0.9889, parameters=83778, examples_per_second=None)),
-    Result("aff", 1, summary(0.9945, parameters=83778, examples_per_second=None)),
-    Result("add", 0, summary(0.9944)),
-    Result("add", 1, summary(0.9916, wall_seconds=17.4)),
-    Result("sk", 0, summary(1.0)),
-    Result("sk", 1, error="NonFiniteError: a loss of nan"),
-    Result("se", 0, error="ValueError: no"),
-    Result("se", 1, error="ValueError: no"),
-]
+def test_a_variant_costs_what_its_network_does(config):
+    config.variants = ConfigDict({"add": {}, "aff": {"fusion": "aff", "batch_size": 8}})
+    add, aff = describe_variants(config)
+    assert (add.label, add.model, add.fusion, add.batch_size) == (
+        "add",
+        "cifar_resnet8",
+        "add",
+        512,
+    )
+    assert (add.parameters, aff.parameters, aff.batch_size) == (77_562, 83_778, 8)
+    # Two operations a multiply and add of the 3x3 convolutions on maps of 8x8, 4x4 and 2x2 pixels,
+    # and the 1x1 ones of the skips: XLA leaves out what falls on padding and counts batch norm too.
+    convolutions = 2 * (64 * (9 * 16 + 18 * 16 * 16) + 16 * (9 * 16 * 32 + 16 * 32 + 9 * 32 * 32))
+    convolutions += 2 * 4 * (9 * 32 * 64 + 32 * 64 + 9 * 64 * 64)
+    assert 0.6 * convolutions < add.flops < 1.2 * convolutions
+    assert aff.flops > 1.02 * add.flops
 
 
-def test_the_table_has_every_seed_and_the_best_mean_in_bold():
-    """A mean over fewer seeds is none: the seed that `sk` lost could be its worst."""
-    assert markdown_table(RESULTS).splitlines() == [
-        "| variant | test accuracy, %, seeds 0, 1 | mean | parameters | seconds | images/s |",
-        "|---|---|---|---|---|---|",
-        "| add | 99.44 99.16 | **99.30** | 77,562 | 16 | 8,000 |",
-        "| aff | 98.89 99.45 | 99.17 | 83,778 | 15 | - |",
-        "| sk | 100.00 failed | - | 77,562 | 15 | 8,000 |",
-        "| se | failed failed | - | - | - | - |",
-    ]
-
-
-def test_a_table_of_failures_only_can_be_made():
-    assert "| se | failed | - | - | - | - |" in markdown_table(RESULTS[-1:])
-
-
-def test_results_are_written_as_numbers_text_and_picture(tmp_path):
-    write_results(RESULTS, tmp_path / "new")
-    with (tmp_path / "new" / "compare.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert [(x["variant"], x["seed"]) for x in lines] == [(r.variant, str(r.seed)) for r in RESULTS]
-    np.testing.assert_allclose([float(x["accuracy"]) for x in lines[:2]], [0.9889, 0.9945])
-    assert lines[5]["accuracy"] == ""
-    assert lines[5]["error"] == "NonFiniteError: a loss of nan"
-    assert (tmp_path / "new" / "compare.md").read_text() == markdown_table(RESULTS)
-    assert (tmp_path / "new" / "compare.png").read_bytes().startswith(b"\x89PNG")
+def test_what_is_compared_is_the_score_of_the_task(config):
+    assert score_of(config) == "accuracy"
+    config.dataset = "digit_scenes"
+    assert score_of(config) == "mean_iou"
 
 
 @pytest.mark.slow
@@ -179,3 +160,25 @@ def test_the_command_says_which_configs_it_takes():
     assert process.returncode == 1
     message = "error: expected a config with `variants`, as in configs/compare_digits.py."
     assert process.stderr.strip() == message
+
+
+@pytest.mark.slow
+def test_the_command_trains_what_it_is_asked_for_and_shows_it(digits_dir, tmp_path):
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "train.compare", f"--workdir={tmp_path / 'scales'}"),
+            "--config=configs/compare_scales.py:inception8",
+            f"--config.data_dir={digits_dir}",
+            *("--config.epochs=0.2", "--config.warmup_epochs=0.0", "--config.seeds=(3,)"),
+            "--only=local+local",
+        ],
+        cwd=Path(__file__).parent.parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "local+local, seed 3 (1 of 1)" in process.stdout
+    table = (tmp_path / "scales" / "comparison.md").read_text()
+    assert table in process.stdout
+    assert len(table.splitlines()) == 3
+    assert (tmp_path / "scales" / "local+local" / "seed3" / "summary.json").exists()

@@ -1,0 +1,34 @@
+"""Ten ways to fuse over long skips, each with three seeds, on scenes of digits; needs no network.
+
+    python -m train.compare --config=configs/compare_scenes.py --workdir=runs/compare_scenes
+
+segments with `fpn_resnet20`, and with U-Net where the file's name is followed by `:unet_resnet20`.
+`--only=add,aff` takes TIME.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import digit_scenes
+
+
+def get_config(model: str = "fpn_resnet20") -> ConfigDict:
+    config = digit_scenes.get_config()
+    config.model = model
+    # What each variant changes, by its label: any of the other fields.
+    config.variants = ConfigDict(
+        {
+            "add": {"fusion": "add"},
+            "concat": {"fusion": "concat"},
+            "se": {"fusion": "se"},
+            "ms_se": {"fusion": "ms_se"},
+            "gau": {"fusion": "gau"},
+            "ms_gau": {"fusion": "ms_gau"},
+            "highway": {"fusion": "highway"},
+            "sk": {"fusion": "sk"},
+            "aff": {"fusion": "aff"},
+            "iaff": {"fusion": "iaff"},
+        }
+    )
+    # Every variant is trained with each of these.
+    config.seeds = (0, 1, 2)
+    return config

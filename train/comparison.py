@@ -1,0 +1,137 @@
+"""Many runs side by side: rows of numbers, and the table, the file and the picture of them."""
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from train.tasks import WORDS
+
+__all__ = ["Result", "Row", "Variant", "markdown_table", "rows_of", "write_comparison"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What is compared: its label, and what its network costs, whatever comes out of training.
+
+    `flops` are the floating-point operations of a forward pass over one image, where a multiply
+    and an add are two; `batch_size` is that of a training step.
+    """
+
+    label: str
+    model: str
+    fusion: str
+    parameters: int
+    flops: float
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came out of one run: its summary.json, or the error that ended it."""
+
+    variant: str
+    seed: int
+    summary: Mapping[str, Any] | None = None
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The runs of one variant; shares are in 0 .. 1, times medians over the seeds.
+
+    `mean` is NaN where a seed failed: a mean over the others would be no fair comparison.
+    `deviation` is the sample's, divided by n - 1, and NaN for a single seed.
+    """
+
+    variant: Variant
+    values: dict[int, float | None]
+    mean: float
+    deviation: float
+    step_milliseconds: float
+    run_seconds: float
+    errors: dict[int, str]
+
+
+def rows_of(variants: Sequence[Variant], results: Sequence[Result], score: str) -> list[Row]:
+    """A row a variant, from the best mean down, and last those that have none.
+
+    `score` is the metric's name in a summary without its `eval_`, such as "accuracy".
+    """
+    rows = []
+    for variant in variants:
+        runs = [result for result in results if result.variant == variant.label]
+        summaries = [run.summary for run in runs if run.summary is not None]
+        values = [summary[f"eval_{score}"] for summary in summaries]
+        speeds = [x["examples_per_second"] for x in summaries if x["examples_per_second"]]
+        whole = len(summaries) == len(runs)
+        rows.append(
+            Row(
+                variant=variant,
+                values={r.seed: r.summary[f"eval_{score}"] if r.summary else None for r in runs},
+                mean=statistics.mean(values) if whole and values else math.nan,
+                deviation=statistics.stdev(values) if whole and len(values) > 1 else math.nan,
+                step_milliseconds=_median(1000 * variant.batch_size / speed for speed in speeds),
+                run_seconds=_median(summary["wall_seconds"] for summary in summaries),
+                errors={run.seed: run.error for run in runs if run.error},
+            )
+        )
+    return sorted(rows, key=lambda row: -row.mean if row.mean == row.mean else math.inf)
+
+
+def markdown_table(rows: Sequence[Row], score: str) -> str:
+    """A line a row; the best mean is in bold, and so is what reads the same."""
+    # As they are printed, so that variants that read the same are equally good.
+    best = max((_percent(row.mean) for row in rows if row.mean == row.mean), key=float, default="")
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(s for row in rows for s in row.values))
+    lines = [
+        f"| variant | test {WORDS[score]}, %, seeds {seeds} | mean ± deviation | parameters "
+        "| MFLOPs | ms a step |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        mean = _percent(row.mean)
+        spread = f" ± {_percent(row.deviation)}" if row.deviation == row.deviation else ""
+        cells = [
+            row.variant.label,
+            " ".join("failed" if x is None else _percent(x) for x in row.values.values()),
+            (f"**{mean}**" if mean == best else mean) + spread,
+            f"{row.variant.parameters:,}",
+            f"{row.variant.flops / 1e6:.3g}",
+            "-" if math.isnan(row.step_milliseconds) else f"{row.step_milliseconds:.1f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_comparison(rows: Sequence[Row], score: str, workdir: Path) -> None:
+    """`comparison.md`, the table; `comparison.json`, all numbers; `comparison.png`, drawn."""
+    from train import plots
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "comparison.md").write_text(markdown_table(rows, score))
+    content = {"metric": score, "variants": [_without_nan(dataclasses.asdict(row)) for row in rows]}
+    (workdir / "comparison.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    values = {row.variant.label: [x for x in row.values.values() if x is not None] for row in rows}
+    means = {row.variant.label: row.mean for row in rows if row.mean == row.mean}
+    plots.draw_comparison(values, means, WORDS[score], workdir / "comparison.png")
+
+
+def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: what is not known is null."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in fields.items()
+    }
+
+
+def _median(numbers: Iterable[float]) -> float:
+    listed = list(numbers)
+    return statistics.median(listed) if listed else math.nan
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.2f}"
