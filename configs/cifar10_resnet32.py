@@ -1,0 +1,30 @@
+"""AFF-ResNet-32 of width 4 on CIFAR-10, as the authors trained it.
+
+    python -m train --config=configs/cifar10_resnet32.py --workdir=runs/cifar10_resnet32
+
+Published test accuracy 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, the log beside
+the weights). Not trained here: HEADER
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.model = "cifar_resnet32"
+    config.model_fields.width = 4
+    config.reference = "mxnet"
+    config.dataset = "cifar10"
+    config.crop_padding = 4
+    config.flip = True
+    config.mixup_alpha = 1.0
+    config.mix_off_epochs = 20.0
+    config.epochs = 400.0
+    config.learning_rate = 0.2
+    config.warmup_epochs = 0.0
+    config.schedule = "constant"
+    config.drop_epochs = (300.0, 350.0)
+    config.decayed = "all"
+    return config

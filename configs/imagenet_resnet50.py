@@ -1,0 +1,19 @@
+"""AFF in torchvision's ResNet-50 on ImageNet, by the recipe of the authors' v1d networks.
+
+    python -m train --config=configs/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
+
+The network of open-aff's PyTorch port, for which no weights and no test accuracy were published.
+Not trained here: HEADER
+"""
+
+from ml_collections import ConfigDict
+
+from configs import imagenet_resnet50_v1d
+
+
+def get_config() -> ConfigDict:
+    config = imagenet_resnet50_v1d.get_config()
+    config.model = "resnet50"
+    config.model_fields.zero_init_last_scale = True
+    config.reference = "pytorch"
+    return config
