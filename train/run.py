@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 import aff_jax
 from train import parallel
-from train.data.augment import Augmentation, augmentation_key, normalize
+from train.data.augment import Augmentation, augmentation_key, normalize, stream
+from train.data.mix import Mixing
 from train.data.source import Source, find_dataset, load_source
 from train.epochs import Epochs
 from train.optimizer import learning_rate_schedule, make_optimizer
@@ -23,7 +24,17 @@ from train.state import TrainState, create_state
 from train.step import EvalStep, TrainStep, make_eval_step, make_train_step
 from train.tasks import TASKS, Task
 
-__all__ = ["Run", "make_model", "prepare"]
+__all__ = ["Run", "make_model", "make_training_examples", "prepare"]
+
+
+IMAGE_LABELS_ONLY = (
+    "autoaugment",
+    "random_erasing",
+    "mixup_alpha",
+    "cutmix_alpha",
+    "label_smoothing",
+)
+"""Fields of a config that are for classification only."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,20 +69,13 @@ def prepare(config: ConfigDict) -> Run:
     task = TASKS[dataset.task]
     model = make_model(config, train_source.num_classes)
     normalize_images = partial(normalize, mean=dataset.mean, std=dataset.std)
-    augment = Augmentation(crop_padding=config.crop_padding, flip=config.flip)
-
-    def training_examples(
-        images: Array, labels: Array, step: Array, first_row: Array
-    ) -> tuple[Array, Array]:
-        key = augmentation_key(config.seed, step)
-        images = normalize_images(augment(key, images, first_row))
-        return images, augment.labels(key, labels, first_row)
 
     def predict(state: TrainState, images: Array) -> Array:
         logits = cast(Array, model.apply(state.variables, normalize_images(images)))
         return jnp.argmax(logits, axis=-1)
 
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
+    training_examples = make_training_examples(config, train_source, epochs, normalize_images)
     schedule = learning_rate_schedule(
         config.schedule,
         config.learning_rate,
@@ -114,6 +118,51 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
         norm=partial(aff_jax.BatchNorm, axis_name=norm_axis),
         **config.model_fields,
     )
+
+
+def make_training_examples(
+    config: ConfigDict, source: Source, epochs: Epochs, normalize_images: Callable[..., Array]
+) -> Callable[[Array, Array, Array, Array], tuple[Array, Array]]:
+    """What a training step makes of a device's images and labels, as `make_train_step` takes it.
+
+    Raises:
+        ValueError: what the config asks for is not for images or labels such as these.
+    """
+    per_image = [name for name in IMAGE_LABELS_ONLY if config[name]]
+    if per_image and source.label_shape:
+        raise ValueError(
+            f"expected only augmentation that labels of pixels can follow for {config.dataset!r}, "
+            f"got {', '.join(per_image)}. These are for classification: leave them off; "
+            f"crop_padding, flip, color_jitter and pca_lighting are for segmentation as well."
+        )
+    augment = Augmentation(
+        crop_padding=config.crop_padding,
+        flip=config.flip,
+        autoaugment=config.autoaugment,
+        color_jitter=config.color_jitter,
+        pca_lighting=config.pca_lighting,
+        random_erasing=config.random_erasing,
+    )
+    mix = Mixing(
+        classes=source.num_classes,
+        mixup_alpha=config.mixup_alpha,
+        cutmix_alpha=config.cutmix_alpha,
+        smoothing=config.label_smoothing,
+        stop=epochs.steps(config.epochs - config.mix_off_epochs),
+    )
+    # Raises here, and not in the first step, what these images are not for.
+    image = jax.ShapeDtypeStruct((1, *source.image_shape), np.uint8)
+    jax.eval_shape(lambda images: augment(augmentation_key(0, 0), images), image)
+
+    def training_examples(
+        images: Array, labels: Array, step: Array, first_row: Array
+    ) -> tuple[Array, Array]:
+        key = augmentation_key(config.seed, step)
+        images, labels = augment(key, images, first_row), augment.labels(key, labels, first_row)
+        images, targets = mix(stream(key, "mixing"), images, labels, step, parallel.AXIS)
+        return normalize_images(images, mixed=mix.mixes), targets
+
+    return training_examples
 
 
 def _check_output(config: ConfigDict, model: nn.Module, state: TrainState, source: Source) -> None:
