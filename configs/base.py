@@ -34,6 +34,22 @@ def get_config() -> ConfigDict:
     config.crop_padding = 0
     # Training mirrors every second image.
     config.flip = False
+    # AutoAugment's policy, "cifar10" or "imagenet", done before the crop; "" is none.
+    config.autoaugment = ""
+    # Brightness, contrast and saturation change by a factor of 1 - this to 1 + this; 0 is off.
+    config.color_jitter = 0.0
+    # Deviation of a shift along ImageNet's principal colours, of colour images only; 0 is off.
+    config.pca_lighting = 0.0
+    # Share of the images that have a rectangle replaced by random pixels.
+    config.random_erasing = 0.0
+    # Images are mixed with the weight lambda ~ Beta(alpha, alpha), one a batch; 0 is off.
+    config.mixup_alpha = 0.0
+    # As mixup, but a rectangle of 1 - lambda of the image is replaced; with both on, half each.
+    config.cutmix_alpha = 0.0
+    # Last epochs of the run in which nothing is mixed.
+    config.mix_off_epochs = 0.0
+    # Share of each label that is spread over all classes.
+    config.label_smoothing = 0.0
 
     # Seed of parameters, order of the examples and augmentation.
     config.seed = 0

@@ -2,8 +2,8 @@
 
     python -m train --config=configs/cifar10_resnet32.py --workdir=runs/cifar10_resnet32
 
-Published test accuracy 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, the log beside
-the weights). Not trained here: HEADER
+Published test accuracy 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, the log
+beside the weights). Not trained here: HEADER
 """
 
 from ml_collections import ConfigDict

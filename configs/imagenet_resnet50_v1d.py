@@ -3,8 +3,8 @@
     python -m train --config=configs/imagenet_resnet50_v1d.py --workdir=runs/imagenet_resnet50_v1d
 
 Published top-1 error at the best epoch 20.3 %, a test accuracy of 79.7 %; with
-`--config.fusion=iaff` 20.2 % (open-aff, README and `params/imagenet`). The recipe is the authors' but
-for bfloat16. Not trained here: HEADER
+`--config.fusion=iaff` 20.2 % (open-aff, README and `params/imagenet`). The recipe is the
+authors' but for bfloat16. Not trained here: HEADER
 """
 
 from ml_collections import ConfigDict

@@ -82,7 +82,7 @@ def describe_variants(config: ConfigDict) -> list[Variant]:
         if not config.get(name):
             raise ValueError(f"expected a config with `{name}`, as in configs/compare_digits.py.")
     # After the flags, so that a mistake in them does not wait for JAX.
-    from train.run import network_cost
+    from train.network import network_cost
 
     variants = []
     for label in config.variants.to_dict():

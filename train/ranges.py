@@ -27,6 +27,13 @@ class Range(NamedTuple):
 
 RANGES = {
     "crop_padding": Range(0),
+    "color_jitter": Range(0, 1),
+    "pca_lighting": Range(0),
+    "random_erasing": Range(0, 1),
+    "mixup_alpha": Range(0),
+    "cutmix_alpha": Range(0),
+    "mix_off_epochs": Range(0),
+    "label_smoothing": Range(0, 1),
     "seed": Range(0, 2**32 - 1),
     "batch_size": Range(1),
     "eval_batch_size": Range(1),
@@ -65,6 +72,11 @@ def check_ranges(config: ConfigDict) -> None:
         wrong.append(
             f"  drop_epochs: expected ascending numbers between 0 and epochs, {config.epochs:g}, "
             f"got {tuple(drops)}"
+        )
+    if config.mix_off_epochs > config.epochs:
+        wrong.append(
+            f"  mix_off_epochs: expected at most epochs, {config.epochs:g}, got "
+            f"{config.mix_off_epochs:g}: no step would be left to mix in"
         )
     if wrong:
         raise ValueError("the config holds numbers that are not possible:\n" + "\n".join(wrong))

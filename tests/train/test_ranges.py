@@ -49,3 +49,12 @@ def test_lists_every_field_and_refuses_a_warm_up_as_long_as_the_run():
     assert "seed" in message
     assert "momentum" in message
     assert "warmup_epochs: expected fewer than epochs, 60, got 60" in message
+
+
+def test_refuses_more_epochs_without_mixing_than_there_are():
+    config = base.get_config()
+    config.mix_off_epochs = config.epochs
+    check_ranges(config)
+    config.mix_off_epochs = config.epochs + 1
+    with pytest.raises(ValueError, match="mix_off_epochs: expected at most epochs, 60, got 61"):
+        check_ranges(config)

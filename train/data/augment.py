@@ -1,11 +1,18 @@
 """Random changes to a batch of training images, on the device, inside the jitted step.
 
 All functions are pure. Randomness comes from a key made of (seed, step), so a run that was
-stopped goes on with the same random numbers. Within a batch, image i draws from the key folded
-with its row in the *global* batch, `first_row + i`, so the outcome does not depend on how many
-devices share the batch. Under `jax.pmap`, over B images a device,
+stopped goes on with the same random numbers; how an image has its own is in `per_image.py`.
 
-    first_row = jax.lax.axis_index("batch") * B
+The order of things is that of GluonCV's training scripts, which the authors of Attentional Feature
+Fusion used:
+
+    AutoAugment, crop, flip, color jitter, PCA lighting   on uint8, as Pillow has it
+    random erasing                                        on uint8; theirs have none
+    mixup or cutmix, label smoothing                      theirs after normalize, with equal result
+    normalize
+
+Their ImageNet recipe crops to the size of training after AutoAugment; here the source has cropped
+before. For CIFAR the order is theirs to the end.
 """
 
 from __future__ import annotations
@@ -16,11 +23,25 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
+from train.data.autoaugment import autoaugment
+from train.data.color import color_jitter, pca_lighting
+from train.data.erasing import random_erasing
+from train.data.geometry import pad_and_crop, random_flip
+from train.data.per_image import Images
 from train.losses import IGNORE_LABEL
 
-Images = Shaped[Array, "batch height width channels"]
+STREAMS = (
+    "crop",
+    "flip",
+    "autoaugment",
+    "color_jitter",
+    "pca_lighting",
+    "random_erasing",
+    "mixing",
+)
+"""What draws random numbers in a step, each with a key of its own; append, and old runs go on."""
 
 
 def augmentation_key(seed: ArrayLike, step: ArrayLike) -> Key[Array, ""]:
@@ -28,24 +49,32 @@ def augmentation_key(seed: ArrayLike, step: ArrayLike) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
+def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+    """The key of one of the `STREAMS` in the step of `key`."""
+    return jax.random.fold_in(key, STREAMS.index(name))
+
+
 def normalize(
-    images: UInt8[Array, "batch height width channels"],
+    images: Images,
     mean: Sequence[float],
     std: Sequence[float],
     dtype: DTypeLike = jnp.float32,
+    mixed: bool = False,
 ) -> Float[Array, "batch height width channels"]:
     """Pixels with mean 0 and deviation 1 per channel: `(images / 255 - mean) / std`.
 
     `mean` and `std` are of pixels divided by 255, one number per channel. Computes in float32,
-    or in `dtype` where that is wider, and rounds to `dtype` at the end.
+    or in `dtype` where that is wider, and rounds to `dtype` at the end. Images are uint8, or, if
+    `mixed`, the float32 levels that `Mixing` makes of them.
 
-    Raises `ValueError` for images that are not uint8 (probably normalized already), and when
-    `mean` or `std` has not one number per channel.
+    Raises `ValueError` for images that are not of that type (probably normalized already), and
+    when `mean` or `std` has not one number per channel.
     """
-    if images.dtype != jnp.uint8:
+    expected = jnp.dtype(jnp.float32 if mixed else jnp.uint8)
+    if images.dtype != expected:
         raise ValueError(
-            f"expected images as uint8 in 0 .. 255, got {images.dtype}. Probably they have been "
-            "normalized already; pass the feed's images."
+            f"expected images as {expected} in 0 .. 255, got {images.dtype}. Probably they have "
+            "been normalized already; pass the feed's images."
         )
     channels = images.shape[-1]
     for name, values in (("mean", mean), ("std", std)):
@@ -60,59 +89,39 @@ def normalize(
     return ((scaled - jnp.asarray(mean, wide)) / jnp.asarray(std, wide)).astype(dtype)
 
 
-def pad_and_crop(
-    key: Key[Array, ""],
-    images: Images,
-    padding: int,
-    first_row: ArrayLike = 0,
-    fill: int = 0,
-) -> Images:
-    """Each image, moved by up to `padding` pixels each way, `fill` moving in.
-
-    Pads `padding` pixels on all four sides and cuts a window of the old size at an offset drawn
-    per image, uniformly from {0 .. 2 * padding}^2. Any dtype, shape and dtype as before;
-    `padding=0` changes nothing. The authors of Attentional Feature Fusion crop raw pixels, so
-    that what moves in is black: call this before `normalize`.
-
-    Raises `ValueError` for a negative padding.
-    """
-    if padding < 0:
-        raise ValueError(f"expected a padding of at least 0 pixels, got {padding}.")
-    if padding == 0:
-        return images
-
-    def crop(row_key: Key[Array, ""], padded_image: Array) -> Array:
-        top, left = jax.random.randint(row_key, (2,), 0, 2 * padding + 1)
-        return jax.lax.dynamic_slice(padded_image, (top, left, 0), images.shape[1:])
-
-    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    padded = jnp.pad(images, sides, constant_values=fill)
-    return jax.vmap(crop)(_row_keys(key, images, first_row), padded)
-
-
-def random_flip(key: Key[Array, ""], images: Images, first_row: ArrayLike = 0) -> Images:
-    """Each image, mirrored left to right with probability 1/2; shape and dtype as before."""
-    flipped = jax.vmap(jax.random.bernoulli)(_row_keys(key, images, first_row))
-    return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
-
-
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images: crop, then flip; by default nothing.
+    """What is done to training images, in the order of this module; by default nothing.
 
-    `crop_padding` is `pad_and_crop`'s padding in pixels, `flip` mirrors half of the images.
+    `crop_padding` is `pad_and_crop`'s padding in pixels, `flip` mirrors half of the images,
+    `autoaugment` names one of `POLICIES`, "" for none, `color_jitter` is its strength,
+    `pca_lighting` its deviation, and `random_erasing` its probability.
     """
 
     crop_padding: int = 0
     flip: bool = False
+    autoaugment: str = ""
+    color_jitter: float = 0.0
+    pca_lighting: float = 0.0
+    random_erasing: float = 0.0
 
     def __call__(
-        self, key: Key[Array, ""], images: Images, first_row: ArrayLike = 0, fill: int = 0
-    ) -> Images:
-        """Augment a batch; shape and dtype as before. `fill` is what a crop moves in."""
-        crop_key, flip_key = jax.random.split(key)
-        images = pad_and_crop(crop_key, images, self.crop_padding, first_row, fill)
-        return random_flip(flip_key, images, first_row) if self.flip else images
+        self, key: Key[Array, ""], images: Images, first_row: ArrayLike = 0
+    ) -> UInt8[Array, "batch height width channels"]:
+        """Augment a batch of uint8 images; shape and dtype as before."""
+        if self.autoaugment:
+            policy_key = stream(key, "autoaugment")
+            images = autoaugment(policy_key, images, self.autoaugment, first_row)
+        images = self._move(key, images, first_row)
+        changes = {
+            "color_jitter": color_jitter,
+            "pca_lighting": pca_lighting,
+            "random_erasing": random_erasing,
+        }
+        for name, change in changes.items():
+            if amount := getattr(self, name):
+                images = change(stream(key, name), images, amount, first_row)
+        return images
 
     def labels(
         self, key: Key[Array, ""], labels: Int[Array, "batch ..."], first_row: ArrayLike = 0
@@ -124,9 +133,11 @@ class Augmentation:
         """
         if labels.ndim == 1:
             return labels
-        return self(key, labels[..., None], first_row, fill=IGNORE_LABEL)[..., 0]
+        return self._move(key, labels[..., None], first_row, fill=IGNORE_LABEL)[..., 0]
 
-
-def _row_keys(key: Key[Array, ""], images: Array, first_row: ArrayLike) -> Key[Array, " batch"]:
-    rows = first_row + jnp.arange(len(images))
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+    def _move(
+        self, key: Key[Array, ""], images: Images, first_row: ArrayLike, fill: int = 0
+    ) -> Images:
+        crop_key, flip_key = stream(key, "crop"), stream(key, "flip")
+        images = pad_and_crop(crop_key, images, self.crop_padding, first_row, fill)
+        return random_flip(flip_key, images, first_row) if self.flip else images

@@ -5,67 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.train.data.pictures import pictures
+from tests.train.data.test_geometry import window_offsets
 from train.data import augment
+from train.data.geometry import pad_and_crop, random_flip
 from train.data.source import DATASETS
 from train.losses import IGNORE_LABEL
 
 
-def pictures(count: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Random uint8 images of 6 x 5 pixels, none of them zero, so that padding can be told."""
-    shape = (count, 6, 5, channels)
-    return np.random.default_rng(seed).integers(1, 256, shape).astype(np.uint8)
-
-
-def window_offsets(
-    original: np.ndarray, cropped: np.ndarray, padding: int
-) -> list[tuple[int, int]]:
-    """All offsets at which one cropped image is a window of the zero-padded original."""
-    padded = np.pad(original, ((padding, padding), (padding, padding), (0, 0)))
-    height, width, _ = original.shape
-    return [
-        (top, left)
-        for top in range(2 * padding + 1)
-        for left in range(2 * padding + 1)
-        if np.array_equal(padded[top : top + height, left : left + width], cropped)
-    ]
-
-
-@pytest.mark.parametrize("padding", [1, 2])
-def test_crops_are_windows_and_every_window_comes(padding: int) -> None:
-    images = pictures(900)
-    cropped = np.asarray(augment.pad_and_crop(augment.augmentation_key(0, 0), images, padding))
-    assert cropped.shape == images.shape
-    assert cropped.dtype == images.dtype
-    counts: dict[tuple[int, int], int] = {}
-    for original, crop in zip(images, cropped, strict=True):
-        (offset,) = window_offsets(original, crop, padding)
-        counts[offset] = counts.get(offset, 0) + 1
-    windows = (2 * padding + 1) ** 2
-    assert len(counts) == windows
-    # Binomial counts: six standard deviations.
-    expected = 900 / windows
-    assert all(abs(count - expected) < 6 * expected**0.5 for count in counts.values())
-
-
-def test_no_padding_changes_nothing() -> None:
+def test_nothing_changes_by_default() -> None:
     images = pictures(4)
     key = augment.augmentation_key(0, 0)
-    np.testing.assert_array_equal(augment.pad_and_crop(key, images, 0), images)
     np.testing.assert_array_equal(augment.Augmentation()(key, images), images)
-
-
-def test_negative_padding_is_refused() -> None:
-    with pytest.raises(ValueError, match="padding of at least 0 pixels, got -1"):
-        augment.pad_and_crop(augment.augmentation_key(0, 0), pictures(2), -1)
-
-
-def test_flips_mirror_half_of_the_images() -> None:
-    images = pictures(900)
-    flipped = np.asarray(augment.random_flip(augment.augmentation_key(0, 0), images))
-    mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    kept = (flipped == images).all(axis=(1, 2, 3))
-    assert np.all(mirrored ^ kept)
-    assert abs(mirrored.sum() - 450) < 6 * 15
 
 
 def test_crop_and_flip_are_drawn_independently() -> None:
@@ -102,6 +53,42 @@ def test_labels_of_images_stay() -> None:
     np.testing.assert_array_equal(change.labels(augment.augmentation_key(0, 0), labels), labels)
 
 
+def test_crop_and_flip_draw_what_they_drew_when_there_was_nothing_else():
+    """Runs from before there were other streams go on as they were."""
+    images, key = pictures(64), augment.augmentation_key(3, 4)
+    crop_key, flip_key = jax.random.split(key)
+    expected = random_flip(flip_key, pad_and_crop(crop_key, images, 2))
+    result = augment.Augmentation(crop_padding=2, flip=True)(key, images)
+    np.testing.assert_array_equal(result, expected)
+    mixing_key = augment.stream(key, "mixing")
+    keys = [jax.random.key_data(augment.stream(key, name)).tolist() for name in augment.STREAMS]
+    assert len(np.unique(keys, axis=0)) == len(augment.STREAMS)
+    assert jax.random.key_data(mixing_key).tolist() == keys[-1]
+
+
+def test_everything_is_done_in_the_order_of_the_module(monkeypatch):
+    calls = []
+
+    def record(name):
+        def change(key, images, *arguments):
+            calls.append((name, jax.random.key_data(key).tolist(), *arguments))
+            return images
+
+        return change
+
+    names = ["autoaugment", "crop", "flip", "color_jitter", "pca_lighting", "random_erasing"]
+    functions = {"crop": "pad_and_crop", "flip": "random_flip"}
+    for name in names:
+        monkeypatch.setattr(augment, functions.get(name, name), record(name))
+    key = augment.augmentation_key(3, 4)
+    augment.Augmentation(1, True, "cifar10", 0.4, 0.1, 0.5)(key, pictures(2), 5)
+    arguments = [("cifar10", 5), (1, 5, 0), (5,), (0.4, 5), (0.1, 5), (0.5, 5)]
+    assert calls == [
+        (name, jax.random.key_data(augment.stream(key, name)).tolist(), *rest)
+        for name, rest in zip(names, arguments, strict=True)
+    ]
+
+
 def test_randomness_is_a_function_of_seed_and_step() -> None:
     images = pictures(64)
     change = jax.jit(
@@ -117,10 +104,13 @@ def test_randomness_is_a_function_of_seed_and_step() -> None:
 
 
 def test_neither_jit_nor_sharing_a_batch_changes_anything() -> None:
-    images = pictures(24)
-    change = augment.Augmentation(crop_padding=2, flip=True)
-    key = augment.augmentation_key(5, 7)
-    whole = np.asarray(change(key, images))
+    """Sharing is vectorized here, so that every operation is computed, and not the one drawn."""
+    images, key = pictures(16), augment.augmentation_key(5, 7)
+    few = augment.Augmentation(crop_padding=2, flip=True)
+    np.testing.assert_array_equal(jax.jit(few)(key, images), few(key, images))
+
+    change = augment.Augmentation(2, True, "cifar10", 0.4, 0.1, 0.5)
+    whole = np.asarray(jax.jit(change)(key, images))
 
     def on_one_device(part: jax.Array) -> jax.Array:
         return change(key, part, first_row=jax.lax.axis_index("batch") * len(part))
@@ -128,6 +118,7 @@ def test_neither_jit_nor_sharing_a_batch_changes_anything() -> None:
     parts = images.reshape(4, -1, *images.shape[1:])
     shared = jax.jit(jax.vmap(on_one_device, axis_name="batch"))(parts)
     np.testing.assert_array_equal(shared.reshape(whole.shape), whole)
+    assert np.mean((whole == images).all((1, 2, 3))) < 0.1
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10"])

@@ -1,0 +1,103 @@
+"""What a config stands for."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from train import parallel
+from train.data.augment import Augmentation, augmentation_key, normalize
+from train.epochs import Epochs
+from train.examples import make_training_examples
+
+normalize_digits = functools.partial(normalize, mean=(0.3,), std=(0.4,))
+
+
+class Source:
+    """What `make_training_examples` reads of a source."""
+
+    def __init__(self, label_shape=(), channels=1):
+        self.image_shape, self.label_shape, self.num_classes = (8, 8, channels), label_shape, 10
+
+
+def training_examples(source=None, epochs=4.0, **fields):
+    config = base.get_config()
+    config.update(epochs=epochs, **fields)
+    return make_training_examples(
+        config, source or Source(), Epochs(160, 16, epochs), normalize_digits
+    )
+
+
+def on_devices(examples, devices, step=0):
+    """What a step gets of a batch of 16 that so many devices share."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (16, 8, 8, 1)).astype(np.uint8), rng.integers(0, 10, 16)
+
+    def example_part(images, labels):
+        first_row = jax.lax.axis_index(parallel.AXIS) * len(labels)
+        return examples(images, labels, step, first_row)
+
+    parts = [x.reshape(devices, -1, *x.shape[1:]) for x in (images, labels.astype(np.int32))]
+    results = jax.pmap(example_part, parallel.AXIS, devices=jax.devices()[:devices])(*parts)
+    return images, labels, *(np.asarray(x).reshape(16, *x.shape[2:]) for x in results)
+
+
+def test_without_further_fields_examples_are_cropped_flipped_and_normalized():
+    _, labels, images, targets = on_devices(training_examples(crop_padding=1, flip=True), 1, step=3)
+    raw, *_ = on_devices(training_examples(), 1)
+    expected = normalize_digits(Augmentation(1, True)(augmentation_key(0, 3), raw))
+    np.testing.assert_array_equal(images, expected)
+    assert targets.dtype == np.int32
+    np.testing.assert_array_equal(targets, labels)
+
+
+@pytest.mark.slow
+def test_every_augmentation_gives_the_same_on_any_number_of_devices():
+    """Bit for bit, of grey images."""
+    examples = training_examples(
+        crop_padding=1,
+        flip=True,
+        autoaugment="cifar10",
+        color_jitter=0.4,
+        random_erasing=0.5,
+        mixup_alpha=0.2,
+        label_smoothing=0.1,
+    )
+    one, eight = on_devices(examples, 1), on_devices(examples, 8)
+    for expected, result in zip(one, eight, strict=True):
+        np.testing.assert_array_equal(result, expected)
+    _, _, images, targets = one
+    assert images.dtype == targets.dtype == np.float32
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
+
+
+def test_mixing_ends_with_the_first_step_of_the_last_epochs():
+    """Ten steps an epoch: of forty, the last 15 are of the last 1.5 epochs."""
+    examples = training_examples(mixup_alpha=1.0, mix_off_epochs=1.5)
+    for step, mixed in ((0, True), (24, True), (25, False), (39, False)):
+        raw, labels, images, targets = on_devices(examples, 1, step)
+        assert np.array_equal(images, normalize_digits(raw)) != mixed
+        assert np.array_equal(targets, np.eye(10)[labels]) != mixed
+
+
+@pytest.mark.parametrize(
+    ("fields", "given"),
+    [
+        ({"mixup_alpha": 1.0, "label_smoothing": 0.1}, "mixup_alpha, label_smoothing"),
+        ({"autoaugment": "cifar10"}, "autoaugment"),
+        ({"cutmix_alpha": 1.0, "random_erasing": 0.5}, "random_erasing, cutmix_alpha"),
+    ],
+)
+def test_what_labels_of_pixels_cannot_follow_is_refused(fields, given):
+    with pytest.raises(ValueError, match=f"labels of pixels can follow .* got {given}\\. These"):
+        training_examples(Source(label_shape=(8, 8)), **fields)
+    training_examples(Source(label_shape=(8, 8)), color_jitter=0.4)
+
+
+def test_what_the_images_are_not_for_is_refused_before_training():
+    with pytest.raises(ValueError, match="unknown AutoAugment policy 'cifar100'"):
+        training_examples(autoaugment="cifar100")
+    with pytest.raises(ValueError, match="3 channels, red, green and blue"):
+        training_examples(pca_lighting=0.1)
