@@ -1,4 +1,4 @@
-"""What a config stands for."""
+"""What a training step makes of images and labels: augmented, mixed and normalised."""
 
 import functools
 
