@@ -11,14 +11,14 @@ import optax
 import pytest
 
 import aff_jax
-from train import parallel
 from train.losses import IGNORE_LABEL
+from train.parallel import AXIS
 from train.state import create_state
 from train.step import make_eval_step, make_train_step
 
 
 def make(sync_batch_norm=True, fusion="aff", **fields):
-    axis_name = parallel.AXIS if sync_batch_norm else None
+    axis_name = AXIS if sync_batch_norm else None
     norm = functools.partial(aff_jax.BatchNorm, axis_name=axis_name)
     model = aff_jax.create_model("cifar_resnet8", fusion, num_classes=10, norm=norm, **fields)
     optimizer = optax.sgd(0.05, momentum=0.9)
@@ -27,7 +27,7 @@ def make(sync_batch_norm=True, fusion="aff", **fields):
         optimizer,
         lambda step: 0.05,
         lambda images, labels, step, row: (images / 255, labels),
-        parallel.AXIS,
+        AXIS,
     )
     return model, create_state(model, optimizer, 0, (8, 8, 1)), step
 
@@ -44,7 +44,7 @@ def losses(step, state, devices, count=12):
     """Loss of each step on that many devices, with the same global batches."""
     mapped = jax.pmap(
         step,
-        parallel.AXIS,
+        AXIS,
         in_axes=(None, 0),
         out_axes=(None, None),
         devices=jax.devices()[:devices],
@@ -75,7 +75,7 @@ def test_statistics_are_averaged_where_batch_norm_is_not_synchronised():
     model, state, step = make(sync_batch_norm=False, fusion="add")
     (batch,) = batches(1)
     mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:2]
+        step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:2]
     )
     new_state, _ = mapped(state, jax.tree.map(lambda x: x.reshape(2, 16, *x.shape[1:]), batch))
     pixels = np.float32(batch["image"]) / 255
@@ -102,7 +102,7 @@ def test_one_step_is_the_gradient_of_the_mean_loss():
 
     loss, gradient = jax.jit(jax.value_and_grad(loss_of))(state.params)
     mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:1]
+        step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:1]
     )
     new_state, metrics = mapped(state, jax.tree.map(lambda x: x[None], batch))
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
@@ -120,10 +120,8 @@ def test_evaluation_sums_over_real_examples_only(devices):
     mask = np.float32(np.arange(16) < 11)
     # What is in the padding must not matter.
     batch["image"][11:] = 255
-    step = make_eval_step(model, lambda images: images / 255, parallel.AXIS)
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
-    )
+    step = make_eval_step(model, lambda images: images / 255, AXIS)
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices])
     split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), {**batch, "mask": mask})
     sums = mapped(state, split)
     logits = np.float64(model.apply(state.variables, np.float32(batch["image"][:11]) / 255))
@@ -174,12 +172,10 @@ def test_pixels_have_the_same_weight_on_any_number_of_devices(devices):
         optimizer,
         lambda step: 1.0,
         lambda images, labels, step, row: (images / 255, labels),
-        parallel.AXIS,
+        AXIS,
         "pixel_accuracy",
     )
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
-    )
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices])
     new_state, metrics = mapped(
         state, jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
     )
@@ -205,11 +201,9 @@ def test_a_batch_without_any_label_moves_nothing():
         optimizer,
         lambda step: 1.0,
         lambda images, labels, step, row: (images / 255, labels),
-        parallel.AXIS,
+        AXIS,
     )
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:1]
-    )
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:1])
     new_state, metrics = mapped(state, jax.tree.map(lambda x: x[None], batch))
     assert metrics["loss"] == 0
     chex.assert_trees_all_equal(new_state.params, state.params)
@@ -222,10 +216,8 @@ def test_evaluation_counts_pixels_of_real_examples_that_are_not_ignored(devices)
     batch = scenes()
     mask = np.float32(np.arange(16) < 11)
     batch["label"][11:] = 1  # padding
-    step = make_eval_step(model, lambda images: images / 255, parallel.AXIS)
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
-    )
+    step = make_eval_step(model, lambda images: images / 255, AXIS)
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices])
     split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), {**batch, "mask": mask})
     sums = mapped(state, split)
     losses, predictions, labels = per_pixel_oracle(state, jax.tree.map(lambda x: x[:11], batch))
