@@ -11,8 +11,10 @@ import optax
 import pytest
 
 import aff_jax
+from tests.train import small_network
+from tests.train.small_network import SmallNetwork, state_and_step
 from train.losses import IGNORE_LABEL
-from train.parallel import AXIS
+from train.parallel import AXIS, PARALLEL
 from train.state import create_state
 from train.step import make_eval_step, make_train_step
 
@@ -226,3 +228,61 @@ def test_evaluation_counts_pixels_of_real_examples_that_are_not_ignored(devices)
     np.testing.assert_array_equal(sums["confusion"], expected)
     assert sums["loss"] == pytest.approx(losses.sum(), rel=1e-5)
     assert sums["examples"] == 11
+
+
+def spoiled(images, labels, step, first_row):
+    """Steps 2 and 3 have an image that is not a number, on the second device only."""
+    bad = (step >= 2) & (step < 4) & (first_row > 0)
+    return images / 255 + jnp.where(bad, jnp.nan, 0.0), labels
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counters():
+    parallel = PARALLEL["pmap"](jax.devices()[:2])
+    state, step = state_and_step(SmallNetwork(), augment=spoiled, ema_decay=0.9)
+    state, train_step = parallel.replicate(state), parallel.train_step(step)
+    states, rates = [], []
+    for batch in small_network.batches(5):
+        state, metrics = train_step(state, batch)
+        states.append(jax.device_get(state))
+        rates.append(float(metrics["learning_rate"]))
+        assert np.isfinite(metrics["loss"]) == (metrics["skipped_in_row"] == 0)
+    assert [int(s.step) for s in states] == [1, 2, 3, 4, 5]
+    assert [int(s.skipped) for s in states] == [0, 0, 1, 2, 2]
+    assert [int(s.skipped_in_row) for s in states] == [0, 0, 1, 2, 0]
+    for name in ("params", "batch_stats", "opt_state", "ema"):
+        before, after = getattr(states[1], name), getattr(states[3], name)
+        chex.assert_trees_all_equal(before, after)
+        chex.assert_tree_all_finite(getattr(states[4], name))
+        assert any(jax.tree.leaves(jax.tree.map(np.any, getattr(states[4], name))))
+    # The schedule counts updates, as the optimizer does.
+    np.testing.assert_allclose(rates, [0.1 / (1 + k) for k in (0, 1, 2, 2, 2)], rtol=1e-6)
+    assert states[-1].opt_state[1].count == 3
+
+
+def test_the_averages_are_numpys_and_are_what_is_evaluated():
+    """Of parameters and statistics, with the decay 1/10, 2/11, 3/12 ... until it is 0.22."""
+    parallel = PARALLEL["shard_map"](jax.devices()[:2])
+    model = SmallNetwork()
+    state, step = state_and_step(model, ema_decay=0.22)
+    expected = jax.device_get(state.variables)
+    chex.assert_trees_all_equal(state.ema, expected)
+    state, train_step = parallel.replicate(state), parallel.train_step(step)
+    for t, batch in enumerate(small_network.batches(5)):
+        state, _ = train_step(state, batch)
+        decay = np.float32(min(0.22, (1 + t) / (10 + t)))
+        expected = jax.tree.map(
+            lambda old, new, d=decay: d * old + (1 - d) * np.asarray(new), expected, state.variables
+        )
+    chex.assert_trees_all_close(state.ema, expected, rtol=1e-5, atol=1e-7)
+    eval_step = make_eval_step(model, lambda images: images / 255, AXIS)
+    sums = parallel.eval_step(eval_step)(state, {**batch, "mask": np.ones(16, np.float32)})
+    averaged, last = (
+        np.asarray(model.apply(variables, np.float32(batch["image"]) / 255))
+        for variables in (expected, state.variables)
+    )
+    losses = [
+        optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).sum()
+        for logits in (averaged, last)
+    ]
+    assert sums["loss"] == pytest.approx(float(losses[0]), rel=1e-5)
+    assert abs(losses[0] - losses[1]) > 1e-3
