@@ -25,8 +25,9 @@ def accumulate(
         -> sum over k of sums_k, statistics_count
 
     `statistics`, the running ones of batch norm, go from one microbatch to the next, which is
-    normalised with its own: to a batch norm, a batch in 4 parts is 4 batches. All else is the same
-    as for the whole batch, where the sums are over examples.
+    normalised with its own: to a batch norm, a batch in 4 parts is 4 batches, and with several
+    devices the k-th of them is what all have for their k-th part. All else is as for the whole
+    batch, where the sums are over examples.
 
     Shapes: every array of `examples` has the same leading axis, which `count` divides.
     """
