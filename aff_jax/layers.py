@@ -15,11 +15,13 @@ __all__ = [
     "BatchNorm",
     "ConvNorm",
     "NormFactory",
+    "apply_block",
     "average_pool",
     "check_floating",
     "check_images",
     "convolution",
     "global_average",
+    "logits_dtype",
 ]
 
 NormFactory = Callable[..., nn.Module]
@@ -200,6 +202,28 @@ def convolution(
         use_bias=False,
         **fields,
     )
+
+
+def apply_block(block: nn.Module, x: Array, train: bool, remat: bool) -> Array:
+    """`block(x, train)`; with `remat` its activations are not kept for the gradient.
+
+    They are computed a second time when it is. Names, variables and results are the same.
+
+    Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
+    """
+
+    def apply(block: nn.Module, x: Array) -> Any:
+        return block(x, train)
+
+    return nn.remat(apply)(block, x) if remat else apply(block, x)
+
+
+def logits_dtype(dtype: Dtype | None) -> Dtype | None:
+    """The dtype of the layer that gives logits: `dtype`, and at least float32; None stays None.
+
+    Logits in bfloat16, of eight bits, are often equal, and which is largest is then left to chance.
+    """
+    return None if dtype is None else jnp.promote_types(dtype, jnp.float32)
 
 
 def global_average(

@@ -28,8 +28,8 @@ FORMAT = "aff_jax"
 
 ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
 
-# How parameters were initialised is no part of what a network computes.
-NOT_STORED = ("kernel_init", "head_init", "scale_init", "name", "parent")
+# How parameters were initialised, and gradients take memory, is no part of what a network computes.
+NOT_STORED = ("kernel_init", "head_init", "scale_init", "remat", "name", "parent")
 
 
 def save(

@@ -85,6 +85,23 @@ def get_config() -> ConfigDict:
     # Whether batch norm sees the global batch or each device's own part of it.
     config.sync_batch_norm = True
 
+    # How a step runs on all devices: "pmap" or "shard_map"; the numbers are the same.
+    config.parallel = "pmap"
+    # What the network computes in: "float32", "bfloat16" or "float16", whose loss is scaled.
+    # Parameters, statistics, logits and the loss are float32 in any case.
+    config.dtype = "float32"
+    # Equal parts of each device's batch that are differentiated one after the other, to save
+    # memory; batch norm sees each part by itself.
+    config.accumulation = 1
+    # Steps in a row whose gradient is not finite, and which are skipped, that end the run.
+    config.max_skipped_steps = 10
+    # Decay of the moving averages of weights and statistics, which are then what is evaluated:
+    # 0.999, say; 0 keeps none.
+    config.ema_decay = 0.0
+    # Training batches over which the statistics of batch norm are computed anew before each
+    # evaluation and saved with the checkpoint: 100, say; 0 keeps the moving ones.
+    config.recalibration_batches = 0
+
     # Epochs from one evaluation and checkpoint to the next; the last step has both in any case.
     config.eval_every_epochs = 10.0
     # Newest checkpoints to keep, besides the best one.

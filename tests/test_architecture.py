@@ -90,11 +90,12 @@ def test_every_source_file_belongs_to_a_room():
         assert name == "aff_jax" or any(within(name, room) for room in ROOMS), name
 
 
-def test_pmap_stands_in_one_file_only():
+def test_pmap_and_shard_map_stand_in_one_file_only():
     for path in SOURCES:
         tree = ast.parse(path.read_text())
         names = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(tree)}
-        assert "pmap" not in names or module_name(path) == "train.parallel", path
+        for name in ("pmap", "shard_map"):
+            assert name not in names or module_name(path) == "train.parallel", path
 
 
 def test_import_loads_no_heavy_package():

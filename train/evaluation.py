@@ -1,13 +1,35 @@
 """A network's answers to the whole evaluation split, every example once."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
 from train.data.feed import eval_feed
+from train.recalibration import no_moments
 from train.run import Run
 from train.state import TrainState
 
-__all__ = ["evaluate", "predict_first"]
+__all__ = ["evaluate", "predict_first", "recalibrate"]
+
+
+def recalibrate(run: Run, state: TrainState, batches: Any) -> TrainState:
+    """The state with the statistics of the weights that are evaluated, where a config wants them.
+
+    Those over the next `recalibration_batches` of `batches`, the feed of training, which is left
+    where it was. They replace the moving ones, of which training reads nothing, so that what is
+    evaluated is what is saved.
+    """
+    if run.recalibration_step is None:
+        return state
+    position = batches.get_state()
+    moments = run.parallel.replicate(no_moments(state.batch_stats))
+    for _ in range(run.config.recalibration_batches):
+        moments = run.recalibration_step((state, moments), next(batches))
+    batches.set_state(position)
+    if state.ema is None:
+        return state.replace(batch_stats=moments.batch_stats)
+    return state.replace(ema={**state.ema, "batch_stats": moments.batch_stats})
 
 
 def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]:
@@ -20,7 +42,7 @@ def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]
     for batch in eval_feed(
         run.eval_source,
         batch_size=run.config.eval_batch_size,
-        multiple_of=jax.local_device_count(),
+        multiple_of=len(run.parallel.local_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     ):

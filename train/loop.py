@@ -14,7 +14,7 @@ from rich.console import Console
 
 from train.checkpoint import Checkpoints
 from train.data.feed import train_feed
-from train.evaluation import evaluate, predict_first
+from train.evaluation import evaluate, predict_first, recalibrate
 from train.report import Report
 from train.run import Run, prepare
 from train.state import TrainState, all_finite, count_parameters
@@ -30,7 +30,7 @@ def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]
 
     Raises:
         ValueError, FileNotFoundError: as `prepare`; or the workdir is another run's.
-        NonFiniteError: the loss or the gradient was not finite; the last checkpoint stays.
+        NonFiniteError: losses or gradients were not finite; the last checkpoint stays.
     """
     run = prepare(config)
     total_steps = run.epochs.total_steps
@@ -100,7 +100,7 @@ def _train_steps(
     report: Report,
 ) -> tuple[TrainState, dict[str, float], np.ndarray]:
     """Take the steps that are left; returns the last state and what its evaluation found."""
-    window = Window(run.config.batch_size)
+    window = Window(run.config.batch_size, run.config.max_skipped_steps)
     while True:
         state, metrics = run.train_step(state, next(batches))
         step += 1
@@ -114,6 +114,7 @@ def _train_steps(
             # The last update is in no loss yet: without this, a step that overflows would be saved.
             if not all_finite(state):
                 raise_non_finite("parameter", math.nan, step, checkpoints.latest_step)
+            state = recalibrate(run, state, batches)
             evaluation, confusion = evaluate(run, state)
             if not math.isfinite(evaluation["loss"]):
                 raise_non_finite("test loss", evaluation["loss"], step, checkpoints.latest_step)

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 import aff_jax
 from aff_jax.tables import look_up
-from train import parallel
 from train.data.source import Source, find_dataset, load_source
+from train.parallel import AXIS
+from train.precision import DTYPES
 from train.state import TrainState, count_parameters
 
 __all__ = ["KERNEL_INITS", "check_output", "make_model", "network_cost"]
@@ -27,7 +28,7 @@ KERNEL_INITS = {
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     """The network that a config names."""
-    norm_axis = parallel.AXIS if config.sync_batch_norm else None
+    norm_axis = AXIS if config.sync_batch_norm else None
     own = {}
     if config.kernel_init:
         own["kernel_init"] = look_up(KERNEL_INITS, "kernel_init", config.kernel_init)
@@ -38,6 +39,7 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
         reference=config.reference,
         num_classes=num_classes,
         norm=partial(aff_jax.BatchNorm, axis_name=norm_axis),
+        dtype=DTYPES[config.dtype],
         **own,
         **config.model_fields,
     )

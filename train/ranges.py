@@ -45,6 +45,10 @@ RANGES = {
     "drop_factor": Range(0, 1, above=True),
     "clip_norm": Range(0),
     "eval_every_epochs": Range(0, above=True),
+    "accumulation": Range(1),
+    "ema_decay": Range(0, 1),
+    "max_skipped_steps": Range(1),
+    "recalibration_batches": Range(0),
     "keep_checkpoints": Range(1),
     "log_every_steps": Range(1),
 }

@@ -1,18 +1,17 @@
 """From a config to everything that a run needs, ready to start."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from train import parallel
+from aff_jax.tables import look_up
 from train.data.augment import normalize
 from train.data.source import Source, find_dataset, load_source
 from train.epochs import Epochs
@@ -20,10 +19,13 @@ from train.examples import make_training_examples
 from train.finetune import FrozenPart, initialize_from
 from train.network import check_output, make_model
 from train.optimizer import make_optimizer
+from train.parallel import AXIS, PARALLEL, Parallel, check_batch_size
+from train.precision import DTYPES
 from train.ranges import check_ranges
+from train.recalibration import RecalibrationStep, make_recalibration_step
 from train.schedules import learning_rate_schedule
-from train.state import TrainState, create_state
-from train.step import EvalStep, TrainStep, make_eval_step, make_train_step
+from train.state import TrainState, create_state, with_variables
+from train.step import EvalStep, Network, TrainStep, make_eval_step, make_train_step
 from train.tasks import TASKS, Task
 
 __all__ = ["Run", "prepare"]
@@ -35,9 +37,11 @@ class Run:
 
     config: ConfigDict
     task: Task
+    parallel: Parallel
     state: TrainState
     train_step: TrainStep
     eval_step: EvalStep
+    recalibration_step: RecalibrationStep | None
     predict: Callable[[TrainState, np.ndarray], Array]
     train_source: Source
     eval_source: Source
@@ -45,15 +49,19 @@ class Run:
     new_head: tuple[str, ...]
 
 
-def prepare(config: ConfigDict) -> Run:
+def prepare(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Run:
     """Make what a config stands for; writes nothing but a data set that prepares itself.
+
+    It runs on all devices of all processes unless others are given.
 
     Raises:
         ValueError: a field's value is not possible; the message names it.
         FileNotFoundError: the data set is not prepared.
     """
     check_ranges(config)
-    parallel.check_batch_size(config.batch_size)
+    parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
+    dtype = look_up(DTYPES, "dtype", config.dtype)
+    check_batch_size(config.batch_size, len(parallel.devices), config.accumulation)
     dataset = find_dataset(config.dataset)
     load = partial(
         load_source, dataset.name, data_dir=config.data_dir or None, label_key=config.label_key
@@ -61,10 +69,10 @@ def prepare(config: ConfigDict) -> Run:
     train_source, eval_source = load(dataset.train_split), load(dataset.eval_split)
     task = TASKS[dataset.task]
     model = make_model(config, train_source.num_classes)
-    normalize_images = partial(normalize, mean=dataset.mean, std=dataset.std)
+    normalize_images = partial(normalize, mean=dataset.mean, std=dataset.std, dtype=dtype)
 
     def predict(state: TrainState, images: Array) -> Array:
-        logits = cast(Array, model.apply(state.variables, normalize_images(images)))
+        logits = cast(Array, model.apply(state.eval_variables, normalize_images(images)))
         return jnp.argmax(logits, axis=-1)
 
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
@@ -85,30 +93,53 @@ def prepare(config: ConfigDict) -> Run:
         decayed=config.decayed,
         clip_norm=config.clip_norm,
     )
-    trained: nn.Module | FrozenPart = model
+    trained: Network = model
     if config.freeze:
-        trained = FrozenPart(model, config.freeze)
-        optimizer = trained.keep(optimizer)
-    state = create_state(model, optimizer, config.seed, train_source.image_shape)
-    if isinstance(trained, FrozenPart):
-        trained.check(state.variables)
+        frozen = FrozenPart(model, config.freeze)
+        trained, optimizer = frozen, frozen.keep(optimizer)
+    state = create_state(
+        model,
+        optimizer,
+        config.seed,
+        train_source.image_shape,
+        ema=config.ema_decay > 0,
+        loss_scale=config.dtype == "float16",
+    )
+    if config.freeze:
+        frozen.check(state.variables)
     new_head: list[str] = []
     if config.init_from:
         variables, new_head = initialize_from(config.init_from, state.variables)
-        state = state.replace(**variables)
+        state = with_variables(state, variables)
     check_output(config, model, state, train_source)
+    train_step = make_train_step(
+        trained,
+        optimizer,
+        schedule,
+        training_examples,
+        AXIS,
+        task.accuracy,
+        accumulation=config.accumulation,
+        ema_decay=config.ema_decay,
+    )
+    recalibration_step = None
+    if config.recalibration_batches:
+        if config.freeze:
+            raise ValueError(
+                f"expected recalibration_batches=0 with freeze={tuple(config.freeze)}, got "
+                f"{config.recalibration_batches}: statistics that are frozen are not recomputed."
+            )
+        recalibration_step = parallel.eval_step(
+            make_recalibration_step(model, training_examples, AXIS)
+        )
     return Run(
         config=config,
         task=task,
+        parallel=parallel,
         state=parallel.replicate(state),
-        train_step=parallel.parallel_train_step(
-            make_train_step(
-                trained, optimizer, schedule, training_examples, parallel.AXIS, task.accuracy
-            )
-        ),
-        eval_step=parallel.parallel_eval_step(
-            make_eval_step(model, normalize_images, parallel.AXIS)
-        ),
+        train_step=parallel.train_step(train_step),
+        eval_step=parallel.eval_step(make_eval_step(model, normalize_images, AXIS)),
+        recalibration_step=recalibration_step,
         predict=jax.jit(predict),
         train_source=train_source,
         eval_source=eval_source,

@@ -65,6 +65,8 @@ WORDS = {"accuracy": "accuracy", "mean_iou": "mean IoU", "pixel_accuracy": "pixe
 
 
 def describe(metrics: Mapping[str, float], prefix: str = "") -> str:
-    """The shares among some metrics and their loss, as one reads them."""
-    shares = [f"{prefix}{WORDS[name]} {metrics[name]:.2%}" for name in metrics if name in WORDS]
-    return ", ".join([*shares, f"{prefix}loss {metrics['loss']:.4f}"])
+    """The shares among some metrics and their loss, those that there are, as one reads them."""
+    told = [f"{prefix}{WORDS[name]} {metrics[name]:.2%}" for name in metrics if name in WORDS]
+    if "loss" in metrics:
+        told.append(f"{prefix}loss {metrics['loss']:.4f}")
+    return ", ".join(told)

@@ -17,7 +17,7 @@ CONFIG_FILE = "config.json"
 LOCK_FILE = "lock"
 """Name of the file that says which config a workdir belongs to."""
 
-MAY_DIFFER = frozenset({"data_dir", "keep_checkpoints", "log_every_steps"})
+MAY_DIFFER = frozenset({"data_dir", "keep_checkpoints", "log_every_steps", "max_skipped_steps"})
 """Config fields that change where a run reads, what it keeps or how often it tells, and never what
 it computes: a run may go on with other values."""
 

@@ -96,6 +96,8 @@ def compare(
     Raises:
         ValueError: the weights do not fit the module, or the networks have no layer in common.
     """
+    if getattr(module, "remat", False):
+        module = module.clone(remat=False)  # no gradient is taken, and its insides can't be seen
     dtype = "float64" if float64 else "float32"
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"expected a tolerance of at least 0, got {tolerance}.")

@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
@@ -18,8 +19,12 @@ class Add(nn.Module):
 
         Add(x, y) = x + y
 
+    **Fields:** `dtype` of the computation (None: from inputs).
+
     Source: paper table 1, "Addition".
     """
+
+    dtype: Dtype | None = None
 
     @nn.compact
     def __call__(
@@ -35,6 +40,7 @@ class Add(nn.Module):
             ValueError: shapes differ, or have fewer than two axes.
         """
         check_pair(self, x, y)
+        x, y = promote_dtype(x, y, dtype=self.dtype)
         return x + y
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import ContextAttention, branch_names
@@ -64,6 +65,7 @@ class SE(GatedFusion):
                 `train`.
         """
         check_pair(self, x, y)
+        x, y = promote_dtype(x, y, dtype=self.dtype)
         return y + self.gate(x, train) * x
 
 
@@ -96,6 +98,7 @@ class GAU(GatedFusion):
                 `train`.
         """
         check_pair(self, x, y)
+        x, y = promote_dtype(x, y, dtype=self.dtype)
         return self.gate(x, train) * y + x
 
 
@@ -124,6 +127,7 @@ class Highway(GatedFusion):
                 `train`.
         """
         check_pair(self, x, y)
+        x, y = promote_dtype(x, y, dtype=self.dtype)
         weights = self.gate(x, train)
         return weights * x + (1 - weights) * y
 
@@ -164,6 +168,7 @@ class SK(ContextAttention):
                 `train`.
         """
         check_pair(self, x, y)
+        x, y = promote_dtype(x, y, dtype=self.dtype)
         names = branch_names(self.scales)
         branches = [self.branch(name, x.shape[-1], outputs=2) for name in names]
         logits = jnp.split(self.logits(x + y, branches, train), 2, axis=-1)

@@ -14,9 +14,11 @@ from aff_jax.layers import (
     BatchNorm,
     ConvNorm,
     NormFactory,
+    apply_block,
     average_pool,
     check_images,
     convolution,
+    logits_dtype,
 )
 
 __all__ = ["CIFARResNet", "PreActivationBlock", "PreActivationHost", "ResNetBlock"]
@@ -47,6 +49,11 @@ class PreActivationModule(nn.Module):
     def weights(self) -> dict[str, Any]:
         """The fields of every layer with a kernel."""
         return {"kernel_init": self.kernel_init, **self.dtypes()}
+
+    def make_head(self, num_classes: int) -> nn.Dense:
+        """The dense layer that gives logits."""
+        weights = {**self.weights(), "dtype": logits_dtype(self.dtype)}
+        return nn.Dense(num_classes, name="head", **weights)
 
     def make_fuse(self, name: str) -> nn.Module:
         """A submodule of that name that fuses."""
@@ -133,7 +140,8 @@ class PreActivationHost(PreActivationModule):
     last map of each stage, shallow to deep, as the next stage reads it, before norm and ReLU, and
     neither the last norm nor the head; `blocks_per_stage` b; `width`; `fusion_start`, the first
     stage (from 1) that has fusions, earlier ones add; `deep_stem`, three convolutions of widths
-    w/2, w/2, w instead of one; and those of `PreActivationModule`.
+    w/2, w/2, w instead of one; `remat`, whether gradients compute a block's activations anew
+    instead of keeping them, for less memory; and those of `PreActivationModule`.
     """
 
     num_classes: int = 10
@@ -142,6 +150,7 @@ class PreActivationHost(PreActivationModule):
     width: int = 1
     fusion_start: int = 1
     deep_stem: bool = False
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -170,12 +179,12 @@ class PreActivationHost(PreActivationModule):
                 block = self.make_block(
                     strides=strides, name=f"stage{stage}_block{index}", **fields
                 )
-                x = block(x, train)
+                x = apply_block(block, x, train, self.remat)
             pyramid.append(x)
         if self.features:
             return tuple(pyramid)
         x = self.activate("norm", x, train)
-        return nn.Dense(self.num_classes, name="head", **self.weights())(jnp.mean(x, axis=(1, 2)))
+        return self.make_head(self.num_classes)(jnp.mean(x, axis=(1, 2)))
 
     def apply_stem(self, images: Array, train: bool) -> Array:
         """16 times `width` channels, of the size of the images."""

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from aff_jax.fusion.align import Align
 from aff_jax.hosts.cifar import CIFARResNet, PreActivationModule, ResNetBlock
-from aff_jax.layers import ConvNorm, check_images
+from aff_jax.layers import ConvNorm, apply_block, check_images
 
 __all__ = ["FPN", "PyramidHost", "UNet"]
 
@@ -23,8 +23,9 @@ class PyramidHost(PreActivationModule):
     map that was rounded up on the way down is brought to its lateral map's size.
 
     **Fields:** `num_classes`; `features`, whether the result is (z_1, z_2, z_3), before norm and
-    ReLU, instead of logits, and no head; `blocks_per_stage` and `width` of the backbone; and those
-    of `PreActivationModule`.
+    ReLU, instead of logits, and no head; `blocks_per_stage` and `width` of the backbone; `remat`,
+    whether gradients compute a block's activations anew instead of keeping them, for less memory;
+    and those of `PreActivationModule`.
 
     Source: paper sections 3.3 and 4.1; open-acm `model/segmentation.py`, by the same authors, for
     the way up and the head, whose 3x3 convolution has a quarter of the channels there, and
@@ -35,6 +36,7 @@ class PyramidHost(PreActivationModule):
     features: bool = False
     blocks_per_stage: int = 3
     width: int = 1
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -51,6 +53,7 @@ class PyramidHost(PreActivationModule):
             features=True,
             blocks_per_stage=self.blocks_per_stage,
             width=self.width,
+            remat=self.remat,
             norm=self.norm,
             name="backbone",
             fusion="add",
@@ -69,7 +72,7 @@ class PyramidHost(PreActivationModule):
         head_conv = ConvNorm(
             x.shape[-1], activation=nn.relu, norm=self.norm, name="head_conv", **self.weights()
         )
-        return nn.Dense(self.num_classes, name="head", **self.weights())(head_conv(x, train))
+        return self.make_head(self.num_classes)(head_conv(x, train))
 
     def go_up(self, level: int, x: Array, lateral: Array) -> Array:
         """`x` in the shape of the map of that level."""
@@ -138,5 +141,5 @@ class UNet(PyramidHost):
                 name=f"up{level}_block{index}",
                 **self.weights(),
             )
-            x = block(x, train)
+            x = apply_block(block, x, train, self.remat)
         return x

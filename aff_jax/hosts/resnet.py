@@ -11,7 +11,15 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax.fusion.registry import Fusion, make_fusion
-from aff_jax.layers import BatchNorm, ConvNorm, NormFactory, average_pool, check_images
+from aff_jax.layers import (
+    BatchNorm,
+    ConvNorm,
+    NormFactory,
+    apply_block,
+    average_pool,
+    check_images,
+    logits_dtype,
+)
 from aff_jax.tables import look_up
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResidualHost", "max_pool"]
@@ -168,7 +176,8 @@ class ResidualHost(ResidualModule):
     last map of each stage, shallow to deep, and no head; `blocks_per_stage`, one number a stage;
     `base_channels`, those of the first stage's blocks; `block`, "basic" or "bottleneck";
     `fusion_start`, the first stage (from 1) that has fusions, earlier ones add; `head_init` of the
-    dense layer; and those of `ResidualModule`.
+    dense layer; `remat`, whether gradients compute a block's activations anew instead of keeping
+    them, for less memory; and those of `ResidualModule`.
     """
 
     num_classes: int = 1000
@@ -178,6 +187,7 @@ class ResidualHost(ResidualModule):
     block: str = "bottleneck"
     fusion_start: int = 1
     head_init: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -205,16 +215,15 @@ class ResidualHost(ResidualModule):
                 fields.update(fusion="add", fusion_fields=nn.FrozenDict())
             for index in range(blocks):
                 strides = 2 if stage > 1 and index == 0 else 1
-                x = make_block(strides=strides, name=f"stage{stage}_block{index}", **fields)(
-                    x, train
-                )
+                block = make_block(strides=strides, name=f"stage{stage}_block{index}", **fields)
+                x = apply_block(block, x, train, self.remat)
             pyramid.append(x)
         if self.features:
             return tuple(pyramid)
         head = nn.Dense(
             self.num_classes,
             kernel_init=self.head_init,
-            dtype=self.dtype,
+            dtype=logits_dtype(self.dtype),
             param_dtype=self.param_dtype,
             name="head",
         )

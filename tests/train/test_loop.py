@@ -87,11 +87,16 @@ def test_a_run_that_is_not_finite_stops_and_keeps_its_last_checkpoint(config, co
     config.learning_rate = 1e18
     config.warmup_epochs = 4.0
     config.eval_every_epochs = 0.3  # a checkpoint each step
-    with pytest.raises(NonFiniteError, match=r"got a .* at step \d+. The last good checkpoint"):
+    config.max_skipped_steps = 4
+    with pytest.raises(NonFiniteError, match=r"got a .* at step (\d+), the last of 4 in a row"):
         loop.train(config, tmp_path / "run", console)
     restored = parameters(tmp_path / "run", config)
-    assert restored is not None
+    assert restored.state.skipped == restored.state.skipped_in_row == 3
     chex.assert_tree_all_finite(restored.state)
+    # Steps that were skipped have no loss to tell.
+    assert [("loss" in x, x["skipped"]) for x in lines(tmp_path / "run") if x["kind"] == "train"][
+        -3:
+    ] == [(False, 1), (False, 2), (False, 3)]
 
 
 def test_an_update_that_overflows_is_not_saved(config, console, tmp_path):

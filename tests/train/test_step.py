@@ -11,14 +11,16 @@ import optax
 import pytest
 
 import aff_jax
-from train import parallel
+from tests.train import small_network
+from tests.train.small_network import SmallNetwork, state_and_step
 from train.losses import IGNORE_LABEL
+from train.parallel import AXIS, PARALLEL
 from train.state import create_state
 from train.step import make_eval_step, make_train_step
 
 
 def make(sync_batch_norm=True, fusion="aff", **fields):
-    axis_name = parallel.AXIS if sync_batch_norm else None
+    axis_name = AXIS if sync_batch_norm else None
     norm = functools.partial(aff_jax.BatchNorm, axis_name=axis_name)
     model = aff_jax.create_model("cifar_resnet8", fusion, num_classes=10, norm=norm, **fields)
     optimizer = optax.sgd(0.05, momentum=0.9)
@@ -27,7 +29,7 @@ def make(sync_batch_norm=True, fusion="aff", **fields):
         optimizer,
         lambda step: 0.05,
         lambda images, labels, step, row: (images / 255, labels),
-        parallel.AXIS,
+        AXIS,
     )
     return model, create_state(model, optimizer, 0, (8, 8, 1)), step
 
@@ -44,7 +46,7 @@ def losses(step, state, devices, count=12):
     """Loss of each step on that many devices, with the same global batches."""
     mapped = jax.pmap(
         step,
-        parallel.AXIS,
+        AXIS,
         in_axes=(None, 0),
         out_axes=(None, None),
         devices=jax.devices()[:devices],
@@ -75,7 +77,7 @@ def test_statistics_are_averaged_where_batch_norm_is_not_synchronised():
     model, state, step = make(sync_batch_norm=False, fusion="add")
     (batch,) = batches(1)
     mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:2]
+        step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:2]
     )
     new_state, _ = mapped(state, jax.tree.map(lambda x: x.reshape(2, 16, *x.shape[1:]), batch))
     pixels = np.float32(batch["image"]) / 255
@@ -102,7 +104,7 @@ def test_one_step_is_the_gradient_of_the_mean_loss():
 
     loss, gradient = jax.jit(jax.value_and_grad(loss_of))(state.params)
     mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:1]
+        step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=jax.devices()[:1]
     )
     new_state, metrics = mapped(state, jax.tree.map(lambda x: x[None], batch))
     assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
@@ -120,10 +122,8 @@ def test_evaluation_sums_over_real_examples_only(devices):
     mask = np.float32(np.arange(16) < 11)
     # What is in the padding must not matter.
     batch["image"][11:] = 255
-    step = make_eval_step(model, lambda images: images / 255, parallel.AXIS)
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
-    )
+    step = make_eval_step(model, lambda images: images / 255, AXIS)
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices])
     split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), {**batch, "mask": mask})
     sums = mapped(state, split)
     logits = np.float64(model.apply(state.variables, np.float32(batch["image"][:11]) / 255))
@@ -174,12 +174,10 @@ def test_pixels_have_the_same_weight_on_any_number_of_devices(devices):
         optimizer,
         lambda step: 1.0,
         lambda images, labels, step, row: (images / 255, labels),
-        parallel.AXIS,
+        AXIS,
         "pixel_accuracy",
     )
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
-    )
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices])
     new_state, metrics = mapped(
         state, jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
     )
@@ -205,11 +203,9 @@ def test_a_batch_without_any_label_moves_nothing():
         optimizer,
         lambda step: 1.0,
         lambda images, labels, step, row: (images / 255, labels),
-        parallel.AXIS,
+        AXIS,
     )
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:1]
-    )
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:1])
     new_state, metrics = mapped(state, jax.tree.map(lambda x: x[None], batch))
     assert metrics["loss"] == 0
     chex.assert_trees_all_equal(new_state.params, state.params)
@@ -222,10 +218,8 @@ def test_evaluation_counts_pixels_of_real_examples_that_are_not_ignored(devices)
     batch = scenes()
     mask = np.float32(np.arange(16) < 11)
     batch["label"][11:] = 1  # padding
-    step = make_eval_step(model, lambda images: images / 255, parallel.AXIS)
-    mapped = jax.pmap(
-        step, parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
-    )
+    step = make_eval_step(model, lambda images: images / 255, AXIS)
+    mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices])
     split = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), {**batch, "mask": mask})
     sums = mapped(state, split)
     losses, predictions, labels = per_pixel_oracle(state, jax.tree.map(lambda x: x[:11], batch))
@@ -234,3 +228,61 @@ def test_evaluation_counts_pixels_of_real_examples_that_are_not_ignored(devices)
     np.testing.assert_array_equal(sums["confusion"], expected)
     assert sums["loss"] == pytest.approx(losses.sum(), rel=1e-5)
     assert sums["examples"] == 11
+
+
+def spoiled(images, labels, step, first_row):
+    """Steps 2 and 3 have an image that is not a number, on the second device only."""
+    bad = (step >= 2) & (step < 4) & (first_row > 0)
+    return images / 255 + jnp.where(bad, jnp.nan, 0.0), labels
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_but_the_counters():
+    parallel = PARALLEL["pmap"](jax.devices()[:2])
+    state, step = state_and_step(SmallNetwork(), augment=spoiled, ema_decay=0.9)
+    state, train_step = parallel.replicate(state), parallel.train_step(step)
+    states, rates = [], []
+    for batch in small_network.batches(5):
+        state, metrics = train_step(state, batch)
+        states.append(jax.device_get(state))
+        rates.append(float(metrics["learning_rate"]))
+        assert np.isfinite(metrics["loss"]) == (metrics["skipped_in_row"] == 0)
+    assert [int(s.step) for s in states] == [1, 2, 3, 4, 5]
+    assert [int(s.skipped) for s in states] == [0, 0, 1, 2, 2]
+    assert [int(s.skipped_in_row) for s in states] == [0, 0, 1, 2, 0]
+    for name in ("params", "batch_stats", "opt_state", "ema"):
+        before, after = getattr(states[1], name), getattr(states[3], name)
+        chex.assert_trees_all_equal(before, after)
+        chex.assert_tree_all_finite(getattr(states[4], name))
+        assert any(jax.tree.leaves(jax.tree.map(np.any, getattr(states[4], name))))
+    # The schedule counts updates, as the optimizer does.
+    np.testing.assert_allclose(rates, [0.1 / (1 + k) for k in (0, 1, 2, 2, 2)], rtol=1e-6)
+    assert states[-1].opt_state[1].count == 3
+
+
+def test_the_averages_are_numpys_and_are_what_is_evaluated():
+    """Of parameters and statistics, with the decay 1/10, 2/11, 3/12 ... until it is 0.22."""
+    parallel = PARALLEL["shard_map"](jax.devices()[:2])
+    model = SmallNetwork()
+    state, step = state_and_step(model, ema_decay=0.22)
+    expected = jax.device_get(state.variables)
+    chex.assert_trees_all_equal(state.ema, expected)
+    state, train_step = parallel.replicate(state), parallel.train_step(step)
+    for t, batch in enumerate(small_network.batches(5)):
+        state, _ = train_step(state, batch)
+        decay = np.float32(min(0.22, (1 + t) / (10 + t)))
+        expected = jax.tree.map(
+            lambda old, new, d=decay: d * old + (1 - d) * np.asarray(new), expected, state.variables
+        )
+    chex.assert_trees_all_close(state.ema, expected, rtol=1e-5, atol=1e-7)
+    eval_step = make_eval_step(model, lambda images: images / 255, AXIS)
+    sums = parallel.eval_step(eval_step)(state, {**batch, "mask": np.ones(16, np.float32)})
+    averaged, last = (
+        np.asarray(model.apply(variables, np.float32(batch["image"]) / 255))
+        for variables in (expected, state.variables)
+    )
+    losses = [
+        optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).sum()
+        for logits in (averaged, last)
+    ]
+    assert sums["loss"] == pytest.approx(float(losses[0]), rel=1e-5)
+    assert abs(losses[0] - losses[1]) > 1e-3

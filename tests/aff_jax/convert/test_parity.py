@@ -53,6 +53,14 @@ def test_equal_networks(theirs, float64, largest):
         assert layer in paths
 
 
+def test_a_network_that_computes_blocks_anew_is_compared_as_any_other(theirs):
+    outcome = parity.compare(
+        theirs, ours("pytorch").clone(remat=True), None, images(2, 12, 12, 3), float64=True
+    )
+    assert outcome.equal
+    assert ("stage1_block0/fuse/weigh", 1) in [(row.path, row.call) for row in outcome.rows]
+
+
 def test_a_wrong_reference_is_found_in_the_first_fusions_second_pass(theirs):
     outcome = parity.compare(theirs, ours("paper"), None, images(2, 12, 12, 3))
     assert not outcome.equal

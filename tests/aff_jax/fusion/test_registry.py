@@ -65,6 +65,17 @@ class TestContract:
     def test_every_parameter_and_both_inputs_have_a_gradient(self, name):
         check_gradients(create_fusion(name))
 
+    @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+    def test_computes_in_its_dtype_and_keeps_statistics_float32(self, name, dtype):
+        fusion = create_fusion(name, dtype=dtype)
+        x, y = pair((4, 3, 2, 6))
+        result, variables = jax.eval_shape(
+            lambda key: fusion.init_with_output(key, x, y, True), jax.random.key(0)
+        )
+        sown = variables.pop("intermediates", {})
+        assert {leaf.dtype for leaf in jax.tree.leaves((result, sown))} == {jnp.dtype(dtype)}
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} <= {jnp.dtype(jnp.float32)}
+
     def test_refuses_shapes_that_differ(self, name):
         x = jnp.ones((2, 4, 8))
         with pytest.raises(ValueError, match="expected x and y of one shape"):

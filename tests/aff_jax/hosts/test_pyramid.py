@@ -157,18 +157,6 @@ def test_features_are_the_maps_of_each_level_and_there_is_no_head(host):
 
 
 @HOSTS
-def test_bfloat16_stays_bfloat16(host):
-    model = host(blocks_per_stage=1, dtype=jnp.bfloat16)
-    logits, variables = jax.eval_shape(
-        lambda key, x: model.init_with_output(key, x, capture_intermediates=True),
-        jax.random.key(0),
-        jnp.zeros((2, 7, 9, 3), jnp.bfloat16),
-    )
-    seen = jax.tree.leaves((logits, variables["intermediates"]))
-    assert {leaf.dtype for leaf in seen} == {jnp.dtype(jnp.bfloat16)}
-
-
-@HOSTS
 def test_refuses_images_without_a_batch_axis(host):
     with pytest.raises(ValueError, match=rf"{host.__name__}: expected images of shape .* got \(8,"):
         host().init(jax.random.key(0), jnp.ones((8, 8, 3)))

@@ -56,6 +56,22 @@ def test_every_host_takes_every_fusion(name, fusion):
     chex.assert_trees_all_equal_shapes_and_dtypes(new["batch_stats"], variables["batch_stats"])
 
 
+@pytest.mark.parametrize("name", distinct_when_shallow())
+def test_every_host_computes_in_its_dtype_and_gives_float32_logits(name):
+    model = shallow(name, "aff").clone(dtype=jnp.bfloat16)
+    logits, variables = jax.eval_shape(
+        lambda key: model.init_with_output(
+            key, jnp.zeros((2, 9, 8, 3)), True, capture_intermediates=True
+        ),
+        jax.random.key(0),
+    )
+    inside = variables.pop("intermediates")
+    outputs = (logits, inside.pop("head"), inside.pop("__call__"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(outputs)} == {jnp.dtype(jnp.float32)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(inside)} == {jnp.dtype(jnp.bfloat16)}
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+
 @pytest.mark.parametrize(
     ("reference", "fusion", "fields"),
     [

@@ -174,19 +174,6 @@ def test_with_a_zero_last_scale_a_block_starts_as_its_skip(block):
     assert variables["params"]["conv1"]["norm"]["scale"].all()
 
 
-@pytest.mark.parametrize("average_skip", [False, True])
-def test_bfloat16_stays_bfloat16(average_skip):
-    model = ResNet(average_skip=average_skip, dtype=jnp.bfloat16, blocks_per_stage=(1, 1), **TINY)
-    logits, variables = jax.eval_shape(
-        lambda key, x: model.init_with_output(key, x, capture_intermediates=True),
-        jax.random.key(0),
-        jnp.zeros((2, 7, 9, 3), jnp.bfloat16),
-    )
-    seen = jax.tree.leaves((logits, variables["intermediates"]))
-    assert {leaf.dtype for leaf in seen} == {jnp.dtype(jnp.bfloat16)}
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {np.dtype(np.float32)}
-
-
 class VariantTest(chex.TestCase):
     """The same numbers with and without jit, on a device, and under pmap."""
 

@@ -1,0 +1,78 @@
+"""Blocks whose activations are computed anew: the same network, with less kept for its gradient."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aff_jax import create_model
+from aff_jax.convert.structure import inspect_module
+from aff_jax.serialization import build_model, describe_model
+from tests.aff_jax.hosts.test_registry import gradients_of, shallow
+from tests.aff_jax.random_variables import random_variables
+
+HOSTS = ("cifar_resnet8", "cifar_resnext29_32x4d", "inception8", "unet_resnet20", "resnet18")
+X = np.random.default_rng(0).standard_normal((4, 8, 8, 3))
+
+
+def kept_bytes(model, variables):
+    """Size of what lies between the forward and the backward pass, weights included."""
+
+    def backward(variables):
+        def logits(params):
+            return model.apply({**variables, "params": params}, X, True, mutable=["batch_stats"])[0]
+
+        return jax.vjp(logits, variables["params"])[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(backward, variables))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_less_is_kept_and_names_are_the_same(name):
+    model = shallow(name, "aff")
+    lean = model.clone(remat=True)
+    assert lean != model
+    plain, less = (inspect_module(module, (X,)) for module in (model, lean))
+    chex.assert_trees_all_equal_shapes_and_dtypes(plain.variables, less.variables)
+    assert {path: type(layer.module) for path, layer in less.layers.items()} == {
+        path: type(layer.module) for path, layer in plain.layers.items()
+    }
+    weights = sum(leaf.size * 4 for leaf in jax.tree.leaves(plain.variables))
+    kept = kept_bytes(model, plain.variables) - weights
+    # One block a stage, so that much of what is left is what goes from block to block.
+    assert kept_bytes(lean, less.variables) - weights < 0.6 * kept
+
+
+@pytest.mark.slow
+def test_gradients_and_statistics_are_the_same():
+    """In double precision, where another order of the same sums shows at 1e-15."""
+    with jax.enable_x64(True):
+        model = shallow("unet_resnet20").clone(param_dtype=jnp.float64)
+        variables = random_variables(model, X)
+        plain, lean = (
+            jax.jit(functools.partial(gradients_of, module))(variables, X)
+            for module in (model, model.clone(remat=True))
+        )
+    chex.assert_trees_all_close(lean, plain, rtol=1e-10, atol=1e-12)
+
+
+def test_features_and_fusion_weights_are_the_same():
+    model = create_model("cifar_resnet8", "aff", features=True)
+    x = np.float32(X)
+    variables = random_variables(model, x, dtype=np.float32)
+    plain, lean = (
+        jax.jit(functools.partial(module.apply, mutable=["intermediates"]))(variables, x)
+        for module in (model, model.clone(remat=True))
+    )
+    assert len(jax.tree.leaves(lean[1])) == 3
+    chex.assert_trees_all_equal_shapes(lean, plain)
+    chex.assert_trees_all_close(lean, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_is_no_part_of_what_is_saved():
+    model = create_model("cifar_resnet8", remat=True)
+    assert build_model(describe_model(model)).remat is False
