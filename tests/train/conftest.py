@@ -1,5 +1,6 @@
 """The digits, prepared once for all tests, what was compiled for them, and small configs."""
 
+import functools
 import pathlib
 
 import flax.linen as nn
@@ -7,9 +8,13 @@ import jax
 import pytest
 from rich.console import Console
 
+from aff_jax import BatchNorm
 from configs import digits
+from tests.train.small_network import SmallNetwork
 from train import run
 from train.data import source
+from train.parallel import AXIS
+from train.precision import DTYPES
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +62,18 @@ def config(digits_dir):
     config.log_every_steps = 4
     config.learning_rate = 0.2
     return config
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """Runs have a network that compiles in a moment."""
+
+    def make_model(config, num_classes):
+        norm_axis = AXIS if config.sync_batch_norm else None
+        norm = functools.partial(BatchNorm, axis_name=norm_axis)
+        return SmallNetwork(num_classes, norm, DTYPES[config.dtype])
+
+    monkeypatch.setattr(run, "make_model", make_model)
 
 
 @pytest.fixture

@@ -1,23 +1,48 @@
 """Evaluation over a whole split: every example counts once, whatever the batch size."""
 
+import jax
 import numpy as np
 import pytest
 
 from train import run as run_module
 from train.data.augment import normalize
+from train.data.feed import train_feed
 from train.data.source import DATASETS
-from train.evaluation import evaluate
+from train.evaluation import evaluate, recalibrate
 from train.run import prepare
 
 
-@pytest.mark.parametrize("batch_size", [7, 64, 1000])
-def test_evaluation_counts_every_example_once(config, batch_size):
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_evaluation_is_the_same_to_the_last_example(config, batch_size, devices, small_network):
     config.eval_batch_size = batch_size
-    run = prepare(config)
+    config.parallel = "pmap" if batch_size < 64 else "shard_map"
+    run = prepare(config, jax.devices()[:devices])
     metrics, confusion = evaluate(run, run.state)
-    labels = [int(example["label"]) for example in run.eval_source]
-    np.testing.assert_array_equal(confusion.sum(1), np.bincount(labels))
-    assert metrics["accuracy"] == np.trace(confusion) / 360
+    examples = list(run.eval_source)
+    images = np.stack([example["image"] for example in examples])
+    labels = np.stack([example["label"] for example in examples])
+    expected = np.zeros((10, 10), int)
+    np.add.at(expected, (labels, np.asarray(run.predict(run.state, images))), 1)
+    np.testing.assert_array_equal(confusion, expected)
+    assert metrics["accuracy"] == np.trace(expected) / 360
+
+
+def test_recalibration_leaves_the_feed_and_the_weights_where_they_were(config, small_network):
+    config.recalibration_batches = 3
+    run = prepare(config, jax.devices()[:2])
+    feed, untouched = (train_feed(run.train_source, batch_size=512, seed=0) for _ in range(2))
+    next(feed)
+    next(untouched)
+    state = recalibrate(run, run.state, feed)
+    np.testing.assert_array_equal(next(feed)["index"], next(untouched)["index"])
+    assert state.params is run.state.params
+    assert not np.array_equal(
+        state.batch_stats["norm"]["mean"], run.state.batch_stats["norm"]["mean"]
+    )
+    config.recalibration_batches = 0
+    run = prepare(config, jax.devices()[:2])
+    assert recalibrate(run, run.state, feed) is run.state
 
 
 @pytest.mark.parametrize("batch_size", [7, 64, 1000])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -20,6 +21,12 @@ def parameters(workdir, config):
     run = prepare(config)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         return checkpoints.restore(run.state)
+
+
+def damage(checkpoint):
+    for file in checkpoint.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def lines(workdir):
@@ -67,9 +74,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(config, console,
     loop.train(config, whole, console)
     shutil.copytree(whole, cut)
     (cut / "summary.json").unlink()
-    for file in (cut / "checkpoints" / "14").rglob("*"):
-        if file.is_file():
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    damage(cut / "checkpoints" / "14")
     loop.train(config, cut, console)
     text = console.export_text()
     assert "checkpoint of step 14" in text
@@ -81,6 +86,43 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(config, console,
     # Every step stands once in the metrics.
     steps = [(x["kind"], x["step"]) for x in lines(cut)]
     assert len(steps) == len(set(steps))
+
+
+def test_with_everything_on_a_run_goes_on_to_the_same_bits(
+    config, console, tmp_path, small_network
+):
+    config.update(
+        parallel="shard_map",
+        dtype="float16",
+        accumulation=2,
+        ema_decay=0.9,
+        recalibration_batches=2,
+    )
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    summary = loop.train(config, whole, console)
+    shutil.copytree(whole, cut)
+    (cut / "summary.json").unlink()
+    damage(cut / "checkpoints" / "14")
+    loop.train(config, cut, console)
+    assert "Going on from step 11 of 14" in console.export_text()
+    one, other = parameters(whole, config), parameters(cut, config)
+    assert one.step == other.step == 14
+    chex.assert_trees_all_equal(one.state, other.state)
+    assert one.state.loss_scale.good_steps == one.state.updates
+    trained = [x for x in lines(whole) if x["kind"] == "train"]
+    assert {x["loss_scale"] for x in trained} == {2.0**16}
+    assert {x["skipped"] for x in trained} == {0}
+    # What was evaluated is what was saved.
+    assert loop.train(config, whole, console) == summary
+
+    # Training itself reads no running statistics: without recalibration it is the same.
+    config.recalibration_batches = 0
+    loop.train(config, tmp_path / "without", console)
+    without = parameters(tmp_path / "without", config)
+    chex.assert_trees_all_equal(without.state.params, one.state.params)
+    chex.assert_trees_all_equal(without.state.ema["params"], one.state.ema["params"])
+    differs = jax.tree.map(np.array_equal, without.state.ema, one.state.ema)
+    assert not any(jax.tree.leaves(differs["batch_stats"]))
 
 
 def test_a_run_that_is_not_finite_stops_and_keeps_its_last_checkpoint(config, console, tmp_path):
@@ -149,6 +191,9 @@ def test_a_workdir_of_another_run_is_refused(config, console, tmp_path):
         ("schedule", "cosin", "unknown schedule 'cosin'. Did you mean 'cosine'"),
         ("optimizer", "adagrd", "unknown optimizer 'adagrd'. Did you mean 'adagrad'"),
         ("dataset", "digit", "unknown dataset 'digit'. Did you mean 'digits'"),
+        ("accumulation", 3, "devices times accumulation divide, got 512 for 8 times 3"),
+        ("parallel", "shardmap", "unknown parallel 'shardmap'. Did you mean 'shard_map'"),
+        ("dtype", "float61", "unknown dtype 'float61'. Did you mean 'float16'"),
         ("label_key", "lable", "label key of 'digits': 'lable'. Did you mean 'label'"),
     ],
 )
