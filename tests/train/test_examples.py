@@ -48,7 +48,8 @@ def test_without_further_fields_examples_are_cropped_flipped_and_normalized():
     _, labels, images, targets = on_devices(training_examples(crop_padding=1, flip=True), 1, step=3)
     raw, *_ = on_devices(training_examples(), 1)
     expected = normalize_digits(Augmentation(1, True)(augmentation_key(0, 3), raw))
-    np.testing.assert_array_equal(images, expected)
+    # Compiled, a division may become a multiplication: the last bit of values below 4.
+    np.testing.assert_allclose(images, expected, rtol=0, atol=5e-7)
     assert targets.dtype == np.int32
     np.testing.assert_array_equal(targets, labels)
 
