@@ -26,6 +26,8 @@ class Range(NamedTuple):
 
 
 RANGES = {
+    "image_size": Range(0),
+    "image_channels": Range(0, 3),
     "crop_padding": Range(0),
     "seed": Range(0, 2**32 - 1),
     "batch_size": Range(1),

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 import aff_jax
 from train import parallel
 from train.data.augment import Augmentation, augmentation_key, normalize
-from train.data.source import Source, find_dataset, load_source
+from train.data.datasets import find_dataset
+from train.data.source import Source, load_splits
 from train.epochs import Epochs
 from train.optimizer import learning_rate_schedule, make_optimizer
 from train.ranges import check_ranges
@@ -51,13 +52,16 @@ def prepare(config: ConfigDict) -> Run:
     check_ranges(config)
     parallel.check_batch_size(config.batch_size)
     dataset = find_dataset(config.dataset)
-    load = partial(
-        load_source, dataset.name, data_dir=config.data_dir or None, label_key=config.label_key
+    train_source, eval_source = load_splits(
+        dataset.name,
+        data_dir=config.data_dir or None,
+        label_key=config.label_key,
+        image_size=config.image_size,
+        image_channels=config.image_channels,
     )
-    train_source, eval_source = load(dataset.train_split), load(dataset.eval_split)
     task = TASKS[dataset.task]
     model = make_model(config, train_source.num_classes)
-    normalize_images = partial(normalize, mean=dataset.mean, std=dataset.std)
+    normalize_images = partial(normalize, mean=train_source.mean, std=train_source.std)
     augment = Augmentation(crop_padding=config.crop_padding, flip=config.flip)
 
     def training_examples(

@@ -5,7 +5,7 @@ import pytest
 
 from train import run as run_module
 from train.data.augment import normalize
-from train.data.source import DATASETS
+from train.data.datasets import DATASETS
 from train.evaluation import evaluate
 from train.run import prepare
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from train.data import augment
-from train.data.source import DATASETS
+from train.data.datasets import DATASETS
 from train.losses import IGNORE_LABEL
 
 
