@@ -17,9 +17,10 @@ def get_config() -> ConfigDict:
     # Whose formulas where the references disagree: "paper", "pytorch" or "mxnet".
     config.reference = "paper"
 
-    # The data set, one of the table in `train/data/datasets.py`.
+    # The data set, one of the table in `train/data/datasets.py`; "image_folder" and "mask_folder"
+    # are your own: configs/image_folder.py and configs/mask_folder.py say what lies where.
     config.dataset = "digits"
-    # Where TFDS keeps data; "" is TFDS's default, ~/tensorflow_datasets.
+    # That folder of yours, or where TFDS keeps data; "" is TFDS's default, ~/tensorflow_datasets.
     config.data_dir = ""
     # The feature that holds the label, for data sets that have several; "" is the usual one.
     config.label_key = ""

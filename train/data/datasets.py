@@ -1,7 +1,7 @@
 """Dataset name -> how it is opened, and what else the application knows of it.
 
-A dataset is a TFDS dataset in ArrayRecord files. Reading one needs no TensorFlow; preparing one
-does, except for those that prepare themselves.
+A dataset is a TFDS dataset in ArrayRecord files, or a folder of the user's. Reading one needs no
+TensorFlow; preparing one of TFDS's does, except for those that prepare themselves.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from aff_jax.tables import look_up
 # Imported for their effect: defining a builder makes TFDS know its name.
 from train.data import digit_scenes as digit_scenes
 from train.data import digits as digits
+from train.data.folders import open_image_folder, open_mask_folder
 from train.data.prepared import open_or_prepare, open_prepared
 from train.data.records import Records
 
@@ -93,6 +94,21 @@ DATASETS = {
             label_keys=("label",),
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
+        ),
+        Dataset(
+            name="image_folder",
+            train_split="train",
+            eval_split="test",
+            label_keys=("label",),
+            open=open_image_folder,
+        ),
+        Dataset(
+            name="mask_folder",
+            train_split="train",
+            eval_split="test",
+            label_keys=("mask",),
+            task="segmentation",
+            open=open_mask_folder,
         ),
     )
 }
