@@ -17,6 +17,7 @@ from train.data import digits as digits
 from train.data.folders import open_image_folder, open_mask_folder
 from train.data.prepared import open_or_prepare, open_prepared
 from train.data.records import Records
+from train.data.stop_sign import open_stop_sign
 
 __all__ = ["DATASETS", "IMAGENET_MEAN", "IMAGENET_STD", "Dataset", "find_dataset"]
 
@@ -94,6 +95,17 @@ DATASETS = {
             label_keys=("label",),
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
+        ),
+        Dataset(
+            name="stop_sign",
+            train_split="train",
+            eval_split="validation",
+            label_keys=("mask",),
+            # Photographs from the web, as ImageNet's are.
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            task="segmentation",
+            open=open_stop_sign,
         ),
         Dataset(
             name="image_folder",
