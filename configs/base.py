@@ -24,12 +24,18 @@ def get_config() -> ConfigDict:
     # Whose formulas where the references disagree: "paper", "pytorch" or "mxnet".
     config.reference = "paper"
 
-    # The data set, one of the table in `train/data/source.py`.
+    # The data set, one of the table in `train/data/datasets.py`; "image_folder" and "mask_folder"
+    # are your own: configs/image_folder.py and configs/mask_folder.py say what lies where.
     config.dataset = "digits"
-    # Where TFDS keeps data; "" is TFDS's default, ~/tensorflow_datasets.
+    # That folder of yours, or where TFDS keeps data; "" is TFDS's default, ~/tensorflow_datasets.
     config.data_dir = ""
-    # The feature that holds the label, for data sets that have several.
-    config.label_key = "label"
+    # The feature that holds the label, for data sets that have several; "" is the usual one.
+    config.label_key = ""
+    # Height and width that images are brought to: the shorter side is resized to 256/224 of it and
+    # the middle cut out. 0 leaves them as they are, which have to be of one size then.
+    config.image_size = 0
+    # 1 makes all images grey, 3 colour; 0 leaves them as they are, which have to be alike then.
+    config.image_channels = 0
     # Training pads images by this many pixels of zeros and crops them back at random.
     config.crop_padding = 0
     # Training mirrors every second image.

@@ -15,7 +15,6 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.model = "fpn_resnet20"
     config.dataset = "digit_scenes"
-    config.label_key = "mask"
     config.crop_padding = 4
     config.batch_size = 8
     config.eval_batch_size = 50

@@ -94,7 +94,7 @@ def describe_variants(config: ConfigDict) -> list[Variant]:
 
 def score_of(config: ConfigDict) -> str:
     """The metric that is compared: the score of the data set's task."""
-    from train.data.source import find_dataset
+    from train.data.datasets import find_dataset
     from train.tasks import TASKS
 
     return TASKS[find_dataset(config.dataset).task].score

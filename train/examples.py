@@ -1,4 +1,4 @@
-"""What a training step makes of raw images and labels, as a config says."""
+"""The data that a config names, and what a training step makes of it."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 from train import parallel
 from train.data.augment import Augmentation, augmentation_key, stream
 from train.data.mix import Mixing
-from train.data.source import Source
+from train.data.source import Source, load_splits
 from train.epochs import Epochs
 
-__all__ = ["IMAGE_LABELS_ONLY", "make_training_examples"]
+__all__ = ["IMAGE_LABELS_ONLY", "make_training_examples", "open_splits"]
 
 IMAGE_LABELS_ONLY = (
     "autoaugment",
@@ -23,6 +23,20 @@ IMAGE_LABELS_ONLY = (
     "label_smoothing",
 )
 """Fields of a config that are for classification only."""
+
+
+def open_splits(config: ConfigDict) -> tuple[Source, Source]:
+    """The training and the evaluation split of the data set that a config names.
+
+    Raises what `load_splits` does.
+    """
+    return load_splits(
+        config.dataset,
+        data_dir=config.data_dir or None,
+        label_key=config.label_key,
+        image_size=config.image_size,
+        image_channels=config.image_channels,
+    )
 
 
 def make_training_examples(

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 import aff_jax
 from aff_jax.tables import look_up
-from train.data.source import Source, find_dataset, load_source
+from train.data.source import Source
+from train.examples import open_splits
 from train.parallel import AXIS
 from train.precision import DTYPES
 from train.state import TrainState, count_parameters
@@ -54,13 +55,7 @@ def network_cost(config: ConfigDict) -> tuple[int, float]:
         ValueError: as `prepare`.
         FileNotFoundError: the data set is not prepared.
     """
-    dataset = find_dataset(config.dataset)
-    source = load_source(
-        dataset.name,
-        dataset.train_split,
-        data_dir=config.data_dir or None,
-        label_key=config.label_key,
-    )
+    source, _ = open_splits(config)
     model = make_model(config, source.num_classes)
     image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)

@@ -26,6 +26,8 @@ class Range(NamedTuple):
 
 
 RANGES = {
+    "image_size": Range(0),
+    "image_channels": Range(0, 3),
     "crop_padding": Range(0),
     "color_jitter": Range(0, 1),
     "pca_lighting": Range(0),

@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 
 from aff_jax.tables import look_up
 from train.data.augment import normalize
-from train.data.source import Source, find_dataset, load_source
+from train.data.datasets import find_dataset
+from train.data.source import Source
 from train.epochs import Epochs
-from train.examples import make_training_examples
+from train.examples import make_training_examples, open_splits
 from train.finetune import FrozenPart, initialize_from
 from train.network import check_output, make_model
 from train.optimizer import make_optimizer
@@ -62,14 +63,10 @@ def prepare(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> 
     parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
     dtype = look_up(DTYPES, "dtype", config.dtype)
     check_batch_size(config.batch_size, len(parallel.devices), config.accumulation)
-    dataset = find_dataset(config.dataset)
-    load = partial(
-        load_source, dataset.name, data_dir=config.data_dir or None, label_key=config.label_key
-    )
-    train_source, eval_source = load(dataset.train_split), load(dataset.eval_split)
-    task = TASKS[dataset.task]
+    task = TASKS[find_dataset(config.dataset).task]
+    train_source, eval_source = open_splits(config)
     model = make_model(config, train_source.num_classes)
-    normalize_images = partial(normalize, mean=dataset.mean, std=dataset.std, dtype=dtype)
+    normalize_images = partial(normalize, mean=train_source.mean, std=train_source.std, dtype=dtype)
 
     def predict(state: TrainState, images: Array) -> Array:
         logits = cast(Array, model.apply(state.eval_variables, normalize_images(images)))

@@ -9,7 +9,7 @@ import pytest
 
 import aff_jax
 from train.compare import run_config
-from train.data.source import find_dataset
+from train.data.datasets import find_dataset
 from train.tasks import TASKS, WORDS
 
 ROOT = Path(__file__).parent.parent.parent

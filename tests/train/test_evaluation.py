@@ -6,8 +6,8 @@ import pytest
 
 from train import run as run_module
 from train.data.augment import normalize
+from train.data.datasets import DATASETS
 from train.data.feed import train_feed
-from train.data.source import DATASETS
 from train.evaluation import evaluate, recalibrate
 from train.run import prepare
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.data.source import DATASETS
+from train.data.datasets import DATASETS
 from train.tasks import TASKS, WORDS, accuracy, class_iou, describe, mean_iou
 
 

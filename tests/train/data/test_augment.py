@@ -8,8 +8,8 @@ import pytest
 from tests.train.data.pictures import pictures
 from tests.train.data.test_geometry import window_offsets
 from train.data import augment
+from train.data.datasets import DATASETS
 from train.data.geometry import pad_and_crop, random_flip
-from train.data.source import DATASETS
 from train.losses import IGNORE_LABEL
 
 
