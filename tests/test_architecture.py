@@ -43,7 +43,7 @@ ONLY_IN = {
     "tensorflow_datasets": ["train.data"],
     "grain": ["train.data", "train.loop"],
     "optax": ["train"],
-    "orbax": ["train.checkpoint"],
+    "orbax": ["train.checkpoint", "train.checkpoint_read"],
     "torch": ["aff_jax.convert", "aff_jax.cli"],
     "mxnet": [],
     "matplotlib": ["train.plots"],
