@@ -41,7 +41,7 @@ ROOMS = {
 ONLY_IN = {
     "tensorflow": [],
     "tensorflow_datasets": ["train.data"],
-    "grain": ["train.data", "train.loop"],
+    "grain": ["train.data"],
     "optax": ["train"],
     "orbax": ["train.checkpoint", "train.checkpoint_read"],
     "torch": ["aff_jax.convert", "aff_jax.cli"],

@@ -37,7 +37,9 @@ RANGES = {
     "weight_decay": Range(0),
     "eval_every_epochs": Range(0, above=True),
     "keep_checkpoints": Range(1),
+    "checkpoint_every_minutes": Range(0),
     "log_every_steps": Range(1),
+    "feed_timeout_seconds": Range(0, above=True),
 }
 """Every numeric field of configs/base.py."""
 
