@@ -112,6 +112,11 @@ def get_config() -> ConfigDict:
     config.eval_every_epochs = 10.0
     # Newest checkpoints to keep, besides the best one.
     config.keep_checkpoints = 2
+    # Minutes after which a checkpoint is saved between two evaluations; 0 saves with them only.
+    # Looked at with each line of training metrics.
+    config.checkpoint_every_minutes = 10.0
     # Steps from one line of training metrics to the next.
     config.log_every_steps = 50
+    # Seconds within which the next batch has to come; after them the run ends with an error.
+    config.feed_timeout_seconds = 600.0
     return config

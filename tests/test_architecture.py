@@ -41,9 +41,9 @@ ROOMS = {
 ONLY_IN = {
     "tensorflow": [],
     "tensorflow_datasets": ["train.data"],
-    "grain": ["train.data", "train.loop"],
+    "grain": ["train.data"],
     "optax": ["train"],
-    "orbax": ["train.checkpoint"],
+    "orbax": ["train.checkpoint", "train.checkpoint_read"],
     "torch": ["aff_jax.convert", "aff_jax.cli"],
     "mxnet": [],
     "matplotlib": ["train.plots"],

@@ -24,6 +24,30 @@ OPEN_FIELDS = ("fusion_fields", "model_fields")
 """Fields whose own are those of whatever fusion and model are named."""
 
 TRACEBACK = flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
+PROFILE = flags.DEFINE_string(
+    "profile", None, "FIRST:LAST, steps of which a trace is written into WORKDIR/profile."
+)
+COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Directory where what was compiled is kept for the next start, '' for none; by default "
+    "$JAX_COMPILATION_CACHE_DIR or ~/.cache/aff_jax/xla.",
+)
+COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "HOST:PORT of process 0, where a run has several; found out on Slurm, Open MPI and TPU.",
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes the run has.", lower_bound=1
+)
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+PROCESS_TIMEOUT = flags.DEFINE_integer(
+    "process_timeout",
+    100,
+    "Seconds after which a process that is not there, or not heard of, ends the run.",
+    lower_bound=1,
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,23 +55,68 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
-    # After the flags, so that a mistake in them does not wait for JAX.
-    from train.checkpoint import AllDamagedError
-    from train.loop import train
-    from train.tasks import describe
-    from train.window import NonFiniteError
-
     console = Console()
     workdir = Path(WORKDIR.value)
     try:
-        summary = train(CONFIG.value, workdir, console)
-    except (ValueError, TypeError, OSError, NonFiniteError, AllDamagedError) as error:
+        summary = _train(workdir, console)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; nothing was trained yet.")
+        raise SystemExit(130) from None
+    if summary is not None:
+        _tell(summary, workdir, console)
+
+
+def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
+    """The run's summary; None in all processes but the first."""
+    # After the flags, so that a mistake in them does not wait for JAX.
+    from jax.errors import JaxRuntimeError
+
+    from train import distributed
+    from train.compilation import keep_compiled
+    from train.profile import Profile
+
+    try:
+        profile = Profile.parse(PROFILE.value) if PROFILE.value else None
+        several = distributed.initialize(
+            COORDINATOR_ADDRESS.value,
+            NUM_PROCESSES.value,
+            PROCESS_ID.value,
+            timeout_seconds=PROCESS_TIMEOUT.value,
+        )
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    keep_compiled(COMPILATION_CACHE.value)
+
+    from train.checkpoint import AllDamagedError
+    from train.data.watched import FeedError
+    from train.loop import train
+    from train.window import NonFiniteError
+
+    try:
+        summary = train(CONFIG.value, workdir, console, profile)
+    except (ValueError, TypeError, OSError, NonFiniteError, AllDamagedError, FeedError) as error:
+        if several or isinstance(error, FeedError):
+            distributed.end_at_once(error, TRACEBACK.value)
         if TRACEBACK.value:
             raise
         raise SystemExit(f"error: {error}") from error
-    except KeyboardInterrupt:
-        console.print("\nInterrupted; the same command goes on from the last checkpoint.")
-        raise SystemExit(130) from None
+    except Exception as error:
+        if not several:
+            raise
+        if isinstance(error, JaxRuntimeError) and not TRACEBACK.value:
+            error = RuntimeError(
+                f"{error}\nProbably another process of the run has ended or can't be reached: see "
+                f"what it says. Start all of them again to go on from the last checkpoint."
+            )
+            distributed.end_at_once(error)
+        distributed.end_at_once(error, traceback=True)
+    return summary if distributed.is_lead() else None
+
+
+def _tell(summary: dict[str, Any], workdir: Path, console: Console) -> None:
+    """Print what came out and where it is."""
+    from train.tasks import describe
+
     speed = summary["examples_per_second"]
     measured = {
         name.removeprefix("eval_"): summary[name] for name in summary if name.startswith("eval_")

@@ -14,14 +14,12 @@ temporary name and renames at the end, so a killed process leaves the earlier ch
 import contextlib
 import dataclasses
 import itertools
-import logging
 import math
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -30,19 +28,11 @@ from absl import logging as absl_logging
 from flax import traverse_util
 
 from train import checkpoint_record
+from train.checkpoint_read import Restored, State, orbax_quiet, read_arrays, restored
 from train.checkpoint_record import DamagedError
+from train.distributed import from_every_process, is_lead
 
-__all__ = ["AllDamagedError", "Checkpoints", "Restored"]
-
-State = TypeVar("State")
-
-
-class Restored(NamedTuple, Generic[State]):
-    """What a checkpoint gives back: the state, this process's feed state, and the step."""
-
-    state: State
-    feed_state: dict[str, Any]
-    step: int
+__all__ = ["AllDamagedError", "Checkpoints"]
 
 
 class AllDamagedError(RuntimeError):
@@ -138,7 +128,7 @@ class Checkpoints:
         record = checkpoint_record.make_record(step, arrays, feed_state, metrics or {})
         self._note_score(step, record)
         try:
-            with _orbax_quiet():
+            with orbax_quiet():
                 self._manager.save(
                     step,
                     args=ocp.args.Composite(
@@ -151,6 +141,20 @@ class Checkpoints:
             self._scores.pop(step, None)
             self._sweep()  # what was written of it may be what fills the disk
             raise self._not_saved(step, str(error)) from error
+
+    def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Say of a checkpoint what its evaluation found, where that came after saving it.
+
+        Raises:
+            OSError: it could not be written; the checkpoint is as before then.
+        """
+        record = checkpoint_record.read_record(self._path(step))
+        from_every_process(None)  # until all have read it
+        record["metrics"] = {name: float(value) for name, value in metrics.items()}
+        if is_lead():
+            checkpoint_record.write_record(self._path(step), record)
+        from_every_process(None)
+        self._note_score(step, record)
 
     def restore(self, template: State) -> Restored[State] | None:
         """The newest whole checkpoint, or None where there is none at all.
@@ -177,11 +181,11 @@ class Checkpoints:
             try:
                 record = checkpoint_record.read_record(self._path(step))
                 checkpoint_record.require_same_leaves(self._path(step), record, template)
-                arrays = self._read_arrays(step, record)
+                arrays = read_arrays(self._path(step), record)
             except DamagedError as error:
                 reason = str(error)
             # All processes have to settle on the same checkpoint.
-            if all(checkpoint_record.from_every_process(not reason)):
+            if all(from_every_process(not reason)):
                 break
             damaged[step] = reason or "another process could not read it"
         else:
@@ -193,21 +197,9 @@ class Checkpoints:
                     "the directory away to start over."
                 )
             return None
-        feed_state = checkpoint_record.own_feed_state(record)
-        leaves = checkpoint_record.named_leaves(template).items()
-        placed = [checkpoint_record.place(arrays[name], like) for name, like in leaves]
+        whole = restored(record, arrays, template)
         self._set_aside(damaged, instead=step)
-        return Restored(jax.tree.unflatten(jax.tree.structure(template), placed), feed_state, step)
-
-    def _read_arrays(self, step: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        # By the handler: the manager would wait for other processes, which may have found damage.
-        path = self._manager.directory / str(step) / "state"
-        with checkpoint_record.damage(), _orbax_quiet():
-            tree = ocp.StandardCheckpointHandler().restore(path, args=ocp.args.StandardRestore())
-            flat = traverse_util.flatten_dict(tree, sep="/")
-            arrays = {name: np.asarray(array) for name, array in flat.items()}
-        checkpoint_record.require_recorded(record, arrays)
-        return arrays
+        return whole
 
     def _set_aside(self, damaged: Mapping[int, str], instead: int) -> None:
         """Rename the damaged checkpoints, so that their steps can be saved again, and say so."""
@@ -215,7 +207,7 @@ class Checkpoints:
             path = self._path(step)
             names = (f"{step}.damaged" + f"-{n}" * (n > 1) for n in itertools.count(1))
             aside = next(free for free in map(path.with_name, names) if not free.exists())
-            if jax.process_index() == 0:
+            if is_lead():
                 path.rename(aside)
             self._scores.pop(step, None)
             self._warn(
@@ -224,7 +216,7 @@ class Checkpoints:
             )
         if damaged:
             self._manager.close()
-            checkpoint_record.from_every_process(None)  # until process 0 is done renaming
+            from_every_process(None)  # until process 0 is done renaming
             self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -239,7 +231,7 @@ class Checkpoints:
 
     def _sweep(self) -> None:
         """Remove what a save that was killed or failed has left half-written."""
-        if jax.process_index() == 0:
+        if is_lead():
             for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -282,23 +274,3 @@ class _NewestAndBest:
         steps = [checkpoint.step for checkpoint in checkpoints]
         keep = {self.best_step(), *sorted(steps)[-self.keep_last :]}
         return [step in keep for step in steps]
-
-
-@contextlib.contextmanager
-def _orbax_quiet() -> Iterator[None]:
-    """Keep an error that is raised here from being told again in tracebacks of Orbax's threads."""
-    logger = absl_logging.get_absl_logger()
-    level, hook = logger.level, sys.unraisablehook
-
-    def filtered(unraisable: Any) -> None:
-        # One for each array that TensorStore was still at when the first failed.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = filtered
-    try:
-        yield
-        sys.unraisablehook = hook  # after an error it stays: TensorStore may not be through yet
-    finally:
-        logger.setLevel(level)

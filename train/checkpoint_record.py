@@ -16,12 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
+
+from train.distributed import from_every_process
+from train.workdir import write_whole
 
 __all__ = [
     "DamagedError",
     "damage",
-    "from_every_process",
     "make_record",
     "named_leaves",
     "own_feed_state",
@@ -29,6 +30,7 @@ __all__ = [
     "read_record",
     "require_recorded",
     "require_same_leaves",
+    "write_record",
 ]
 
 
@@ -80,6 +82,16 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
         if record.pop("seal") != _seal(record):
             raise DamagedError("its record is not what was written")
     return record
+
+
+def write_record(checkpoint: Path, record: Mapping[str, Any]) -> None:
+    """Put another record, given without its seal, in the place of the one that is there.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    text = json.dumps({**record, "seal": _seal(record)})
+    write_whole(checkpoint / "record" / "metadata", text)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -144,22 +156,15 @@ def require_recorded(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 
 
 def place(array: np.ndarray, like: Any) -> Any:
-    """`array` on the devices of `like`, free to move where `like` is; NumPy where `like` is."""
-    if not isinstance(like, jax.Array):
+    """`array` on the devices of `like`, free to move where `like` is; NumPy where `like` is.
+
+    A `jax.ShapeDtypeStruct` with a sharding stands for an array without taking its memory.
+    """
+    if isinstance(like, np.ndarray | np.generic):
         return array
-    if not like.committed:
+    if isinstance(like, jax.Array) and not like.committed:
         return jnp.array(array)
     return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
-
-
-def from_every_process(value: Any) -> list[Any]:
-    """The JSON `value` of each process, in their order; waits for all of them to come here."""
-    text = json.dumps(value).encode()
-    if jax.process_count() == 1:
-        return [json.loads(text)]
-    longest = int(np.max(multihost_utils.process_allgather(np.asarray(len(text)))))
-    padded = np.frombuffer(text.ljust(longest), np.uint8)  # JSON does not mind trailing spaces
-    return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
 
 
 def own_feed_state(record: Mapping[str, Any]) -> dict[str, Any]:

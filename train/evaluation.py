@@ -1,19 +1,21 @@
 """A network's answers to the whole evaluation split, every example once."""
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from train.data.feed import eval_feed
+from train.data.watched import WatchedFeed
 from train.recalibration import no_moments
 from train.run import Run
 from train.state import TrainState
+from train.step import Batch
 
 __all__ = ["evaluate", "predict_first", "recalibrate"]
 
 
-def recalibrate(run: Run, state: TrainState, batches: Any) -> TrainState:
+def recalibrate(run: Run, state: TrainState, batches: WatchedFeed[Batch]) -> TrainState:
     """The state with the statistics of the weights that are evaluated, where a config wants them.
 
     Those over the next `recalibration_batches` of `batches`, the feed of training, which is left
@@ -32,24 +34,29 @@ def recalibrate(run: Run, state: TrainState, batches: Any) -> TrainState:
     return state.replace(ema={**state.ema, "batch_stats": moments.batch_stats})
 
 
-def evaluate(run: Run, state: TrainState) -> tuple[dict[str, float], np.ndarray]:
+def evaluate(
+    run: Run, state: TrainState, after_batch: Callable[[], object] = lambda: None
+) -> tuple[dict[str, float], np.ndarray]:
     """The task's metrics and the mean `loss` over every example of the evaluation split, once each.
 
     Also returns the confusion matrix, int64 (classes, classes): rows are labels, columns
-    predictions.
+    predictions. `after_batch` is called after each batch; what it raises ends the evaluation.
     """
     loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
-    for batch in eval_feed(
+    batches = eval_feed(
         run.eval_source,
         batch_size=run.config.eval_batch_size,
         multiple_of=len(run.parallel.local_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-    ):
-        sums = jax.device_get(run.eval_step(state, batch))
-        loss += float(sums["loss"])
-        examples += int(sums["examples"])
-        confusion = confusion + sums["confusion"]
+    )
+    with WatchedFeed[Batch](batches, run.config.feed_timeout_seconds) as watched:
+        for batch in watched:
+            sums = jax.device_get(run.eval_step(state, batch))
+            loss += float(sums["loss"])
+            examples += int(sums["examples"])
+            confusion = confusion + sums["confusion"]
+            after_batch()
     if examples != len(run.eval_source):
         raise RuntimeError(f"evaluated {examples} of {len(run.eval_source)} examples.")
     labels = int(confusion.sum())

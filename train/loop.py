@@ -1,12 +1,12 @@
-"""Orchestration: trains a run to its end from where it stands."""
+"""Orchestration: trains a run to its end, or until it is told to stop, from where it stands."""
 
 import math
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -14,7 +14,11 @@ from rich.console import Console
 
 from train.checkpoint import Checkpoints
 from train.data.feed import train_feed
+from train.data.watched import WatchedFeed
+from train.distributed import from_every_process, is_lead
 from train.evaluation import evaluate, predict_first, recalibrate
+from train.preemption import Stopped, StopSignals
+from train.profile import Profile
 from train.report import Report
 from train.run import Run, prepare
 from train.state import TrainState, all_finite, count_parameters
@@ -25,109 +29,207 @@ from train.workdir import claim_workdir, lock_workdir
 __all__ = ["train"]
 
 
-def train(config: ConfigDict, workdir: Path, console: Console) -> dict[str, Any]:
+def train(
+    config: ConfigDict, workdir: Path, console: Console, profile: Profile | None = None
+) -> dict[str, Any]:
     """Train to the end from where `workdir` stands, and return what summary.json holds.
+
+    All processes of a run call this together; one console speaks.
 
     Raises:
         ValueError, FileNotFoundError: as `prepare`; or the workdir is another run's.
+        OSError: something could not be written; the last checkpoint stays.
         NonFiniteError: losses or gradients were not finite; the last checkpoint stays.
+        FeedError: the examples can't be read any more; the last checkpoint stays.
+        Stopped: SIGTERM or Ctrl-C came; what was trained is saved.
     """
-    run = prepare(config)
-    total_steps = run.epochs.total_steps
-    batches = train_feed(
-        run.train_source,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+    if not is_lead():
+        console = Console(quiet=True)
+    with StopSignals(console) as signals:
+        run = prepare(config)
+        feed = train_feed(
+            run.train_source,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        claim_workdir(workdir, config)
+        with (
+            lock_workdir(workdir),
+            WatchedFeed[Batch](feed, config.feed_timeout_seconds) as batches,
+            Checkpoints(
+                workdir / "checkpoints",
+                keep_last=config.keep_checkpoints,
+                best_metric=f"eval_{run.task.score}",
+                warn=partial(console.print, markup=False, highlight=False, soft_wrap=True),
+            ) as checkpoints,
+        ):
+            state, step, evaluated = _restore(run, batches, checkpoints)
+            total_steps = run.epochs.total_steps
+            with Report(
+                workdir, start_step=step, total_steps=total_steps, console=console
+            ) as report:
+                if step >= total_steps and evaluated:
+                    report.tell(f"This run was complete at step {step}; evaluating it again.")
+                elif step:
+                    report.tell(f"Going on from step {step} of {total_steps}.")
+                elif run.new_head:
+                    report.tell(f"New, and not from the file: {', '.join(run.new_head)}.")
+                training = _Training(run, batches, checkpoints, report, signals, profile)
+                return training.to_the_end(state, step, evaluated)
+
+
+def _restore(
+    run: Run, batches: WatchedFeed[Batch], checkpoints: Checkpoints
+) -> tuple[TrainState, int, bool]:
+    """The state to go on with, its step, and whether it was evaluated."""
+    if checkpoints.latest_step is None:
+        return run.state, 0, False
+    template = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+        run.state,
     )
-    claim_workdir(workdir, config)
-    with lock_workdir(workdir):
-        return _train(run, workdir, batches, total_steps, console)
+    # The devices are to hold one state, not the initial one as well.
+    for leaf in jax.tree.leaves(run.state):
+        leaf.delete()
+    restored = checkpoints.restore(template)
+    assert restored is not None  # there was a checkpoint: it was read, or an error raised
+    batches.set_state(restored.feed_state)
+    return restored.state, restored.step, bool(restored.metrics)
 
 
-def _train(
-    run: Run,
-    workdir: Path,
-    batches: grain.DatasetIterator[Batch],
-    total_steps: int,
-    console: Console,
-) -> dict[str, Any]:
-    config = run.config
-    warn = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    with Checkpoints(
-        workdir / "checkpoints",
-        keep_last=config.keep_checkpoints,
-        best_metric=f"eval_{run.task.score}",
-        warn=warn,
-    ) as checkpoints:
-        state, step = run.state, 0
-        restored = checkpoints.restore(state)
-        if restored is not None:
-            state, step = restored.state, restored.step
-            batches.set_state(restored.feed_state)
-        with Report(workdir, start_step=step, total_steps=total_steps, console=console) as report:
-            if step >= total_steps:
-                console.print(f"This run was complete at step {step}; evaluating it again.")
-            elif step:
-                console.print(f"Going on from step {step} of {total_steps}.")
-            if step < total_steps:
-                state, evaluation, confusion = _train_steps(
-                    run, state, step, total_steps, batches, checkpoints, report
-                )
-            else:
-                evaluation, confusion = evaluate(run, state)
-            return report.finish(
-                {
-                    **_named_eval(evaluation),
-                    "step": total_steps,
-                    "epochs": run.epochs.after(total_steps),
-                    "parameters": count_parameters(run.state.params),
-                },
-                confusion,
-                run.train_source.class_names,
-                predict_first(run, state) if run.eval_source.label_shape else None,
+class _Training:
+    """A run under way: its state after `step` steps, and what is told and kept of it."""
+
+    def __init__(
+        self,
+        run: Run,
+        batches: WatchedFeed[Batch],
+        checkpoints: Checkpoints,
+        report: Report,
+        signals: StopSignals,
+        profile: Profile | None,
+    ) -> None:
+        self.run = run
+        self.batches = batches
+        self.checkpoints = checkpoints
+        self.report = report
+        self.signals = signals
+        self.profile = profile if is_lead() else None
+        self.window = Window(run.config.batch_size, run.config.max_skipped_steps)
+        self.saved_at = time.monotonic()
+
+    def to_the_end(self, state: TrainState, step: int, evaluated: bool) -> dict[str, Any]:
+        """Take the steps that are left; returns what summary.json holds."""
+        self.state, self.step = state, step
+        evaluation, confusion = None, np.zeros((), np.int64)
+        if step and not evaluated and self._evaluation_is_due():
+            # The run was stopped in this evaluation.
+            self.state = recalibrate(self.run, self.state, self.batches)
+            evaluation, confusion = self._evaluate()
+            self.checkpoints.add_metrics(step, _named_eval(evaluation))
+        try:
+            while self.step < self.run.epochs.total_steps:
+                if self.signals.reached():
+                    self._stop()
+                self._take_step()
+                if self._evaluation_is_due():
+                    self._report_window()
+                    self._require_finite()
+                    self.state = recalibrate(self.run, self.state, self.batches)
+                    evaluation, confusion = self._evaluate()
+                    self._save(_named_eval(evaluation))
+                elif len(self.window) >= self.run.config.log_every_steps:
+                    self._report_window()
+                    if self._checkpoint_is_due():
+                        self._require_finite()
+                        self._save({})
+        finally:
+            if self.profile and self.profile.stop():
+                self._tell_profile()
+        if evaluation is None:
+            evaluation, confusion = self._evaluate(tell=False)
+        return self.report.finish(
+            {
+                **_named_eval(evaluation),
+                "step": self.step,
+                "epochs": self.run.epochs.after(self.step),
+                "parameters": count_parameters(self.state.params),
+            },
+            confusion,
+            self.run.train_source.class_names,
+            predict_first(self.run, self.state) if self.run.eval_source.label_shape else None,
+        )
+
+    def _take_step(self) -> None:
+        batch = next(self.batches)
+        if self.profile:
+            self.profile.before(self.step + 1, self.report.workdir / "profile", self.state)
+        self.state, metrics = self.run.train_step(self.state, batch)
+        self.step += 1
+        self.report.advance()
+        self.window.add(metrics)
+        if self.profile and self.profile.after(self.step, metrics):
+            self._tell_profile()
+
+    def _evaluation_is_due(self) -> bool:
+        return self.run.epochs.due_after(self.step, self.run.config.eval_every_epochs)
+
+    def _checkpoint_is_due(self) -> bool:
+        """Whether enough time has passed; by the clock of the first process."""
+        seconds = 60 * self.run.config.checkpoint_every_minutes
+        due = seconds > 0 and time.monotonic() - self.saved_at >= seconds
+        return bool(from_every_process(due)[0])
+
+    def _report_window(self) -> None:
+        # Waits for the device; between these moments the host runs ahead of it.
+        if len(self.window):
+            metrics = self.window.close(self.step, self.checkpoints.latest_step)
+            self.report.train(self.step, metrics)
+
+    def _require_finite(self) -> None:
+        # The last update is in no loss yet: without this, a step that overflows would be saved.
+        if not all_finite(self.state):
+            raise_non_finite("parameter", math.nan, self.step, self.checkpoints.latest_step)
+
+    def _evaluate(self, tell: bool = True) -> tuple[dict[str, float], np.ndarray]:
+        evaluation, confusion = evaluate(self.run, self.state, after_batch=self._stop_if_told)
+        if not math.isfinite(evaluation["loss"]):
+            raise_non_finite(
+                "test loss", evaluation["loss"], self.step, self.checkpoints.latest_step
             )
+        if tell:
+            self.report.evaluation(self.step, self.run.epochs.after(self.step), evaluation)
+        return evaluation, confusion
 
+    def _save(self, metrics: Mapping[str, float]) -> None:
+        self.checkpoints.save(self.step, self.state, self.batches.get_state(), metrics)
+        self.saved_at = time.monotonic()
+        self.window.restart_clock()
 
-def _train_steps(
-    run: Run,
-    state: TrainState,
-    step: int,
-    total_steps: int,
-    batches: grain.DatasetIterator[Batch],
-    checkpoints: Checkpoints,
-    report: Report,
-) -> tuple[TrainState, dict[str, float], np.ndarray]:
-    """Take the steps that are left; returns the last state and what its evaluation found."""
-    window = Window(run.config.batch_size, run.config.max_skipped_steps)
-    while True:
-        state, metrics = run.train_step(state, next(batches))
-        step += 1
-        report.advance()
-        window.add(metrics)
-        evaluating = run.epochs.due_after(step, run.config.eval_every_epochs)
-        if evaluating or len(window) >= run.config.log_every_steps:
-            # Waits for the device; between these moments the host runs ahead of it.
-            report.train(step, window.close(step, checkpoints.latest_step))
-        if evaluating:
-            # The last update is in no loss yet: without this, a step that overflows would be saved.
-            if not all_finite(state):
-                raise_non_finite("parameter", math.nan, step, checkpoints.latest_step)
-            state = recalibrate(run, state, batches)
-            evaluation, confusion = evaluate(run, state)
-            if not math.isfinite(evaluation["loss"]):
-                raise_non_finite("test loss", evaluation["loss"], step, checkpoints.latest_step)
-            report.evaluation(step, run.epochs.after(step), evaluation)
-            checkpoints.save(
-                step,
-                state,
-                batches.get_state(),
-                _named_eval(evaluation),
-            )
-            window.restart_clock()
-        if step == total_steps:
-            return state, evaluation, confusion
+    def _stop_if_told(self) -> None:
+        if self.signals.reached():
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        """Save what was trained since the last checkpoint, and end the run: `Stopped`."""
+        saved = self.checkpoints.latest_step
+        if self.step > (saved or 0):
+            self._report_window()
+            self._require_finite()
+            self._save({})
+            self.report.tell(f"Stopped after step {self.step}, and saved it.")
+        elif saved is None:
+            self.report.tell("Stopped before the first step; there is nothing to save.")
+        else:
+            self.report.tell(f"Stopped after step {self.step}, whose checkpoint is there already.")
+        if self.step:
+            self.report.tell("The same command goes on from there.")
+        raise Stopped(self.signals.status)
+
+    def _tell_profile(self) -> None:
+        self.report.tell(f"A trace of the steps is in {self.report.workdir / 'profile'}.")
 
 
 def _named_eval(evaluation: Mapping[str, float]) -> dict[str, float]:

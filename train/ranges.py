@@ -52,7 +52,9 @@ RANGES = {
     "max_skipped_steps": Range(1),
     "recalibration_batches": Range(0),
     "keep_checkpoints": Range(1),
+    "checkpoint_every_minutes": Range(0),
     "log_every_steps": Range(1),
+    "feed_timeout_seconds": Range(0, above=True),
 }
 """Every numeric field of configs/base.py."""
 

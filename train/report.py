@@ -1,24 +1,30 @@
 """Numbers and pictures leave here: metrics.jsonl, TensorBoard, the screen, plots, summary.json."""
 
+import contextlib
 import json
 import math
-import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
+from train.distributed import is_lead
 from train.tasks import describe
+from train.tensorboard import ScalarWriter
+from train.workdir import not_written, write_whole
 
 __all__ = ["Report", "read_metrics"]
 
 METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+LINE_SECONDS = 30.0
+"""Seconds from one line of training to the next in a log file."""
 
 
 class Report:
@@ -27,18 +33,19 @@ class Report:
     `metrics.jsonl` has a line an event: `{"kind": "train" | "eval", "step", "seconds", ...}`,
     where seconds are those spent on the run so far, over all its restarts. A run that goes on
     from step `start_step` first drops the lines beyond it, which are going to be written again.
+
+    Of several processes only the lead writes files; the console of the others is to be a quiet one.
+
+    Raises:
+        OSError: something could not be written; says what, and how much room there is.
     """
 
     def __init__(self, workdir: Path, *, start_step: int, total_steps: int, console: Console):
         self.workdir = workdir
         self.console = console
-        kept = [line for line in read_metrics(workdir) if line["step"] <= start_step]
-        _write_text(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-        self._seconds_before = kept[-1]["seconds"] if kept else 0.0
+        self._total_steps = total_steps
         self._started = time.perf_counter()
-        self._metrics = (workdir / METRICS).open("a", buffering=1)
-        # TensorBoard hides what an earlier start of the run wrote beyond this step.
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+        self._printed: tuple[float, int] | None = None  # when and at which step it last was
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -51,15 +58,32 @@ class Report:
         self._task = self._progress.add_task(
             "train", total=total_steps, completed=start_step, status=""
         )
+        self._seconds_before = 0.0
+        if not is_lead():  # the others only count
+            return
+        kept = [line for line in read_metrics(workdir) if line["step"] <= start_step]
+        write_whole(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self._seconds_before = kept[-1]["seconds"] if kept else 0.0
+        with _writing(workdir / METRICS):
+            self._metrics = (workdir / METRICS).open("a", buffering=1)
+        with _writing(workdir / "tensorboard"):
+            self._events = ScalarWriter(workdir / "tensorboard", purge_step=start_step + 1)
 
     def __enter__(self) -> "Report":
         self._progress.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._progress.stop()
-        self._metrics.close()
-        self._events.close()
+        if is_lead():
+            # A disk that is full now was told by what is being raised.
+            with contextlib.suppress(*([OSError] if error else [])):
+                try:
+                    with _writing(self.workdir / METRICS):
+                        self._metrics.close()
+                finally:
+                    with _writing(self.workdir / "tensorboard"):
+                        self._events.close()
 
     @property
     def seconds(self) -> float:
@@ -77,16 +101,20 @@ class Report:
         if "examples_per_second" in metrics:
             status += f"  {metrics['examples_per_second']:,.0f} images/s"
         self._progress.update(self._task, status=status)
+        if not self.console.is_terminal:
+            self._print_sometimes(step, status)
 
     def evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Metrics over the whole evaluation split after `step`."""
         self._write("eval", step, metrics)
-        self.console.print(
+        self.tell(
             f"epoch {epoch:6.1f}  step {step:6d}  {describe(metrics, 'test ')}  "
-            f"{self.seconds:.0f} s",
-            highlight=False,
-            soft_wrap=True,
+            f"{self.seconds:.0f} s"
         )
+
+    def tell(self, text: str) -> None:
+        """A line on the screen."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def finish(
         self,
@@ -99,6 +127,8 @@ class Report:
 
         `examples` are images, masks and predictions to be drawn side by side.
         """
+        if not is_lead():
+            return {**summary, "examples_per_second": None, "wall_seconds": self.seconds}
         lines = read_metrics(self.workdir)
         speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
         full = {
@@ -108,21 +138,46 @@ class Report:
         }
         from train import plots
 
-        plots.draw_curves(lines, self.workdir / "curves.png")
-        plots.draw_confusion(confusion, class_names, self.workdir / "confusion.png")
-        if examples is not None:
-            plots.draw_predictions(*examples, class_names, self.workdir / "predictions.png")
-        _write_text(
-            self.workdir / "summary.json", json.dumps(full, indent=2, allow_nan=False) + "\n"
-        )
+        with _writing(self.workdir):
+            plots.draw_curves(lines, self.workdir / "curves.png")
+            plots.draw_confusion(confusion, class_names, self.workdir / "confusion.png")
+            if examples is not None:
+                plots.draw_predictions(*examples, class_names, self.workdir / "predictions.png")
+        write_whole(self.workdir / SUMMARY, json.dumps(full, indent=2, allow_nan=False) + "\n")
         return full
 
     def _write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
+        if not is_lead():
+            return
         line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **metrics}
-        self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
-        for name, value in metrics.items():
-            if math.isfinite(value):
-                self._events.add_scalar(f"{kind}/{name}", value, step)
+        with _writing(self.workdir / METRICS):
+            self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
+        with _writing(self.workdir / "tensorboard"):
+            for name, value in metrics.items():
+                if math.isfinite(value):
+                    self._events.add(f"{kind}/{name}", value, step)
+            self._events.flush()
+
+    def _print_sometimes(self, step: int, status: str) -> None:
+        """A line for who follows a log file, at most every `LINE_SECONDS`."""
+        now = time.perf_counter()
+        if self._printed is not None:
+            if now - self._printed[0] < LINE_SECONDS:
+                return
+            rate = (step - self._printed[1]) / (now - self._printed[0])
+            left = timedelta(seconds=round((self._total_steps - step) / rate))
+            status += f"  {left} left"
+        self._printed = now, step
+        self.tell(f"step {step:6d} of {self._total_steps}  {status}")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say of an error of the disk where it was."""
+    try:
+        yield
+    except OSError as error:
+        raise not_written(path, error) from error
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -135,10 +190,3 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file at once or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)

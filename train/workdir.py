@@ -4,20 +4,41 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
+from ml_collections import ConfigDict
 
-__all__ = ["CONFIG_FILE", "MAY_DIFFER", "claim_workdir"]
+from train.distributed import is_lead
+
+__all__ = [
+    "CONFIG_FILE",
+    "MAY_DIFFER",
+    "claim_workdir",
+    "lock_workdir",
+    "not_written",
+    "read_config",
+    "write_whole",
+]
 
 CONFIG_FILE = "config.json"
-LOCK_FILE = "lock"
 """Name of the file that says which config a workdir belongs to."""
 
-MAY_DIFFER = frozenset({"data_dir", "keep_checkpoints", "log_every_steps", "max_skipped_steps"})
+LOCK_FILE = "lock"
+
+MAY_DIFFER = frozenset(
+    {
+        "data_dir",
+        "keep_checkpoints",
+        "log_every_steps",
+        "checkpoint_every_minutes",
+        "feed_timeout_seconds",
+        "max_skipped_steps",
+    }
+)
 """Config fields that change where a run reads, what it keeps or how often it tells, and never what
 it computes: a run may go on with other values."""
 
@@ -70,7 +91,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
             f"whose config is lost, so they can be neither continued nor overwritten. Give another "
             f"--workdir, or move these away."
         )
-    _write_whole(path / CONFIG_FILE, text)
+    write_whole(path / CONFIG_FILE, text)
     return False
 
 
@@ -82,7 +103,7 @@ def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
     """
     with open(Path(workdir) / LOCK_FILE, "a") as file:
         # The processes of one run share their workdir: the first one locks it for all.
-        if jax.process_index() == 0:
+        if is_lead():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -91,6 +112,28 @@ def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
                     f"it ends, or give another --workdir."
                 ) from error
         yield
+
+
+def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
+    """The config of the run in `workdir`.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: its config.json cannot be read.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"expected the --workdir of a run, with a {CONFIG_FILE}; there is no {path}."
+        )
+    return ConfigDict(_with_tuples(_read(path)))
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON knows lists only; the fields of a network are tuples."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _as_dict(config: Any) -> dict[str, Any]:
@@ -146,16 +189,32 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` so that at no moment `path` is there without all of it."""
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` so that at no moment `path` is there without all of it.
+
+    Raises:
+        OSError: it could not be written; `path` is as before then.
+    """
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private; a config is not
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private; a config is not
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
+def not_written(path: Path, error: OSError) -> OSError:
+    """The error that says which file could not be written, and how much room there is."""
+    return OSError(
+        f"could not write {path}: {error.strerror or error}; "
+        f"{shutil.disk_usage(path.parent).free:,} bytes are free there. Free some space, or put "
+        f"right what else is wrong, and start again: the run goes on from its last checkpoint."
+    )

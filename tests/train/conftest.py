@@ -1,7 +1,10 @@
 """The digits, prepared once for all tests, what was compiled for them, and small configs."""
 
 import functools
+import os
 import pathlib
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -37,6 +40,80 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
+
+
+OFFLINE = """
+import sys
+
+def refuse(event, arguments):
+    if event not in ("socket.connect", "socket.getaddrinfo"):
+        return
+    where = arguments[event == "socket.connect"]  # after the socket itself
+    host = where[0] if isinstance(where, tuple) else where
+    if host not in ("localhost", "127.0.0.1", "::1"):
+        print(f"tried to reach {host}", file=sys.stderr, flush=True)
+        raise PermissionError(f"tried to reach {host}")
+
+sys.addaudithook(refuse)
+"""
+
+
+@pytest.fixture(scope="session")
+def command(digits_dir, compilation_cache, tmp_path_factory):
+    """Starts `python -m train` with those flags on one device, and without a network.
+
+    `program` and `environment` say what to start in place of it, and what else to tell it.
+    """
+    offline = tmp_path_factory.mktemp("offline")
+    (offline / "sitecustomize.py").write_text(OFFLINE)
+    surroundings = {
+        **os.environ,
+        "XLA_FLAGS": "",
+        "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+        "PYTHONPATH": str(offline),
+    }
+
+    def start(*flags, program=("-m", "train"), environment=None):
+        config = ("--config=configs/digits.py", f"--config.data_dir={digits_dir}")
+        return subprocess.Popen(
+            [sys.executable, *program, *config, *flags],
+            cwd=pathlib.Path(__file__).parent.parent.parent,
+            env={**surroundings, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def short_run():
+    """Flags of a run of 43 steps that is evaluated and saved after 9, 17, 26, 34 and 43.
+
+    An epoch has 29 steps of 50 examples, so all this is in mid-epoch; an evaluation takes long
+    enough to be disturbed.
+    """
+    return (
+        "--config.fusion=add",
+        "--config.batch_size=50",
+        "--config.eval_batch_size=4",
+        "--config.epochs=1.5",
+        "--config.eval_every_epochs=0.3",
+        "--config.log_every_steps=1",
+        "--config.keep_checkpoints=9",
+    )
+
+
+@pytest.fixture(scope="session")
+def undisturbed(command, short_run, tmp_path_factory):
+    """The workdir of that run, never disturbed; and without a network."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    out, err = (process := command(f"--workdir={workdir}", *short_run)).communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert "test accuracy" in out
+    assert f"written to {workdir}" in out
+    return workdir
 
 
 class PerPixel(nn.Module):

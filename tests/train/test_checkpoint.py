@@ -359,3 +359,19 @@ def test_killed_while_saving(tmp_path: Path) -> None:
         with Checkpoints(tmp_path) as checkpoints:
             assert checkpoints.best_step == 1
             assert checkpoints.all_steps == [1, int(done[-1]) - 1, int(done[-1])]
+
+
+def test_what_an_evaluation_found_later_is_added(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2, accuracies={1: 0.5})
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore(make_state(0))
+        assert restored is not None
+        assert restored.metrics == {}
+        assert checkpoints.best_step == 1
+        checkpoints.add_metrics(2, {"eval_accuracy": 0.75})
+        assert checkpoints.best_step == 2
+    assert_restores(tmp_path, 2)
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.best(make_state(0))
+        assert restored is not None
+        assert (restored.step, restored.metrics) == (2, {"eval_accuracy": 0.75})

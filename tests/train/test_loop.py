@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import chex
 import jax
@@ -12,6 +13,7 @@ import pytest
 
 from train import loop
 from train.checkpoint import Checkpoints
+from train.data.watched import FeedError
 from train.run import prepare
 from train.window import NonFiniteError
 from train.workdir import claim_workdir
@@ -244,3 +246,47 @@ def test_a_network_of_another_task_is_refused(scenes, console, tmp_path, monkeyp
     with pytest.raises(ValueError, match=r"\(1, 64, 64, 11\), got \(1, 11\) from 'cifar_resnet8'"):
         loop.train(scenes, tmp_path / "run", console)
     assert not (tmp_path / "run").exists()
+
+
+def test_checkpoints_come_by_time_too_and_these_are_never_the_best(
+    config, console, tmp_path, monkeypatch
+):
+    config.checkpoint_every_minutes = 1e-9  # at each line of metrics
+    config.keep_checkpoints = 9
+    loop.train(config, tmp_path / "run", console)
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.all_steps == [4, 6, 10, 11, 14]
+        assert checkpoints.best_step in (6, 11, 14)
+    # It goes on from such a one as from any other, and holds the state once only.
+    for step in (11, 14):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
+    accuracy = [x["accuracy"] for x in lines(tmp_path / "run") if x["kind"] == "eval"][-1]
+    runs = []
+    monkeypatch.setattr(loop, "prepare", lambda config: runs.append(prepare(config)) or runs[-1])
+    assert loop.train(config, tmp_path / "run", console)["eval_accuracy"] == accuracy
+    assert "Going on from step 10 of 14" in console.export_text()
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(runs[0].state))
+
+
+def test_a_feed_that_hangs_ends_the_run_and_its_checkpoints_stay(
+    config, console, tmp_path, monkeypatch
+):
+    config.feed_timeout_seconds = 1.0
+    config.epochs, config.eval_every_epochs = 2.0, 0.3  # a checkpoint each step
+    release = threading.Event()
+
+    class Hanging:
+        def __init__(self, feed):
+            self.feed = feed
+            self.get_state = feed.get_state
+
+        def __next__(self):
+            return release.wait() if self.get_state()["next_index"] == 3 else next(self.feed)
+
+    original = loop.train_feed
+    monkeypatch.setattr(loop, "train_feed", lambda *a, **k: Hanging(original(*a, **k)))
+    with pytest.raises(FeedError, match="expected the next batch within 1 s"):
+        loop.train(config, tmp_path / "run", console)
+    release.set()
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == 3

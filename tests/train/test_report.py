@@ -1,10 +1,15 @@
 """What leaves a run: lines of metrics that survive kills, and pictures."""
 
+import io
 import json
+import resource
+import struct
+import time
 
 import numpy as np
 import pytest
 from rich.console import Console
+from tensorboardX.proto import event_pb2
 
 from train import plots
 from train.report import Report, read_metrics
@@ -74,3 +79,52 @@ def test_a_confusion_matrix_of_any_number_of_classes_can_be_drawn(tmp_path, clas
 def test_curves_of_a_run_without_any_line_can_be_drawn(tmp_path):
     plots.draw_curves([], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").exists()
+
+
+def test_a_log_file_shows_that_the_run_is_alive(tmp_path, monkeypatch):
+    monkeypatch.setattr("train.report.LINE_SECONDS", 0.05)
+    with report(tmp_path) as told:
+        told.train(2, {**TRAIN, "examples_per_second": 1234.0})
+        told.train(3, TRAIN)  # too early
+        time.sleep(0.06)
+        told.train(4, TRAIN)
+    first, second = told.console.export_text().splitlines()
+    assert first == "step      2 of 10  accuracy 25.00%, loss 2.0000  1,234 images/s"
+    assert second.startswith("step      4 of 10")
+    assert second.endswith(" 0:00:00 left")
+
+
+def test_tensorboard_can_read_the_scalars(tmp_path):
+    with report(tmp_path, start_step=3) as told:
+        told.train(4, {**TRAIN, "loss": 0.5})
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    events = []
+    data = path.read_bytes()
+    while data:  # length, its checksum, the event, its checksum
+        (length,) = struct.unpack("<Q", data[:8])
+        events.append(event_pb2.Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    version, start, *scalars = events
+    assert version.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (4, event_pb2.SessionLog.START)
+    values = {x.summary.value[0].tag: x.summary.value[0].simple_value for x in scalars}
+    assert values["train/loss"] == 0.5
+    assert {x.step for x in scalars} == {4}
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "tensorboard"])
+def test_a_full_disk_is_told(tmp_path, file, monkeypatch):
+    """A limit on the size of files stands in for it: the same writes fail."""
+    told = report(tmp_path)
+    if file == "tensorboard":
+        told._metrics.close()
+        monkeypatch.setattr(told, "_metrics", io.StringIO())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(OSError) as error, told:
+            told.train(1, TRAIN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert f"could not write {tmp_path / file}: File too large;" in str(error.value)
+    assert "bytes are free there" in str(error.value)

@@ -1,0 +1,35 @@
+"""Where compiled programs are kept."""
+
+import jax
+import pytest
+
+from train.compilation import keep_compiled
+
+
+@pytest.fixture(autouse=True)
+def settings(compilation_cache):
+    """As they were, after each test."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_the_flag_comes_before_the_setting_of_jax_and_that_before_the_default(
+    tmp_path, monkeypatch
+):
+    def directory():
+        return jax.config.values["jax_compilation_cache_dir"]
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
+    assert keep_compiled(str(tmp_path / "flag")) == tmp_path / "flag"
+    assert directory() == str(tmp_path / "flag")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "jax"))
+    assert keep_compiled(None) == tmp_path / "jax"
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert keep_compiled(None) == tmp_path / "xdg" / "aff_jax" / "xla"
+    assert directory() == str(tmp_path / "xdg" / "aff_jax" / "xla")
+    assert keep_compiled("") is None
+    assert directory() is None

@@ -1,0 +1,48 @@
+"""A finished run's checkpoints, evaluated and taken out again."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aff_jax
+from train import loop
+from train.data.augment import normalize
+from train.data.source import DATASETS
+from train.evaluate import evaluate_checkpoint
+from train.export import export_checkpoint
+from train.report import read_metrics
+
+
+def test_checkpoints_are_evaluated_and_exported_as_they_were_trained(config, console, tmp_path):
+    run, file = tmp_path / "run", tmp_path / "digits.safetensors"
+    loop.train(config, run, console)
+    told = {x["step"]: x for x in read_metrics(run) if x["kind"] == "eval"}
+    best = max(told, key=lambda step: (told[step]["accuracy"], step))
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    found = evaluate_checkpoint(run, "best")
+    assert found == {name: told[best][name] for name in ("accuracy", "loss", "step")}
+    half = evaluate_checkpoint(run, "last", split="test[:50%]")
+    assert half["accuracy"] * 180 == pytest.approx(round(half["accuracy"] * 180))
+
+    # What the file makes answers as the run did: its accuracy, from the images themselves.
+    assert export_checkpoint(run, file, "last") == 14
+    model, variables = aff_jax.load(file)
+    examples = list(loop.prepare(config).eval_source)
+    row = DATASETS["digits"]
+    images = normalize(jnp.stack([x["image"] for x in examples]), row.mean, row.std)
+    predictions = np.argmax(model.apply(variables, images), axis=-1)
+    labels = np.array([x["label"] for x in examples])
+    # An answer may turn where two logits are equal to rounding.
+    assert abs(np.mean(predictions == labels) - told[14]["accuracy"]) <= 1 / 360
+    # Its batch norms ask for no mapped axis.
+    model.apply(variables, images[:2], train=True, mutable=["batch_stats"])
+    with pytest.raises(FileExistsError):
+        export_checkpoint(run, file, "last")
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_what_names_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--step=best, --step=last or the number of a step, got"):
+        evaluate_checkpoint(tmp_path, "bets")
+    with pytest.raises(FileNotFoundError, match=r"with a config\.json; there is no"):
+        evaluate_checkpoint(tmp_path, "best")
