@@ -36,6 +36,12 @@ def get_config() -> ConfigDict:
     config.image_size = 0
     # 1 makes all images grey, 3 colour; 0 leaves them as they are, which have to be alike then.
     config.image_channels = 0
+    # Training takes a random rectangle of each image, and resizes that, instead of the middle.
+    config.random_resized_crop = False
+    # Training examples of up to this many MiB, decoded, are kept on every device; 0 keeps none.
+    config.resident_mib = 512
+    # Processes that read and decode the training examples which are not; 0 does it in two threads.
+    config.data_workers = 0
     # Training pads images by this many pixels of zeros and crops them back at random.
     config.crop_padding = 0
     # Training mirrors every second image.

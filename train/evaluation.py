@@ -49,6 +49,7 @@ def evaluate(
         multiple_of=len(run.parallel.local_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        workers=run.config.data_workers,
     )
     with WatchedFeed[Batch](batches, run.config.feed_timeout_seconds) as watched:
         for batch in watched:

@@ -7,13 +7,15 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from train import parallel
 from train.data.augment import Augmentation, augmentation_key, stream
+from train.data.feed import TrainFeed, training_order
 from train.data.mix import Mixing
+from train.data.resident import ResidentFeed
 from train.data.source import Source, load_splits
 from train.epochs import Epochs
+from train.parallel import AXIS, Parallel
 
-__all__ = ["IMAGE_LABELS_ONLY", "make_training_examples", "open_splits"]
+__all__ = ["IMAGE_LABELS_ONLY", "make_train_feed", "make_training_examples", "open_splits"]
 
 IMAGE_LABELS_ONLY = (
     "autoaugment",
@@ -36,6 +38,32 @@ def open_splits(config: ConfigDict) -> tuple[Source, Source]:
         label_key=config.label_key,
         image_size=config.image_size,
         image_channels=config.image_channels,
+    )
+
+
+def make_train_feed(
+    config: ConfigDict, source: Source, parallel: Parallel
+) -> TrainFeed | ResidentFeed:
+    """The feed of training: on the devices where the examples are few, else through the host.
+
+    Raises:
+        ValueError: fields that contradict each other, or see `training_order`.
+    """
+    order = {
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
+    if config.random_resized_crop and not config.image_size:
+        raise ValueError(
+            "expected an image_size with random_resized_crop, got 0: random crops have to be "
+            "brought to one size. Set --config.image_size=224, say."
+        )
+    if source.nbytes <= config.resident_mib * 2**20 and not config.random_resized_crop:
+        return ResidentFeed(source, training_order(len(source), **order), parallel)
+    return TrainFeed(
+        source, random_crop=config.random_resized_crop, workers=config.data_workers, **order
     )
 
 
@@ -78,7 +106,7 @@ def make_training_examples(
     ) -> tuple[Array, Array]:
         key = augmentation_key(config.seed, step)
         images, labels = augment(key, images, first_row), augment.labels(key, labels, first_row)
-        images, targets = mix(stream(key, "mixing"), images, labels, step, parallel.AXIS)
+        images, targets = mix(stream(key, "mixing"), images, labels, step, AXIS)
         return normalize_images(images, mixed=mix.mixes), targets
 
     return training_examples

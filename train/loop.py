@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from train.checkpoint import Checkpoints
-from train.data.feed import train_feed
 from train.data.watched import WatchedFeed
 from train.distributed import from_every_process, is_lead
 from train.evaluation import evaluate, predict_first, recalibrate
+from train.examples import make_train_feed
 from train.preemption import Stopped, StopSignals
 from train.profile import Profile
 from train.report import Report
@@ -47,13 +47,7 @@ def train(
         console = Console(quiet=True)
     with StopSignals(console) as signals:
         run = prepare(config)
-        feed = train_feed(
-            run.train_source,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        feed = make_train_feed(config, run.train_source, run.parallel)
         claim_workdir(workdir, config)
         with (
             lock_workdir(workdir),

@@ -28,6 +28,8 @@ class Range(NamedTuple):
 RANGES = {
     "image_size": Range(0),
     "image_channels": Range(0, 3),
+    "resident_mib": Range(0),
+    "data_workers": Range(0),
     "crop_padding": Range(0),
     "color_jitter": Range(0, 1),
     "pca_lighting": Range(0),

@@ -36,6 +36,8 @@ MAY_DIFFER = frozenset(
         "log_every_steps",
         "checkpoint_every_minutes",
         "feed_timeout_seconds",
+        "resident_mib",
+        "data_workers",
         "max_skipped_steps",
     }
 )

@@ -7,7 +7,7 @@ import pytest
 from train import run as run_module
 from train.data.augment import normalize
 from train.data.datasets import DATASETS
-from train.data.feed import train_feed
+from train.data.feed import TrainFeed
 from train.evaluation import evaluate, recalibrate
 from train.run import prepare
 
@@ -31,7 +31,7 @@ def test_evaluation_is_the_same_to_the_last_example(config, batch_size, devices,
 def test_recalibration_leaves_the_feed_and_the_weights_where_they_were(config, small_network):
     config.recalibration_batches = 3
     run = prepare(config, jax.devices()[:2])
-    feed, untouched = (train_feed(run.train_source, batch_size=512, seed=0) for _ in range(2))
+    feed, untouched = (TrainFeed(run.train_source, batch_size=512, seed=0) for _ in range(2))
     next(feed)
     next(untouched)
     state = recalibrate(run, run.state, feed)

@@ -283,8 +283,8 @@ def test_a_feed_that_hangs_ends_the_run_and_its_checkpoints_stay(
         def __next__(self):
             return release.wait() if self.get_state()["next_index"] == 3 else next(self.feed)
 
-    original = loop.train_feed
-    monkeypatch.setattr(loop, "train_feed", lambda *a, **k: Hanging(original(*a, **k)))
+    original = loop.make_train_feed
+    monkeypatch.setattr(loop, "make_train_feed", lambda *a, **k: Hanging(original(*a, **k)))
     with pytest.raises(FeedError, match="expected the next batch within 1 s"):
         loop.train(config, tmp_path / "run", console)
     release.set()

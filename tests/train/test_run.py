@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs import digit_scenes, mask_folder
 from train import run as run_module
-from train.data.feed import train_feed
+from train.data.feed import TrainFeed
 from train.run import prepare
 
 
@@ -46,7 +46,7 @@ def test_a_folder_of_photographs_and_masks_can_be_trained_on(tmp_path, monkeypat
     config.data_dir = str(tmp_path)
     run = prepare(config)
     assert run.train_source.mean == (0.485, 0.456, 0.406)
-    batch = next(train_feed(run.train_source, batch_size=config.batch_size, seed=0))
+    batch = next(TrainFeed(run.train_source, batch_size=config.batch_size, seed=0))
     assert batch["image"].shape == (8, 64, 64, 3)
     state, metrics = run.train_step(run.state, batch)
     assert float(metrics["loss"]) == pytest.approx(np.log(3), abs=1)

@@ -5,9 +5,24 @@ An image and its mask go the same way: the same geometry, and a resampling each.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from PIL import Image
 
-__all__ = ["IMAGE", "MASK", "RESIZE_RATIO", "center_crop", "evaluation_view", "resize_shorter_side"]
+__all__ = [
+    "AREA",
+    "ASPECT",
+    "IMAGE",
+    "MASK",
+    "RESIZE_RATIO",
+    "Box",
+    "center_crop",
+    "crop_and_resize",
+    "evaluation_view",
+    "random_box",
+    "resize_shorter_side",
+]
 
 IMAGE = Image.Resampling.BILINEAR
 """How images are resampled: bilinear, and over the whole area where they shrink (antialiased)."""
@@ -49,3 +64,40 @@ def center_crop(picture: Image.Image, size: int) -> Image.Image:
         raise ValueError(f"expected a picture of at least {size} x {size}, got {picture.size}.")
     left, top = ((side - size) // 2 for side in picture.size)
     return picture.crop((left, top, left + size, top + size))
+
+
+AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
+"""What a random crop takes of an image: a share of its area, and width / height.
+
+Source: Szegedy et al., Going Deeper with Convolutions, 2015, section 6; so MXNet's and GluonCV's
+random resized crop, with which the authors train.
+"""
+
+Box = tuple[int, int, int, int]
+"""Left, upper, right and lower side in pixels, as Pillow has them."""
+
+
+def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
+    """A rectangle inside a picture, its area drawn from `AREA` and its aspect from `ASPECT`.
+
+    Area is uniform and aspect log-uniform; a rectangle that does not fit is drawn again. After ten
+    tries it is the largest one in the middle whose aspect is in `ASPECT`.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*AREA)
+        aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, upper, left + w, upper + h
+    w = min(width, max(1, round(height * ASPECT[1])))
+    h = min(height, max(1, round(width / ASPECT[0])))
+    left, upper = (width - w) // 2, (height - h) // 2
+    return left, upper, left + w, upper + h
+
+
+def crop_and_resize(
+    picture: Image.Image, box: Box, size: int, resampling: Image.Resampling
+) -> Image.Image:
+    """What is in the box as `size` x `size` pixels."""
+    return picture.crop(box).resize((size, size), resampling)

@@ -16,7 +16,7 @@ from train.data.datasets import IMAGENET_MEAN, IMAGENET_STD, find_dataset
 from train.data.images import CHANNELS, decode_image
 from train.data.masks import decode_mask, mask_labels
 from train.data.records import Records
-from train.data.resize import IMAGE, MASK, evaluation_view
+from train.data.resize import IMAGE, MASK, crop_and_resize, evaluation_view, random_box
 
 USUAL_MEAN = {1: (0.449,), 3: IMAGENET_MEAN}
 USUAL_STD = {1: (0.226,), 3: IMAGENET_STD}
@@ -116,6 +116,31 @@ class Source:
             shape = (image.height, image.width)
             return image, Image.fromarray(decode_mask(label, shape, self.num_classes, label_at))
         return image, int(label)
+
+    def random_crop(self, position: int, rng: np.random.Generator) -> dict[str, Any]:
+        """As `source[position]`, of a random rectangle that is resized: never kept in memory.
+
+        Raises `ValueError` without an `image_size` to resize to.
+        """
+        if not self._size:
+            raise ValueError(
+                f"expected a size to bring random crops of {self._records.name} to, got none. Set "
+                f"--config.image_size=224, say."
+            )
+        image, label = self.decode(position)
+        box = random_box(rng, *image.size)
+        pixels = np.array(crop_and_resize(image, box, self._size, IMAGE))
+        example = {"image": pixels.reshape(self.image_shape), "index": np.int64(position)}
+        if isinstance(label, Image.Image):
+            mask = np.array(crop_and_resize(label, box, self._size, MASK))
+            return {**example, "label": mask_labels(mask)}
+        return {**example, "label": np.int32(label)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images and labels, decoded and resized."""
+        label_bytes = 4 * math.prod(self.label_shape)
+        return len(self) * (math.prod(self.image_shape) + label_bytes)
 
     def _view(self, position: int) -> tuple[np.ndarray, Any]:
         image, label = self.decode(position)

@@ -77,8 +77,10 @@ class WatchedFeed(Generic[T]):
         self._feed.set_state(state)
 
     def close(self) -> None:
-        """End the thread; a feed that hangs keeps it."""
+        """End the thread and what the feed has started; a feed that hangs keeps both."""
         self._wanted.put(False)
+        if not self._hangs and hasattr(self._feed, "close"):
+            self._feed.close()
 
     def _serve(self) -> None:
         while self._wanted.get():

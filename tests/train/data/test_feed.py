@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import grain
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -38,12 +37,12 @@ class Numbers:
         }
 
 
-def train_feed(length: int, **arguments: Any) -> grain.DatasetIterator[feed.Batch]:
+def train_feed(length: int, **arguments: Any) -> feed.TrainFeed:
     source: Any = Numbers(length)
-    return feed.train_feed(source, **{"batch_size": 8, "seed": 0, **arguments})
+    return feed.TrainFeed(source, **{"batch_size": 8, "seed": 0, **arguments})
 
 
-def eval_feed(length: int, **arguments: Any) -> grain.DatasetIterator[feed.Batch]:
+def eval_feed(length: int, **arguments: Any) -> feed.TrainFeed:
     source: Any = Numbers(length)
     return feed.eval_feed(source, **arguments)
 
@@ -102,9 +101,9 @@ def test_processes_share_the_same_global_batches(process_count: int) -> None:
     assert [list(itertools.chain(*blocks)) for blocks in zip(*parts, strict=True)] == whole
 
 
-@pytest.mark.parametrize(("read_threads", "read_ahead"), [(0, 0), (1, 1), (8, 50)])
-def test_reading_ahead_changes_nothing(read_threads: int, read_ahead: int) -> None:
-    eager = train_feed(37, read_threads=read_threads, read_ahead=read_ahead)
+@pytest.mark.parametrize(("threads", "read_ahead"), [(0, 0), (1, 1), (8, 50)])
+def test_reading_ahead_changes_nothing(threads: int, read_ahead: int) -> None:
+    eager = train_feed(37, threads=threads, read_ahead=read_ahead)
     assert indices(eager, 20) == indices(train_feed(37), 20)
 
 
@@ -135,13 +134,13 @@ def test_state_holds_for_another_number_of_processes() -> None:
 
 
 def test_state_goes_on_in_another_process(digits_train: Source, digits_dir: pathlib.Path) -> None:
-    here = feed.train_feed(digits_train, batch_size=100, seed=3)
+    here = feed.TrainFeed(digits_train, batch_size=100, seed=3)
     indices(here, 17)
     program = f"""
 import json
 from train.data import feed, source
 digits = source.load_source("digits", "train", data_dir={str(digits_dir)!r})
-batches = feed.train_feed(digits, batch_size=100, seed=3)
+batches = feed.TrainFeed(digits, batch_size=100, seed=3)
 batches.set_state(json.loads({json.dumps(here.get_state())!r}))
 batch = next(batches)
 print(json.dumps([batch["index"].tolist(), int(batch["image"].sum())]))
@@ -154,10 +153,58 @@ print(json.dumps([batch["index"].tolist(), int(batch["image"].sum())]))
     assert json.loads(result.stdout) == [batch["index"].tolist(), int(batch["image"].sum())]
 
 
+@pytest.fixture(scope="module")
+def large_digits(digits_dir: pathlib.Path) -> Source:
+    """Digits to be cropped at random and resized to 12 x 12 pixels."""
+    return load_source("digits", "train", data_dir=digits_dir, image_size=12)
+
+
+def images(batches: Iterator[feed.Batch], count: int) -> np.ndarray:
+    return np.stack([batch["image"] for batch in itertools.islice(batches, count)])
+
+
+def test_random_crops_are_new_in_every_epoch_and_the_same_in_every_run(
+    large_digits: Source,
+) -> None:
+    settings = {"batch_size": 479, "seed": 3, "random_crop": True}  # three batches an epoch
+    first = images(feed.TrainFeed(large_digits, **settings), 6)
+    np.testing.assert_array_equal(images(feed.TrainFeed(large_digits, **settings), 6), first)
+    other = feed.TrainFeed(large_digits, **settings | {"seed": 4})
+    assert (images(other, 6) != first).any()
+    order = [b["index"] for b in itertools.islice(feed.TrainFeed(large_digits, **settings), 6)]
+    by_position = [
+        dict(zip(np.concatenate(order[e : e + 3]), np.concatenate(first[e : e + 3]), strict=True))
+        for e in (0, 3)
+    ]
+    changed = [(by_position[0][i] != by_position[1][i]).any() for i in range(1437)]
+    assert np.mean(changed) > 0.99
+
+
+@pytest.mark.slow
+def test_workers_and_threads_change_nothing(large_digits: Source) -> None:
+    settings = {"batch_size": 100, "seed": 3, "random_crop": True}
+    expected = images(feed.TrainFeed(large_digits, **settings, threads=1), 9)
+    by_workers = feed.TrainFeed(large_digits, **settings, workers=2)
+    np.testing.assert_array_equal(images(by_workers, 5), expected[:5])
+    state = by_workers.get_state()
+    assert state == {"next_index": 5}
+    by_workers.close()
+    # The number of workers may be another one when a run goes on.
+    again = feed.TrainFeed(large_digits, **settings, workers=1)
+    again.set_state(state)
+    np.testing.assert_array_equal(images(again, 4), expected[5:])
+    again.close()
+
+
+def test_crops_need_a_size(digits_train: Source) -> None:
+    with pytest.raises(ValueError, match="expected a size to bring random crops of digits train"):
+        next(feed.TrainFeed(digits_train, batch_size=8, seed=0, random_crop=True))
+
+
 def test_one_epoch_of_digits_is_the_training_split(digits_dir: pathlib.Path) -> None:
     # Not a round number of batches, and the cache is filled by several threads.
     digits = load_source("digits", "train", data_dir=digits_dir)
-    batches = list(itertools.islice(feed.train_feed(digits, batch_size=64, seed=0), 23))
+    batches = list(itertools.islice(feed.TrainFeed(digits, batch_size=64, seed=0), 23))
     index = np.concatenate([batch["index"] for batch in batches])[:1437]
     image = np.concatenate([batch["image"] for batch in batches])[:1437]
     assert sorted(index.tolist()) == list(range(1437))

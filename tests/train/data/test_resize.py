@@ -5,11 +5,15 @@ import pytest
 from PIL import Image
 
 from train.data.resize import (
+    AREA,
+    ASPECT,
     IMAGE,
     MASK,
     RESIZE_RATIO,
     center_crop,
+    crop_and_resize,
     evaluation_view,
+    random_box,
     resize_shorter_side,
 )
 
@@ -85,3 +89,42 @@ def test_224_is_cut_out_of_256() -> None:
 def test_a_crop_larger_than_the_picture_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 8 x 8"):
         center_crop(Image.new("L", (9, 7)), 8)
+
+
+def test_random_boxes_are_inside_and_of_the_drawn_areas_and_aspects():
+    rng = np.random.default_rng(0)
+    width, height = 400, 300
+    boxes = np.array([random_box(rng, width, height) for _ in range(4000)])
+    left, upper, right, lower = boxes.T
+    assert (left >= 0).all()
+    assert (upper >= 0).all()
+    assert (right <= width).all()
+    assert (lower <= height).all()
+    w, h = right - left, lower - upper
+    # A pixel of rounding on sides of at least 74.
+    assert (w / h > 0.97 * ASPECT[0]).all()
+    assert (w / h < 1.03 * ASPECT[1]).all()
+    area = w * h / (width * height)
+    assert (area > 0.97 * AREA[0]).all()
+    # Below half of the image nearly every rectangle fits at the first try: areas are uniform there.
+    small = area[area < 0.5]
+    assert abs(np.mean(small) - (AREA[0] + 0.5) / 2) < 0.01  # 4 standard errors
+    assert abs(np.mean(np.log(w / h)[area < 0.5])) < 0.015
+    # Everywhere: both ends of the range of positions are reached.
+    assert left.min() == upper.min() == 0
+    assert (right == width).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((1000, 10), (493, 0, 506, 10)), ((10, 1000), (0, 493, 10, 506)), ((1, 1), (0, 0, 1, 1))],
+)
+def test_of_a_strip_the_middle_is_taken(size, box):
+    """A rectangle of at least 8 % of the area and an aspect of at most 4 / 3 does not fit."""
+    assert random_box(np.random.default_rng(0), *size) == box
+
+
+def test_a_box_of_the_size_that_is_wanted_is_cut_out_as_it_is():
+    picture = ramp(20, 30)
+    cut = np.asarray(crop_and_resize(Image.fromarray(picture), (5, 2, 13, 10), 8, IMAGE))
+    np.testing.assert_array_equal(cut, picture[2:10, 5:13])

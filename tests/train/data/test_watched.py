@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from train.data.feed import train_feed
+from train.data.feed import TrainFeed
 from train.data.watched import FeedError, WatchedFeed
 
 
@@ -34,7 +34,7 @@ def failing(error):
 
 
 def test_positions_are_those_of_the_batches_handed_out(digits_train):
-    plain, inner = (train_feed(digits_train, batch_size=100, seed=3) for _ in range(2))
+    plain, inner = (TrainFeed(digits_train, batch_size=100, seed=3) for _ in range(2))
     with WatchedFeed(inner, 60) as watched:
         for _ in range(3):
             next(plain)

@@ -1,0 +1,64 @@
+"""A feed whose examples are on the devices already: small data sets, gathered by index there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import grain
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from train.data.source import Source
+from train.parallel import Parallel
+from train.step import Batch
+
+__all__ = ["ResidentFeed"]
+
+
+class ResidentFeed:
+    """The batches of `TrainFeed`, bit for bit, gathered on the devices.
+
+    Every device holds all examples, `source.nbytes` bytes; the host sends the positions that
+    `order`, a `training_order`, has for the next batch, and nothing else. The first one waits until
+    all examples are decoded.
+    """
+
+    def __init__(
+        self, source: Source, order: grain.MapDataset[np.ndarray], parallel: Parallel
+    ) -> None:
+        self._order = order
+        self._parallel = parallel
+        self._next_index = 0
+        with ThreadPoolExecutor() as pool:
+            examples = list(pool.map(source.__getitem__, range(len(source))))
+        # Once over all devices; an example at a time would be as many transfers.
+        self._examples = parallel.replicate(
+            {name: np.stack([x[name] for x in examples]) for name in ("image", "label")}
+        )
+        self._gather = jax.jit(self._gathered)
+
+    def __iter__(self) -> ResidentFeed:
+        return self
+
+    def __next__(self) -> Batch:
+        # int32 has room for every position: what is kept on a device has fewer than 2^31 examples.
+        positions = np.asarray(self._order[self._next_index], np.int32)
+        self._next_index += 1
+        placed = self._parallel.place(cast(Batch, {"index": positions}))
+        batch: Batch = self._gather(self._examples, placed["index"])
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """How many batches were taken."""
+        return {"next_index": self._next_index}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Go on with the batch that came next when `get_state` gave this."""
+        self._next_index = state["next_index"]
+
+    @staticmethod
+    def _gathered(examples: Mapping[str, Array], index: Array) -> dict[str, Array]:
+        return {**{name: array[index] for name, array in examples.items()}, "index": index}
