@@ -155,7 +155,7 @@ def autoaugment(
             f"expected images as uint8 of 1 or 3 channels, got {images.dtype} of "
             f"{images.shape[-1]}. AutoAugment works on raw pixels: call it before normalize."
         )
-    probabilities = jnp.array([[step[1] for step in pair] for pair in pairs])
+    probabilities = jnp.float32([[step[1] for step in pair] for pair in pairs])
     table = _steps(policy, *images.shape[1:3])
 
     def draw(row_key: Key[Array, ""]) -> Steps:

@@ -40,8 +40,12 @@ def smooth(image: Image) -> Int[Array, "height width channels"]:
     levels = jnp.asarray(image, jnp.int32)
     rows = levels[:-2] + levels[1:-1] + levels[2:]
     box = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
-    centre = levels[1:-1, 1:-1]
-    return levels.at[1:-1, 1:-1].set((2 * (box + 4 * centre) + 13) // 26)
+    inner = (2 * (box + 4 * levels[1:-1, 1:-1]) + 13) // 26
+    if not inner.size:
+        return levels
+    # A choice: vectorized, an update in place would be a scatter, which is slow on accelerators.
+    sides = ((1, 1), (1, 1), (0, 0))
+    return jnp.where(np.pad(np.ones(inner.shape, bool), sides), jnp.pad(inner, sides), levels)
 
 
 def autocontrast(image: Image, magnitude: ArrayLike = 0) -> Image:

@@ -18,6 +18,7 @@ from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
+from absl import flags
 
 from train.data.source import Source
 
@@ -195,6 +196,9 @@ def _iterate(
     options = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=ahead)
     iterable = batches.to_iter_dataset(options)
     if workers:
+        # Grain reads flags of its own here, which nobody has parsed outside of `python -m train`.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
         iterable = iterable.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
         )

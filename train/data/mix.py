@@ -1,8 +1,9 @@
 """Two images in one, and what the loss compares the network's answer with.
 
 Sources: Zhang et al., mixup, ICLR 2018; Yun et al., CutMix, ICCV 2019; Szegedy et al., Rethinking
-the Inception Architecture, 2016, section 7, for label smoothing. The pairs are GluonCV's: a batch
-and the same batch in reverse order, with one weight drawn for all of it.
+the Inception Architecture, 2016, section 7, for label smoothing. As in GluonCV's scripts, a batch
+is paired with itself in reverse order and one weight is drawn for all of it. They reverse each
+device's part; here the global batch is reversed, so that the number of devices is of no account.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Small pictures that tell operations apart."""
+"""Small pictures that tell operations apart, and where windows of them were cut."""
 
 import numpy as np
 
@@ -19,3 +19,17 @@ def scenes(shape: tuple[int, int, int]) -> np.ndarray:
     flat = np.full((1, *shape), 77)
     images = [noise, noise // 3, 160 + noise // 4, noise // 64 * 50, walk, steps, flat]
     return np.clip(np.concatenate(images), 0, 255).astype(np.uint8)
+
+
+def window_offsets(
+    original: np.ndarray, cropped: np.ndarray, padding: int
+) -> list[tuple[int, int]]:
+    """All offsets at which one cropped image is a window of the zero-padded original."""
+    padded = np.pad(original, ((padding, padding), (padding, padding), (0, 0)))
+    height, width, _ = original.shape
+    return [
+        (top, left)
+        for top in range(2 * padding + 1)
+        for left in range(2 * padding + 1)
+        if np.array_equal(padded[top : top + height, left : left + width], cropped)
+    ]

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.train.data.pictures import pictures
-from tests.train.data.test_geometry import window_offsets
+from tests.train.data.pictures import pictures, window_offsets
 from train.data import augment
 from train.data.datasets import DATASETS
 from train.data.geometry import pad_and_crop, random_flip

@@ -5,23 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.train.data.pictures import pictures, scenes
+from tests.train.data.pictures import pictures, scenes, window_offsets
 from train.data import geometry
 from train.data.augment import augmentation_key
-
-
-def window_offsets(
-    original: np.ndarray, cropped: np.ndarray, padding: int
-) -> list[tuple[int, int]]:
-    """All offsets at which one cropped image is a window of the zero-padded original."""
-    padded = np.pad(original, ((padding, padding), (padding, padding), (0, 0)))
-    height, width, _ = original.shape
-    return [
-        (top, left)
-        for top in range(2 * padding + 1)
-        for left in range(2 * padding + 1)
-        if np.array_equal(padded[top : top + height, left : left + width], cropped)
-    ]
 
 
 @pytest.mark.parametrize("padding", [1, 2])
