@@ -29,7 +29,7 @@ from train.state import TrainState, create_state, with_variables
 from train.step import EvalStep, Network, TrainStep, make_eval_step, make_train_step
 from train.tasks import TASKS, Task
 
-__all__ = ["Run", "prepare"]
+__all__ = ["Run", "assemble", "prepare"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +61,17 @@ def prepare(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> 
     """
     check_ranges(config)
     parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
-    dtype = look_up(DTYPES, "dtype", config.dtype)
+    look_up(DTYPES, "dtype", config.dtype)  # before any data is read
     check_batch_size(config.batch_size, len(parallel.devices), config.accumulation)
+    return assemble(config, *open_splits(config), parallel)
+
+
+def assemble(
+    config: ConfigDict, train_source: Source, eval_source: Source, parallel: Parallel
+) -> Run:
+    """As `prepare`, over data that is open already; the config's ranges are not checked."""
+    dtype = DTYPES[config.dtype]
     task = TASKS[find_dataset(config.dataset).task]
-    train_source, eval_source = open_splits(config)
     model = make_model(config, train_source.num_classes)
     normalize_images = partial(normalize, mean=train_source.mean, std=train_source.std, dtype=dtype)
 
