@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.epochs = 240.0
     config.learning_rate = 0.075
     config.warmup_epochs = 5.0
+    config.sync_batch_norm = False
     config.dtype = "bfloat16"
     config.eval_every_epochs = 1.0
     return config

@@ -1,0 +1,114 @@
+"""What efficiency to expect on 8, 64 and 512 TPU chips: arithmetic, not a measurement.
+
+    python -m benchmarks.scaling --model=resnet50_v1d --chip=v5p --batch=128 --step_ms=MEASURED
+
+With n chips on a torus of sides d_i, each with its own batch, and nothing hidden behind the
+computation, which is the worst case:
+
+    gradients  = 2 * (n - 1) / n * 4 bytes * parameters / ring bandwidth
+    statistics = batch norms * 4 * hops * hop latency       hops = sum of d_i, there and back
+    efficiency = step / (step + gradients + statistics)
+
+A ring runs both ways over one axis, so it has two links' bandwidth. Batch norm over all chips
+averages the mean and the variance, and in the backward pass both of their gradients: four small
+all-reduces each, whose time is latency. `sync_batch_norm=False` has none of them; the running
+statistics it averages at the end of a step go with the gradients.
+
+`--step_ms` is the time of a step on one chip. Where it is left out, it is estimated as three
+forward passes at 40 % of the peak, and the table says so.
+
+Source: peak and links of Google's TPU v5e and v5p documentation: 197 and 459 TFLOP/s in bfloat16;
+400 GB/s over 4 links and 1,200 GB/s over 6, both directions together. A latency of 1 microsecond a
+hop is an assumption.
+"""
+
+import argparse
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+import aff_jax
+
+HOP_SECONDS = 1e-6
+UTILISATION = 0.4
+
+
+class Chip(NamedTuple):
+    """Peak in FLOP/s of bfloat16, a link's bytes/s in one direction, and the axes of the torus."""
+
+    peak: float
+    link: float
+    axes: int
+
+
+CHIPS = {"v5e": Chip(197e12, 400e9 / 2 / 4, 2), "v5p": Chip(459e12, 1200e9 / 2 / 6, 3)}
+
+
+class Network(NamedTuple):
+    """Of a step on one chip: trainable values, batch norms, and FLOPs of a forward pass."""
+
+    parameters: int
+    norms: int
+    forward_flops: float
+
+
+def network(name: str, fusion: str, batch: int, size: int) -> Network:
+    """What a registered network costs; nothing is computed."""
+    model: nn.Module = aff_jax.create_model(name, fusion)
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    cost = jax.jit(model.apply).lower(variables, image).cost_analysis() or {}
+    return Network(
+        sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        len(jax.tree.leaves(variables["batch_stats"])) // 2,
+        batch * cost.get("flops", math.nan),
+    )
+
+
+def torus(chips: int, axes: int) -> list[int]:
+    """Sides of the most cubic torus of a power of two of chips."""
+    exponent = chips.bit_length() - 1
+    return [2 ** (exponent // axes + (axis < exponent % axes)) for axis in range(axes)]
+
+
+def efficiency(net: Network, chip: Chip, chips: int, step: float, sync: bool) -> float:
+    """Share of a step that is not communication."""
+    gradients = 2 * (chips - 1) / chips * 4 * net.parameters / (2 * chip.link)
+    hops = sum(torus(chips, chip.axes))
+    statistics = net.norms * 4 * hops * HOP_SECONDS if sync else 0.0
+    return step / (step + gradients + statistics)
+
+
+def main() -> None:
+    """Print a line for each number of chips."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="resnet50_v1d", choices=aff_jax.list_models())
+    parser.add_argument("--fusion", default="aff", choices=aff_jax.list_fusions())
+    parser.add_argument("--chip", default="v5p", choices=sorted(CHIPS))
+    parser.add_argument("--batch", type=int, default=128, help="images of one chip")
+    parser.add_argument("--size", type=int, default=224, help="height and width of an image")
+    parser.add_argument("--step_ms", type=float, help="measured on one chip")
+    arguments = parser.parse_args()
+    chip = CHIPS[arguments.chip]
+    net = network(arguments.model, arguments.fusion, arguments.batch, arguments.size)
+    estimated = 3 * net.forward_flops / (UTILISATION * chip.peak)
+    step = arguments.step_ms / 1e3 if arguments.step_ms else estimated
+    console = Console(highlight=False)
+    console.print(
+        f"{arguments.model}, {arguments.fusion}, {arguments.batch} images a chip on TPU "
+        f"{arguments.chip}: {net.parameters:,} parameters, {net.norms} batch norms, step "
+        f"{1e3 * step:.1f} ms "
+        + ("as measured" if arguments.step_ms else f"estimated at {UTILISATION:.0%} of the peak")
+        + "\n\n| chips | efficiency, own batch norm | synchronised batch norm |\n|---|---|---|"
+    )
+    for chips in (8, 64, 512):
+        own, sync = (efficiency(net, chip, chips, step, flag) for flag in (False, True))
+        console.print(f"| {chips} | {own:.1%} | {sync:.1%} |")
+
+
+if __name__ == "__main__":
+    main()
