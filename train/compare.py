@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from aff_jax.tables import unknown_name
-from train.__main__ import CONFIG, TRACEBACK, WORKDIR, parse_flags
+from train.__main__ import COMPILATION_CACHE, CONFIG, TRACEBACK, WORKDIR, parse_flags
 
 __all__ = ["Result", "compare", "markdown_table", "run_config", "write_results"]
 
@@ -152,8 +152,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
+    from train.compilation import keep_compiled
+
     console, workdir = Console(), Path(WORKDIR.value)
     try:
+        keep_compiled(COMPILATION_CACHE.value)
         results = compare(CONFIG.value, workdir, console, TRACEBACK.value)
         write_results(results, workdir)
     except (ValueError, TypeError, OSError) as error:
