@@ -83,9 +83,9 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
             PROCESS_ID.value,
             timeout_seconds=PROCESS_TIMEOUT.value,
         )
+        keep_compiled(COMPILATION_CACHE.value)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    keep_compiled(COMPILATION_CACHE.value)
 
     from train.checkpoint import AllDamagedError
     from train.data.watched import FeedError

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from aff_jax.tables import unknown_name
+        keep_compiled(COMPILATION_CACHE.value)
 from train.__main__ import CONFIG, TRACEBACK, WORKDIR, parse_flags
 from train.comparison import Result, Variant, markdown_table, rows_of, write_comparison
 
@@ -105,8 +106,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
+    from train.compilation import keep_compiled
+
     console, workdir = Console(), Path(WORKDIR.value)
     try:
+        keep_compiled(COMPILATION_CACHE.value)
         config = _only(CONFIG.value, ONLY.value)
         variants, score = describe_variants(config), score_of(config)
         results = compare(config, workdir, console, TRACEBACK.value)

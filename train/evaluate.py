@@ -6,6 +6,7 @@ The network, the data set and all else are those of the run's config.json. Nothi
 changes, so the run may be under way.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,6 @@ def evaluate_checkpoint(
     Raises:
         ValueError, FileNotFoundError: there is no such run, checkpoint, split or data set.
     """
-    import dataclasses
-
     from train.data.source import load_source
     from train.evaluation import evaluate
 
@@ -92,6 +91,9 @@ def run_command(main: Any) -> None:
         if len(argv) > 1:
             raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
         logging.set_verbosity(logging.WARNING)
+        from train.compilation import keep_compiled
+
+        keep_compiled(None)
         try:
             main()
         except (ValueError, OSError, RuntimeError) as error:

@@ -33,3 +33,15 @@ def test_the_flag_comes_before_the_setting_of_jax_and_that_before_the_default(
     assert directory() == str(tmp_path / "xdg" / "aff_jax" / "xla")
     assert keep_compiled("") is None
     assert directory() is None
+
+
+def test_a_directory_that_cannot_be_made_is_told_and_the_default_is_done_without(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"--compilation_cache=.*file/xla: Not a directory"):
+        keep_compiled(str(tmp_path / "file" / "xla"))
+    jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert keep_compiled(None) is None
+    assert jax.config.values["jax_compilation_cache_dir"] is None
