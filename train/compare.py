@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from aff_jax.tables import unknown_name
-        keep_compiled(COMPILATION_CACHE.value)
-from train.__main__ import CONFIG, TRACEBACK, WORKDIR, parse_flags
+from train.__main__ import COMPILATION_CACHE, CONFIG, TRACEBACK, WORKDIR, parse_flags
 from train.comparison import Result, Variant, markdown_table, rows_of, write_comparison
 
 __all__ = ["compare", "describe_variants", "run_config", "score_of"]
