@@ -99,6 +99,15 @@ def test_with_everything_on_a_run_goes_on_to_the_same_bits(
         accumulation=2,
         ema_decay=0.9,
         recalibration_batches=2,
+        autoaugment="cifar10",
+        color_jitter=0.4,
+        random_erasing=0.3,
+        mixup_alpha=1.0,
+        cutmix_alpha=1.0,
+        mix_off_epochs=1.0,
+        label_smoothing=0.1,
+        crop_padding=1,
+        flip=True,
     )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     summary = loop.train(config, whole, console)
