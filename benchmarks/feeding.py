@@ -120,14 +120,14 @@ def jpegs_against_pillow(repeats: int, images: int) -> tuple[float, float]:
 
 
 def write_photographs(folder: Path, images: int) -> list[Path]:
-    """Smooth noise in JPEG files, one class; two splits, as a data set has."""
+    """Smooth noise in JPEG files, in two classes and two splits, as a data set has."""
     rng = np.random.default_rng(0)
     files = []
-    for split, count in (("train", images), ("test", 1)):
-        (folder / split / "noise").mkdir(parents=True)
+    for split, count in (("train", images), ("test", 2)):
         for number in range(count):
             coarse = Image.fromarray(rng.integers(0, 256, (47, 63, 3), np.uint8))
-            path = folder / split / "noise" / f"{number}.jpg"
+            path = folder / split / f"class{number % 2}" / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
             coarse.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)
             files.append(path)
     return files[:images]

@@ -31,8 +31,9 @@ def get_config() -> ConfigDict:
     config.data_dir = ""
     # The feature that holds the label, for data sets that have several; "" is the usual one.
     config.label_key = ""
-    # Height and width that images are brought to: the shorter side is resized to 256/224 of it and
-    # the middle cut out. 0 leaves them as they are, which have to be of one size then.
+    # Height and width that images of another size are brought to: the middle, after the shorter
+    # side was resized to 256/224 of it, or for segmentation to it. 0 leaves them as they are, which
+    # have to be of one size then.
     config.image_size = 0
     # 1 makes all images grey, 3 colour; 0 leaves them as they are, which have to be alike then.
     config.image_channels = 0

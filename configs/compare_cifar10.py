@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from configs import cifar10_resnet8
 
 
-def get_config() -> ConfigDict:
+def get_config(model: str = "cifar_resnet8") -> ConfigDict:
     config = cifar10_resnet8.get_config()
+    config.model = model
     # What each variant changes, by its label: any of the other fields.
     config.variants = ConfigDict(
         {"add": {"fusion": "add"}, "aff": {"fusion": "aff"}, "iaff": {"fusion": "iaff"}}

@@ -15,8 +15,9 @@ from configs import digit_scenes, digits
 
 
 def get_config(model: str = "cifar_resnet8") -> ConfigDict:
-    segments = model in ("fpn_resnet20", "unet_resnet20")
-    config = digit_scenes.get_config() if segments else digits.get_config()
+    config = digits.get_config()
+    if model in ("fpn_resnet20", "unet_resnet20"):
+        config = digit_scenes.get_config()
     config.model = model
     # What each variant changes, by its label: any of the other fields.
     config.variants = ConfigDict(

@@ -9,7 +9,7 @@ started again goes on where it stopped, and does not train again what is finishe
 
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,59 @@ from aff_jax.tables import unknown_name
 from train.__main__ import COMPILATION_CACHE, CONFIG, TRACEBACK, WORKDIR, parse_flags
 from train.comparison import Result, Variant, markdown_table, rows_of, write_comparison
 
-__all__ = ["compare", "describe_variants", "run_config", "score_of"]
+__all__ = ["compare", "describe_variants", "finished", "run_config", "score_of"]
 
-ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train and show; all by default.")
+SUMMARY = "summary.json"
+
+ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train; all by default.")
+
+OF_ONE_RUN = ("profile", "coordinator_address", "num_processes", "process_id", "process_timeout")
+"""Flags of `python -m train` that a comparison does not take: many runs in one process."""
 
 
 def compare(
-    config: ConfigDict, workdir: Path, console: Console, tracebacks: bool = False
-) -> list[Result]:
-    """Train every variant with every seed; an error ends its own run only, and is told."""
-    runs = [
-        (label, seed, run_config(config, label, seed))
-        for label in config.variants.to_dict()
-        for seed in config.seeds
-    ]
-    results = []
-    for number, (label, seed, run) in enumerate(runs, start=1):
+    config: ConfigDict,
+    workdir: Path,
+    console: Console,
+    labels: Sequence[str] = (),
+    tracebacks: bool = False,
+) -> Iterator[Result]:
+    """Train the variants of those labels, or all, with every seed; the result of each as it ends.
+
+    What is finished is not trained again. An error ends its own run only, and is told.
+    """
+    runs = [(label, seed) for label in labels or config.variants for seed in config.seeds]
+    for number, (label, seed) in enumerate(runs, start=1):
         console.print(
             f"\n{label}, seed {seed} ({number} of {len(runs)})", markup=False, highlight=False
         )
         try:
-            summary = _train_once(run, workdir / label / f"seed{seed}", console)
-            results.append(Result(label, seed, summary))
+            run = run_config(config, label, seed)
+            summary = _train_once(run, _directory(workdir, label, seed), console)
+            yield Result(label, seed, summary)
         except Exception as error:  # whatever it is, the other runs are not to be lost
             text = traceback.format_exc() if tracebacks else f"failed: {error}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
-            results.append(Result(label, seed, error=f"{type(error).__name__}: {error}"))
+            yield Result(label, seed, error=f"{type(error).__name__}: {error}")
+
+
+def finished(config: ConfigDict, workdir: Path) -> list[Result]:
+    """The results that are there already, of all variants and seeds.
+
+    Raises:
+        ValueError: a run's directory belongs to another config. Nothing is trained then, so that
+            no finished comparison is replaced by the errors of another.
+    """
+    from train.workdir import CONFIG_FILE, claim_workdir
+
+    results = []
+    for label in config.variants:
+        for seed in config.seeds:
+            directory = _directory(workdir, label, seed)
+            if (directory / CONFIG_FILE).exists():
+                claim_workdir(directory, run_config(config, label, seed))
+            if (directory / SUMMARY).exists():
+                results.append(Result(label, seed, json.loads((directory / SUMMARY).read_text())))
     return results
 
 
@@ -63,6 +90,8 @@ def run_config(config: ConfigDict, label: str, seed: int) -> ConfigDict:
     overrides = fields.pop("variants")[label]
     del fields["seeds"]
     for name in overrides:
+        if name == "seed":
+            raise ValueError(f"variant {label!r}: expected no seed of its own; `seeds` has them.")
         if name not in fields:
             raise ValueError(f"variant {label!r}: {unknown_name('config field', name, fields)}")
     run = ConfigDict(fields)
@@ -83,38 +112,73 @@ def describe_variants(config: ConfigDict) -> list[Variant]:
             raise ValueError(f"expected a config with `{name}`, as in configs/compare_digits.py.")
     # After the flags, so that a mistake in them does not wait for JAX.
     from train.network import network_cost
+    from train.ranges import check_ranges
 
     variants = []
-    for label in config.variants.to_dict():
+    for label in config.variants:
         run = run_config(config, label, config.seeds[0])
+        check_ranges(run)
         parameters, flops = network_cost(run)
-        variants.append(Variant(label, run.model, run.fusion, parameters, flops, run.batch_size))
+        variants.append(
+            Variant(
+                label=label,
+                dataset=run.dataset,
+                model=run.model,
+                fusion=run.fusion,
+                fusion_fields=run.fusion_fields.to_dict(),
+                parameters=parameters,
+                flops=flops,
+                batch_size=run.batch_size,
+            )
+        )
     return variants
 
 
 def score_of(config: ConfigDict) -> str:
-    """The metric that is compared: the score of the data set's task."""
+    """The metric that is compared: the score of the data set's task.
+
+    Raises:
+        ValueError: the variants' data sets are of several tasks.
+    """
     from train.data.datasets import find_dataset
     from train.tasks import TASKS
 
-    return TASKS[find_dataset(config.dataset).task].score
+    scores = {
+        label: TASKS[find_dataset(run_config(config, label, 0).dataset).task].score
+        for label in config.variants
+    }
+    if len(set(scores.values())) > 1:
+        raise ValueError(
+            f"expected variants that are measured alike, got {scores}. Compare data sets of one "
+            f"task at a time."
+        )
+    return next(iter(scores.values()))
 
 
 def main(argv: Sequence[str]) -> None:
     """Train what is missing, and print the table and where it is."""
     if len(argv) > 1:
         raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
+    for name in OF_ONE_RUN:
+        if flags.FLAGS[name].present:
+            raise SystemExit(f"error: --{name} is for `python -m train`, not for a comparison.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
     from train.compilation import keep_compiled
 
     console, workdir = Console(), Path(WORKDIR.value)
     try:
         keep_compiled(COMPILATION_CACHE.value)
-        config = _only(CONFIG.value, ONLY.value)
+        config, labels = CONFIG.value, ONLY.value
         variants, score = describe_variants(config), score_of(config)
-        results = compare(config, workdir, console, TRACEBACK.value)
-        rows = rows_of(variants, results, score)
-        write_comparison(rows, score, workdir)
+        for label in labels:
+            if label not in config.variants:
+                raise ValueError(unknown_name("variant", label, config.variants))
+        results = {(r.variant, r.seed): r for r in finished(config, workdir)}
+        for result in compare(config, workdir, console, labels, TRACEBACK.value):
+            results[result.variant, result.seed] = result
+            # After each, so that a comparison that is stopped leaves what it has.
+            rows = rows_of(variants, list(results.values()), config.seeds, score)
+            write_comparison(rows, score, workdir)
     except (ValueError, TypeError, OSError) as error:
         if TRACEBACK.value:
             raise
@@ -128,39 +192,35 @@ def main(argv: Sequence[str]) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    failed = [f"{result.variant} (seed {result.seed})" for result in results if result.error]
+    failed = [f"{r.variant} (seed {r.seed})" for r in results.values() if r.error]
     if failed:
         raise SystemExit(
-            f"error: {len(failed)} of {len(results)} runs failed: {', '.join(failed)}. The same "
-            f"command tries them again."
+            f"error: {len(failed)} of {len(results)} runs failed, for the reasons above: "
+            f"{', '.join(failed)}. The same command tries these again, from their checkpoints."
         )
 
 
-def _only(config: ConfigDict, labels: Sequence[str]) -> ConfigDict:
-    """The config with these variants alone, in the config's order; all where none is named."""
-    variants = config.get("variants", ConfigDict())
-    for label in labels:
-        if label not in variants:
-            raise ValueError(unknown_name("variant", label, variants))
-    if labels:
-        config = ConfigDict(config.to_dict())
-        for label in [label for label in variants if label not in labels]:
-            del config.variants[label]
-    return config
+def _directory(workdir: Path, label: str, seed: int) -> Path:
+    return workdir / label / f"seed{seed}"
 
 
 def _train_once(run: ConfigDict, workdir: Path, console: Console) -> Mapping[str, Any]:
     """The summary of a finished run; else trains it from where it stands."""
+    import jax
+
     from train.loop import train
     from train.workdir import claim_workdir
 
-    path = workdir / "summary.json"
+    path = workdir / SUMMARY
     if path.exists():
         claim_workdir(workdir, run)  # refuses the results of another config
         console.print("finished before", highlight=False)
         summary: Mapping[str, Any] = json.loads(path.read_text())
         return summary
-    return train(run, workdir, console)
+    try:
+        return train(run, workdir, console)
+    finally:
+        jax.clear_caches()  # the next run has functions of its own; these would pile up
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ class Variant:
     """
 
     label: str
+    dataset: str
     model: str
     fusion: str
+    fusion_fields: dict[str, Any]
     parameters: int
     flops: float
     batch_size: int
@@ -43,7 +45,7 @@ class Result:
 class Row:
     """The runs of one variant; shares are in 0 .. 1, times medians over the seeds.
 
-    `mean` is NaN where a seed failed: a mean over the others would be no fair comparison.
+    `mean` is NaN where a seed failed or is missing: one over the others would not be fair.
     `deviation` is the sample's, divided by n - 1, and NaN for a single seed.
     """
 
@@ -56,27 +58,36 @@ class Row:
     errors: dict[int, str]
 
 
-def rows_of(variants: Sequence[Variant], results: Sequence[Result], score: str) -> list[Row]:
-    """A row a variant, from the best mean down, and last those that have none.
+def rows_of(
+    variants: Sequence[Variant], results: Sequence[Result], seeds: Sequence[int], score: str
+) -> list[Row]:
+    """A row a variant with a result, from the best mean down, and last those that have no mean.
 
     `score` is the metric's name in a summary without its `eval_`, such as "accuracy".
     """
     rows = []
     for variant in variants:
-        runs = [result for result in results if result.variant == variant.label]
-        summaries = [run.summary for run in runs if run.summary is not None]
+        runs = {x.seed: x for x in results if x.variant == variant.label and x.seed in seeds}
+        if not runs:
+            continue
+        summaries = [run.summary for run in runs.values() if run.summary is not None]
         values = [summary[f"eval_{score}"] for summary in summaries]
         speeds = [x["examples_per_second"] for x in summaries if x["examples_per_second"]]
-        whole = len(summaries) == len(runs)
+        whole = len(summaries) == len(seeds)
         rows.append(
             Row(
                 variant=variant,
-                values={r.seed: r.summary[f"eval_{score}"] if r.summary else None for r in runs},
+                values={
+                    seed: runs[seed].summary[f"eval_{score}"]  # type: ignore[index]
+                    if seed in runs and runs[seed].summary
+                    else None
+                    for seed in seeds
+                },
                 mean=statistics.mean(values) if whole and values else math.nan,
                 deviation=statistics.stdev(values) if whole and len(values) > 1 else math.nan,
                 step_milliseconds=_median(1000 * variant.batch_size / speed for speed in speeds),
                 run_seconds=_median(summary["wall_seconds"] for summary in summaries),
-                errors={run.seed: run.error for run in runs if run.error},
+                errors={seed: run.error for seed, run in runs.items() if run.error},
             )
         )
     return sorted(rows, key=lambda row: -row.mean if row.mean == row.mean else math.inf)
@@ -96,11 +107,14 @@ def markdown_table(rows: Sequence[Row], score: str) -> str:
         mean = _percent(row.mean)
         spread = f" ± {_percent(row.deviation)}" if row.deviation == row.deviation else ""
         cells = [
-            row.variant.label,
-            " ".join("failed" if x is None else _percent(x) for x in row.values.values()),
+            row.variant.label.replace("|", "\\|"),
+            " ".join(
+                ("failed" if seed in row.errors else "-") if x is None else _percent(x)
+                for seed, x in row.values.items()
+            ),
             (f"**{mean}**" if mean == best else mean) + spread,
             f"{row.variant.parameters:,}",
-            f"{row.variant.flops / 1e6:.3g}",
+            "-" if math.isnan(row.variant.flops) else f"{row.variant.flops / 1e6:.3g}",
             "-" if math.isnan(row.step_milliseconds) else f"{row.step_milliseconds:.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -120,12 +134,11 @@ def write_comparison(rows: Sequence[Row], score: str, workdir: Path) -> None:
     plots.draw_comparison(values, means, WORDS[score], workdir / "comparison.png")
 
 
-def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
+def _without_nan(value: Any) -> Any:
     """JSON has no NaN: what is not known is null."""
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in fields.items()
-    }
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _median(numbers: Iterable[float]) -> float:

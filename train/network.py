@@ -1,7 +1,9 @@
 """The network that a config names, and what it costs."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +16,7 @@ from train.data.source import Source
 from train.examples import open_splits
 from train.parallel import AXIS
 from train.precision import DTYPES
-from train.state import TrainState, count_parameters
+from train.state import count_parameters
 
 __all__ = ["KERNEL_INITS", "check_output", "make_model", "network_cost"]
 
@@ -59,14 +61,17 @@ def network_cost(config: ConfigDict) -> tuple[int, float]:
     model = make_model(config, source.num_classes)
     image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    check_output(config, model, variables, source)
     cost = jax.jit(model.apply).lower(variables, image).cost_analysis() or {}
     return count_parameters(variables["params"]), cost.get("flops", math.nan)
 
 
-def check_output(config: ConfigDict, model: nn.Module, state: TrainState, source: Source) -> None:
+def check_output(
+    config: ConfigDict, model: nn.Module, variables: Mapping[str, Any], source: Source
+) -> None:
     """`ValueError` where the network's answers are not of the labels' shape."""
     image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
-    output = jax.eval_shape(model.apply, state.variables, image)
+    output = jax.eval_shape(model.apply, variables, image)
     expected = (1, *source.label_shape, source.num_classes)
     if output.shape != expected:
         raise ValueError(

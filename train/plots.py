@@ -34,6 +34,8 @@ CLASSES = (
     "#717581",
     "#92dadd",
 )
+# Classes that the legend of a figure of masks has room for.
+NAMED = 25
 BACKGROUND, IGNORED = "#000000", "#ffffff"
 
 
@@ -62,7 +64,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Shares of each class (rows) taken for each class (columns); counts where there is room."""
+    """Shares of each class (rows) taken for each class (columns); counts of up to four digits."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     classes = len(class_names)
     named = classes <= 25
@@ -75,6 +77,8 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
         for row, column in np.argwhere(confusion):
             ink = "black" if shares[row, column] > 0.5 else "white"
             count = str(confusion[row, column])
+            if len(count) > 4:  # there is no room for more digits, so it is a percentage
+                count = f"{100 * shares[row, column]:.0f}%"
             axis.text(column, row, count, ha="center", va="center", color=ink, fontsize=8)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("class")
@@ -88,7 +92,7 @@ def draw_predictions(
     class_names: Sequence[str],
     path: Path,
 ) -> None:
-    """Images above their masks and what was predicted, with a legend of the classes that are there.
+    """Images above their masks and what was predicted, with a legend of the largest classes.
 
     `images` are uint8 (count, height, width, channels), `labels` and `predictions` integers (count,
     height, width). Class 0 is black, ignored pixels are white; the others have ten colours, which
@@ -102,7 +106,10 @@ def draw_predictions(
         layout="constrained",
         squeeze=False,
     )
-    found = np.union1d(labels, predictions).tolist()
+    found, pixels_of = np.unique(np.concatenate([labels, predictions]), return_counts=True)
+    # In the order of their numbers, those that have the most pixels, as many as there is room for.
+    named = sorted(found[np.argsort(-pixels_of, kind="stable")][:NAMED].tolist())
+    found = found.tolist()
     colors = {k: CLASSES[(k - 1) % len(CLASSES)] for k in found} | {0: BACKGROUND}
     colors[IGNORE_LABEL] = IGNORED
     for row, name in enumerate(("image", "mask", "prediction")):
@@ -119,7 +126,7 @@ def draw_predictions(
             axis.set_xticks([])
             axis.set_yticks([])
     names = {**dict(enumerate(class_names)), IGNORE_LABEL: "ignored"}
-    patches = [Patch(facecolor=colors[k], edgecolor="black", label=names[k]) for k in found]
+    patches = [Patch(facecolor=colors[k], edgecolor="black", label=names[k]) for k in named]
     figure.legend(handles=patches, loc="outside right center", fontsize=8)
     _save(figure, path)
 

@@ -115,7 +115,7 @@ def assemble(
     if config.init_from:
         variables, new_head = initialize_from(config.init_from, state.variables)
         state = with_variables(state, variables)
-    check_output(config, model, state, train_source)
+    check_output(config, model, state.variables, train_source)
     train_step = make_train_step(
         trained,
         optimizer,

@@ -123,6 +123,8 @@ def branch_names(scales: Sequence[str], reading: int = 1) -> list[str]:
     The n-th branch of a scale is `local`, `local2`, `local3` ..., as in the references'
     checkpoints: `("local", "global")` gives `local`, `global` and, read again, `local2`, `global2`.
     """
+    if isinstance(scales, str):
+        raise ValueError(f"expected a tuple of scales, got a string: ({scales!r},) is one scale.")
     names = []
     for position, scale in enumerate(scales):
         earlier = (reading - 1) * list(scales).count(scale) + list(scales[:position]).count(scale)

@@ -3,7 +3,6 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
@@ -54,7 +53,8 @@ class Align(nn.Module):
                 f"{y.shape}. Only the spatial size and the number of channels can be brought "
                 f"together."
             )
-        (x,) = promote_dtype(x, dtype=self.dtype)
+        if self.dtype is not None:
+            x = jnp.asarray(x, self.dtype)
         if x.shape[-1] != y.shape[-1]:
             x = nn.Dense(
                 y.shape[-1],

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from configs import digits
 from train import loop
-from train.compare import compare, describe_variants, run_config, score_of
+from train.compare import compare, describe_variants, finished, run_config, score_of
 from train.run import prepare
 from train.window import NonFiniteError
 
@@ -45,7 +45,8 @@ def summary(accuracy, **changes):
 
 
 def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch):
-    results = compare(config, tmp_path, console)
+    assert finished(config, tmp_path) == []
+    results = list(compare(config, tmp_path, console))
     assert [(r.variant, r.seed, r.error) for r in results] == [("fast", 1, ""), ("slow", 1, "")]
     assert results[0].summary["eval_loss"] != results[1].summary["eval_loss"]
     assert (tmp_path / "slow" / "seed1" / "curves.png").exists()
@@ -58,17 +59,16 @@ def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch):
         return summary(0.5)
 
     monkeypatch.setattr(loop, "train", train)
-    assert compare(config, tmp_path, console) == results
+    assert list(compare(config, tmp_path, console)) == finished(config, tmp_path) == results
     assert trained == []
     config.seeds = (1, 2)
-    assert len(compare(config, tmp_path, console)) == 4
-    assert trained == ["fast/seed2", "slow/seed2"]
+    assert [r.variant for r in compare(config, tmp_path, console, ["slow"])] == ["slow", "slow"]
+    assert trained == ["slow/seed2"]
 
     # Results of another config are neither taken for this one's nor trained over.
     config.epochs = 2.0
-    config.seeds = (1,)
-    again = compare(config, tmp_path, console)
-    assert all("epochs: 1.0 in the workdir, 2.0 now" in result.error for result in again)
+    with pytest.raises(ValueError, match=r"epochs: 1.0 in the workdir, 2.0 now"):
+        finished(config, tmp_path)
 
 
 def test_a_variant_that_fails_does_not_lose_the_others(config, console, tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_a_variant_that_fails_does_not_lose_the_others(config, console, tmp_path
 
     monkeypatch.setattr(loop, "train", train)
     config.variants = ConfigDict({"bad": {"learning_rate": 0.01}, "fast": {}})
-    bad, fast = compare(config, tmp_path, console)
+    bad, fast = list(compare(config, tmp_path, console))
     assert bad.error.startswith("NonFiniteError: expected finite numbers")
     assert bad.summary is None
     assert fast.summary == summary(0.5)
@@ -116,6 +116,9 @@ def test_fusion_fields_reach_the_network(config):
         ("seeds", (), "expected a config with `seeds`"),
         ("variants", {"a": {"fusio": "aff"}}, "variant 'a': unknown config field 'fusio'. Did you"),
         ("variants", {"a": {}, "a/b": {}}, "the name of a directory as the label of a variant"),
+        ("variants", {"a": {"seed": 7}}, "variant 'a': expected no seed of its own"),
+        ("variants", {"a": {"epochs": -1.0}}, "epochs: expected a number above 0, got -1.0"),
+        ("variants", {"a": {"model": "fpn_resnet20"}}, "expected a network whose output"),
     ],
 )
 def test_refuses_before_anything_is_trained(config, name, value, message):
@@ -145,8 +148,12 @@ def test_a_variant_costs_what_its_network_does(config):
 
 def test_what_is_compared_is_the_score_of_the_task(config):
     assert score_of(config) == "accuracy"
-    config.dataset = "digit_scenes"
+    scenes = ConfigDict({"dataset": "digit_scenes"})
+    config.variants = ConfigDict({"scenes": scenes})
     assert score_of(config) == "mean_iou"
+    config.variants = ConfigDict({"digits": {}, "scenes": scenes})
+    with pytest.raises(ValueError, match="expected variants that are measured alike"):
+        score_of(config)
 
 
 @pytest.mark.slow

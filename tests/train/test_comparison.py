@@ -10,8 +10,17 @@ from train.comparison import Result, Variant, markdown_table, rows_of, write_com
 
 
 def variant(label, **changes):
-    fields = {"parameters": 77562, "flops": 2.5e6, "batch_size": 64}
-    return Variant(label, "cifar_resnet8", label, **{**fields, **changes})
+    fields = {
+        "label": label,
+        "dataset": "digits",
+        "model": "cifar_resnet8",
+        "fusion": label,
+        "fusion_fields": {},
+        "parameters": 77562,
+        "flops": 2.5e6,
+        "batch_size": 64,
+    }
+    return Variant(**{**fields, **changes})
 
 
 def summary(accuracy, **changes):
@@ -34,7 +43,7 @@ RESULTS = [
 
 @pytest.fixture(scope="module")
 def rows():
-    return rows_of(VARIANTS, RESULTS, "accuracy")
+    return rows_of(VARIANTS, RESULTS, (0, 1), "accuracy")
 
 
 def test_the_table_has_every_seed_and_the_best_mean_in_bold(rows):
@@ -61,20 +70,35 @@ def test_rows_hold_means_deviations_and_medians(rows):
 
 
 def test_one_seed_has_no_deviation():
-    (row,) = rows_of([variant("add")], RESULTS[2:3], "accuracy")
+    (row,) = rows_of([variant("add")], RESULTS[2:3], (0,), "accuracy")
     assert math.isnan(row.deviation)
     assert "| **99.44** |" in markdown_table([row], "accuracy")
 
 
+def test_a_seed_that_is_still_to_come_leaves_no_mean():
+    rows = rows_of(VARIANTS, RESULTS[:3], (0, 1), "accuracy")
+    assert [row.variant.label for row in rows] == ["aff", "add"]  # the others have no result yet
+    assert "| add | 99.44 - | - |" in markdown_table(rows, "accuracy")
+
+
+def test_what_is_not_known_is_left_open(tmp_path):
+    unknown = variant("a|b", flops=math.nan)
+    rows = rows_of([unknown], [Result("a|b", 0, summary(0.5))], (0,), "accuracy")
+    assert "| a\\|b | 50.00 | **50.00** | 77,562 | - | 8.0 |" in markdown_table(rows, "accuracy")
+    write_comparison(rows, "accuracy", tmp_path)
+    (row,) = json.loads((tmp_path / "comparison.json").read_text())["variants"]
+    assert row["variant"]["flops"] is None
+
+
 def test_variants_that_read_the_same_are_equally_good():
     results = [Result("aff", 0, summary(0.98888)), Result("add", 0, summary(0.98889))]
-    table = markdown_table(rows_of(VARIANTS[:2], results, "accuracy"), "accuracy")
+    table = markdown_table(rows_of(VARIANTS[:2], results, (0,), "accuracy"), "accuracy")
     assert table.count("**98.89**") == 2
 
 
 def test_segmentation_is_compared_by_its_own_metric():
     result = Result("aff", 0, {**summary(0.9), "eval_mean_iou": 0.25})
-    table = markdown_table(rows_of(VARIANTS[:1], [result], "mean_iou"), "mean_iou")
+    table = markdown_table(rows_of(VARIANTS[:1], [result], (0,), "mean_iou"), "mean_iou")
     assert "| variant | test mean IoU, %, seeds 0 |" in table
     assert "**25.00**" in table
 

@@ -20,6 +20,7 @@ from train.report import read_metrics
 # As `python -m train`, and writes down which examples each step is given.
 TELLS_EXAMPLES = """
 import json, os
+import numpy as np
 from absl import app
 from train.__main__ import main, parse_flags
 from train.data.watched import WatchedFeed
@@ -31,7 +32,7 @@ def tell(self):
     step = self.get_state()["next_index"]
     batch = ask(self)
     if "mask" not in batch:
-        file.write(json.dumps([step, batch["index"].tolist()]) + "\\n")
+        file.write(json.dumps([step, np.asarray(batch["index"]).ravel().tolist()]) + "\\n")
     return batch
 
 WatchedFeed.__next__ = tell

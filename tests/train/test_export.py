@@ -7,7 +7,7 @@ import pytest
 import aff_jax
 from train import loop
 from train.data.augment import normalize
-from train.data.source import DATASETS
+from train.data.datasets import DATASETS
 from train.evaluate import evaluate_checkpoint
 from train.export import export_checkpoint
 from train.report import read_metrics

@@ -49,6 +49,17 @@ def test_any_number_of_classes_and_any_size_can_be_drawn(tmp_path, classes, shap
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_legend_names_the_largest_classes(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
+    labels = np.repeat(np.arange(100), np.arange(1, 101))[None, None, :]  # class k has k + 1 pixels
+    names = [f"class {k}" for k in range(100)]
+    images = np.zeros((*labels.shape, 1), np.uint8)
+    plots.draw_predictions(images, labels, labels, names, tmp_path / "p.png")
+    (legend,) = saved[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == names[-plots.NAMED :]
+
+
 def test_no_two_classes_share_a_colour():
     colors = [rgb(c) for c in (*plots.CLASSES, plots.BACKGROUND, plots.IGNORED)]
     for one, other in itertools.combinations(colors, 2):

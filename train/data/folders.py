@@ -138,6 +138,12 @@ def open_mask_folder(
     else:
         train_masks = masks if folder == train_folder else images_and_masks(train_folder)[1]
         class_names = _count_classes(train_masks, classes_file)
+    if len(class_names) > IGNORED_VALUE:
+        raise ValueError(
+            f"expected at most {IGNORED_VALUE} classes in {train_folder.parent}, because a label "
+            f"is kept in 8 bits and {IGNORED_VALUE} is not counted, got {len(class_names)}. Merge "
+            f"some of them."
+        )
     return _records(name, folder, headers, class_names, images, tuple(masks), True)
 
 

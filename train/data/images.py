@@ -21,7 +21,7 @@ _MODES = dict.fromkeys(("1", "L", "LA", "La"), 1) | dict.fromkeys(
     ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), 3
 )
 # Formats in which cameras write; to look for EXIF in a PNG file, Pillow would decode all of it.
-_FROM_CAMERAS = ("JPEG", "MPO")
+_FROM_CAMERAS = ("JPEG", "MPO", "WEBP")
 # EXIF orientations in which rows and columns change places.
 _SIDEWAYS = range(5, 9)
 
@@ -45,6 +45,10 @@ def picture(data: bytes | str | os.PathLike[str], where: str) -> Iterator[Image.
             yield opened
     except (MemoryError, PermissionError, FileNotFoundError, _Refused):
         raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"cannot read {where}: {error} Make it smaller; no network takes so many pixels."
+        ) from error
     except Exception as error:  # Pillow's readers raise a dozen kinds between them
         said = "it is no image" if isinstance(error, Image.UnidentifiedImageError) else error
         raise ValueError(

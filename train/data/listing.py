@@ -66,7 +66,12 @@ def image_files(folder: Path) -> list[str]:
     """Paths of the image files in a folder and below it, ascending."""
     images: list[str] = []
     others: list[str] = []
+    seen = set()  # a link to a folder above would be followed for ever
     for place, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
         for file in files:
             if not file.startswith("."):

@@ -38,12 +38,18 @@ of 224 is 0.875 of 256), which is everybody's since Krizhevsky et al., 2012.
 """
 
 
-def evaluation_view(picture: Image.Image, size: int, resampling: Image.Resampling) -> Image.Image:
+def evaluation_view(
+    picture: Image.Image, size: int, resampling: Image.Resampling, ratio: float = RESIZE_RATIO
+) -> Image.Image:
     """The centre of a picture as `size` x `size` pixels, always the same.
 
-    shorter side -> round(RESIZE_RATIO * size), then the central square of side `size`
+        shorter side -> round(ratio * size), then the central square of side `size`
+
+    A picture that has this size already stays as it is.
     """
-    return center_crop(resize_shorter_side(picture, round(RESIZE_RATIO * size), resampling), size)
+    if picture.size == (size, size):
+        return picture
+    return center_crop(resize_shorter_side(picture, round(ratio * size), resampling), size)
 
 
 def resize_shorter_side(

@@ -16,7 +16,14 @@ from train.data.datasets import IMAGENET_MEAN, IMAGENET_STD, find_dataset
 from train.data.images import CHANNELS, decode_image
 from train.data.masks import decode_mask, mask_labels
 from train.data.records import Records
-from train.data.resize import IMAGE, MASK, crop_and_resize, evaluation_view, random_box
+from train.data.resize import (
+    IMAGE,
+    MASK,
+    RESIZE_RATIO,
+    crop_and_resize,
+    evaluation_view,
+    random_box,
+)
 
 USUAL_MEAN = {1: (0.449,), 3: IMAGENET_MEAN}
 USUAL_STD = {1: (0.226,), 3: IMAGENET_STD}
@@ -145,9 +152,11 @@ class Source:
     def _view(self, position: int) -> tuple[np.ndarray, Any]:
         image, label = self.decode(position)
         if self._size:
-            image = evaluation_view(image, self._size, IMAGE)
+            # Pixels at the border have labels too: only what a square has no room for is cut off.
+            ratio = 1.0 if self._records.is_mask else RESIZE_RATIO
+            image = evaluation_view(image, self._size, IMAGE, ratio)
             if isinstance(label, Image.Image):
-                label = evaluation_view(label, self._size, MASK)
+                label = evaluation_view(label, self._size, MASK, ratio)
         pixels = np.array(image).reshape(self.image_shape)
         return pixels, np.array(label) if isinstance(label, Image.Image) else label
 

@@ -144,6 +144,13 @@ def test_refuses_an_unknown_scale_and_offers_the_nearest():
         MSCAM(scales=("globl",)).init(jax.random.key(0), jnp.ones((2, 3)))
 
 
+def test_refuses_a_string_of_scales():
+    with pytest.raises(
+        ValueError, match=r"expected a tuple of scales, got a string: \('global',\)"
+    ):
+        MSCAM(scales="global").init(jax.random.key(0), jnp.ones((2, 3)))
+
+
 def test_refuses_a_reduction_below_one():
     with pytest.raises(ValueError, match="reduction of at least 1, got 0"):
         MSCAM(reduction=0).init(jax.random.key(0), jnp.ones((2, 3)))

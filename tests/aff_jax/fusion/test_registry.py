@@ -62,6 +62,24 @@ class TestContract:
                 new["batch_stats"], variables["batch_stats"]
             )
 
+    def test_is_the_same_with_and_without_jit_and_under_pmap(self, name):
+        x, y = pair((4, 3, 6))
+        fusion = create_fusion(name)
+        variables = random_variables(fusion, x, y, dtype=np.float32)
+
+        def apply(variables, x, y):
+            return fusion.apply(variables, x, y, train=True, mutable=["batch_stats"])
+
+        plain, compiled = apply(variables, x, y), jax.jit(apply)(variables, x, y)
+        mapped = jax.pmap(apply, in_axes=(None, 0, 0))(
+            variables, *(np.stack([z, z]) for z in (x, y))
+        )
+        # Single precision, sums in another order.
+        chex.assert_trees_all_close(compiled, plain, rtol=1e-4, atol=1e-5)
+        for device in (0, 1):
+            one = jax.tree.map(lambda leaf, device=device: leaf[device], mapped)
+            chex.assert_trees_all_close(one, plain, rtol=1e-4, atol=1e-5)
+
     def test_every_parameter_and_both_inputs_have_a_gradient(self, name):
         check_gradients(create_fusion(name))
 

@@ -50,15 +50,30 @@ def test_every_parameter_has_a_gradient(name, fusion):
         at = jax.tree_util.keystr(path)
         assert np.isfinite(gradient).all(), at
         moot = at.endswith("['bias']") and at.removesuffix("['bias']").endswith(in_front_of_norms)
-        assert moot or np.abs(gradient).max() > 1e-7, at
+        # Rounding leaves up to 3e-6 of a gradient that is zero. The scales in front of `concat`'s
+        # own norm have hardly more, since that norm takes them away but for its epsilon.
+        least = 1e-7 if fusion == "concat" else 1e-4
+        assert moot or np.abs(gradient).max() > least, at
+
+
+# Biases of the norms in front of a fusion that the next block's norm takes away, for that branch is
+# added as it is. The others are read by attention, and weighed position by position.
+MOOT_IN_INCEPTION = {
+    "add": ("norm3x3", "norm5x5"),
+    "concat": ("norm3x3", "norm5x5"),
+    "se": ("norm5x5",),
+    "ms_se": ("norm5x5",),
+    "gau": ("norm3x3",),
+    "ms_gau": ("norm3x3",),
+}
 
 
 def names_in_front_of_norms(name, fusion):
     """Ends of the paths of layers whose bias the next batch norm takes away: gradients of zero."""
     layers = ["['reduce']", "['expand']"]
     if name in ("cifar_resnet8", "inception8", "fpn_resnet20", "unet_resnet20"):
-        # The next block starts with a norm. Where branches are added, their own norms' go as well.
-        layers += ["['project']", "['norm3x3']", "['norm5x5']"]
+        layers.append("['project']")
+        layers += [f"['{norm}']" for norm in MOOT_IN_INCEPTION.get(fusion, ())]
     elif fusion == "concat":  # which begins with a norm of both branches
         layers += ["['conv2']['norm']", "['conv3']['norm']", "['downsample']['norm']"]
     return tuple(layers)

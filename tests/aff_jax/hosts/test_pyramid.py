@@ -129,8 +129,15 @@ class VariantTest(chex.TestCase):
     """The same numbers with and without jit, and under pmap."""
 
     @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
-    def test_variants_agree(self):
-        apply, variables, x, expected = trained(FPN)
+    def test_variants_of_fpn_agree(self):
+        self.check_variant(FPN)
+
+    @chex.variants(with_jit=True, with_pmap=True)
+    def test_variants_of_unet_agree(self):
+        self.check_variant(UNet)
+
+    def check_variant(self, host):
+        apply, variables, x, expected = trained(host)
         result, new = self.variant(apply)(variables, x)
         # Single against double precision through 23 layers.
         np.testing.assert_allclose(result, expected[0], rtol=1e-3, atol=1e-3)

@@ -111,6 +111,12 @@ def test_a_file_names_the_classes(masks: pathlib.Path) -> None:
         assert source.class_names == ("sky", "a tree", "house", "moon")
 
 
+def test_more_classes_than_a_mask_can_name_are_refused(masks: pathlib.Path) -> None:
+    (masks / "classes.txt").write_text("\n".join(f"class {k}" for k in range(256)))
+    with pytest.raises(ValueError, match=r"expected at most 255 classes in .*, got 256"):
+        load_source("mask_folder", "train", data_dir=masks)
+
+
 def test_no_and_yes_as_0_and_255_are_told(masks: pathlib.Path) -> None:
     (masks / "classes.txt").write_text("no\nyes\n")
     for name in ("a", "b"):

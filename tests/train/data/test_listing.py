@@ -32,6 +32,13 @@ def test_a_linked_folder_is_followed(tmp_path: pathlib.Path) -> None:
     assert subfolders(tmp_path / "split") == ["cat"]
 
 
+def test_a_link_to_a_folder_above_is_not_followed_for_ever(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "a.png").touch()
+    (tmp_path / "cat" / "all").symlink_to(tmp_path)
+    assert image_files(tmp_path) == [str(tmp_path / "cat" / "a.png")]
+
+
 def test_other_files_are_left_alone_and_told(tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "a.png", "b.heic", *(f"notes{n:02}.txt" for n in range(12)))
     with pytest.warns(UserWarning, match=r"left alone.*b\.heic.*notes08\.txt and 3 more"):

@@ -180,17 +180,38 @@ def test_the_usual_label_key_is_the_first(digits_dir: pathlib.Path) -> None:
 
 def test_images_are_brought_to_a_size_and_masks_with_them(digits_dir: pathlib.Path) -> None:
     whole = source.load_source("digit_scenes", "test", data_dir=digits_dir)
-    small = source.load_source("digit_scenes", "test", data_dir=digits_dir, image_size=28)
-    assert (small.image_shape, small.label_shape) == ((28, 28, 1), (28, 28))
+    small = source.load_source("digit_scenes", "test", data_dir=digits_dir, image_size=32)
+    assert (small.image_shape, small.label_shape) == ((32, 32, 1), (32, 32))
     example = small[3]
-    assert (example["image"].shape, example["label"].shape) == ((28, 28, 1), (28, 28))
-    # 64 pixels become 32, of which two are cut off on each side: halves, from pixel 4 on.
-    image = whole[3]["image"][4:60, 4:60, 0].reshape(28, 2, 28, 2)
+    assert (example["image"].shape, example["label"].shape) == ((32, 32, 1), (32, 32))
+    # Halves, and nothing is cut off: pixels at the border have labels too.
+    image = whole[3]["image"][..., 0].reshape(32, 2, 32, 2)
     # Antialiasing looks a little beyond the two pixels, but what is bright stays bright.
     correlation = np.corrcoef(example["image"].ravel(), image.mean((1, 3)).ravel())[0, 1]
     assert correlation > 0.95
-    candidates = whole[3]["label"][4:60, 4:60].reshape(28, 2, 28, 2)
+    candidates = whole[3]["label"].reshape(32, 2, 32, 2)
     assert np.all((candidates == example["label"][:, None, :, None]).any((1, 3)))
+
+
+def test_images_that_have_the_size_stay_as_they_are(digits_dir: pathlib.Path) -> None:
+    for name, size in (("digits", 8), ("digit_scenes", 64)):
+        plain = source.load_source(name, "test", data_dir=digits_dir)[3]
+        sized = source.load_source(name, "test", data_dir=digits_dir, image_size=size)[3]
+        for field in ("image", "label"):
+            np.testing.assert_array_equal(sized[field], plain[field])
+
+
+def test_a_random_crop_cuts_an_image_and_its_mask_alike(digits_dir: pathlib.Path) -> None:
+    scenes = source.load_source("digit_scenes", "test", data_dir=digits_dir, image_size=32)
+    image, _ = scenes.decode(3)
+    # A mask that shows the image: whatever box is drawn, the two have to stay together.
+    grey = image.point(lambda value: value // 16)
+    scenes.decode = lambda position: (grey, grey)  # type: ignore[method-assign]
+    crop = scenes.random_crop(3, np.random.default_rng(0))
+    assert crop["image"].shape == (32, 32, 1)
+    assert (crop["label"].shape, crop["label"].dtype) == ((32, 32), np.int32)
+    correlation = np.corrcoef(crop["image"].ravel(), crop["label"].ravel())[0, 1]
+    assert correlation > 0.8  # bilinear beside nearest, of noise
 
 
 @pytest.mark.parametrize(("channels", "mean"), [(1, (0.3058,)), (3, (0.485, 0.456, 0.406))])
