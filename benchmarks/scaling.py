@@ -38,14 +38,22 @@ UTILISATION = 0.4
 
 
 class Chip(NamedTuple):
-    """Peak in FLOP/s of bfloat16, a link's bytes/s in one direction, and the axes of the torus."""
+    """What its documentation says.
+
+    Peak in FLOP/s of bfloat16, a link's bytes/s in one direction, the axes of the torus, and how
+    many chips it joins at most: beyond are slower networks.
+    """
 
     peak: float
     link: float
     axes: int
+    largest: int
 
 
-CHIPS = {"v5e": Chip(197e12, 400e9 / 2 / 4, 2), "v5p": Chip(459e12, 1200e9 / 2 / 6, 3)}
+CHIPS = {
+    "v5e": Chip(197e12, 400e9 / 2 / 4, 2, 256),
+    "v5p": Chip(459e12, 1200e9 / 2 / 6, 3, 6144),
+}
 
 
 class Network(NamedTuple):
@@ -106,6 +114,9 @@ def main() -> None:
         + "\n\n| chips | efficiency, own batch norm | synchronised batch norm |\n|---|---|---|"
     )
     for chips in (8, 64, 512):
+        if chips > chip.largest:
+            console.print(f"| {chips} | beyond one torus of {chip.largest} | |")
+            continue
         own, sync = (efficiency(net, chip, chips, step, flag) for flag in (False, True))
         console.print(f"| {chips} | {own:.1%} | {sync:.1%} |")
 

@@ -112,7 +112,8 @@ def get_config() -> ConfigDict:
     # 0.999, say; 0 keeps none.
     config.ema_decay = 0.0
     # Training batches over which the statistics of batch norm are computed anew before each
-    # evaluation and saved with the checkpoint: 100, say; 0 keeps the moving ones.
+    # evaluation and saved with the checkpoint: 100, say; 0 keeps the moving ones. Worker processes
+    # start anew for them.
     config.recalibration_batches = 0
 
     # Epochs from one evaluation and checkpoint to the next; the last step has both in any case.

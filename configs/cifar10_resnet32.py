@@ -3,7 +3,9 @@
     python -m train --config=configs/cifar10_resnet32.py --workdir=runs/cifar10_resnet32
 
 Published test accuracy 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, the log
-beside the weights). Not trained here: HEADER
+beside the weights). Not trained here. A smoke run of 50 steps,
+`--config.epochs=0.128 --config.drop_epochs='()' --config.mix_off_epochs=0.0`, takes SMOKE min on
+two CPU cores.
 """
 
 from ml_collections import ConfigDict

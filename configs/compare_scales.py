@@ -5,7 +5,7 @@
 fuses at the short skips of `cifar_resnet8`: 9 runs on handwritten digits, 3 min on two CPU cores.
 All variants have the same number of parameters; the README has the table of their test accuracy. A
 host may follow the file's name: `:inception8` fuses within the layers, and the long skips of
-`:fpn_resnet20` and `:unet_resnet20` are compared on scenes of digits (test mean IoU, five times as
+`:fpn_resnet20` and `:unet_resnet20` are compared on scenes of digits (test mean IoU, ten times as
 long a run).
 """
 

@@ -3,7 +3,8 @@
     python -m train.compare --config=configs/compare_scenes.py --workdir=runs/compare_scenes
 
 segments with `fpn_resnet20`, and with U-Net where the file's name is followed by `:unet_resnet20`.
-`--only=add,aff` takes TIME.
+Six runs, `--only=add,aff`, of 3 to 5 min each on two CPU cores: test mean IoU 77.1 % for `add`,
+75.3 % for `aff`, means over the seeds; the README has the table. All 30 were not run.
 """
 
 from ml_collections import ConfigDict

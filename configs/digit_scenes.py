@@ -2,8 +2,9 @@
 
     python -m train --config=configs/digit_scenes.py --workdir=runs/digit_scenes
 
-153 s on two CPU cores that others were using as well; test mean IoU 23.9 % (seed 0), test pixel
-accuracy 90.7 %. An answer of background everywhere has 7.9 % and 87 %.
+4 min 20 s on two CPU cores; test mean IoU 75.6 % (seed 0), 74.4 to 75.8 % over seeds 0 to 2, test
+pixel accuracy 97.2 to 97.3 %; `--config.fusion=add` 76.1 to 78.4 %. An answer of background
+everywhere has 7.9 % and 87 %.
 """
 
 from ml_collections import ConfigDict

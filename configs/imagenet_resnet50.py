@@ -3,7 +3,7 @@
     python -m train --config=configs/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
 
 The network of open-aff's PyTorch port, for which no weights and no test accuracy were published.
-Not trained here: HEADER
+Not trained here, and how many h it takes was not measured.
 """
 
 from ml_collections import ConfigDict

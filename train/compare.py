@@ -194,10 +194,15 @@ def main(argv: Sequence[str]) -> None:
     )
     failed = [f"{r.variant} (seed {r.seed})" for r in results.values() if r.error]
     if failed:
-        raise SystemExit(
-            f"error: {len(failed)} of {len(results)} runs failed, for the reasons above: "
+        message = (
+            f"{len(failed)} of {len(results)} runs failed, for the reasons above: "
             f"{', '.join(failed)}. The same command tries these again, from their checkpoints."
         )
+        if any(result.error.startswith("FeedError") for result in results.values()):
+            from train.distributed import end_at_once
+
+            end_at_once(RuntimeError(message))  # an ordinary end would wait for what hangs
+        raise SystemExit(f"error: {message}")
 
 
 def _directory(workdir: Path, label: str, seed: int) -> Path:

@@ -17,6 +17,8 @@ def keep_compiled(directory: str | None) -> Path | None:
 
     A default directory that cannot be made costs nothing but the time to compile.
 
+    A URL, as of a bucket, is left to JAX and not looked into.
+
     Raises:
         OSError: `directory` cannot be made, or not be written to.
     """
@@ -24,6 +26,9 @@ def keep_compiled(directory: str | None) -> Path | None:
     if directory is None:
         cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         directory = jax.config.values["jax_compilation_cache_dir"] or f"{cache_home}/aff_jax/xla"
+    if "://" in directory:  # a bucket, which JAX opens by itself
+        jax.config.update("jax_compilation_cache_dir", directory)
+        return None
     path = Path(directory).expanduser() if directory else None
     try:
         if path is not None:

@@ -118,7 +118,7 @@ def _cluster() -> str | None:
     for variable, name in _COUNTS.items():
         if int(os.environ.get(variable) or 1) > 1:
             return name
-    chips = glob.glob("/dev/accel*") + glob.glob("/dev/vfio/*")
+    chips = glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*")
     if chips and importlib.util.find_spec("libtpu"):
         return "TPU"  # how many hosts a pod has, JAX asks the machine's metadata server
     return None

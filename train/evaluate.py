@@ -3,7 +3,7 @@
     python -m train.evaluate --workdir=runs/digits --step=best
 
 The network, the data set and all else are those of the run's config.json. Nothing in the workdir
-changes, so the run may be under way.
+changes, so the run may be under way. It takes one process, on whatever devices that sees.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ def open_run(workdir: Path, step: str, data_dir: str | None = None, **changes: A
         config.data_dir = data_dir
     config.update(changes)
     try:
-        run = prepare(config)
+        run = prepare(config, from_checkpoint=True)
     except (AttributeError, KeyError) as error:
         raise ValueError(
             f"the config.json of {workdir} is of another version of this program: {error}"
@@ -64,16 +64,12 @@ def evaluate_checkpoint(
     Raises:
         ValueError, FileNotFoundError: there is no such run, checkpoint, split or data set.
     """
-    from train.data.source import load_source
     from train.evaluation import evaluate
+    from train.examples import open_split
 
     run, restored = open_run(workdir, step, data_dir)
     if split:
-        config = run.config
-        source = load_source(
-            config.dataset, split, data_dir=config.data_dir or None, label_key=config.label_key
-        )
-        run = dataclasses.replace(run, eval_source=source)
+        run = dataclasses.replace(run, eval_source=open_split(run.config, split))
     metrics, _ = evaluate(run, restored.state)
     return {**metrics, "step": restored.step}
 
@@ -92,10 +88,14 @@ def run_command(main: Any) -> None:
             raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
         logging.set_verbosity(logging.WARNING)
         from train.compilation import keep_compiled
+        from train.data.watched import FeedError
+        from train.distributed import end_at_once
 
         keep_compiled(None)
         try:
             main()
+        except FeedError as error:
+            end_at_once(error)  # what reads hangs, and an ordinary end would wait for it
         except (ValueError, OSError, RuntimeError) as error:
             raise SystemExit(f"error: {error}") from error
 

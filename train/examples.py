@@ -1,6 +1,7 @@
 """The data that a config names, and what a training step makes of it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,11 +12,17 @@ from train.data.augment import Augmentation, augmentation_key, stream
 from train.data.feed import TrainFeed, training_order
 from train.data.mix import Mixing
 from train.data.resident import ResidentFeed
-from train.data.source import Source, load_splits
+from train.data.source import Source, load_source, load_splits
 from train.epochs import Epochs
-from train.parallel import AXIS, Parallel
+from train.parallel import AXIS, Parallel, check_batch_size
 
-__all__ = ["IMAGE_LABELS_ONLY", "make_train_feed", "make_training_examples", "open_splits"]
+__all__ = [
+    "IMAGE_LABELS_ONLY",
+    "make_train_feed",
+    "make_training_examples",
+    "open_split",
+    "open_splits",
+]
 
 IMAGE_LABELS_ONLY = (
     "autoaugment",
@@ -27,18 +34,29 @@ IMAGE_LABELS_ONLY = (
 """Fields of a config that are for classification only."""
 
 
+def open_split(config: ConfigDict, split: str) -> Source:
+    """Any split of the data set that a config names, brought to its size and channels.
+
+    Raises what `load_source` does.
+    """
+    return load_source(config.dataset, split, **_reading(config))
+
+
 def open_splits(config: ConfigDict) -> tuple[Source, Source]:
     """The training and the evaluation split of the data set that a config names.
 
     Raises what `load_splits` does.
     """
-    return load_splits(
-        config.dataset,
-        data_dir=config.data_dir or None,
-        label_key=config.label_key,
-        image_size=config.image_size,
-        image_channels=config.image_channels,
-    )
+    return load_splits(config.dataset, **_reading(config))
+
+
+def _reading(config: ConfigDict) -> dict[str, Any]:
+    return {
+        "data_dir": config.data_dir or None,
+        "label_key": config.label_key,
+        "image_size": config.image_size,
+        "image_channels": config.image_channels,
+    }
 
 
 def make_train_feed(
@@ -47,8 +65,10 @@ def make_train_feed(
     """The feed of training: on the devices where the examples are few, else through the host.
 
     Raises:
-        ValueError: fields that contradict each other, or see `training_order`.
+        ValueError: fields that contradict each other, a batch that the devices can't share
+            evenly, or see `training_order`.
     """
+    check_batch_size(config.batch_size, len(parallel.devices), config.accumulation)
     order = {
         "batch_size": config.batch_size,
         "seed": config.seed,

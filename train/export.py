@@ -23,7 +23,10 @@ def export_checkpoint(
     data_dir: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write the variables of a checkpoint and their model to `output`; returns the step.
+    """Write what is evaluated of a checkpoint and its model to `output`; returns the step.
+
+    These are the moving averages of the variables where the run has them, and what recalibration
+    made of the statistics.
 
     The model is the run's, but that its batch norms know of no other devices: it can be trained
     further without any mapped axis. Images go in normalized, as in `train.data.augment.normalize`.
@@ -32,11 +35,11 @@ def export_checkpoint(
         ValueError, FileNotFoundError: there is no such run, checkpoint or data set.
         FileExistsError: there is such a file, and not `overwrite`.
     """
-    from train.run import make_model
+    from train.network import make_model
 
     run, restored = open_run(workdir, step, data_dir, sync_batch_norm=False)
     model = make_model(run.config, run.train_source.num_classes)
-    aff_jax.save(output, restored.state.variables, model, overwrite=overwrite)
+    aff_jax.save(output, restored.state.eval_variables, model, overwrite=overwrite)
     return int(restored.step)
 
 

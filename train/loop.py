@@ -24,7 +24,13 @@ from train.run import Run, prepare
 from train.state import TrainState, all_finite, count_parameters
 from train.step import Batch
 from train.window import Window, raise_non_finite
-from train.workdir import claim_workdir, lock_workdir
+from train.workdir import (
+    claim_workdir,
+    has_checkpoint,
+    lock_workdir,
+    require_same_config,
+    require_shared,
+)
 
 __all__ = ["train"]
 
@@ -46,9 +52,11 @@ def train(
     if not is_lead():
         console = Console(quiet=True)
     with StopSignals(console) as signals:
-        run = prepare(config)
+        require_same_config(config)
+        run = prepare(config, from_checkpoint=has_checkpoint(workdir))
         feed = make_train_feed(config, run.train_source, run.parallel)
         claim_workdir(workdir, config)
+        require_shared(workdir)
         with (
             lock_workdir(workdir),
             WatchedFeed[Batch](feed, config.feed_timeout_seconds) as batches,

@@ -81,7 +81,8 @@ def check_ranges(config: ConfigDict) -> None:
     if not all(0 < drop < config.epochs for drop in drops) or drops != sorted(set(drops)):
         wrong.append(
             f"  drop_epochs: expected ascending numbers between 0 and epochs, {config.epochs:g}, "
-            f"got {tuple(drops)}"
+            f"got {tuple(drops)}; a shorter run takes --config.drop_epochs='(30.0, 35.0)', say, or "
+            f"'()'"
         )
     if config.mix_off_epochs > config.epochs:
         wrong.append(

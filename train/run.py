@@ -20,7 +20,7 @@ from train.examples import make_training_examples, open_splits
 from train.finetune import FrozenPart, initialize_from
 from train.network import check_output, make_model
 from train.optimizer import make_optimizer
-from train.parallel import AXIS, PARALLEL, Parallel, check_batch_size
+from train.parallel import AXIS, PARALLEL, Parallel
 from train.precision import DTYPES
 from train.ranges import check_ranges
 from train.recalibration import RecalibrationStep, make_recalibration_step
@@ -50,10 +50,16 @@ class Run:
     new_head: tuple[str, ...]
 
 
-def prepare(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Run:
+def prepare(
+    config: ConfigDict,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    from_checkpoint: bool = False,
+) -> Run:
     """Make what a config stands for; writes nothing but a data set that prepares itself.
 
-    It runs on all devices of all processes unless others are given.
+    It runs on all devices of all processes unless others are given. What goes on
+    `from_checkpoint` needs no weights to start from.
 
     Raises:
         ValueError: a field's value is not possible; the message names it.
@@ -62,12 +68,16 @@ def prepare(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> 
     check_ranges(config)
     parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
     look_up(DTYPES, "dtype", config.dtype)  # before any data is read
-    check_batch_size(config.batch_size, len(parallel.devices), config.accumulation)
-    return assemble(config, *open_splits(config), parallel)
+    return assemble(config, *open_splits(config), parallel, from_checkpoint=from_checkpoint)
 
 
 def assemble(
-    config: ConfigDict, train_source: Source, eval_source: Source, parallel: Parallel
+    config: ConfigDict,
+    train_source: Source,
+    eval_source: Source,
+    parallel: Parallel,
+    *,
+    from_checkpoint: bool = False,
 ) -> Run:
     """As `prepare`, over data that is open already; the config's ranges are not checked."""
     dtype = DTYPES[config.dtype]
@@ -112,7 +122,7 @@ def assemble(
     if config.freeze:
         frozen.check(state.variables)
     new_head: list[str] = []
-    if config.init_from:
+    if config.init_from and not from_checkpoint:
         variables, new_head = initialize_from(config.init_from, state.variables)
         state = with_variables(state, variables)
     check_output(config, model, state.variables, train_source)

@@ -14,7 +14,15 @@ from train.accumulation import accumulate
 from train.losses import IGNORE_LABEL, confusion_counts, correct, counted, cross_entropy
 from train.state import TrainState, moving_average
 
-__all__ = ["Batch", "EvalStep", "Metrics", "TrainStep", "make_eval_step", "make_train_step"]
+__all__ = [
+    "Batch",
+    "EvalStep",
+    "Metrics",
+    "Network",
+    "TrainStep",
+    "make_eval_step",
+    "make_train_step",
+]
 
 Batch = Mapping[str, Array]
 """`image` uint8 (batch, height, width, channels), `label` int32 (batch,) or (batch, height, width),
@@ -76,7 +84,7 @@ def make_train_step(
                 logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
                 loss = jnp.sum(cross_entropy(logits, targets)) / share
                 scaled = loss if state.loss_scale is None else state.loss_scale.scaled(loss)
-                return scaled, (loss, logits, new["batch_stats"])
+                return scaled, (loss, logits, new.get("batch_stats", {}))
 
             gradients, (loss, logits, batch_stats_after) = jax.grad(loss_of, has_aux=True)(
                 state.params

@@ -6,21 +6,25 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.distributed import is_lead
+from train.distributed import from_every_process, is_lead
 
 __all__ = [
     "CONFIG_FILE",
     "MAY_DIFFER",
     "claim_workdir",
+    "has_checkpoint",
     "lock_workdir",
     "not_written",
     "read_config",
+    "require_same_config",
+    "require_shared",
     "write_whole",
 ]
 
@@ -28,6 +32,10 @@ CONFIG_FILE = "config.json"
 """Name of the file that says which config a workdir belongs to."""
 
 LOCK_FILE = "lock"
+SHARED_FILE = ".shared"
+
+PER_PROCESS = frozenset({"data_dir", "data_workers", "feed_timeout_seconds"})
+"""Config fields that the processes of one run may set differently."""
 
 MAY_DIFFER = frozenset(
     {
@@ -71,8 +79,8 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
     """
     if "://" in os.fspath(workdir):
         raise ValueError(
-            f"workdir {os.fspath(workdir)!r} is a URL; expected a directory. Mount the bucket "
-            f"(gcsfuse, for instance) and give the directory it is mounted on."
+            f"workdir {os.fspath(workdir)!r} is a URL; expected a directory. Give one on a disk, "
+            f"which all machines of a run have to share, and copy it to the bucket afterwards."
         )
     path = Path(workdir)
     if path.exists() and not path.is_dir():
@@ -95,6 +103,55 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
         )
     write_whole(path / CONFIG_FILE, text)
     return False
+
+
+def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:
+    """Whether a run was saved there."""
+    return any(path.name.isdigit() for path in Path(workdir).glob("checkpoints/*"))
+
+
+def require_same_config(config: Any) -> None:
+    """Refuse processes of one run that were given different configs; all call it together.
+
+    Raises:
+        ValueError: lists the fields, `PER_PROCESS` excepted, and what each process has.
+    """
+    configs = [_flat(fields) for fields in from_every_process(_as_dict(config))]
+    lines = [
+        f"  {name}: {', '.join(json.dumps(fields.get(name)) for fields in configs)}"
+        for name in sorted(set().union(*configs))
+        if name not in PER_PROCESS and any(x.get(name) != configs[0].get(name) for x in configs)
+    ]
+    if lines:
+        raise ValueError(
+            "expected one config for all processes of a run, got others (by process):\n"
+            + "\n".join(lines)
+            + "\nStart all of them with the same flags."
+        )
+
+
+def require_shared(workdir: str | os.PathLike[str]) -> None:
+    """Refuse a workdir that is not one directory for all processes; all call it together.
+
+    Raises:
+        ValueError: a process can't see what the first has written.
+    """
+    path = Path(workdir) / SHARED_FILE
+    (token, *_) = from_every_process(uuid.uuid4().hex)
+    if is_lead():
+        write_whole(path, token)
+    from_every_process(None)  # until it is written
+    seen = from_every_process(path.exists() and path.read_text() == token)
+    if not all(seen):
+        missing = [str(index) for index, sees in enumerate(seen) if not sees]
+        raise ValueError(
+            f"workdir {workdir} is not the same directory for all processes: "
+            f"{', '.join(missing)} can't see what process 0 writes. Give one on a file system that "
+            f"all machines share, such as NFS."
+        )
+    from_every_process(None)  # until all have looked
+    if is_lead():
+        path.unlink()
 
 
 @contextlib.contextmanager

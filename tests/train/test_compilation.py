@@ -35,6 +35,13 @@ def test_the_flag_comes_before_the_setting_of_jax_and_that_before_the_default(
     assert directory() is None
 
 
+def test_a_bucket_is_left_to_jax(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert keep_compiled("gs://bucket/cache") is None
+    assert jax.config.values["jax_compilation_cache_dir"] == "gs://bucket/cache"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_that_cannot_be_made_is_told_and_the_default_is_done_without(
     tmp_path, monkeypatch
 ):

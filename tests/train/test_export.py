@@ -13,8 +13,13 @@ from train.export import export_checkpoint
 from train.report import read_metrics
 
 
-def test_checkpoints_are_evaluated_and_exported_as_they_were_trained(config, console, tmp_path):
+@pytest.mark.parametrize("averaged", [False, True])
+def test_checkpoints_are_evaluated_and_exported_as_they_were_evaluated(
+    config, console, tmp_path, averaged
+):
     run, file = tmp_path / "run", tmp_path / "digits.safetensors"
+    if averaged:  # evaluated is then another network than the one that is trained
+        config.ema_decay, config.recalibration_batches = 0.9, 1
     loop.train(config, run, console)
     told = {x["step"]: x for x in read_metrics(run) if x["kind"] == "eval"}
     best = max(told, key=lambda step: (told[step]["accuracy"], step))
@@ -39,6 +44,14 @@ def test_checkpoints_are_evaluated_and_exported_as_they_were_trained(config, con
     with pytest.raises(FileExistsError):
         export_checkpoint(run, file, "last")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_another_split_is_brought_to_the_size_of_the_run(config, console, tmp_path):
+    config.image_size, config.image_channels = 6, 3
+    config.epochs, config.warmup_epochs = 0.3, 0.0
+    loop.train(config, tmp_path / "run", console)
+    found = evaluate_checkpoint(tmp_path / "run", "last", split="train[:10%]")
+    assert found["accuracy"] * 144 == pytest.approx(round(found["accuracy"] * 144))
 
 
 def test_what_names_no_checkpoint_is_refused(tmp_path):

@@ -137,3 +137,11 @@ def test_a_run_starts_from_a_file_and_leaves_the_frozen_part_alone(config, conso
         state = checkpoints.restore(run.state).state
     chex.assert_trees_all_equal(state.params["stem"], saved["params"]["stem"])
     assert np.any(state.params["head"]["kernel"] != saved["params"]["head"]["kernel"])
+
+    # The checkpoint holds all of it: the file may be gone by now.
+    moved = path.rename(path.with_suffix(".moved"))
+    try:
+        loop.train(config, tmp_path / "run", console)
+        assert "This run was complete" in console.export_text()
+    finally:
+        moved.rename(path)

@@ -271,7 +271,7 @@ def test_checkpoints_come_by_time_too_and_these_are_never_the_best(
         shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
     accuracy = [x["accuracy"] for x in lines(tmp_path / "run") if x["kind"] == "eval"][-1]
     runs = []
-    monkeypatch.setattr(loop, "prepare", lambda config: runs.append(prepare(config)) or runs[-1])
+    monkeypatch.setattr(loop, "prepare", lambda *a, **k: runs.append(prepare(*a, **k)) or runs[-1])
     assert loop.train(config, tmp_path / "run", console)["eval_accuracy"] == accuracy
     assert "Going on from step 10 of 14" in console.export_text()
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(runs[0].state))

@@ -12,7 +12,13 @@ from ml_collections import ConfigDict
 
 from configs import base
 from train import workdir as workdir_module
-from train.workdir import CONFIG_FILE, MAY_DIFFER, claim_workdir
+from train.workdir import (
+    CONFIG_FILE,
+    MAY_DIFFER,
+    claim_workdir,
+    require_same_config,
+    require_shared,
+)
 
 
 def config(**changes: Any) -> ConfigDict:
@@ -116,6 +122,31 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.listdir(tmp_path) == []
     monkeypatch.undo()
     assert claim_workdir(tmp_path, config()) is False
+
+
+def test_processes_with_other_flags_are_told_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_same_config({"seed": 0, "fusion_fields": {}})
+    configs = [
+        {"seed": 0, "model_fields": {"width": 4}, "data_dir": "/a", "log_every_steps": 50},
+        {"seed": 1, "model_fields": {}, "data_dir": "/b", "log_every_steps": 50},
+    ]
+    monkeypatch.setattr(workdir_module, "from_every_process", lambda value: configs)
+    with pytest.raises(ValueError) as error:
+        require_same_config(configs[0])
+    assert "  seed: 0, 1\n" in str(error.value)
+    assert "  model_fields.width: 4, null\n" in str(error.value)
+    assert "data_dir" not in str(error.value)
+    assert "log_every_steps" not in str(error.value)
+
+
+def test_a_directory_of_its_own_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_shared(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    # As another process has it, whose token the first one wrote somewhere else.
+    monkeypatch.setattr(workdir_module, "is_lead", lambda: False)
+    monkeypatch.setattr(workdir_module, "from_every_process", lambda value: [value, value])
+    with pytest.raises(ValueError, match="is not the same directory for all processes: 0, 1"):
+        require_shared(tmp_path)
 
 
 CLAIM = f"""

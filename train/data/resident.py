@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import grain
 import jax
@@ -32,18 +32,16 @@ class ResidentFeed:
         self._order = order
         self._parallel = parallel
         self._next_index = 0
-        with ThreadPoolExecutor() as pool:
-            examples = list(pool.map(source.__getitem__, range(len(source))))
-        # Once over all devices; an example at a time would be as many transfers.
-        self._examples = parallel.replicate(
-            {name: np.stack([x[name] for x in examples]) for name in ("image", "label")}
-        )
+        self._source = source
+        self._examples: dict[str, Array] | None = None
         self._gather = jax.jit(self._gathered)
 
     def __iter__(self) -> ResidentFeed:
         return self
 
     def __next__(self) -> Batch:
+        if self._examples is None:
+            self._examples = self._load()
         # int32 has room for every position: what is kept on a device has fewer than 2^31 examples.
         positions = np.asarray(self._order[self._next_index], np.int32)
         self._next_index += 1
@@ -58,6 +56,13 @@ class ResidentFeed:
     def set_state(self, state: Mapping[str, int]) -> None:
         """Go on with the batch that came next when `get_state` gave this."""
         self._next_index = state["next_index"]
+
+    def _load(self) -> dict[str, Array]:
+        with ThreadPoolExecutor() as pool:
+            examples = list(pool.map(self._source.__getitem__, range(len(self._source))))
+        names = ("image", "label")
+        arrays: dict[str, Any] = {name: np.stack([x[name] for x in examples]) for name in names}
+        return self._parallel.replicate(arrays)
 
     @staticmethod
     def _gathered(examples: Mapping[str, Array], index: Array) -> dict[str, Array]:

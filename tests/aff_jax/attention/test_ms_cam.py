@@ -145,9 +145,7 @@ def test_refuses_an_unknown_scale_and_offers_the_nearest():
 
 
 def test_refuses_a_string_of_scales():
-    with pytest.raises(
-        ValueError, match=r"expected a tuple of scales, got a string: \('global',\)"
-    ):
+    with pytest.raises(ValueError, match="expected a tuple of scales, got a string"):
         MSCAM(scales="global").init(jax.random.key(0), jnp.ones((2, 3)))
 
 
