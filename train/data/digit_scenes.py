@@ -7,16 +7,15 @@ from raw PCG64 numbers, which NumPy keeps as they are: every machine gets the sa
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from train.data.digits import split_positions
+from train.data.images import encode_png
 
 SIDE = 64
 """Height and width of a scene in pixels."""
@@ -175,12 +174,4 @@ class DigitScenes(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index in range(count):
             image, mask = scene(ink, labels, (split_number, index))
-            yield index, {"image": _png(image), "mask": _png(mask), "index": index}
-
-
-def _png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
-    # A file object of PNG bytes: given an array, TFDS would encode with TensorFlow.
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    file.seek(0)
-    return file
+            yield index, {"image": encode_png(image), "mask": encode_png(mask), "index": index}

@@ -8,9 +8,11 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["CHANNELS", "Header", "decode_image", "picture", "read_header"]
+__all__ = ["CHANNELS", "Header", "decode_image", "encode_png", "picture", "read_header"]
 
 CHANNELS = {1: "L", 3: "RGB"}
 """Pillow's names for images with that many channels, 8 bits each."""
@@ -88,6 +90,14 @@ def decode_image(data: bytes, channels: int, where: str, upright: bool = False) 
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
         return image.convert(CHANNELS[channels])
+
+
+def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
+    """Grey pixels as a PNG file: given an array, TFDS would encode with TensorFlow."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    file.seek(0)
+    return file
 
 
 class _Refused(ValueError):

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
-from PIL import Image
 
-from train.data.images import picture
+from train.data.images import encode_png, picture
 from train.data.prepared import (
     FILE_FORMAT,
     PreparedRecords,
@@ -93,7 +92,7 @@ class StopSign(tfds.core.GeneratorBasedBuilder):
                 number = int(record["image/id"])
                 mask = stop_sign_mask(record["panoptic_image"], ids, f"COCO's image {number}")
                 image = io.BytesIO(record["image"])
-                yield key, {"image": image, "mask": _png(mask), "image/id": number}
+                yield key, {"image": image, "mask": encode_png(mask), "image/id": number}
                 key += 1
 
 
@@ -145,11 +144,3 @@ def _open_coco(builder: tfds.core.DatasetBuilder, split: str) -> tfds.core.Datas
     coco = tfds.builder_from_directory(folder)
     check_prepared(coco, split, how)
     return coco
-
-
-def _png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
-    # A file object of PNG bytes: given an array, TFDS would encode with TensorFlow.
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    file.seek(0)
-    return file
