@@ -1,14 +1,13 @@
 """Attentional feature fusion: AFF, and IAFF, which reads its context from a first fusion."""
 
-import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from aff_jax.attention.ms_cam import ContextAttention, ContextBranch, branch_names, check_input
+from aff_jax.attention.ms_cam import ContextAttention, ContextBranch, branch_names
+from aff_jax.fusion.pair import PairFusion
 from aff_jax.tables import look_up
 
-__all__ = ["AFF", "IAFF", "check_pair"]
+__all__ = ["AFF", "IAFF"]
 
 COMBINE = {
     "sum": lambda x, y: x + y,
@@ -17,7 +16,7 @@ COMBINE = {
 """What the attention is fed with at first, by name."""
 
 
-class AFF(ContextAttention):
+class AFF(PairFusion, ContextAttention):
     """Attentional feature fusion of two arrays of one shape.
 
         AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))
@@ -39,29 +38,15 @@ class AFF(ContextAttention):
     gain: float = 1.0
     combine: str = "sum"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Fuse `x` and `y`.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
-        """
-        check_pair(self, x, y)
-        x, y = promote_dtype(x, y, dtype=self.dtype)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
         weights = self.weigh(look_up(COMBINE, "combine", self.combine)(x, y), branches, train)
         self.sow("intermediates", "fusion_weights", weights)
         return self.gain * (x * weights + y * (1 - weights))
 
 
-class IAFF(ContextAttention):
+class IAFF(PairFusion, ContextAttention):
     """Iterative attentional feature fusion: M is read at a first fusion instead of at the sum.
 
         z_0 = x + y
@@ -84,22 +69,8 @@ class IAFF(ContextAttention):
     share_global: bool = False
     combine: str = "sum"
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Fuse `x` and `y`.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
-        """
-        check_pair(self, x, y)
-        x, y = promote_dtype(x, y, dtype=self.dtype)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         if self.iterations < 1:
             raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
         z = look_up(COMBINE, "combine", self.combine)(x, y)
@@ -120,19 +91,3 @@ class IAFF(ContextAttention):
             first if self.share_global and scale == "global" else own
             for scale, (first, own) in zip(self.scales, pairs, strict=True)
         ]
-
-
-def check_pair(module: nn.Module, x: Array, y: Array) -> None:
-    """Refuse two inputs that cannot be fused.
-
-    Raises:
-        TypeError: an input is not floating point.
-        ValueError: shapes differ, or have fewer than two axes.
-    """
-    check_input(module, x=x, y=y)
-    if x.shape != y.shape:
-        raise ValueError(
-            f"{type(module).__name__}: expected x and y of one shape, got {x.shape} and {y.shape}. "
-            f"Probably one comes from another stage of the network: bring it to the spatial size "
-            f"and the channels of the other first, as in `fuse(aff_jax.Align()(x, y), y)`."
-        )

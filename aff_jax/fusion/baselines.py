@@ -4,17 +4,16 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from aff_jax.fusion.attentional import check_pair
+from aff_jax.fusion.pair import PairFusion
 from aff_jax.layers import BatchNorm, NormFactory
 
 __all__ = ["Add", "Concat"]
 
 
-class Add(nn.Module):
+class Add(PairFusion):
     """Addition, as in ResNet and FPN.
 
         Add(x, y) = x + y
@@ -24,27 +23,12 @@ class Add(nn.Module):
     Source: paper table 1, "Addition".
     """
 
-    dtype: Dtype | None = None
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Add `x` and `y`; `train` changes nothing.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, or have fewer than two axes.
-        """
-        check_pair(self, x, y)
-        x, y = promote_dtype(x, y, dtype=self.dtype)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         return x + y
 
 
-class Concat(nn.Module):
+class Concat(PairFusion):
     """Concatenation and a pointwise projection, as in Inception and U-Net.
 
         Concat(x, y) = W BN([x, y]) + b
@@ -60,24 +44,10 @@ class Concat(nn.Module):
 
     norm: NormFactory = BatchNorm
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Fuse `x` and `y`.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
-        """
-        check_pair(self, x, y)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = jnp.concatenate([x, y], axis=-1)
         z = self.norm(use_bias=False, name="concat_norm", **dtypes)(z, train=train)

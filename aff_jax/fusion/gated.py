@@ -8,16 +8,15 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import ContextAttention, branch_names
-from aff_jax.fusion.attentional import check_pair
+from aff_jax.fusion.pair import PairFusion
 
 __all__ = ["GAU", "SE", "SK", "Highway"]
 
 
-class GatedFusion(ContextAttention):
+class GatedFusion(PairFusion, ContextAttention):
     """A fusion whose gate is read from one array.
 
         G(z) = sigmoid(global(z))
@@ -50,22 +49,8 @@ class SE(GatedFusion):
     bottleneck has no batch norm.
     """
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Fuse `x` and `y`.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
-        """
-        check_pair(self, x, y)
-        x, y = promote_dtype(x, y, dtype=self.dtype)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         return y + self.gate(x, train) * x
 
 
@@ -83,22 +68,8 @@ class GAU(GatedFusion):
     Attention Network for Semantic Segmentation, 2018.
     """
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Fuse `x` and `y`.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
-        """
-        check_pair(self, x, y)
-        x, y = promote_dtype(x, y, dtype=self.dtype)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         return self.gate(x, train) * y + x
 
 
@@ -112,27 +83,13 @@ class Highway(GatedFusion):
     Source: paper table 1, "Soft Selection"; Srivastava et al., Highway Networks, 2015, equation 3.
     """
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Fuse `x` and `y`.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
-        """
-        check_pair(self, x, y)
-        x, y = promote_dtype(x, y, dtype=self.dtype)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         weights = self.gate(x, train)
         return weights * x + (1 - weights) * y
 
 
-class SK(ContextAttention):
+class SK(PairFusion, ContextAttention):
     """Soft selection by the context of both: a softmax across x and y, channel by channel.
 
         SK(x, y)   = a * x + b * y
@@ -153,22 +110,8 @@ class SK(ContextAttention):
 
     scales: Sequence[str] = ("global",)
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool = False,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Fuse `x` and `y`.
-
-        Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
-        """
-        check_pair(self, x, y)
-        x, y = promote_dtype(x, y, dtype=self.dtype)
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
         names = branch_names(self.scales)
         branches = [self.branch(name, x.shape[-1], outputs=2) for name in names]
         logits = jnp.split(self.logits(x + y, branches, train), 2, axis=-1)

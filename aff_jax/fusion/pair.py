@@ -1,0 +1,48 @@
+"""What every fusion is: one map out of two of one shape."""
+
+import flax.linen as nn
+from flax.linen.dtypes import promote_dtype
+from flax.typing import Dtype
+from jaxtyping import Array, Float
+
+from aff_jax.attention.ms_cam import check_input
+
+__all__ = ["PairFusion"]
+
+
+class PairFusion(nn.Module):
+    """A fusion of two arrays of one shape into one.
+
+    **Fields:** `dtype` of the computation (None: from inputs and parameters).
+    """
+
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool = False,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Fuse `x` and `y`.
+
+        Raises:
+            TypeError: an input is not floating point.
+            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
+                `train`.
+        """
+        check_input(self, x=x, y=y)
+        if x.shape != y.shape:
+            raise ValueError(
+                f"{type(self).__name__}: expected x and y of one shape, got {x.shape} and "
+                f"{y.shape}. Probably one comes from another stage of the network: bring it to the "
+                f"spatial size and the channels of the other first, as in "
+                f"`fuse(aff_jax.Align()(x, y), y)`."
+            )
+        x, y = promote_dtype(x, y, dtype=self.dtype)
+        return self.fuse(x, y, train)
+
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """The formula, of two arrays of one shape and dtype."""
+        raise NotImplementedError
