@@ -11,7 +11,9 @@ r"""AFF-FPN on your own images, with a mask for each.
                                training masks are read at the start, and classes are their numbers
 
 Images that are not square lose what a square in their middle has no room for. As an example, the
-scenes of `configs/digit_scenes.py`, written into such folders, SCENEFOLDER.
+scenes of `configs/digit_scenes.py`, written into such folders, with `--config.image_channels=1`:
+2 min 51 s on two CPU cores that others were using as well, test mean IoU 15.5 % (seed 0). Digits
+are not to be mirrored, and five epochs are a third of that config's.
 """
 
 from ml_collections import ConfigDict

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -59,13 +60,8 @@ class TestConfig:
         """Where a config builds on another, that other's values are what it differs from."""
         module = importlib.import_module(f"configs.{path.stem}")
         tree = ast.parse(path.read_text())
-        (built_on,) = {
-            alias.name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and node.module == "configs"
-            for alias in node.names
-            if f"config = {alias.name}.get_config()" in path.read_text()
-        }
+        # Where there are several, the first one is the default.
+        built_on = re.findall(r"config = (\w+)\.get_config\(\)", path.read_text())[0]
         before = importlib.import_module(f"configs.{built_on}").get_config().to_dict()
         after = module.get_config().to_dict()
         for node in ast.walk(tree):
