@@ -4,8 +4,8 @@
 
 Published test accuracy 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, the log
 beside the weights). Not trained here. A smoke run of 50 steps,
-`--config.epochs=0.128 --config.drop_epochs='()' --config.mix_off_epochs=0.0`, takes SMOKE min on
-two CPU cores.
+`--config.batch_size=32 --config.epochs=0.032 --config.drop_epochs='()'
+--config.mix_off_epochs=0.0`, takes 5.6 min on two CPU cores, 17.5 % test accuracy by then.
 """
 
 from ml_collections import ConfigDict
