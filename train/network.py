@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import aff_jax
+from aff_jax.hosts.resnet_v1d import MSRA_PRELU
 from aff_jax.tables import look_up
 from train.data.source import Source
 from train.examples import open_splits
@@ -23,8 +24,7 @@ __all__ = ["KERNEL_INITS", "check_output", "make_model", "network_cost"]
 KERNEL_INITS = {
     "xavier": nn.initializers.xavier_uniform(),
     "he": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-    # MXNet's, for a leaky ReLU of slope 1/4, with which the authors start ImageNet's networks.
-    "msra_prelu": nn.initializers.variance_scaling(2 / (1 + 0.25**2), "fan_avg", "normal"),
+    "msra_prelu": MSRA_PRELU,
 }
 """How kernels start: Glorot and Bengio, 2010, and He et al., 2015, by fan-out and by mean fan."""
 
