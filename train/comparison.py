@@ -70,21 +70,19 @@ def rows_of(
         runs = {x.seed: x for x in results if x.variant == variant.label and x.seed in seeds}
         if not runs:
             continue
-        summaries = [run.summary for run in runs.values() if run.summary is not None]
-        values = [summary[f"eval_{score}"] for summary in summaries]
+        found = {seed: run.summary for seed, run in runs.items() if run.summary is not None}
+        summaries = list(found.values())
+        values = {seed: summary[f"eval_{score}"] for seed, summary in found.items()}
         speeds = [x["examples_per_second"] for x in summaries if x["examples_per_second"]]
-        whole = len(summaries) == len(seeds)
+        whole = len(values) == len(seeds)
         rows.append(
             Row(
                 variant=variant,
-                values={
-                    seed: runs[seed].summary[f"eval_{score}"]  # type: ignore[index]
-                    if seed in runs and runs[seed].summary
-                    else None
-                    for seed in seeds
-                },
-                mean=statistics.mean(values) if whole and values else math.nan,
-                deviation=statistics.stdev(values) if whole and len(values) > 1 else math.nan,
+                values={seed: values.get(seed) for seed in seeds},
+                mean=statistics.mean(values.values()) if whole else math.nan,
+                deviation=statistics.stdev(values.values())
+                if whole and len(seeds) > 1
+                else math.nan,
                 step_milliseconds=_median(1000 * variant.batch_size / speed for speed in speeds),
                 run_seconds=_median(summary["wall_seconds"] for summary in summaries),
                 errors={seed: run.error for seed, run in runs.items() if run.error},

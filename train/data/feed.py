@@ -52,6 +52,7 @@ class TrainFeed:
         threads: int = 2,
         read_ahead: int = 4,
     ) -> None:
+        _check_training(len(source), batch_size, seed, process_index, process_count)
         positions = _shuffled(len(source), seed)
         if random_crop:
             # A stream of its own: Grain derives the crop of example i from this seed and i.
@@ -59,9 +60,7 @@ class TrainFeed:
             examples = positions.random_map(source.random_crop, seed=crop_seed)
         else:
             examples = positions.map(source.__getitem__)
-        self._batches = _blocks(
-            examples, len(source), batch_size, seed, process_index, process_count
-        )
+        self._batches = _blocks(examples, batch_size, process_index, process_count)
         self._workers, self._threads, self._read_ahead = workers, threads, read_ahead
         self.set_state({"next_index": 0})
 
@@ -101,8 +100,8 @@ def training_order(
     Raises `ValueError` for an empty source, a negative seed, and a batch that cannot be divided
     evenly among the processes.
     """
-    positions = _shuffled(length, seed)
-    return _blocks(positions, length, batch_size, seed, process_index, process_count)
+    _check_training(length, batch_size, seed, process_index, process_count)
+    return _blocks(_shuffled(length, seed), batch_size, process_index, process_count)
 
 
 def eval_feed(
@@ -139,19 +138,22 @@ def eval_feed(
 
 def _shuffled(length: int, seed: int) -> grain.MapDataset[Any]:
     # Grain seeds epoch e with seed + e. Hashed, seed 1 is not seed 0 one epoch later.
-    shuffle_seed = int(np.random.SeedSequence(abs(seed)).generate_state(1)[0])
-    return grain.MapDataset.range(max(length, 1)).shuffle(shuffle_seed).repeat()
+    shuffle_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return grain.MapDataset.range(length).shuffle(shuffle_seed).repeat()
 
 
 def _blocks(
-    examples: grain.MapDataset[Any],
-    length: int,
-    batch_size: int,
-    seed: int,
-    process_index: int,
-    process_count: int,
+    examples: grain.MapDataset[Any], batch_size: int, process_index: int, process_count: int
 ) -> grain.MapDataset[Any]:
     """The batches of one process."""
+    # The last block of an infinite order is of no interest, but its length must be an int.
+    blocks = examples.batch(batch_size // process_count, drop_remainder=True)
+    return blocks[process_index::process_count]
+
+
+def _check_training(
+    length: int, batch_size: int, seed: int, process_index: int, process_count: int
+) -> None:
     _check(length, batch_size, process_index, process_count)
     if batch_size % process_count:
         raise ValueError(
@@ -161,9 +163,6 @@ def _blocks(
         )
     if seed < 0:
         raise ValueError(f"expected a seed of at least 0, got {seed}.")
-    # The last block of an infinite order is of no interest, but its length must be an int.
-    blocks = examples.batch(batch_size // process_count, drop_remainder=True)
-    return blocks[process_index::process_count]
 
 
 class _Padded:
