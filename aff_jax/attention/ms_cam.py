@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
@@ -61,8 +62,8 @@ class ContextBranch(nn.Module):
         if not train or self.is_initializing() or not isinstance(norm, BatchNorm):
             return norm(expand(z), train=train).reshape(shape)
         # The widest arrays of a fusion are these logits: the norm goes into the kernel instead.
-        kernel, bias = (expand.get_variable("params", name) for name in ("kernel", "bias"))
-        z, kernel, bias = promote_dtype(z, kernel, bias, dtype=self.dtype)
+        projection: list[Any] = [expand.get_variable("params", name) for name in ("kernel", "bias")]
+        z, kernel, bias = promote_dtype(z, *projection, dtype=self.dtype)
         return norm(z, train=train, projection=(kernel, bias)).reshape(shape)
 
 
@@ -110,7 +111,7 @@ class ContextAttention(nn.Module):
         self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
     ) -> Float[Array, "batch *spatial channels"]:
         """M(z), in (0, 1); spatial axes are of size one where every scale is global."""
-        return nn.sigmoid(self.logits(z, branches, train))
+        return sigmoid(self.logits(z, branches, train))
 
     def logits(
         self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
@@ -125,6 +126,19 @@ class ContextAttention(nn.Module):
             for scale, branch in zip(self.scales, branches, strict=True)
         ]
         return self.logit_scale * sum(logits[1:], start=logits[0])
+
+
+@jax.custom_jvp
+def sigmoid(logits: Array) -> Array:
+    """1 / (1 + exp(-logits)), spelt out.
+
+    XLA runs its own logistic function, and all that is fused with it, in one thread on a CPU.
+    """
+    return 1 / (1 + jnp.exp(-logits))
+
+
+# The derivative of the spelt-out function is infinity over infinity at large negative logits.
+sigmoid.defjvps(lambda tangent, y, _: tangent * y * (1 - y))
 
 
 def branch_names(scales: Sequence[str], reading: int = 1) -> list[str]:

@@ -13,10 +13,12 @@ __all__ = ["PairFusion"]
 class PairFusion(nn.Module):
     """A fusion of two arrays of one shape into one.
 
-    **Fields:** `dtype` of the computation (None: from inputs and parameters).
+    **Fields:** `dtype` of the computation (None: from inputs and parameters); `remat`, whether
+    gradients compute what lies inside the fusion anew from x and y, for less memory.
     """
 
     dtype: Dtype | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -41,7 +43,11 @@ class PairFusion(nn.Module):
                 f"`fuse(aff_jax.Align()(x, y), y)`."
             )
         x, y = promote_dtype(x, y, dtype=self.dtype)
-        return self.fuse(x, y, train)
+
+        def fuse(module: PairFusion, x: Array, y: Array) -> Array:
+            return module.fuse(x, y, train)
+
+        return nn.remat(fuse)(self, x, y) if self.remat else fuse(self, x, y)
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """The formula, of two arrays of one shape and dtype."""

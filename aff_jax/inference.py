@@ -1,0 +1,279 @@
+"""Frozen networks: evaluation alone, with batch norms folded away, compiled for its shapes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from flax.typing import Dtype
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from aff_jax.convert.structure import image_channels, inspect_module
+from aff_jax.folding import apply_folded, find_foldings, fold
+
+__all__ = ["Frozen", "freeze"]
+
+
+class Frozen:
+    """A network in evaluation, as `freeze` makes it: call it with what the model is called with.
+
+    **Attributes:** `variables`, the folded arrays; `apply(variables, *inputs)`, the pure function
+    that it is, to be used under `jit`, `vmap` or `jax.export`; `donate`, the position of the input
+    whose memory the result takes, or None; `devices` and `chunk_size` as given.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[..., Any],
+        variables: Mapping[str, Any],
+        *,
+        donate: int | None,
+        devices: Sequence[jax.Device] | None,
+        chunk_size: int | None,
+    ) -> None:
+        self.apply = apply
+        self.donate = donate
+        self.chunk_size = chunk_size
+        self.devices = None if devices is None else tuple(devices)
+        run: Callable[..., Any] = self._chunked
+        self._batch = self._everywhere = None
+        if self.devices is not None:
+            mesh = Mesh(np.array(self.devices), ("batch",))
+            rows, whole = PartitionSpec("batch"), PartitionSpec()
+            self._batch, self._everywhere = NamedSharding(mesh, rows), NamedSharding(mesh, whole)
+
+            def run(variables: Mapping[str, Any], *inputs: Any) -> Any:
+                specs = (whole, *(rows for _ in inputs))
+                mapped = jax.shard_map(self._chunked, mesh=mesh, in_specs=specs, out_specs=rows)
+                return mapped(variables, *inputs)
+
+        self.variables = jax.device_put(variables, self._everywhere)
+        self._jitted = jax.jit(run, donate_argnums=() if donate is None else (1 + donate,))
+
+    def __call__(self, *inputs: Any) -> Any:
+        """What the model gives in evaluation.
+
+        Raises:
+            ValueError: with `devices`, a batch that they can't share evenly.
+        """
+        return self._jitted(self.variables, *self._place(inputs))
+
+    def compile(self, *inputs: Any) -> Callable[..., Any]:
+        """Compile for inputs of these shapes and dtypes: arrays or `jax.ShapeDtypeStruct`s.
+
+        Returns a function of such inputs that never compiles again, and refuses others.
+        """
+        specs = [self._spec(x) for x in inputs]
+        compiled = self._jitted.lower(self.variables, *specs).compile()
+
+        def call(*inputs: Any) -> Any:
+            return compiled(self.variables, *self._place(inputs))
+
+        return call
+
+    def _place(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if self.devices is None:
+            return inputs
+        for x in inputs:
+            self._check_shares(x)
+        return tuple(jax.device_put(x, self._batch) for x in inputs)
+
+    def _spec(self, x: Any) -> jax.ShapeDtypeStruct:
+        if self.devices is not None:
+            self._check_shares(x)
+        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+        return jax.ShapeDtypeStruct(x.shape, dtype, sharding=self._batch)
+
+    def _check_shares(self, x: Any) -> None:
+        assert self.devices is not None
+        if x.shape[0] % len(self.devices):
+            raise ValueError(
+                f"expected a batch that {len(self.devices)} devices can share evenly, got "
+                f"{x.shape[0]}. Probably the last batch of a data set: pad it, or evaluate it with "
+                f"a network frozen for one device."
+            )
+
+    def _chunked(self, variables: Mapping[str, Any], *inputs: Array) -> Any:
+        """`apply`, to `chunk_size` examples at a time."""
+        if self.chunk_size is None or inputs[0].shape[0] <= self.chunk_size:
+            return self.apply(variables, *inputs)
+        size, batch = self.chunk_size, inputs[0].shape[0]
+        whole = batch - batch % size
+        results = [self._scan([x[:whole] for x in inputs], variables)]
+        if whole < batch:
+            results.append(self.apply(variables, *(x[whole:] for x in inputs)))
+        return jax.tree.map(
+            lambda *parts: jnp.concatenate(parts) if parts[1:] else parts[0], *results
+        )
+
+    def _scan(self, inputs: Sequence[Array], variables: Mapping[str, Any]) -> Any:
+        """`apply` over a whole number of chunks, in place where an input is donated."""
+        assert self.chunk_size is not None
+        size, batch = self.chunk_size, inputs[0].shape[0]
+
+        def one(start: Array, inputs: Sequence[Array]) -> Any:
+            return self.apply(
+                variables, *(lax.dynamic_slice_in_dim(x, start, size) for x in inputs)
+            )
+
+        if self.donate is not None:
+            position = self.donate
+
+            def step(i: Array, into: Array) -> Array:
+                # A chunk of the result goes where the chunk was read that it comes from.
+                read = [*inputs[:position], into, *inputs[position + 1 :]]
+                return lax.dynamic_update_slice_in_dim(into, one(i * size, read), i * size, 0)
+
+            return lax.fori_loop(0, batch // size, step, inputs[position])
+        chunks = lax.map(lambda i: one(i * size, inputs), jnp.arange(batch // size))
+        return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), chunks)
+
+
+def freeze(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    *example_inputs: Any,
+    dtype: Dtype | None = None,
+    donate: bool = False,
+    devices: Sequence[jax.Device] | None = None,
+    chunk_size: int | None = None,
+) -> Frozen:
+    """A network for evaluation alone: the same outputs from a smaller and faster program.
+
+    Batch norms go into the dense layer or convolution in front of them, where nothing else reads
+    it, and elsewhere become one scale and one shift; what evaluation does not read is dropped. For
+    any linen module with `aff_jax.BatchNorm` or `flax.linen.BatchNorm`, called as `(*inputs)`.
+
+    - `example_inputs` are what `model` is called with, only their shapes and dtypes count; a
+      network of `create_model` needs none.
+    - `dtype` to compute in, as bfloat16: the model's `dtype` is set, and parameters are kept in it,
+      but for layers that give a wider one, as the logits of the hosts. A model without such a field
+      has its inputs and all parameters cast.
+    - `donate` lets the result take the memory of the input that has its shape and dtype: that array
+      is gone after the call.
+    - `devices` share the batch evenly, each with all variables. On a CPU, one device a core
+      (`jax.config.update("jax_num_cpu_devices", n)` at the start) uses the cores better than one
+      device with as many threads.
+    - `chunk_size` examples are evaluated at a time, on each device, so that what lies between the
+      layers stays in the cache, or in memory. It pays on a CPU for arrays of more than 1 MB.
+
+    Raises:
+        ValueError: variables that are not the model's; no example inputs for a module that needs
+            them; `donate` without an input that the result could replace; a `chunk_size` below 1.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"expected a chunk_size of at least 1, got {chunk_size}.")
+    own_dtype = dtype is not None and hasattr(model, "dtype")
+    if own_dtype:
+        model = model.clone(dtype=dtype)
+    channels = image_channels(variables)
+    structure = inspect_module(model, example_inputs, channels)
+    _check_variables(model, structure.variables, variables)
+    inputs = example_inputs or (jnp.zeros((2, 64, 64, channels)),)
+    foldings = find_foldings(model, variables, inputs)
+
+    def apply(variables: Mapping[str, Any], *inputs: Any) -> Any:
+        if dtype is not None and not own_dtype:
+            inputs = tuple(x.astype(dtype) for x in inputs)
+        return apply_folded(model, foldings, variables, *inputs, dtype=None if own_dtype else dtype)
+
+    folded = _drop_unread(apply, fold(variables, foldings), inputs)
+    if own_dtype:
+        folded = _cast(folded, apply, inputs, jnp.dtype(dtype))
+    elif dtype is not None:
+        folded["params"] = jax.tree.map(lambda leaf: leaf.astype(dtype), folded["params"])
+    return Frozen(
+        apply,
+        folded,
+        donate=_find_donated(apply, folded, inputs) if donate else None,
+        devices=devices,
+        chunk_size=chunk_size,
+    )
+
+
+def _check_variables(
+    model: nn.Module, expected: Mapping[str, Any], variables: Mapping[str, Any]
+) -> None:
+    """Refuse variables that are not those of the model, listing all that differ."""
+
+    def shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        kept = {name: tree.get(name, {}) for name in expected}
+        leaves = traverse_util.flatten_dict(kept, sep="/")
+        return {path: tuple(jnp.shape(leaf)) for path, leaf in leaves.items()}
+
+    ours, given = shapes(expected), shapes(variables)
+    wrong = [f"{path}: missing" for path in ours if path not in given]
+    wrong += [f"{path}: unexpected" for path in given if path not in ours]
+    wrong += [
+        f"{path}: expected {shape}, got {given[path]}"
+        for path, shape in ours.items()
+        if given.get(path, shape) != shape
+    ]
+    if wrong:
+        listed = "\n  ".join(wrong)
+        raise ValueError(
+            f"expected the variables of this {type(model).__name__}, as its init or aff_jax.load "
+            f"gives them; {len(wrong)} arrays differ. Probably they are another network's, or "
+            f"'batch_stats' was left out.\n  {listed}"
+        )
+
+
+def _drop_unread(
+    apply: Callable[..., Any], variables: Mapping[str, Any], inputs: tuple[Any, ...]
+) -> dict[str, Any]:
+    """Variables without the arrays that `apply` does not read."""
+    jaxpr = jax.make_jaxpr(apply)(variables, *inputs).jaxpr
+    read = {id(var) for eqn in jaxpr.eqns for var in eqn.invars} | set(map(id, jaxpr.outvars))
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
+    kept = {
+        tuple(key.key for key in path)
+        for path, var in zip(paths, jaxpr.invars, strict=False)
+        if id(var) in read
+    }
+    leaves = traverse_util.flatten_dict(dict(variables))
+    return traverse_util.unflatten_dict({p: leaf for p, leaf in leaves.items() if p in kept})
+
+
+def _cast(
+    variables: Mapping[str, Any], apply: Callable[..., Any], inputs: tuple[Any, ...], dtype: Any
+) -> dict[str, Any]:
+    """Parameters in `dtype`, but for those of layers that give another one."""
+    given: dict[tuple[str, ...], Any] = {}
+
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        result = call(*args, **kwargs)
+        given[tuple(context.module.path)] = getattr(result, "dtype", None)
+        return result
+
+    with nn.intercept_methods(note):
+        # A function of its own: what JAX has traced before it would not call again.
+        jax.eval_shape(lambda *given: apply(*given), variables, *inputs)
+    leaves = traverse_util.flatten_dict(dict(variables))
+    for (collection, *path, name), leaf in leaves.items():
+        if collection == "params" and given.get(tuple(path)) == dtype:
+            leaves[(collection, *path, name)] = leaf.astype(dtype)
+    return traverse_util.unflatten_dict(leaves)
+
+
+def _find_donated(
+    apply: Callable[..., Any], variables: Mapping[str, Any], inputs: tuple[Any, ...]
+) -> int:
+    """The position of an input that has the shape and dtype of the result."""
+    result = jax.eval_shape(apply, variables, *inputs)
+    for position, x in enumerate(inputs):
+        if (jnp.shape(x), jnp.result_type(x)) == (
+            getattr(result, "shape", None),
+            getattr(result, "dtype", None),
+        ):
+            return position
+    raise ValueError(
+        f"donate: expected an input whose memory the result can take, got inputs "
+        f"{[f'{jnp.result_type(x)}{list(jnp.shape(x))}' for x in inputs]} for a result of "
+        f"{jax.tree.map(lambda x: f'{x.dtype}{list(x.shape)}', result)}. Probably a network that "
+        f"gives logits, or inputs in another dtype than the one it computes in."
+    )

@@ -1,0 +1,54 @@
+"""What all fusions share: the recomputation of what lies inside them."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from aff_jax import create_fusion, list_fusions
+from tests.aff_jax.random_variables import random_variables
+
+SHAPE = (4, 6, 6, 16)
+
+
+def pull_back(fusion, variables, x, y):
+    """Values, new variables and the function that gives gradients, of a fusion in training."""
+
+    def apply(params, x, y):
+        given = {**variables, "params": params}
+        return fusion.apply(given, x, y, True, mutable=["batch_stats", "intermediates"])
+
+    z, pull, new = jax.vjp(apply, variables.get("params", {}), x, y, has_aux=True)
+    return z, new, pull
+
+
+@pytest.mark.parametrize("name", list_fusions())
+def test_remat_changes_nothing_that_is_computed(name):
+    rng = np.random.default_rng(0)
+    x, y, d = (rng.standard_normal(SHAPE) for _ in range(3))
+    with jax.enable_x64(True):
+        variables = random_variables(create_fusion(name), x, y)
+        plain, lean = (
+            pull_back(create_fusion(name, remat=remat), variables, x, y) for remat in (False, True)
+        )
+        results = [(z, new, pull(jnp.asarray(d))) for z, new, pull in (plain, lean)]
+    chex.assert_trees_all_close(*results, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "maps"), [("aff", 5.9), ("iaff", 11.8)])
+def test_with_remat_x_and_y_are_all_that_is_kept(name, maps):
+    """Counted in units of x; the little more is parameters."""
+    x = jnp.zeros((8, 16, 16, 64))
+    variables = jax.eval_shape(create_fusion(name).init, jax.random.key(0), x, x)
+
+    def kept(remat):
+        def pull(variables, x, y):
+            return pull_back(create_fusion(name, remat=remat), variables, x, y)[2]
+
+        leaves = jax.tree.leaves(jax.eval_shape(pull, variables, x, x))
+        return sum(leaf.size for leaf in leaves) / x.size
+
+    assert 2 < kept(True) < 2.1
+    assert kept(False) < maps
+    assert kept(False) > 2 * kept(True)

@@ -1,0 +1,205 @@
+"""Frozen networks: the outputs of the model they were made from, for every host and fusion."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aff_jax
+from aff_jax import create_fusion, create_model, list_fusions
+from aff_jax.convert.structure import inspect_module
+from aff_jax.folding import find_foldings
+from aff_jax.inference import freeze
+from tests.aff_jax.hosts.test_registry import distinct_when_shallow, shallow
+from tests.aff_jax.random_variables import random_variables
+
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((2, 6, 5, 5, 8))
+IMAGES = rng.standard_normal((4, 17, 16, 3))
+
+
+def frozen_fusion(name="aff", dtype=np.float32, **options):
+    fusion = create_fusion(name)
+    variables = random_variables(fusion, X, Y, dtype=dtype)
+    x, y = X.astype(dtype), Y.astype(dtype)
+    return freeze(fusion, variables, x, y, **options), fusion.apply(variables, x, y), (x, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "fusion"),
+    [(name, "iaff") for name in distinct_when_shallow()]
+    + [("cifar_resnet8", fusion) for fusion in list_fusions() if fusion != "iaff"],
+)
+def test_every_host_and_every_fusion_give_the_same(name, fusion):
+    """In float64, which a wrong fold would miss by far; float32 is tested at full depth below."""
+    with jax.enable_x64(True):
+        model = shallow(name, fusion)
+        variables = random_variables(model, IMAGES)
+        frozen = freeze(model, variables, IMAGES)
+        expected = jax.jit(model.apply)(variables, IMAGES)
+        chex.assert_trees_all_close(frozen(IMAGES), expected, rtol=1e-9, atol=1e-9)
+    assert "batch_stats" not in frozen.variables
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cifar_resnet20", "resnet18", "resnet50_v1d", "inception8"])
+def test_whole_networks_agree_in_single_precision(name):
+    """1e-5 of the largest logit, from initial weights, as the rounding of a deep network allows."""
+    images = IMAGES.astype(np.float32)
+    model = create_model(name, "iaff", num_classes=10)
+    variables = model.init(jax.random.key(0), images)
+    expected = jax.jit(model.apply)(variables, images)
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(
+        freeze(model, variables)(images), expected, rtol=0, atol=1e-5 * scale
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        # Norms that follow a sum, a fusion or the image: the first of each block, and input and
+        # output; in Inception, of both branches.
+        ("cifar_resnet8", 5),
+        ("inception8", 8),
+        ("fpn_resnet20", 13),
+        ("unet_resnet20", 19),
+        # Every norm follows a convolution.
+        ("cifar_resnext29_32x4d", 0),
+        ("resnet18", 0),
+        ("resnet50_v1d", 0),
+    ],
+)
+def test_all_norms_fold_that_follow_a_layer(name, left):
+    model = create_model(name, "iaff", num_classes=3)
+    x = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    foldings = find_foldings(model, variables, (x,))
+    assert sum(folding.layer is None for folding in foldings.values()) == left
+    assert len(foldings) == len(inspect_module(model, (x,)).norms)
+
+
+@pytest.mark.parametrize("reference", ["paper", "pytorch", "mxnet"])
+def test_a_shared_global_branch_folds_once(reference):
+    model = create_model("cifar_resnet8", "iaff", reference, num_classes=3)
+    with jax.enable_x64(True):
+        variables = random_variables(model, IMAGES)
+        frozen = freeze(model, {**variables, "unread": {"kernel": np.ones(3)}})
+        np.testing.assert_allclose(frozen(IMAGES), model.apply(variables, IMAGES), rtol=1e-9)
+    assert "unread" not in frozen.variables
+
+
+@pytest.mark.parametrize("options", [{}, {"donate": True}])
+@pytest.mark.parametrize("chunk_size", [1, 2, 4, 6, 100])
+@pytest.mark.parametrize("devices", [None, 1, 2])
+def test_chunks_devices_and_donation_change_nothing(chunk_size, devices, options):
+    chosen = None if devices is None else jax.devices()[:devices]
+    frozen, expected, (x, y) = frozen_fusion(chunk_size=chunk_size, devices=chosen, **options)
+    for _ in range(2):
+        result = frozen(jnp.array(x), jnp.array(y))
+        # Rows are computed in other groups, which moves the last digit.
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    assert result.sharding.device_set == set(chosen or jax.devices()[:1])
+
+
+def test_chunks_of_several_outputs():
+    model = create_model("cifar_resnet8", num_classes=3, features=True)
+    images = IMAGES.astype(np.float32)
+    variables = model.init(jax.random.key(0), images)
+    frozen = freeze(model, variables, images, chunk_size=3)
+    chex.assert_trees_all_close(
+        frozen(images), model.apply(variables, images), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_donated_input_is_gone_and_the_other_is_not():
+    frozen, _, (x, y) = frozen_fusion(donate=True)
+    x, y = jnp.array(x), jnp.array(y)
+    frozen(x, y)
+    assert x.is_deleted()
+    assert not y.is_deleted()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_halves_the_parameters_but_not_the_logits(dtype):
+    model = create_model("cifar_resnet8", num_classes=3)
+    images = IMAGES.astype(np.float32)
+    variables = model.init(jax.random.key(0), images)
+    frozen = freeze(model, variables, dtype=dtype)
+    logits = frozen(images)
+    assert logits.dtype == jnp.float32
+    assert frozen.variables["params"]["head"]["kernel"].dtype == jnp.float32
+    assert frozen.variables["params"]["stage1_block0"]["conv1"]["kernel"].dtype == dtype
+    expected = model.clone(dtype=dtype).apply(variables, images)
+    digits = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(logits, expected, atol=8 * digits * float(jnp.abs(expected).max()))
+
+
+def test_a_module_of_ones_own_folds_and_takes_a_dtype():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            y = nn.Conv(8, (3, 3), use_bias=False)(x)
+            y = nn.BatchNorm(use_running_average=not train)(y)
+            return aff_jax.AFF()(nn.relu(y), x, train)
+
+    x = X.astype(np.float32)
+    variables = random_variables(Block(), x, dtype=np.float32)
+    frozen = freeze(Block(), variables, x)
+    np.testing.assert_allclose(frozen(x), Block().apply(variables, x), rtol=1e-5, atol=1e-5)
+    assert frozen.variables["norms"].keys() == {
+        "BatchNorm_0"
+    }  # the shift that Conv has no bias for
+    half = freeze(Block(), variables, x, dtype=jnp.bfloat16)
+    assert half(x).dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.variables["params"])} == {
+        jnp.dtype(jnp.bfloat16)
+    }
+
+
+@pytest.mark.parametrize("devices", [None, 2])
+def test_compiled_ahead_of_time_it_never_compiles_again(devices):
+    chosen = None if devices is None else jax.devices()[:devices]
+    frozen, expected, (x, y) = frozen_fusion(devices=chosen)
+    call = frozen.compile(jax.ShapeDtypeStruct(x.shape, x.dtype), y)
+    with jax.no_tracing():
+        np.testing.assert_allclose(call(x, y), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError, match="compiled with"):
+        call(x[:2], y[:2])
+
+
+def test_grey_images_are_known_from_the_weights():
+    model = create_model("cifar_resnet8", num_classes=3)
+    images = IMAGES[..., :1].astype(np.float32)
+    variables = model.init(jax.random.key(0), images)
+    np.testing.assert_allclose(
+        freeze(model, variables)(images), model.apply(variables, images), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_variables_of_another_network_are_refused_with_a_list():
+    model = create_model("cifar_resnet8", num_classes=3)
+    variables = model.init(jax.random.key(0), IMAGES.astype(np.float32))
+    with pytest.raises(ValueError, match="batch_stats/input_norm/mean: missing"):
+        freeze(model, {"params": variables["params"]})
+    other = create_model("cifar_resnet8", num_classes=4)
+    with pytest.raises(ValueError, match=r"params/head/bias: expected \(4,\), got \(3,\)"):
+        freeze(other, variables)
+
+
+def test_other_mistakes_are_named():
+    fusion = create_fusion("aff")
+    variables = random_variables(fusion, X, Y, dtype=np.float32)
+    with pytest.raises(ValueError, match="chunk_size of at least 1, got 0"):
+        freeze(fusion, variables, X, Y, chunk_size=0)
+    with pytest.raises(ValueError, match="example inputs"):
+        freeze(fusion, variables)
+    frozen, _, (x, y) = frozen_fusion(devices=jax.devices()[:4])
+    with pytest.raises(ValueError, match="4 devices can share evenly, got 6"):
+        frozen(x, y)
+    model = create_model("cifar_resnet8", num_classes=3)
+    variables = model.init(jax.random.key(0), IMAGES.astype(np.float32))
+    with pytest.raises(ValueError, match="gives logits"):
+        freeze(model, variables, donate=True)
