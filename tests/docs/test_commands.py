@@ -115,9 +115,7 @@ def check_installation(arguments):
         del arguments[:2]
     flag, package = arguments
     assert flag in ("-e", "--editable")
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = re.fullmatch(r"\.(?:\[(.*)\])?", package)[1]
     assert not wanted or set(wanted.split(",")) <= project["optional-dependencies"].keys()
 
