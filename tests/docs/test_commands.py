@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import tomllib
 
 import jax
@@ -54,7 +55,7 @@ ONLY_PARSED = {
     "--num_processes=2": "the other process would be on another machine",
     "--config=configs/cifar100_resnet32_coarse.py": "the data set can't be had here",
     "--config.fusion=maximum": "exists once a reader has added it",
-    "--config.model=one_block": "exists once a reader has added it",
+    "--config.model=wide_stem_resnet8": "exists once a reader has added it",
 }
 """Commands of training whose flags alone are read, by a part of them, and why."""
 
@@ -148,7 +149,9 @@ def test_every_command_runs(here):
     for text in DOCUMENTS.values():
         for command in map(smaller, commands(text)):
             if command not in done:
+                started = time.monotonic()
                 run(command, here)
+                print(f"{time.monotonic() - started:5.1f} s  {command}")
                 done.add(command)
 
 
@@ -157,7 +160,8 @@ def test_every_command_runs(here):
 def test_all_python_runs(name, here):
     if name == "docs/train.md":
         model = aff_jax.create_model("cifar_resnet8", num_classes=10)
-        variables = model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
+        images = np.zeros((1, 8, 8, 1), np.float32)
+        variables = jax.jit(model.init)(jax.random.key(0), images)
         aff_jax.save("digits.safetensors", variables, model, overwrite=True)
     namespace = {"__name__": "__main__"}
     for code in python(DOCUMENTS[name]):
