@@ -11,6 +11,8 @@ from flax.typing import Dtype, Initializer
 from jax import lax
 from jaxtyping import Array, Float
 
+from aff_jax.moments import batch_moments, derivation_pays, projected_moments
+
 __all__ = [
     "BatchNorm",
     "ConvNorm",
@@ -67,9 +69,15 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch *spatial channels"], train: bool = False
+        self,
+        x: Float[Array, "batch *spatial inputs"],
+        train: bool = False,
+        projection: tuple[Array, Array] | None = None,
     ) -> Float[Array, "batch *spatial channels"]:
-        """Normalise `x`.
+        """Normalise `x`; with `projection`, a kernel and a bias, normalise x @ kernel + bias.
+
+        A projection's result is not formed where its moments are cheaper to derive from those of
+        `x`: the normalisation then goes into the kernel. See `aff_jax.moments`.
 
         Raises:
             TypeError: `x` is not floating point.
@@ -77,58 +85,67 @@ class BatchNorm(nn.Module):
         """
         check_floating(self, x=x)
         x = jnp.asarray(x)  # NumPy's float64 becomes float32 here, unless x64 is on
-        channels = (x.shape[-1],)
+        if projection is not None and not (train and derivation_pays(x.shape, len(projection[1]))):
+            kernel, offset = projection
+            x, projection = x @ kernel + offset, None
+        channels = (x.shape[-1] if projection is None else len(projection[1]),)
         stat_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, stat_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, stat_dtype)
 
         # bfloat16 and float16 hold too few digits to sum a batch in.
-        wide = x.astype(jnp.promote_types(x.dtype, stat_dtype))
-        if train:
-            mean, var = self._batch_statistics(wide, running_mean, running_var)
+        wide_dtype = jnp.promote_types(x.dtype, stat_dtype)
+        wide = x.astype(wide_dtype)
+        if projection is not None:
+            kernel, offset = (part.astype(wide_dtype) for part in projection)
+            mean, var = projected_moments(wide, kernel, self._mapped_axis())
+            self._move(x.shape, mean + offset, var, running_mean, running_var)
+        elif train:
+            mean, var = batch_moments(wide, self._mapped_axis())
+            self._move(x.shape, mean, var, running_mean, running_var)
         else:
             # Widened first, so that double precision in is double precision throughout.
-            mean, var = (v.value.astype(wide.dtype) for v in (running_mean, running_var))
+            mean, var = (v.value.astype(wide_dtype) for v in (running_mean, running_var))
 
-        scale, bias = lax.rsqrt(var + self.epsilon), None
+        scale = lax.rsqrt(var + self.epsilon)
         if self.use_scale:
             scale = scale * self.param("scale", self.scale_init, channels, self.param_dtype)
+        bias: Array | float = 0.0
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
-        y = (wide - mean) * scale
-        if bias is not None:
-            y = y + bias
-        return y.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
+        dtype = self.dtype or jnp.result_type(x.dtype, self.param_dtype)
+        if projection is None:
+            y = (wide - mean) * scale
+            return (y + bias if self.use_bias else y).astype(dtype)
+        # The projection's own offset moves its mean and nothing else.
+        y = x @ (kernel * scale).astype(x.dtype)
+        return (y + (bias - mean * scale).astype(x.dtype)).astype(dtype)
 
-    def _batch_statistics(
-        self, x: Array, running_mean: nn.Variable, running_var: nn.Variable
-    ) -> tuple[Array, Array]:
-        """Mean and variance of the batch, `(channels,)` each; moves the running ones."""
-        axes = tuple(range(x.ndim - 1))
-        # While a module is initialised no axis is mapped, and any batch will do for the shapes.
-        initializing = self.is_initializing()
-        axis_name = None if initializing else self.axis_name
-        count = math.prod(x.shape[:-1])
-        if axis_name is not None:
-            count *= lax.psum(1, axis_name)
-        if not initializing:
-            self._check_training(x, count)
+    def _mapped_axis(self) -> str | None:
+        """`axis_name`; while a module is initialised no axis is mapped, and any batch will do."""
+        return None if self.is_initializing() else self.axis_name
 
-        mean = jnp.mean(x, axes)
-        if axis_name is not None:
-            mean = lax.pmean(mean, axis_name)
-        var = jnp.mean(jnp.square(x - mean), axes)
-        if axis_name is not None:
-            var = lax.pmean(var, axis_name)
+    def _move(
+        self,
+        shape: tuple[int, ...],
+        mean: Array,
+        var: Array,
+        running_mean: nn.Variable,
+        running_var: nn.Variable,
+    ) -> None:
+        """Move the running statistics towards those of a batch of that shape."""
+        if self.is_initializing():
+            return
+        count = math.prod(shape[:-1])
+        if self.axis_name is not None:
+            count *= lax.psum(1, self.axis_name)
+        self._check_training(shape, count)
+        kept = var * (count / (count - 1)) if self.unbiased_variance else var
+        for running, batch in ((running_mean, mean), (running_var, kept)):
+            moved = self.momentum * running.value + (1 - self.momentum) * batch
+            running.value = moved.astype(running.value.dtype)
 
-        if not initializing:
-            kept = var * (count / (count - 1)) if self.unbiased_variance else var
-            for running, batch in ((running_mean, mean), (running_var, kept)):
-                moved = self.momentum * running.value + (1 - self.momentum) * batch
-                running.value = moved.astype(running.value.dtype)
-        return mean, var
-
-    def _check_training(self, x: Array, count: int) -> None:
+    def _check_training(self, shape: tuple[int, ...], count: int) -> None:
         where = "/".join(self.path) or type(self).__name__
         if not self.is_mutable_collection("batch_stats"):
             raise ValueError(
@@ -141,7 +158,7 @@ class BatchNorm(nn.Module):
         if count == 1:
             raise ValueError(
                 f"{where}: expected more than one value per channel in training, got an input of "
-                f"shape {x.shape}, whose variance is zero whatever it holds. Probably a batch of "
+                f"shape {shape}, whose variance is zero whatever it holds. Probably a batch of "
                 f"one reached a globally pooled branch. Use a batch of at least two, "
                 f"train=False, or a norm with an `axis_name` that spans several devices."
             )

@@ -13,7 +13,8 @@ SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / 
 # Each room may import those listed and nothing else of this project.
 ROOMS = {
     "aff_jax.tables": set(),
-    "aff_jax.layers": {"aff_jax.tables"},
+    "aff_jax.moments": set(),
+    "aff_jax.layers": {"aff_jax.moments", "aff_jax.tables"},
     "aff_jax.attention": {"aff_jax.layers", "aff_jax.tables"},
     "aff_jax.fusion": {"aff_jax.attention", "aff_jax.layers", "aff_jax.tables"},
     "aff_jax.hosts": {"aff_jax.fusion", "aff_jax.layers", "aff_jax.tables"},
@@ -32,6 +33,8 @@ ROOMS = {
         "aff_jax.layers",
         "aff_jax.tables",
     },
+    "aff_jax.folding": {"aff_jax.layers"},
+    "aff_jax.inference": {"aff_jax.convert", "aff_jax.folding"},
     "aff_jax.cli": {"aff_jax"},
     "train": {"aff_jax"},
     "configs": set(),

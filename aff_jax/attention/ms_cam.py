@@ -47,13 +47,23 @@ class ContextBranch(nn.Module):
         self, z: Float[Array, "batch *spatial in_channels"], train: bool = False
     ) -> Float[Array, "batch *spatial features"]:
         """Logits of this scale."""
+        shape = (*z.shape[:-1], self.features)
+        if train:
+            # The gradient of a kernel is a product over all rows; of one axis it needs no copies.
+            z = z.reshape(-1, z.shape[-1])
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         weights: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
         z = nn.Dense(self.hidden, name="reduce", **weights)(z)
         z = self.norm(name="reduce_norm", **dtypes)(z, train=train)
         z = self.activation(z)
-        z = nn.Dense(self.features, name="expand", **weights)(z)
-        return self.norm(name="expand_norm", **dtypes)(z, train=train)
+        expand = nn.Dense(self.features, name="expand", **weights)
+        norm = self.norm(name="expand_norm", **dtypes)
+        if not train or self.is_initializing() or not isinstance(norm, BatchNorm):
+            return norm(expand(z), train=train).reshape(shape)
+        # The widest arrays of a fusion are these logits: the norm goes into the kernel instead.
+        kernel, bias = (expand.get_variable("params", name) for name in ("kernel", "bias"))
+        z, kernel, bias = promote_dtype(z, kernel, bias, dtype=self.dtype)
+        return norm(z, train=train, projection=(kernel, bias)).reshape(shape)
 
 
 class ContextAttention(nn.Module):

@@ -43,7 +43,7 @@ class AFF(PairFusion, ContextAttention):
         branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
         weights = self.weigh(look_up(COMBINE, "combine", self.combine)(x, y), branches, train)
         self.sow("intermediates", "fusion_weights", weights)
-        return self.gain * (x * weights + y * (1 - weights))
+        return self.gain * (y + weights * (x - y))
 
 
 class IAFF(PairFusion, ContextAttention):
@@ -82,7 +82,7 @@ class IAFF(PairFusion, ContextAttention):
                     made[name] = self.branch(name, x.shape[-1])
             weights = self.weigh(z, [made[name] for name in names], train)
             self.sow("intermediates", "fusion_weights", weights)
-            z = self.gain * (x * weights + y * (1 - weights))
+            z = self.gain * (y + weights * (x - y))
         return z
 
     def _branch_names(self, reading: int) -> list[str]:

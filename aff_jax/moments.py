@@ -1,0 +1,63 @@
+"""Mean and variance of a batch, also of a batch that need not be computed to have them."""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+__all__ = ["batch_moments", "derivation_pays", "projected_moments"]
+
+
+def batch_moments(
+    x: Float[Array, "*batch channels"], axis_name: str | None = None
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Mean and biased variance over all axes but the last, in two passes.
+
+        mean = E[x],  var = E[(x - mean)^2]
+
+    E is taken over the mapped axis `axis_name` as well.
+    """
+    axes = tuple(range(x.ndim - 1))
+    mean = _average(jnp.mean(x, axes), axis_name)
+    return mean, _average(jnp.mean(jnp.square(x - mean), axes), axis_name)
+
+
+def projected_moments(
+    x: Float[Array, "*batch inputs"],
+    kernel: Float[Array, "inputs channels"],
+    axis_name: str | None = None,
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Mean and biased variance of x @ kernel, from those of x.
+
+        mean = E[x] @ kernel
+        var  = diag(kernel^T Cov(x) kernel),  Cov(x) = E[(x - E[x])^T (x - E[x])]
+
+    Where the product is much wider than x this spares two passes over it, and their gradients four.
+    As exact as `batch_moments` of the product: x is centred before it is squared.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    mean = _average(jnp.mean(rows, axis=0), axis_name)
+    centred = rows - mean
+    # Matrix units round their inputs to few digits, which a variance cannot afford.
+    exact = lax.Precision.HIGHEST
+    covariance = jnp.matmul(centred.T, centred, precision=exact) / len(rows)
+    covariance = _average(covariance, axis_name)
+    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=exact), axis=0)
+    # What rounds to less than nothing is a channel that does not vary.
+    return jnp.matmul(mean, kernel, precision=exact), jnp.maximum(var, 0)
+
+
+def derivation_pays(shape: tuple[int, ...], channels: int) -> bool:
+    """Whether `projected_moments` of an array of that `shape` beat `batch_moments` of the product.
+
+    They trade passes over memory for arithmetic, n^2 (rows + channels) for n inputs. On a CPU that
+    was measured as a gain at 16 and 64 inputs and thousands of rows, and as a loss at 512 inputs
+    and wherever there are hardly more rows than inputs.
+    """
+    rows, inputs = math.prod(shape[:-1]), shape[-1]
+    return channels >= 2 * inputs and inputs <= 256 and rows >= 16 * inputs
+
+
+def _average(value: Array, axis_name: str | None) -> Array:
+    return value if axis_name is None else lax.pmean(value, axis_name)
