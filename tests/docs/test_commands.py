@@ -37,6 +37,8 @@ SMALLER = {
     r"(-m train\.compare .*?)(?: --only=\S+)? --config.epochs": (
         r"\1 --only=add --config.seeds='(0,)' --config.epochs"
     ),
+    # Compiles in half the time, and the first command has AFF.
+    r"(-m train .*(?:configs/image_folder\.py|--config\.ema_decay).*)": (r"\1 --config.fusion=add"),
     r"=PATH\b": "=images",
     # The files below are of such networks.
     r"(--model resnet50) (.*)": (
