@@ -6,13 +6,16 @@ WORKDIR ?= runs/digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: train test lint format clean
+.PHONY: train test docs lint format clean
 
 train: .venv/train.stamp
 	$(BIN)/python -m train --config=configs/digits.py --workdir=$(WORKDIR) $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+
+docs: .venv/dev.stamp
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -102,8 +102,9 @@ def read_arrays(checkpoint: Path, record: Mapping[str, Any]) -> dict[str, np.nda
     """
     # By the handler: the manager would wait for other processes, which may have found damage.
     with checkpoint_record.damage(), orbax_quiet():
+        # Orbax refuses a relative path, such as --workdir=runs/digits.
         tree = ocp.StandardCheckpointHandler().restore(
-            checkpoint / "state", args=ocp.args.StandardRestore()
+            checkpoint.absolute() / "state", args=ocp.args.StandardRestore()
         )
         flat = traverse_util.flatten_dict(tree, sep="/")
         arrays = {name: np.asarray(array) for name, array in flat.items()}

@@ -203,6 +203,7 @@ PYTORCH = Framework(
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "weight", "embedding": "weight"},
 )
+"""What open-aff's PyTorch port calls things."""
 
 MXNET = Framework(
     name="MXNet",
@@ -215,3 +216,4 @@ MXNET = Framework(
     norm={"scale": "gamma", "bias": "beta", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "gamma", "embedding": "weight"},
 )
+"""What open-aff's MXNet code calls things."""

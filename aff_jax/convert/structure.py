@@ -14,6 +14,7 @@ from aff_jax.hosts.registry import host_classes
 __all__ = ["Layer", "Path", "Structure", "image_channels", "inspect_module"]
 
 Path = tuple[str, ...]
+"""Names of submodules from the outside in; the last may be that of a variable."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "aff": AFF,
     "iaff": IAFF,
 }
+"""What makes each fusion, by its name."""
 
 Fusion = str | Callable[..., nn.Module]
 """A registered name, or a function that makes a module called as `(x, y, train)`."""

@@ -54,6 +54,7 @@ HOSTS: dict[str, Callable[..., nn.Module]] = {
         ResNetV1d, blocks_per_stage=(3, 4, 6, 3), groups=32, width_per_group=4, stem_width=64
     ),
 }
+"""What makes each host network, by its name."""
 
 REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # The formulas as printed.

@@ -41,3 +41,9 @@ def test_what_is_not_there_is_told(directory, tmp_path):
     record.write_text(record.read_text()[:-9])
     with pytest.raises(ValueError, match=r"of step 5 in .* is damaged.* of steps 2, 5, 10"):
         read(directory, "5")
+
+
+def test_a_relative_path_will_do(directory, monkeypatch):
+    monkeypatch.chdir(directory.parent)
+    restored = read(directory.relative_to(directory.parent), "best")
+    np.testing.assert_array_equal(restored.state["w"], np.full(3, 5))
