@@ -30,7 +30,7 @@ format: .venv/dev.stamp
 
 .venv/dev.stamp: pyproject.toml tests/constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) install --constraint tests/constraints.txt --editable '.[train,torch,dev]'
+	$(PIP) install --constraint tests/constraints.txt --editable '.[train,torch,export,hub,dev]'
 	touch $@
 
 clean:
