@@ -6,13 +6,32 @@ WORKDIR ?= runs/digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: train test lint format clean
+.PHONY: train test test-minimum test-newest lint format clean
 
 train: .venv/train.stamp
 	$(BIN)/python -m train --config=configs/digits.py --workdir=$(WORKDIR) $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+
+# The library alone, with the oldest versions allowed and with the newest there are: tests that
+# need neither PyTorch nor what trains.
+LIBRARY_TESTS := $(addprefix tests/aff_jax/, attention fusion test_export.py test_hub.py \
+	test_layers.py test_nnx.py test_serialization.py test_tables.py)
+TEST_TOOLS := chex hypothesis pytest pytest-xdist
+
+# The oldest Flax itself uses what JAX deprecates, so deprecations are no errors with it.
+test-minimum:
+	$(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet --constraint tests/minimum.txt \
+	    --editable '.[export,hub]' $(TEST_TOOLS)
+	.venv-minimum/bin/python -m pytest --numprocesses=2 -m 'not slow' \
+	    -W ignore::DeprecationWarning $(LIBRARY_TESTS) $(ARGS)
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[export,hub]' $(TEST_TOOLS)
+	.venv-newest/bin/python -m pytest --numprocesses=2 -m 'not slow' $(LIBRARY_TESTS) $(ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -34,4 +53,4 @@ format: .venv/dev.stamp
 	touch $@
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv .venv-minimum .venv-newest build dist
