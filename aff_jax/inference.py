@@ -149,8 +149,8 @@ def freeze(
     it, and elsewhere become one scale and one shift; what evaluation does not read is dropped. For
     any linen module with `aff_jax.BatchNorm` or `flax.linen.BatchNorm`, called as `(*inputs)`.
 
-    - `example_inputs` are what `model` is called with, only their shapes and dtypes count; a
-      network of `create_model` needs none.
+    - `example_inputs`, arrays or `jax.ShapeDtypeStruct`s, are what `model` is called with, and only
+      their shapes and dtypes count; a network of `create_model` needs none.
     - `dtype` to compute in, as bfloat16: the model's `dtype` is set, and parameters are kept in it,
       but for layers that give a wider one, as the logits of the hosts. A model without such a field
       has its inputs and all parameters cast.
@@ -171,6 +171,10 @@ def freeze(
     own_dtype = dtype is not None and hasattr(model, "dtype")
     if own_dtype:
         model = model.clone(dtype=dtype)
+    example_inputs = tuple(
+        jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x
+        for x in example_inputs
+    )
     channels = image_channels(variables)
     structure = inspect_module(model, example_inputs, channels)
     _check_variables(model, structure.variables, variables)

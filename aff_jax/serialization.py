@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Mapping
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +21,7 @@ from aff_jax.convert.mapping import UNREAD
 from aff_jax.convert.structure import image_channels, inspect_module
 from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import host_classes
+from aff_jax.hub import FILE, download, is_address, parse_address, upload
 from aff_jax.layers import BatchNorm
 from aff_jax.tables import construct, look_up
 
@@ -42,12 +45,21 @@ def save(
     """Write variables and what rebuilds their model into one .safetensors file.
 
     Names are paths, "params/stem/kernel"; the metadata holds the model's class and fields as JSON.
-    The file appears under its name when it is whole.
+    The file appears under its name when it is whole. `hf://user/name` writes to the Hugging Face
+    Hub, as in `load`; a new repository is made there with the visibility that is your default.
 
     Raises:
         FileExistsError: there is such a file, and not `overwrite`.
         ValueError: a model, or a field of it, that has no name to be found again by.
+        ImportError, OSError: the hub, as `aff_jax.hub.upload`.
     """
+    if is_address(path):
+        parse_address(str(path))  # a mistake is better found before the work
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, FILE)
+            save(copy, variables, model)
+            upload(str(path), str(copy), overwrite=overwrite)
+        return
     description = json.dumps(describe_model(model))
     leaves = traverse_util.flatten_dict(dict(variables), sep="/")
     arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
@@ -57,10 +69,16 @@ def save(
 def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
     """Return the model and the variables that `save` wrote.
 
+    `hf://user/name` is a repository on the Hugging Face Hub, of which `model.safetensors` is read;
+    `hf://user/name@revision/file.safetensors` names a branch, tag or commit, and a file.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged, or was not written by `save`.
+        ImportError, OSError: the hub, as `aff_jax.hub.download`.
     """
+    if is_address(path):
+        path = download(str(path))
     arrays, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(

@@ -205,7 +205,7 @@ def write_safetensors(
     # What is not contiguous would be written in the wrong order, without an error. Not
     # `ascontiguousarray`, which gives scalars an axis.
     dense = {n: np.require(_to_array(v, f"{path}: {n!r}"), None, "C") for n, v in arrays.items()}
-    with _new_file(path, overwrite) as partial:
+    with new_file(path, overwrite) as partial:
         try:
             # Of no arrays and an empty dict, safetensors 0.8 makes a file that it cannot read.
             save_file(dense, partial, dict(metadata) if metadata else None)
@@ -235,12 +235,12 @@ def write_torch(
                 tensors[name] = torch.from_numpy(array)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {name!r} cannot become a tensor: {error}") from error
-    with _new_file(path, overwrite) as partial, open(partial, "wb") as file:
+    with new_file(path, overwrite) as partial, open(partial, "wb") as file:
         torch.save(tensors, file)
 
 
 @contextlib.contextmanager
-def _new_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
+def new_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
     """An empty file beside `path` that takes its place in the end, or disappears on an error."""
     path = Path(path)
     if path.exists() and not overwrite:

@@ -79,6 +79,9 @@ def directory(tmp_path_factory):
         f"from tests.reference import torch_aff\n\n"
         f"def make_model():\n    return torch_aff.ResNet(**{network})\n"
     )
+    small = aff_jax.create_model("cifar_resnet8", "add", num_classes=10)
+    variables = jax.jit(small.init)(jax.random.key(0), np.zeros((2, 32, 32, 3), np.float32))
+    aff_jax.save(here / "network.safetensors", variables, small)
     torch.save(torch_aff.ResNet(**network).state_dict(), here / "iaff_resnet50.pth")
     (here / "weights.params").symlink_to(DATA / "cifar_resnet8_aff.params")
     for split, label in itertools.product(("train", "test"), ("dark", "light")):

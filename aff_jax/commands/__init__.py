@@ -1,0 +1,1 @@
+"""What `aff-jax` can do: a file a command, each with its flags."""

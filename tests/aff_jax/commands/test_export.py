@@ -1,0 +1,72 @@
+"""`aff-jax export`: from a saved network to a program, and what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+import aff_jax
+from aff_jax import cli
+from tests.aff_jax.random_variables import random_variables
+
+X = np.float32(np.random.default_rng(0).standard_normal((3, 16, 12, 1)))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model = aff_jax.create_model("cifar_resnet8", num_classes=5)
+    variables = random_variables(model, X, dtype=np.float32)
+    path = tmp_path_factory.mktemp("saved") / "weights.safetensors"
+    aff_jax.save(path, variables, model)
+    return path, np.asarray(model.apply(variables, X))
+
+
+def test_a_saved_network_becomes_a_program(saved, tmp_path, capsys):
+    source, expected = saved
+    target = tmp_path / "model.stablehlo"
+    # Grey images: their channels are read from the weights.
+    command = ["export", str(source), str(target), "--size=16x12", "--platform=cpu"]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "MB for cpu\n" in printed
+    assert "float32[batch,16,12,1] -> float32[batch,5]" in printed.replace("f32", "float32")
+    program = jax.export.deserialize(target.read_bytes())
+    for n in (1, 3):
+        largest = np.abs(expected).max()
+        np.testing.assert_allclose(program.call(X[:n]), expected[:n], atol=1e-5 * largest)
+
+    assert cli.main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert cli.main([*command, "--force", "--batch=3"]) == 0
+    program = jax.export.deserialize(target.read_bytes())
+    assert program.in_avals[0].shape == (3, 16, 12, 1)
+
+
+def test_unknown_sizes_batches_and_platforms_are_refused(saved, tmp_path, capsys):
+    source, _ = saved
+    command = ["export", str(source), str(tmp_path / "model.stablehlo")]
+    for flag, message in (
+        ("--size=224", "expected HEIGHTxWIDTH such as 224x224, got '224'"),
+        ("--batch=0", "expected a number of at least 1 or symbolic, got '0'"),
+        ("--platform=gpu", "invalid choice: 'gpu'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*command, flag])
+        assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sources_and_targets_of_another_kind_are_refused(saved, tmp_path, capsys):
+    source, _ = saved
+    for command, message in (
+        ([str(source), str(tmp_path / "model.onnx")], "expected an ending of .stablehlo"),
+        ([str(source), str(tmp_path / "no" / "model.stablehlo")], "there is no directory"),
+        ([str(tmp_path / "no"), str(tmp_path / "model.stablehlo")], "No such file"),
+    ):
+        assert cli.main(["export", *command]) == 2
+        assert message in capsys.readouterr().err
+    fusion = tmp_path / "fusion.safetensors"
+    aff_jax.save(fusion, {}, aff_jax.AFF())
+    assert cli.main(["export", str(fusion), str(tmp_path / "model.stablehlo")]) == 2
+    assert "expected a network of create_model, which takes images; got AFF" in (
+        capsys.readouterr().err
+    )
