@@ -2,6 +2,7 @@
 
 from aff_jax import convert
 from aff_jax.attention.ms_cam import MSCAM
+from aff_jax.explain import fusion_weights, grad_cam
 from aff_jax.fusion.align import Align
 from aff_jax.fusion.attentional import AFF, IAFF
 from aff_jax.fusion.registry import create_fusion, list_fusions
@@ -18,6 +19,8 @@ __all__ = [
     "convert",
     "create_fusion",
     "create_model",
+    "fusion_weights",
+    "grad_cam",
     "list_fusions",
     "list_models",
     "load",

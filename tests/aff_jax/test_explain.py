@@ -1,0 +1,276 @@
+"""Fusion weights against NumPy, and class-activation maps against PyTorch's gradients."""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import aff_jax
+from aff_jax import AFF, IAFF, MSCAM, create_model, fusion_weights, grad_cam, list_fusions
+from aff_jax.fusion.baselines import Add
+from tests.aff_jax import oracle
+from tests.aff_jax.random_variables import random_variables
+
+# Both sides are float64, and sum at most a few hundred numbers of order one.
+EXACT = 1e-12
+RNG = np.random.default_rng(0)
+IMAGES = RNG.standard_normal((2, 8, 6, 3))
+# The smallest of each kind of network: classification, and a pyramid that answers for each pixel.
+CLASSIFIER, PYRAMID = "cifar_resnet8", "unet_resnet20"
+
+
+class Net(nn.Module):
+    """A user's network: two convolutions, and logits for the image or for each pixel of a half."""
+
+    pixels: bool = False
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Conv(4, (3, 3), name="first")(x))
+        x = nn.relu(nn.Conv(5, (3, 3), name="second")(x))
+        x = nn.max_pool(x, (2, 2), (2, 2)) if self.pixels else jnp.square(x).mean((1, 2))
+        return nn.Dense(3, name="head")(x)
+
+
+def torch_grad_cam(variables, layer, classes, pixels, where=None):
+    """Equations 1 and 2, by a hook on the convolution of `Net` and PyTorch's own gradients."""
+    params = jax.tree.map(lambda x: torch.tensor(np.asarray(x)), variables["params"])
+    kept = []
+
+    def convolve(name, x):
+        kernel = params[name]["kernel"].permute(3, 2, 0, 1)
+        y = torch.nn.functional.conv2d(x, kernel, params[name]["bias"], padding=1)
+        if name == layer:
+            y.requires_grad_()
+            kept.append(y)
+        return torch.relu(y)
+
+    x = convolve("second", convolve("first", torch.tensor(IMAGES).permute(0, 3, 1, 2)))
+    x = torch.nn.functional.max_pool2d(x, 2) if pixels else x.square().mean((2, 3))
+    logits = x.movedim(1, -1) @ params["head"]["kernel"] + params["head"]["bias"]
+    maps = []
+    for example, c in enumerate(classes):
+        if where is None:
+            score = logits[example, ..., c].sum()
+        else:
+            score = logits[example, ..., c][torch.tensor(where[example])].sum()
+        (gradient,) = torch.autograd.grad(score, kept[0], retain_graph=True)
+        weights = gradient[example].mean((1, 2))
+        maps.append(torch.relu((weights[:, None, None] * kept[0][example]).sum(0)))
+    return logits.detach().numpy(), torch.stack(maps).detach().numpy()
+
+
+@pytest.mark.parametrize("layer", ["first", "second"])
+def test_maps_are_pytorchs_for_a_class_and_for_that_predicted(layer):
+    with jax.enable_x64(True):
+        variables = random_variables(Net(), IMAGES)
+        classes = np.array([2, 0])
+        logits, expected = torch_grad_cam(variables, layer, classes, pixels=False)
+        jitted = jax.jit(functools.partial(grad_cam, Net(), layer=layer))
+        maps = jitted(variables, IMAGES, classes=classes)
+        np.testing.assert_allclose(maps, expected, rtol=EXACT, atol=EXACT)
+        one = grad_cam(Net(), variables, IMAGES, layer=layer, classes=2)
+        np.testing.assert_allclose(one[0], expected[0], rtol=EXACT, atol=EXACT)
+
+        _, expected = torch_grad_cam(variables, layer, logits.argmax(-1), pixels=False)
+        predicted = jitted(variables, IMAGES)
+        np.testing.assert_allclose(predicted, expected, rtol=EXACT, atol=EXACT)
+    assert predicted.shape == (2, 8, 6)
+    assert np.any(expected > 0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_maps_of_a_segmentation_sum_the_scores_of_positions(masked):
+    where = np.arange(24).reshape(2, 4, 3) % 5 < 2 if masked else None
+    with jax.enable_x64(True):
+        net = Net(pixels=True)
+        variables = random_variables(net, IMAGES)
+        classes = [1, 2]
+        _, expected = torch_grad_cam(variables, "first", classes, pixels=True, where=where)
+        maps = grad_cam(
+            net, variables, IMAGES, layer="first", classes=np.array(classes), where=where
+        )
+    np.testing.assert_allclose(maps, expected, rtol=EXACT, atol=EXACT)
+    assert np.any(expected > 0)
+
+
+def test_before_a_pool_and_a_dense_layer_a_map_is_the_class_activation_map():
+    """Zhou et al., 2016: sum_k w_kc A_k, which Grad-CAM divides by the number of positions."""
+
+    class Pooled(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(7, (3, 3), name="conv")(x)
+            return nn.Dense(3, name="head")(x.mean((1, 2)))
+
+    with jax.enable_x64(True):
+        variables = random_variables(Pooled(), IMAGES)
+        maps = grad_cam(Pooled(), variables, IMAGES, layer="conv", classes=1)
+        conv = variables["params"]["conv"]
+        bound = nn.Conv(7, (3, 3), param_dtype=jnp.float64)
+        activations = np.asarray(bound.apply({"params": conv}, IMAGES))
+    expected = activations @ variables["params"]["head"]["kernel"][:, 1] / (8 * 6)
+    np.testing.assert_allclose(maps, np.maximum(expected, 0), rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize("fuse", [AFF, Add])
+def test_the_layer_is_the_last_fusion_unless_it_is_given(fuse):
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = fuse(name="early")(x, x**2)
+            x = fuse(name="late")(nn.Conv(3, (3, 3), name="conv")(x), x)
+            return nn.Dense(2, name="head")(nn.relu(x).mean((1, 2)))
+
+    variables = random_variables(Two(), IMAGES, dtype=np.float32)
+    by_default, *given = (
+        grad_cam(Two(), variables, IMAGES, layer=layer, classes=1)
+        for layer in (None, "late", "conv")
+    )
+    np.testing.assert_array_equal(by_default, given[0])
+    assert not np.allclose(by_default, given[1])
+
+
+@pytest.mark.parametrize("name", [CLASSIFIER, PYRAMID])
+def test_remat_changes_nothing(name):
+    fields = {"blocks_per_stage": 1} if name == PYRAMID else {}
+    model = create_model(name, num_classes=3, **fields)
+    variables = random_variables(model, IMAGES, dtype=np.float32)
+    # One inside of a block, which `remat` traces by itself.
+    layer = "stage2_block0/conv1" if name == CLASSIFIER else "up1_block0/conv1"
+
+    def explain(model, variables, images, classes):
+        maps = grad_cam(model, variables, images, layer=layer, classes=classes)
+        return fusion_weights(model, variables, images), maps
+
+    results = [
+        jax.jit(functools.partial(explain, m))(variables, IMAGES, np.int32(2))
+        for m in (model, model.clone(remat=True))
+    ]
+    chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-5)
+    assert results[0][1].max() > 1e-3
+
+
+def test_half_precision_sums_in_single():
+    variables = random_variables(Net(), IMAGES, dtype=jnp.bfloat16)
+    maps = grad_cam(Net(), variables, jnp.asarray(IMAGES, jnp.bfloat16), layer="first", classes=1)
+    assert maps.dtype == jnp.float32
+    exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables)
+    expected = grad_cam(Net(), exact, jnp.asarray(IMAGES, jnp.float32), layer="first", classes=1)
+    # bfloat16 has eight bits.
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=0.03 * float(expected.max()))
+
+
+class Fused(nn.Module):
+    """A user's network with an AFF and an IAFF of its own."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = AFF(param_dtype=jnp.float64, name="aff")(x, x**2, train)
+        return IAFF(param_dtype=jnp.float64, name="iaff")(x, -x, train)
+
+
+def test_weights_are_the_formulas_one_a_pass():
+    x = RNG.standard_normal((2, 3, 4, 8))
+    with jax.enable_x64(True):
+        variables = random_variables(Fused(), x)
+        found = fusion_weights(Fused(), variables, x)
+    params, stats = variables["params"], variables["batch_stats"]
+    first = oracle.weights(x + x**2, params["aff"], stats["aff"], False)
+    z = x * first + x**2 * (1 - first)
+    one = oracle.weights(z - z, params["iaff"], stats["iaff"], False)
+    names = ("local2", "global2")
+    again = z * one - z * (1 - one)
+    two = oracle.weights(again, params["iaff"], stats["iaff"], False, names=names)
+    assert list(found) == ["aff", "iaff"]
+    assert [len(passes) for passes in found.values()] == [1, 2]
+    for given, expected in zip([*found["aff"], *found["iaff"]], [first, one, two], strict=True):
+        np.testing.assert_allclose(given, expected, rtol=EXACT, atol=EXACT)
+
+
+def test_weights_of_a_module_by_itself_have_an_empty_path():
+    x = RNG.standard_normal((2, 3, 8))
+    variables = random_variables(MSCAM(), x, dtype=np.float32)
+    ((weights,),) = fusion_weights(MSCAM(), variables, x).values()
+    result = MSCAM().apply(variables, x)
+    np.testing.assert_allclose(x * weights, result, rtol=1e-6)
+    assert list(fusion_weights(MSCAM(), variables, x)) == [""]
+
+
+@pytest.mark.parametrize("fusion", list_fusions())
+def test_every_fusion_has_weights_or_the_error_says_so(fusion):
+    model = create_model(CLASSIFIER, fusion=fusion, num_classes=3)
+    variables = random_variables(model, IMAGES, dtype=np.float32)
+    if fusion in ("add", "concat"):
+        with pytest.raises(ValueError, match=r"nothing sows 'fusion_weights'.*'add' or 'concat'"):
+            fusion_weights(model, variables, IMAGES)
+        return
+    found = jax.jit(functools.partial(fusion_weights, model))(variables, IMAGES)
+    assert list(found) == [f"stage{stage}_block0/fuse" for stage in (1, 2, 3)]
+    for passes in found.values():
+        assert len(passes) == (2 if fusion == "iaff" else 1)
+        assert all(np.all((array >= 0) & (array <= 1)) for array in passes)
+
+
+def classify(**options):
+    model = create_model(CLASSIFIER, num_classes=3)
+    return grad_cam(model, random_variables(model, IMAGES, dtype=np.float32), IMAGES, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": "stage3_block0/fuze"}, r"Did you mean 'stage3_block0/fuse'.*Known: input_norm"),
+        ({"layer": "head"}, r"unknown layer with a spatial output: 'head'"),
+        ({"classes": 3}, r"expected classes of 0 to 2, got 3"),
+        ({"classes": -1}, r"expected classes of 0 to 2, got -1"),
+        ({"classes": np.zeros(3, int)}, r"one for each of 2 examples, got int.* of shape \(3,\)"),
+        ({"classes": 1.0}, r"one integer or one for each of 2 examples, got float"),
+        ({"where": np.ones((2, 8, 6), bool)}, r"positions, \(2,\), got \(2, 8, 6\)"),
+    ],
+)
+def test_what_does_not_fit_is_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        classify(**options)
+
+
+def test_a_network_without_fusions_needs_a_layer():
+    variables = random_variables(Net(), IMAGES, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"Net by, got none.*Known: first, second\."):
+        grad_cam(Net(), variables, IMAGES)
+
+
+def test_a_segmentation_needs_a_class():
+    net = Net(pixels=True)
+    variables = random_variables(net, IMAGES, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"answers for each position, \(2, 4, 3, 3\).*0 to 2"):
+        grad_cam(net, variables, IMAGES, layer="first")
+
+
+def test_a_backbone_has_no_class_to_explain():
+    model = create_model(CLASSIFIER, features=True)
+    variables = random_variables(model, IMAGES, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"from CIFARResNet, got tuple.*features=False"):
+        grad_cam(model, variables, IMAGES)
+
+
+def test_a_layer_that_runs_twice_has_two_maps():
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            conv = nn.Conv(3, (3, 3), name="conv")
+            return nn.Dense(2, name="head")(conv(conv(x)).mean((1, 2)))
+
+    variables = random_variables(Twice(), IMAGES, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"'conv', which runs 2 times"):
+        grad_cam(Twice(), variables, IMAGES, layer="conv")
+
+
+def test_both_are_public():
+    assert aff_jax.grad_cam is grad_cam
+    assert {"fusion_weights", "grad_cam"} <= set(aff_jax.__all__)
