@@ -31,6 +31,8 @@ def draw_sides(
     sides = list(dict.fromkeys(s for cases in panels.values() for v in cases.values() for s in v))
     ours = iter(OURS)
     styles = {side: THEIRS.get(side) or next(ours) for side in sides}
+    found = [v for cases in panels.values() for values in cases.values() for v in values.values()]
+    ticks = (1, 2, 5) if max(found) / min(found) > 30 else (1, 1.5, 2, 3, 5, 7)
     rows = [len(cases) for cases in panels.values()]
     figure, axes = plt.subplots(
         len(panels),
@@ -51,7 +53,7 @@ def draw_sides(
         axis.set_yticks(range(len(cases)), list(cases))
         axis.set_ylim(len(cases) - 0.5, -0.5)
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_locator(LogLocator(subs=ticks))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
@@ -76,7 +78,7 @@ def draw_seconds(panels: Mapping[str, Mapping[str, float]], path: Path) -> None:
     )
     for axis, (title, values) in zip(axes[:, 0], panels.items(), strict=True):
         bars = axis.barh(list(values), list(values.values()), color=OURS[0][0], height=0.6)
-        axis.bar_label(bars, fmt="%.1f s", padding=3)
+        axis.bar_label(bars, fmt="%.2g s", padding=3)
         axis.margins(x=0.12)
         axis.invert_yaxis()
         axis.set_title(title, loc="left", fontsize=11)
