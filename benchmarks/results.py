@@ -1,0 +1,99 @@
+"""What a benchmark leaves behind: a page with a table, the same in JSON, and a picture."""
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+__all__ = ["describe_machine", "markdown_table", "write_results"]
+
+Row = Mapping[str, Any]
+
+
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Processor, accelerator, cores, threads and versions."""
+    accelerators = [d for d in jax.devices() if d.platform != "cpu"]
+    versions = {}
+    for package in ("jax", "jaxlib", "flax", "torch", "mxnet", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": threads,
+        "accelerator": accelerators[0].device_kind if accelerators else "none",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    """The model's name, and the widest vectors it has: a virtual machine's name tells little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    flags = set(found.get("flags", "").split())
+    widest = next((f" with {f.upper()}" for f in ("avx512f", "avx2") if f in flags), "")
+    name = found.get("model name", platform.machine())
+    return (
+        f"{name} (family {found.get('cpu family', '?')}, model {found.get('model', '?')}){widest}"
+    )
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Rows of one kind as a table; a number has three digits, None is a dash."""
+    columns = list(rows[0])
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(_cell(row[column]) for column in columns)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    return str(value)
+
+
+def write_results(
+    output: str | Path,
+    name: str,
+    title: str,
+    tables: Mapping[str, Sequence[Row]],
+    notes: Sequence[str],
+    machine: Mapping[str, Any],
+) -> str:
+    """Write `name`.md and `name`.json into `output`, and return the page.
+
+    `tables` by heading; `notes` are paragraphs under them.
+    """
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    parts = [
+        f"# {title}",
+        f"`python -m benchmarks.{name}` on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['threads']} threads, accelerator: {machine['accelerator']}; {versions}, "
+        f"Python {machine['python']}.",
+    ]
+    for heading, rows in tables.items():
+        parts += [f"## {heading}", markdown_table(rows)]
+    page = "\n\n".join([*parts, *notes]) + "\n"
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(page)
+    record = {"machine": machine, "tables": tables, "notes": notes}
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    return page

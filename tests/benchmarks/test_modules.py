@@ -1,0 +1,58 @@
+"""The sides of a module agree; ratios are what they are called; the script runs to its end."""
+
+import math
+
+import pytest
+
+from benchmarks.modules import (
+    CHUNK_BYTES,
+    MODULES,
+    SHAPES,
+    chunk_size,
+    evaluation,
+    make_case,
+    ratios,
+    training,
+)
+from tests.benchmarks.running import run
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_chunks_divide_a_devices_part_and_are_small_where_they_can_be(shape, devices):
+    size = chunk_size(shape, devices, itemsize=4)
+    sample = 4 * math.prod(shape[1:])
+    assert shape[0] // devices % size == 0
+    assert size == 1 or size * sample <= CHUNK_BYTES
+
+
+def test_chunks_of_the_four_shapes_on_two_devices():
+    assert [chunk_size(shape, 2, 4) for shape in SHAPES] == [4, 4, 1, 2]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_sides_agree(name):
+    case = make_case(name, (8, 3, 2, 8), "float32")
+    for make_sides in (evaluation, training):
+        sides, difference = make_sides(case, with_compiled=False)
+        assert 0 < difference < 1e-5
+        for side in sides.values():
+            side.start()
+            side.once()
+            side.once()  # what gives its argument away has a new one
+
+
+def test_ratios_are_against_the_faster_layout():
+    times = {"PyTorch": 3.0, "PyTorch channels-last": 6.0, "torch.compile": 2.0, "frozen": 1.0}
+    (row,) = ratios({"AFF 1x1x1x4": times})
+    assert row["times PyTorch eager, faster layout"] == pytest.approx(3)
+    assert row["times torch.compile"] == pytest.approx(2)
+
+
+@pytest.mark.slow
+def test_the_script_runs_to_its_end(tmp_path):
+    run("benchmarks.modules", "--floors", output=tmp_path)
+    page = (tmp_path / "modules.md").read_text()
+    assert "frozen, 2 devices, ms" in page
+    assert "frozen / floor" in page
+    assert (tmp_path / "modules.png").exists()

@@ -1,0 +1,81 @@
+"""The harness: whose turn it is, what counts, and what is refused."""
+
+import numpy as np
+import pytest
+
+from benchmarks import timing
+from benchmarks.timing import Side, alternate, check_equal, geometric_mean
+
+
+class Clock:
+    """Time that passes only when a side takes it."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(timing.time, "sleep", lambda seconds: None)
+
+    def side(self, seconds):
+        """A side whose calls take these times, one after the other, the last one for ever."""
+        left = list(seconds)
+
+        def call():
+            self.now += left.pop(0) if len(left) > 1 else left[0]
+
+        return Side(call)
+
+
+def test_medians_leave_out_the_warm_up_and_the_first_call_of_each_turn(monkeypatch):
+    clock = Clock(monkeypatch)
+    # Two calls of warm-up; then turns of one untimed call and two that count.
+    slow_at_first = [9.0, 0.5, *(7.0, 1.0, 1.0), *(7.0, 1.0, 1.0), *(7.0, 5.0, 5.0)]
+    found = alternate({"a": clock.side(slow_at_first)}, rounds=3, turn_seconds=1.0)
+    assert found == {"a": 1.0}
+
+
+def test_a_turn_has_as_many_calls_as_there_is_room_for(monkeypatch):
+    clock, calls = Clock(monkeypatch), []
+    side = clock.side([0.1])
+    counted = Side(lambda: calls.append(side.call()))
+    alternate({"a": counted}, rounds=1, turn_seconds=0.45, most_calls=10)
+    assert len(calls) == 2 + 1 + 4
+    calls.clear()
+    alternate({"a": counted}, rounds=1, turn_seconds=100.0, most_calls=3)
+    assert len(calls) == 2 + 1 + 3
+
+
+def test_sides_take_turns_and_every_other_round_runs_backwards(monkeypatch):
+    Clock(monkeypatch)
+    turns = []
+    sides = {name: Side(lambda: None, start=lambda n=name: turns.append(n)) for name in "abc"}
+    alternate(sides, rounds=2)
+    assert "".join(turns) == "abc" + "cba" + "abc"
+
+
+def test_queued_calls_are_waited_for_once(monkeypatch):
+    clock, waited = Clock(monkeypatch), []
+
+    def wait(result):
+        waited.append(result)
+        clock.now += 0.6
+
+    side = Side(lambda: "result", wait)
+    assert side.queued(3) == pytest.approx(0.2)
+    assert waited == ["result"]
+
+
+def test_agreement_is_measured_by_the_largest_value():
+    sides = {"a": {"y": np.array([100.0, 1.0])}, "b": {"y": np.array([100.0, 1.5])}}
+    assert check_equal(sides, 1e-2, "AFF") == pytest.approx(5e-3)
+
+
+@pytest.mark.parametrize("value", [1.5, np.nan])
+def test_sides_that_differ_are_named_and_nothing_is_timed(value):
+    sides = {"a": {"y": np.ones(2)}, "b": {"y": np.ones(2)}, "c": {"y": np.array([1.0, value])}}
+    with pytest.raises(ValueError, match=r"AFF: .* a to 1e-02 .* y of c by .* Nothing was timed"):
+        check_equal(sides, 1e-2, "AFF")
+
+
+def test_the_mean_of_inverse_ratios_is_the_inverse():
+    assert geometric_mean([4.0, 0.25]) == pytest.approx(1)
+    assert geometric_mean([2.0, 8.0]) == pytest.approx(4)
