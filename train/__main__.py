@@ -73,6 +73,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
 
     from train import distributed
     from train.compilation import keep_compiled
+    from train.memory import keep_freed_memory
     from train.profile import Profile
 
     try:
@@ -86,6 +87,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
         keep_compiled(COMPILATION_CACHE.value)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
+    keep_freed_memory()
 
     from train.checkpoint import AllDamagedError
     from train.data.watched import FeedError

@@ -164,6 +164,7 @@ def main(argv: Sequence[str]) -> None:
             raise SystemExit(f"error: --{name} is for `python -m train`, not for a comparison.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
     from train.compilation import keep_compiled
+    from train.memory import keep_freed_memory
 
     console, workdir = Console(), Path(WORKDIR.value)
     try:
@@ -183,6 +184,7 @@ def main(argv: Sequence[str]) -> None:
         if TRACEBACK.value:
             raise
         raise SystemExit(f"error: {error}") from error
+    keep_freed_memory()
     console.print(
         f"\n{markdown_table(rows, score)}\nwritten to {workdir}:\n"
         "  comparison.md     this table\n"

@@ -4,16 +4,15 @@ import math
 
 import pytest
 
-from benchmarks.modules import (
+from benchmarks.module_sides import (
     CHUNK_BYTES,
     MODULES,
-    SHAPES,
     chunk_size,
     evaluation,
     make_case,
-    ratios,
     training,
 )
+from benchmarks.modules import SHAPES, ratios
 from tests.benchmarks.running import run
 
 
