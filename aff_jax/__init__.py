@@ -1,6 +1,6 @@
 """Attentional feature fusion for JAX and Flax linen (Dai et al., WACV 2021)."""
 
-from aff_jax import convert
+from aff_jax import convert, inference
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.explain import fusion_weights, grad_cam
 from aff_jax.fusion.align import Align
@@ -21,6 +21,7 @@ __all__ = [
     "create_model",
     "fusion_weights",
     "grad_cam",
+    "inference",
     "list_fusions",
     "list_models",
     "load",

@@ -21,9 +21,11 @@ SOWN = "fusion_weights"
 def fusion_weights(
     model: nn.Module, variables: Mapping[str, Any], *inputs: Any
 ) -> dict[str, tuple[Float[Array, "batch *spatial channels"], ...]]:
-    """The weights M that each fusion of a network gives its first input, by the fusion's path.
+    """The weights M that the fusions of a network compute, by the fusion's path.
 
         AFF(x, y) = gain * (x * M + y * (1 - M))
+
+    What M weighs is in each fusion's docstring: x and, by 1 - M, y in most of them; y in GAU.
 
     In evaluation mode: `model.apply(variables, *inputs)`. A path is that of the fusion among the
     submodules, as "stage1_block0/fuse", and "" for `model` itself. There is one array a pass: one
@@ -39,6 +41,8 @@ def fusion_weights(
 
     Source: paper section 3.3, equation 3, and 3.4, equation 4.
     """
+    # What an earlier call has left there would stand beside what this one sows.
+    variables = {name: tree for name, tree in variables.items() if name != "intermediates"}
     _, state = model.apply(variables, *inputs, mutable=["intermediates"])
     sown = traverse_util.flatten_dict(dict(state.get("intermediates", {})))
     weights = {"/".join(path[:-1]): value for path, value in sown.items() if path[-1] == SOWN}
@@ -75,7 +79,8 @@ def grad_cam(
     one, which is for networks that answer once an example. The network runs in evaluation mode.
 
     Pure, and to be compiled as `jax.jit(functools.partial(grad_cam, model, layer=...))`. It works
-    with any linen module, which needs no change.
+    with any linen module that is not under `flax.linen.jit`, and needs no change of it. Where the
+    values of `classes` are not known while it is traced, a class that does not exist gives NaN.
 
     Raises:
         ValueError: `layer` is no submodule with a spatial output, or runs more than once; there is
@@ -120,7 +125,11 @@ def grad_cam(
     gradients, activations = jax.grad(score, has_aux=True)(shift)
     gradients, activations = (x.astype(_wide(x.dtype)) for x in (gradients, activations))
     importance = jnp.mean(gradients, axis=tuple(range(1, gradients.ndim - 1)), keepdims=True)
-    return nn.relu(jnp.sum(importance * activations, axis=-1))
+    maps = nn.relu(jnp.sum(importance * activations, axis=-1))
+    if classes is None:
+        return maps
+    exists = (classes >= 0) & (classes < num_classes)
+    return jnp.where(exists.reshape(-1, *[1] * (maps.ndim - 1)), maps, jnp.nan)
 
 
 class _Call(NamedTuple):
@@ -197,7 +206,7 @@ def _choose(model: nn.Module, calls: Sequence[_Call], layer: str | None) -> _Cal
         raise ValueError(
             f"expected a layer that runs once, got {layer!r}, which runs {paths.count(layer)} "
             f"times and has as many maps. Choose the module around one of its calls. Known: "
-            f"{', '.join(path for path in paths if paths.count(path) == 1)}."
+            f"{', '.join(path for path in paths if paths.count(path) == 1) or 'none'}."
         )
     return calls[paths.index(layer)]
 

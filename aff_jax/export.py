@@ -89,5 +89,5 @@ def _serialize(exported: export.Exported) -> bytes:
     except ImportError as error:
         raise ImportError(
             "expected the package flatbuffers, in which jax.export writes its files: "
-            "pip install 'aff_jax[export]'."
+            "pip install flatbuffers, or the extra 'export'."
         ) from error

@@ -1,6 +1,7 @@
 """Batch norms of a frozen network, folded into the layers in front of them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,20 +45,23 @@ def find_foldings(
     """What becomes of each batch norm of `module`, by path.
 
     A norm is folded into a dense layer or a convolution if it reads what this layer gives and
-    nobody else does, which is read from the traced computation, whoever wrote the module. A norm
-    that uses the batch's statistics, or whose variables are stacked by a lifted transformation,
-    is not listed: it stays what it is.
+    nobody else does, and if nobody else reads the layer's kernel and bias. Both are read from the
+    traced computation, so it does not matter who wrote the module. A norm that uses the batch's
+    statistics, or whose variables are stacked by a lifted transformation, is not listed: it stays
+    what it is.
     """
     leaves = traverse_util.flatten_dict(dict(variables))
     found: dict[Path, nn.Module] = {}
     layers: dict[Path, nn.Module] = {}
+    calls: Counter[Path] = Counter()
 
     def mark(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         layer, path = context.module, tuple(context.module.path)
         if context.method_name != "__call__":
             return call(*args, **kwargs)
-        if type(layer) in LINEAR and _is_whole(layer, "params", "kernel", path, leaves):
+        if _is_linear(layer) and _is_whole(layer, "params", "kernel", path, leaves):
             layers[path] = layer
+            calls[path] += 1
             return checkpoint_name(call(*args, **kwargs), _AFTER + "/".join(path))
         if _evaluates(layer, args, kwargs) and _is_whole(
             layer, "batch_stats", "mean", path, leaves
@@ -76,16 +80,30 @@ def find_foldings(
         for here, there in (edge, edge[::-1]):
             neighbours.setdefault(here, set()).add(there)
 
+    paths = [
+        tuple(key.key for key in path)
+        for path, _ in jax.tree_util.tree_flatten_with_path(dict(variables))[0]
+    ]
+    arguments = dict(zip(paths, traced.jaxpr.invars, strict=False))
+
+    def only_reader(path: Path) -> bool:
+        """Whether nobody but the layer of that path reads its kernel and bias."""
+        return all(
+            sorted(_readers(traced.jaxpr, arguments[key])) == [reader] * calls[path]
+            for name, reader in (("kernel", "product"), ("bias", "sum"))
+            if (key := ("params", *path, name)) in arguments
+        )
+
     foldings = {}
     for path, norm in found.items():
         before = _BEFORE + "/".join(path)
         after = next(iter(neighbours[before]))
         alone = neighbours[before] == {after} and neighbours[after] == {before}
-        if not (alone and after.startswith(_AFTER)):
-            foldings[path] = Folding(None, norm.epsilon)
-            continue
         layer = tuple(after.removeprefix(_AFTER).split("/"))
-        foldings[path] = Folding(layer, norm.epsilon, layers[layer].use_bias)
+        if alone and after.startswith(_AFTER) and only_reader(layer):
+            foldings[path] = Folding(layer, norm.epsilon, layers[layer].use_bias)
+        else:
+            foldings[path] = Folding(None, norm.epsilon)
     return foldings
 
 
@@ -140,7 +158,7 @@ def apply_folded(
         if context.method_name != "__call__" or path not in foldings:
             return call(*args, **kwargs)
         x = args[0]
-        given = norm.dtype or dtype or jnp.result_type(x.dtype, norm.param_dtype)
+        given = norm.dtype or dtype or _result_dtype(norm, x)
         if (*path, "scale") in left:
             x = x * left[(*path, "scale")]
         if (*path, "shift") in left:
@@ -150,6 +168,13 @@ def apply_folded(
     with nn.intercept_methods(evaluate):
         kept = {name: tree for name, tree in variables.items() if name != NORMS}
         return module.apply(kept, *inputs)
+
+
+def _result_dtype(norm: nn.Module, x: jax.Array) -> Any:
+    """What the norm gives without a `dtype` of its own."""
+    if type(norm) is nn.BatchNorm and not (norm.use_scale or norm.use_bias):
+        return x.dtype  # Flax counts the parameters that there are
+    return jnp.result_type(x.dtype, norm.param_dtype)
 
 
 def _evaluates(norm: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -193,6 +218,46 @@ def _edges(jaxpr: Any) -> Iterator[tuple[str, str]]:
     for made, mark in marks.items():
         for reader in readers.get(made, []):
             yield mark, reader
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    """Whether this is one of `LINEAR` that multiplies as JAX does."""
+    replaced = (
+        "dot_general",
+        "dot_general_cls",
+        "conv_general_dilated",
+        "conv_general_dilated_cls",
+    )
+    return type(layer) in LINEAR and all(getattr(layer, name, None) is None for name in replaced)
+
+
+_READERS = {
+    "dot_general": "product",
+    "conv_general_dilated": "product",
+    "add": "sum",
+    "reshape": "sum",
+    "broadcast_in_dim": "sum",
+}
+"""What may read a kernel, and a bias, in a layer's own call."""
+
+
+def _readers(jaxpr: Any, var: Any) -> Iterator[str]:
+    """What reads an argument of `jaxpr`, in it and in what it calls."""
+    for eqn in jaxpr.eqns:
+        for position, read in enumerate(eqn.invars):
+            if read is not var:
+                continue
+            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+            inner = getattr(inner, "jaxpr", inner)
+            name = eqn.primitive.name
+            if inner is not None and len(inner.invars) == len(eqn.invars):
+                yield from _readers(inner, inner.invars[position])
+            elif name == "convert_element_type":
+                yield from _readers(jaxpr, eqn.outvars[0])
+            else:
+                yield _READERS.get(name, _SOMETHING)
+    if any(read is var for read in jaxpr.outvars):
+        yield _SOMETHING
 
 
 def _is_jaxpr(value: Any) -> bool:

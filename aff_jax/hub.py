@@ -61,7 +61,7 @@ def download(text: str) -> str:
         return str(hub.hf_hub_download(address.repo_id, address.file, revision=address.revision))
 
 
-def upload(text: str, path: str, *, overwrite: bool, private: bool | None = None) -> None:
+def upload(text: str, path: str, *, overwrite: bool) -> None:
     """Make the file at `path` that of the address, in a new repository where there is none.
 
     Raises:
@@ -73,7 +73,7 @@ def upload(text: str, path: str, *, overwrite: bool, private: bool | None = None
     with _explained(text):
         api = hub.HfApi()
         if not api.repo_exists(address.repo_id):
-            api.create_repo(address.repo_id, private=private, exist_ok=True)
+            api.create_repo(address.repo_id, exist_ok=True)
         there = api.file_exists(address.repo_id, address.file, revision=address.revision)
         if there and not overwrite:
             raise FileExistsError(
@@ -93,7 +93,8 @@ def _import_hub(text: str) -> Any:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"{text}: expected the package huggingface_hub: pip install 'aff_jax[hub]'."
+            f"{text}: expected the package huggingface_hub: pip install huggingface_hub, or the "
+            f"extra 'hub'."
         ) from error
     return huggingface_hub
 
@@ -125,3 +126,10 @@ def _explained(text: str) -> Iterator[None]:
             code = getattr(getattr(e, "response", None), "status_code", None)
             why = login if code in (401, 403) else "the hub refused"
         raise OSError(f"{text}: {why}. ({type(e).__name__}: {str(e).strip()})") from e
+    except Exception as e:
+        # The client's own, whose package has changed its name between versions of the hub's.
+        if not any(
+            kind.__name__ in ("TransportError", "RequestException") for kind in type(e).__mro__
+        ):
+            raise
+        raise OSError(f"{text}: the hub cannot be reached. ({type(e).__name__}: {e})") from e

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from aff_jax.convert.structure import image_channels, inspect_module
-from aff_jax.folding import apply_folded, find_foldings, fold
+from aff_jax.folding import NORMS, apply_folded, find_foldings, fold
 
 __all__ = ["Frozen", "freeze"]
 
@@ -150,21 +150,24 @@ def freeze(
     any linen module with `aff_jax.BatchNorm` or `flax.linen.BatchNorm`, called as `(*inputs)`.
 
     - `example_inputs`, arrays or `jax.ShapeDtypeStruct`s, are what `model` is called with, and only
-      their shapes and dtypes count; a network of `create_model` needs none.
+      their shapes and dtypes count; a network of `create_model` needs none. Flags among them, as
+      the False of a model whose `train` is True unless said otherwise, are fixed here, and left
+      out in calls.
     - `dtype` to compute in, as bfloat16: the model's `dtype` is set, and parameters are kept in it,
       but for layers that give a wider one, as the logits of the hosts. A model without such a field
       has its inputs and all parameters cast.
     - `donate` lets the result take the memory of the input that has its shape and dtype: that array
       is gone after the call.
-    - `devices` share the batch evenly, each with all variables. On a CPU, one device a core
-      (`jax.config.update("jax_num_cpu_devices", n)` at the start) uses the cores better than one
-      device with as many threads.
+    - `devices` share the batch evenly, each with all variables; inputs that are not yet spread over
+      them are copied. On a CPU, one device a core (`jax.config.update("jax_num_cpu_devices", n)` at
+      the start) uses the cores better than one device with as many threads.
     - `chunk_size` examples are evaluated at a time, on each device, so that what lies between the
       layers stays in the cache, or in memory. It pays on a CPU for arrays of more than 1 MB.
 
     Raises:
         ValueError: variables that are not the model's; no example inputs for a module that needs
-            them; `donate` without an input that the result could replace; a `chunk_size` below 1.
+            them; `donate` without an input that the result could replace; a `chunk_size` below 1;
+            `devices` or `chunk_size` where an input or a result has no batch axis in front.
     """
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"expected a chunk_size of at least 1, got {chunk_size}.")
@@ -179,18 +182,28 @@ def freeze(
     structure = inspect_module(model, example_inputs, channels)
     _check_variables(model, structure.variables, variables)
     inputs = example_inputs or (jnp.zeros((2, 64, 64, channels)),)
-    foldings = find_foldings(model, variables, inputs)
+    # Flags such as `train` stay plain Python values, and are no arguments of what is frozen.
+    flags = {i: x for i, x in enumerate(inputs) if x is None or isinstance(x, bool | str)}
+    inputs = tuple(x for i, x in enumerate(inputs) if i not in flags)
+    called: Any = _Flagged(model, flags) if flags else model
+    known = {name: variables[name] for name in structure.variables}
+    foldings = find_foldings(called, known, inputs)
 
     def apply(variables: Mapping[str, Any], *inputs: Any) -> Any:
         if dtype is not None and not own_dtype:
             inputs = tuple(x.astype(dtype) for x in inputs)
-        return apply_folded(model, foldings, variables, *inputs, dtype=None if own_dtype else dtype)
+        return apply_folded(
+            called, foldings, variables, *inputs, dtype=None if own_dtype else dtype
+        )
 
-    folded = _drop_unread(apply, fold(variables, foldings), inputs)
+    folded = _drop_uncalled(apply, fold(known, foldings), inputs)
     if own_dtype:
         folded = _cast(folded, apply, inputs, jnp.dtype(dtype))
     elif dtype is not None:
-        folded["params"] = jax.tree.map(lambda leaf: leaf.astype(dtype), folded["params"])
+        params = folded.get("params", {})
+        folded["params"] = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    if devices is not None or chunk_size is not None:
+        _check_batch(apply, folded, inputs)
     return Frozen(
         apply,
         folded,
@@ -198,6 +211,34 @@ def freeze(
         devices=devices,
         chunk_size=chunk_size,
     )
+
+
+class _Flagged:
+    """A module whose calls have flags at some positions; all that is applied here."""
+
+    def __init__(self, module: nn.Module, flags: Mapping[int, Any]) -> None:
+        self.module, self.flags = module, flags
+
+    def apply(self, variables: Mapping[str, Any], *inputs: Any) -> Any:
+        """`module.apply` with the flags where they belong."""
+        given = list(inputs)
+        for position, flag in self.flags.items():
+            given.insert(position, flag)
+        return self.module.apply(variables, *given)
+
+
+def _check_batch(
+    apply: Callable[..., Any], variables: Mapping[str, Any], inputs: tuple[Any, ...]
+) -> None:
+    """Refuse what can't be computed from one part of the batch after the other."""
+    results = jax.tree.leaves(jax.eval_shape(apply, variables, *inputs))
+    shapes = [jnp.shape(x) for x in (*inputs, *results)]
+    if len({shape[:1] for shape in shapes}) > 1 or not all(shapes):
+        raise ValueError(
+            f"devices and chunk_size: expected inputs and results with the batch as their first "
+            f"axis, got shapes {shapes[: len(inputs)]} -> {shapes[len(inputs) :]}. Freeze the part "
+            f"of the network that has it, or leave both out."
+        )
 
 
 def _check_variables(
@@ -227,20 +268,22 @@ def _check_variables(
         )
 
 
-def _drop_unread(
+def _drop_uncalled(
     apply: Callable[..., Any], variables: Mapping[str, Any], inputs: tuple[Any, ...]
 ) -> dict[str, Any]:
-    """Variables without the arrays that `apply` does not read."""
-    jaxpr = jax.make_jaxpr(apply)(variables, *inputs).jaxpr
-    read = {id(var) for eqn in jaxpr.eqns for var in eqn.invars} | set(map(id, jaxpr.outvars))
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
-    kept = {
-        tuple(key.key for key in path)
-        for path, var in zip(paths, jaxpr.invars, strict=False)
-        if id(var) in read
-    }
+    """Variables without those of modules that `apply` does not enter."""
+    entered: set[tuple[str, ...]] = set()
+
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        entered.add(tuple(context.module.path))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(lambda *given: apply(*given), variables, *inputs)
     leaves = traverse_util.flatten_dict(dict(variables))
-    return traverse_util.unflatten_dict({p: leaf for p, leaf in leaves.items() if p in kept})
+    return traverse_util.unflatten_dict(
+        {path: leaf for path, leaf in leaves.items() if path[0] == NORMS or path[1:-1] in entered}
+    )
 
 
 def _cast(

@@ -11,7 +11,7 @@ from flax.typing import Dtype, Initializer
 from jax import lax
 from jaxtyping import Array, Float
 
-from aff_jax.moments import batch_moments, derivation_pays, projected_moments
+from aff_jax.moments import batch_moments, projected_moments
 
 __all__ = [
     "BatchNorm",
@@ -76,8 +76,9 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "batch *spatial channels"]:
         """Normalise `x`; with `projection`, a kernel and a bias, normalise x @ kernel + bias.
 
-        A projection's result is not formed where its moments are cheaper to derive from those of
-        `x`: the normalisation then goes into the kernel. See `aff_jax.moments`.
+        In training a projection is not formed before it is normalised: its moments are derived from
+        those of `x`, and the normalisation goes into the kernel. See `aff_jax.moments`, also for
+        when that is worth it.
 
         Raises:
             TypeError: `x` is not floating point.
@@ -85,7 +86,7 @@ class BatchNorm(nn.Module):
         """
         check_floating(self, x=x)
         x = jnp.asarray(x)  # NumPy's float64 becomes float32 here, unless x64 is on
-        if projection is not None and not (train and derivation_pays(x.shape, len(projection[1]))):
+        if projection is not None and not train:
             kernel, offset = projection
             x, projection = x @ kernel + offset, None
         channels = (x.shape[-1] if projection is None else len(projection[1]),)

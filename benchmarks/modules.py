@@ -32,6 +32,7 @@ from benchmarks.plots import draw_sides
 from benchmarks.results import describe_machine, write_results
 from benchmarks.timing import alternate, geometric_mean, measuring_arguments
 from benchmarks.torch_sides import SIDES, share_machine
+from train.memory import keep_freed_memory
 
 SHAPES = ((32, 32, 32, 64), (32, 16, 16, 256), (8, 56, 56, 256), (8, 7, 7, 2048))
 QUICK_SHAPES = ((4, 4, 4, 8),)
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     rounds = 1 if arguments.quick else arguments.rounds
     share_machine(arguments.threads)
     jax.config.update("jax_num_cpu_devices", arguments.threads)
+    kept = arguments.keep_memory and keep_freed_memory()
     gpu = jax.default_backend() == "gpu"
     dtype = arguments.dtype or ("bfloat16" if gpu else "float32")
     floors = None
@@ -112,6 +114,8 @@ def main(argv: list[str] | None = None) -> None:
             f"A copy moved {floors.bandwidth / 1e9:.0f} GB/s, a matrix product did "
             f"{floors.arithmetic / 1e12:.3g} TFLOP/s."
         )
+    if kept:
+        notes.append("Memory that was freed stayed with the process (`--keep-memory`).")
     machine = describe_machine(arguments.threads)
     title = "MSCAM, AFF and IAFF beside PyTorch"
     console.print(write_results(arguments.output, "modules", title, tables, notes, machine))

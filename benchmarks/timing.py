@@ -124,5 +124,10 @@ def measuring_arguments(description: str, rounds: int) -> argparse.ArgumentParse
     parser.add_argument("--threads", type=int, default=cores, help="of PyTorch; default: cores")
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side")
     parser.add_argument("--quick", action="store_true", help="toy sizes: only whether it runs")
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="no side hands freed memory back to the system, as in `python -m train` on a CPU",
+    )
     parser.add_argument("--output", default="benchmarks/results", help="where results are written")
     return parser

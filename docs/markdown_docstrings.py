@@ -26,9 +26,13 @@ TEXT, VERBATIM, RAISES = "text", "verbatim", "raises"
 
 
 def public_modules() -> list[str]:
-    """Names of the library's modules that say what is public, packages before what is in them."""
+    """Names of the library's modules that say what is public, packages before what is in them.
+
+    The commands are for a shell, not for import: `aff-jax --help` documents them.
+    """
     found = pkgutil.walk_packages(aff_jax.__path__, f"{aff_jax.__name__}.")
     names = [aff_jax.__name__, *(module.name for module in found)]
+    names = [name for name in names if not name.startswith("aff_jax.commands")]
     return [name for name in names if hasattr(importlib.import_module(name), "__all__")]
 
 

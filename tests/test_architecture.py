@@ -1,8 +1,10 @@
 """The rules of the house: imports run one way, and importing the library stays cheap."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,27 @@ def test_pmap_and_shard_map_stand_in_one_file_of_each_package():
         names = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(tree)}
         for name, places in allowed.items():
             assert name not in names or module_name(path) in places, path
+
+
+def test_the_library_imports_only_what_it_declares():
+    """Its dependencies, and the packages of extras, which the ones above import lazily."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["torch"], *extras["export"], *extras["hub"]]
+    declared = {re.split(r"[<>=\[]", line)[0] for line in wanted} | {"jax", "aff_jax", "mxnet"}
+    for path in SOURCES:
+        if module_name(path).split(".")[0] == "aff_jax":
+            names = {module.split(".")[0] for module in imported_modules(path)}
+            assert names <= declared | set(sys.stdlib_module_names), path
+
+
+def test_the_oldest_versions_are_those_that_the_project_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "tests" / "minimum.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for requirement in project["dependencies"]:
+        name, lowest = requirement.split(">=")
+        assert (pinned[name] + ".").startswith(lowest + "."), requirement
 
 
 def test_import_loads_no_heavy_package():

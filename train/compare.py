@@ -169,6 +169,7 @@ def main(argv: Sequence[str]) -> None:
     console, workdir = Console(), Path(WORKDIR.value)
     try:
         keep_compiled(COMPILATION_CACHE.value)
+        keep_freed_memory()
         config, labels = CONFIG.value, ONLY.value
         variants, score = describe_variants(config), score_of(config)
         for label in labels:
@@ -184,7 +185,6 @@ def main(argv: Sequence[str]) -> None:
         if TRACEBACK.value:
             raise
         raise SystemExit(f"error: {error}") from error
-    keep_freed_memory()
     console.print(
         f"\n{markdown_table(rows, score)}\nwritten to {workdir}:\n"
         "  comparison.md     this table\n"

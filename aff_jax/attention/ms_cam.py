@@ -11,6 +11,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax.layers import BatchNorm, NormFactory, check_floating, global_average
+from aff_jax.moments import derivation_pays
 from aff_jax.tables import look_up
 
 __all__ = ["MSCAM", "ContextAttention", "ContextBranch", "branch_names", "check_input"]
@@ -48,23 +49,25 @@ class ContextBranch(nn.Module):
         self, z: Float[Array, "batch *spatial in_channels"], train: bool = False
     ) -> Float[Array, "batch *spatial features"]:
         """Logits of this scale."""
-        shape = (*z.shape[:-1], self.features)
-        if train:
-            # The gradient of a kernel is a product over all rows; of one axis it needs no copies.
-            z = z.reshape(-1, z.shape[-1])
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         weights: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
-        z = nn.Dense(self.hidden, name="reduce", **weights)(z)
-        z = self.norm(name="reduce_norm", **dtypes)(z, train=train)
-        z = self.activation(z)
+        reduce = nn.Dense(self.hidden, name="reduce", **weights)
+        reduce_norm = self.norm(name="reduce_norm", **dtypes)
         expand = nn.Dense(self.features, name="expand", **weights)
-        norm = self.norm(name="expand_norm", **dtypes)
-        if not train or self.is_initializing() or not isinstance(norm, BatchNorm):
-            return norm(expand(z), train=train).reshape(shape)
+        expand_norm = self.norm(name="expand_norm", **dtypes)
+        shape = (*z.shape[:-1], self.features)
+        projection = nn.meta.unbox(expand.variables.get("params", {}))
+        derive = train and type(expand_norm) is BatchNorm and "kernel" in projection
+        if not (derive and derivation_pays((*z.shape[:-1], self.hidden), self.features)):
+            z = self.activation(reduce_norm(reduce(z), train=train))
+            return expand_norm(expand(z), train=train)
+        # The gradient of a kernel is a product over all rows; of one axis it needs no copies.
+        z = reduce_norm(reduce(z.reshape(-1, z.shape[-1])), train=train)
         # The widest arrays of a fusion are these logits: the norm goes into the kernel instead.
-        projection: list[Any] = [expand.get_variable("params", name) for name in ("kernel", "bias")]
-        z, kernel, bias = promote_dtype(z, *projection, dtype=self.dtype)
-        return norm(z, train=train, projection=(kernel, bias)).reshape(shape)
+        z, kernel, bias = promote_dtype(
+            self.activation(z), projection["kernel"], projection["bias"], dtype=self.dtype
+        )
+        return expand_norm(z, train=train, projection=(kernel, bias)).reshape(shape)
 
 
 class ContextAttention(nn.Module):

@@ -26,7 +26,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         "--batch", type=_batch, default="symbolic", help="a number, or symbolic (default): any"
     )
     command.add_argument(
-        "--size", type=_size, default="224x224", metavar="HxW", help="of the images; 224x224"
+        "--size", type=_size, required=True, metavar="HxW", help="of the images, as in 224x224"
     )
     command.add_argument(
         "--platform",
@@ -44,6 +44,8 @@ def export(arguments: argparse.Namespace) -> int:
     check_target(target)
     if target.suffix != ".stablehlo":
         raise ValueError(f"{target}: expected an ending of .stablehlo.")
+    if target.exists() and not arguments.force:
+        raise FileExistsError(f"{target} exists already; name another, or give --force")
     model, variables = aff_jax.load(arguments.source)
     if type(model) not in host_classes():
         raise ValueError(

@@ -82,14 +82,15 @@ def import_torch(path: str | PathLike[str]) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"{path}: PyTorch's files need PyTorch, which cannot be imported: "
-            f'pip install "aff_jax[torch]". Files that end in .safetensors do without'
+            f"install the extra 'torch', as in pip install -e '.[torch]' in a clone of aff_jax. "
+            f"Files that end in .safetensors do without"
         ) from error
     # Before 2.6 `weights_only` could be escaped (CVE-2025-32434), and before 2.10 a storage larger
     # than its record was read past its end.
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
         raise ImportError(
             f"{path}: expected PyTorch 2.10 or later, got {torch.__version__}, in which a bad "
-            f'file can do harm: pip install --upgrade "aff_jax[torch]"'
+            f"file can do harm: pip install --upgrade 'torch>=2.10'"
         )
     return torch
 

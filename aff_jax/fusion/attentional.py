@@ -25,9 +25,9 @@ class AFF(PairFusion, ContextAttention):
     identity.
 
     **Fields:** `gain`; `combine`, what M reads: "sum" x + y or "concat" [x, y]; and those of
-    `ContextAttention`. Open-aff's code has a gain of 2, so that the weights of x and y add up to
-    addition's. 3D-Speaker's ERes2Net has gain 2, `combine="concat"`, `scales=("local",)`,
-    `activation=nn.silu` and `logit_scale=2`, for 1 + tanh(l) = 2 sigmoid(2 l).
+    `ContextAttention` and `PairFusion`. Open-aff's code has a gain of 2, so that the weights of x
+    and y add up to addition's. 3D-Speaker's ERes2Net has gain 2, `combine="concat"`,
+    `scales=("local",)`, `activation=nn.silu` and `logit_scale=2`, for 1 + tanh(l) = 2 sigmoid(2 l).
 
     **Sows** M as `fusion_weights` in `intermediates`.
 
@@ -56,7 +56,7 @@ class IAFF(PairFusion, ContextAttention):
     **Fields:** `iterations`, the number of fusions (the paper's is 2; 1 is AFF); `gain`;
     `share_global`, whether every M_i has the global branch of the first, as in open-aff's PyTorch
     port, where the second one exists and is never read; `combine`, what M_1 reads, as in `AFF`;
-    and those of `ContextAttention`.
+    and those of `ContextAttention` and `PairFusion`.
 
     **Sows** M_1, M_2 ... as `fusion_weights` in `intermediates`.
 

@@ -18,7 +18,7 @@ class Add(PairFusion):
 
         Add(x, y) = x + y
 
-    **Fields:** `dtype` of the computation (None: from inputs).
+    **Fields:** those of `PairFusion`.
 
     Source: paper table 1, "Addition".
     """
@@ -36,8 +36,7 @@ class Concat(PairFusion):
     W takes the 2 C channels back to C, so that it can stand where addition stands. The batch norm
     brings x and y to one scale first; it has no offset of its own, which b would repeat.
 
-    **Fields:** `norm`; `kernel_init`; `dtype` of the computation (None: from inputs and
-    parameters); `param_dtype`.
+    **Fields:** `norm`; `kernel_init`; `param_dtype`; and those of `PairFusion`.
 
     Source: paper table 1, "Concatenation", which has no batch norm.
     """

@@ -21,7 +21,7 @@ class GatedFusion(PairFusion, ContextAttention):
 
         G(z) = sigmoid(global(z))
 
-    **Fields:** those of `ContextAttention`, with `scales=("global",)` unless given.
+    **Fields:** those of `ContextAttention` and `PairFusion`; `scales=("global",)` unless given.
 
     **Sows** G as `fusion_weights` in `intermediates`.
     """
@@ -98,9 +98,9 @@ class SK(PairFusion, ContextAttention):
 
     One vector of max(1, C // r) values is expanded twice, to C logits for x and C for y.
 
-    **Fields:** those of `ContextAttention`, with `scales=("global",)` unless given; as elsewhere
-    the expansions have a batch norm and the hidden width no lower bound of 32, where SKNet's have
-    none and one, so that only the scheme differs.
+    **Fields:** those of `ContextAttention` and `PairFusion`; `scales=("global",)` unless given. As
+    elsewhere the expansions have a batch norm and the hidden width no lower bound of 32, where
+    SKNet's have none and one, so that only the scheme differs.
 
     **Sows** a as `fusion_weights` in `intermediates`.
 

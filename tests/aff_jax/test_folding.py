@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aff_jax import BatchNorm
-from aff_jax.folding import NORMS, Folding, _evaluates, apply_folded, find_foldings, fold
+from aff_jax.folding import NORMS, _evaluates, apply_folded, find_foldings, fold
 from tests.aff_jax.random_variables import random_variables
 
 X = np.random.default_rng(0).standard_normal((3, 5, 5, 4))
@@ -178,5 +178,39 @@ def test_a_norm_that_uses_the_batch_stays():
     assert not _evaluates(nn.LayerNorm(), (X,), {})
 
 
-def test_folding_is_a_value():
-    assert Folding(("conv",), 1e-5, True) == Folding(("conv",), 1e-5, True)
+def standardised(x, kernel, *arguments, **keywords):
+    """A product with another kernel than the one that is kept."""
+    return jax.lax.dot_general(x, kernel - kernel.mean(axis=0), *arguments, **keywords)
+
+
+class Tied(nn.Module):
+    """A layer whose kernel is read a second time, by the way back."""
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(6, name="dense", param_dtype=jnp.float64)
+        h = norm()(layer(x))
+        return h @ layer.variables["params"]["kernel"].T
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda x: norm()(nn.Dense(6, dot_general=standardised, param_dtype=jnp.float64)(x)),
+        lambda x: norm()(nn.WeightNorm(nn.Dense(6, param_dtype=jnp.float64))(x)),
+        lambda x: Tied(name="tied")(x),
+    ],
+    ids=["another product", "another kernel", "another reader"],
+)
+def test_a_kernel_that_is_read_otherwise_is_left_alone(body):
+    names, _ = freeze_and_compare(body)
+    assert set(names.values()) == {None}
+
+
+def test_a_flax_norm_without_parameters_keeps_the_dtype_of_its_input():
+    module = nn.BatchNorm(True, use_scale=False, use_bias=False)
+    x = jnp.ones((2, 3), jnp.bfloat16)
+    variables = module.init(jax.random.key(0), x)
+    foldings = find_foldings(module, variables, (x,))
+    result = apply_folded(module, foldings, fold(variables, foldings), x)
+    assert result.dtype == module.apply(variables, x).dtype == jnp.bfloat16

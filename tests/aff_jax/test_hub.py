@@ -154,6 +154,14 @@ def test_what_the_hub_lacks_or_refuses_is_named(hub, network, monkeypatch):
     assert hub == {"user/name": {}}
 
 
+def test_a_hub_that_cannot_be_reached_is_an_error_of_the_system(hub, network, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(OSError, match=r"hf://user/name: the hub cannot be reached"):
+        aff_jax.save("hf://user/name", network[1], network[0])
+    with pytest.raises(OSError, match=r"hf://user/name: the hub cannot be reached"):
+        aff_jax.load("hf://user/name")
+
+
 def test_a_file_of_another_kind_is_refused(hub):
     hub["user/name"] = {"model.safetensors": b"no weights at all"}
     with pytest.raises(ValueError, match=r"not a readable .safetensors file"):

@@ -203,3 +203,36 @@ def test_other_mistakes_are_named():
     variables = model.init(jax.random.key(0), IMAGES.astype(np.float32))
     with pytest.raises(ValueError, match="gives logits"):
         freeze(model, variables, donate=True)
+
+
+class Unusual(nn.Module):
+    """A module whose `train` is True unless said otherwise, with a parameter for training alone."""
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        offset = self.param("offset", nn.initializers.ones, ())
+        y = nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x))
+        return (y + offset if train else y), jnp.mean(y, axis=(0, 1, 2))
+
+
+def test_flags_are_fixed_and_what_a_called_module_declares_is_kept():
+    x = X.astype(np.float32)
+    variables = random_variables(Unusual(), x, dtype=np.float32)
+    frozen = freeze(Unusual(), variables, x, False)
+    expected = Unusual().apply(variables, x, False)
+    chex.assert_trees_all_close(frozen(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"chunk_size": 3}, {"devices": jax.devices()[:2]}])
+def test_results_without_a_batch_axis_are_not_put_together(options):
+    x = X.astype(np.float32)
+    variables = random_variables(Unusual(), x, dtype=np.float32)
+    with pytest.raises(ValueError, match="batch as their first axis"):
+        freeze(Unusual(), variables, x, False, **options)
+
+
+def test_norms_alone_take_a_dtype():
+    x = X.astype(np.float32)
+    module = nn.BatchNorm(use_running_average=True, use_scale=False, use_bias=False)
+    frozen = freeze(module, module.init(jax.random.key(0), x), x, dtype=jnp.bfloat16)
+    assert frozen(x).dtype == jnp.bfloat16

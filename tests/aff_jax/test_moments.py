@@ -120,7 +120,8 @@ def test_half_precision_keeps_single_precision_statistics(dtype):
     [
         ((32, 32, 32, 16), 64, True),
         ((8, 56, 56, 64), 256, True),
-        ((8, 7, 7, 512), 2048, False),  # as many inputs as rows
+        ((64, 56, 56, 128), 512, False),  # more inputs than were measured
+        ((1, 8, 8, 64), 256, False),  # as many inputs as rows
         ((32, 1, 1, 64), 256, False),  # a pooled branch
         ((32, 32, 32, 64), 64, False),  # no narrower than the product
     ],

@@ -11,7 +11,7 @@ DOCUMENTS = {str(path.relative_to(ROOT)): path.read_text() for path in PATHS}
 
 FENCE = re.compile(r"^( *)```(\S*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?<=\n\n)(?: {4}.*\n+)+")
-PROGRAMS = ("make", "python3", "pip", "aff-jax", ".venv/bin/")
+PROGRAMS = ("make", "python3", ".venv/bin/")
 """What a line begins with that is a command."""
 
 

@@ -146,7 +146,7 @@ def test_errors_become_fields():
 
 def test_signatures_stand_as_they_are_written():
     assert signature_of(create_fusion) == ("(name: str, **fields: Any)", "nn.Module")
-    assert signature_of(PairFusion) == ("(dtype: Dtype | None = None)", "")
+    assert signature_of(PairFusion) == ("(dtype: Dtype | None = None, remat: bool = False)", "")
     arguments, result = signature_of(PairFusion.__call__)
     assert arguments.startswith("(x: Float[Array, 'batch *spatial channels'], y: ")
     assert result == "Float[Array, 'batch *spatial channels']"

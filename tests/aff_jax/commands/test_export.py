@@ -43,7 +43,7 @@ def test_a_saved_network_becomes_a_program(saved, tmp_path, capsys):
 
 def test_unknown_sizes_batches_and_platforms_are_refused(saved, tmp_path, capsys):
     source, _ = saved
-    command = ["export", str(source), str(tmp_path / "model.stablehlo")]
+    command = ["export", str(source), str(tmp_path / "model.stablehlo"), "--size=16x12"]
     for flag, message in (
         ("--size=224", "expected HEIGHTxWIDTH such as 224x224, got '224'"),
         ("--batch=0", "expected a number of at least 1 or symbolic, got '0'"),
@@ -62,11 +62,12 @@ def test_sources_and_targets_of_another_kind_are_refused(saved, tmp_path, capsys
         ([str(source), str(tmp_path / "no" / "model.stablehlo")], "there is no directory"),
         ([str(tmp_path / "no"), str(tmp_path / "model.stablehlo")], "No such file"),
     ):
-        assert cli.main(["export", *command]) == 2
+        assert cli.main(["export", *command, "--size=16x12"]) == 2
         assert message in capsys.readouterr().err
     fusion = tmp_path / "fusion.safetensors"
     aff_jax.save(fusion, {}, aff_jax.AFF())
-    assert cli.main(["export", str(fusion), str(tmp_path / "model.stablehlo")]) == 2
+    target = tmp_path / "model.stablehlo"
+    assert cli.main(["export", str(fusion), str(target), "--size=16x12"]) == 2
     assert "expected a network of create_model, which takes images; got AFF" in (
         capsys.readouterr().err
     )
