@@ -17,7 +17,7 @@ ROOMS = {
     "aff_jax.tables": set(),
     "aff_jax.moments": set(),
     "aff_jax.layers": {"aff_jax.moments", "aff_jax.tables"},
-    "aff_jax.attention": {"aff_jax.layers", "aff_jax.tables"},
+    "aff_jax.attention": {"aff_jax.layers", "aff_jax.moments", "aff_jax.tables"},
     "aff_jax.fusion": {"aff_jax.attention", "aff_jax.layers", "aff_jax.tables"},
     "aff_jax.explain": {"aff_jax.fusion", "aff_jax.tables"},
     "aff_jax.hosts": {"aff_jax.fusion", "aff_jax.layers", "aff_jax.tables"},
