@@ -179,14 +179,16 @@ def freeze(
         for x in example_inputs
     )
     channels = image_channels(variables)
-    structure = inspect_module(model, example_inputs, channels)
-    _check_variables(model, structure.variables, variables)
+    # Partitioned parameters come in boxes; here they are plain arrays.
+    variables = nn.meta.unbox(variables)
+    expected = nn.meta.unbox(inspect_module(model, example_inputs, channels).variables)
+    _check_variables(model, expected, variables)
     inputs = example_inputs or (jnp.zeros((2, 64, 64, channels)),)
     # Flags such as `train` stay plain Python values, and are no arguments of what is frozen.
     flags = {i: x for i, x in enumerate(inputs) if x is None or isinstance(x, bool | str)}
     inputs = tuple(x for i, x in enumerate(inputs) if i not in flags)
     called: Any = _Flagged(model, flags) if flags else model
-    known = {name: variables[name] for name in structure.variables}
+    known = {name: variables[name] for name in expected}
     foldings = find_foldings(called, known, inputs)
 
     def apply(variables: Mapping[str, Any], *inputs: Any) -> Any:

@@ -167,7 +167,8 @@ def main(argv: list[str] | None = None) -> None:
     tables["Evaluation"] = rows["evaluation"]
     notes = [
         f"Medians of {rounds} rounds, {dtype}. Before anything was timed, the logits and the "
-        f"loss of the first step agreed to {TOLERANCES[dtype]:.0e}. Peak memory as described in "
+        f"loss of the first step agreed to {TOLERANCES[dtype]:.0e}, or to ten times what PyTorch's "
+        "two memory layouts are apart, as the column says. Peak memory as described in "
         f"`benchmarks/networks.py`; PyTorch's is that of eager, channels-last."
     ]
     if kept:

@@ -236,3 +236,12 @@ def test_norms_alone_take_a_dtype():
     module = nn.BatchNorm(use_running_average=True, use_scale=False, use_bias=False)
     frozen = freeze(module, module.init(jax.random.key(0), x), x, dtype=jnp.bfloat16)
     assert frozen(x).dtype == jnp.bfloat16
+
+
+def test_parameters_may_be_boxed():
+    init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "model"))
+    x, y = X.astype(np.float32), Y.astype(np.float32)
+    module = aff_jax.AFF(kernel_init=init)
+    variables = module.init(jax.random.key(0), x, y)
+    frozen = freeze(module, variables, x, y)
+    np.testing.assert_allclose(frozen(x, y), module.apply(variables, x, y), rtol=1e-5, atol=1e-6)

@@ -85,6 +85,16 @@ def test_batch_norm_of_a_projection_equals_that_of_the_product(unbiased, use_bia
     )
 
 
+def test_a_projection_in_evaluation_uses_the_running_statistics():
+    x, projection = normal((2, 3, 3)), (normal((3, 12), 1), normal(12, 3))
+    with jax.enable_x64(True):
+        norm = BatchNorm(param_dtype=jnp.float64)
+        product = x @ projection[0] + projection[1]
+        variables = random_variables(norm, product)
+        found = norm.apply(variables, x, False, projection)
+        np.testing.assert_allclose(found, norm.apply(variables, product), rtol=1e-12, atol=1e-12)
+
+
 def test_attention_with_derived_moments_equals_the_formula():
     x = normal((4, 6, 6, 16))
     with jax.enable_x64(True):
