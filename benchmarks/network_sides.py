@@ -18,6 +18,7 @@ from benchmarks.memory import peak_bytes_of_torch, peak_bytes_of_xla
 from benchmarks.timing import Side, check_equal
 from benchmarks.torch_networks import make_network
 from benchmarks.torch_sides import SIDES, channels_first, copies, device, synchronize
+from benchmarks.twins import check_step
 
 __all__ = [
     "COMPILED",
@@ -114,6 +115,13 @@ def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[s
 
 def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str, Any]]:
     """The sides of one network with one fusion, and bytes and operations of a step."""
+    few, small = min(4, case.size.batch), min(64, case.size.pixels)
+    check_step(
+        make_network(case.name, case.fusion),
+        case.model,
+        case.images[:few, :small, :small],
+        case.labels[:few],
+    )
     sides: dict[str, Side] = {}
     outputs: dict[str, dict[str, np.ndarray]] = {}
     facts: dict[str, Any] = {}

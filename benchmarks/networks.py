@@ -5,8 +5,9 @@
 Networks with `add`, `aff` and `iaff`: a training step (cross-entropy, gradients, new statistics,
 SGD with Nesterov momentum) and the evaluation of the frozen network, on random images. The sides of
 all fusions of a network take turns, so that what AFF costs over addition comes out of one run.
-Logits and the loss of the first step are compared before anything is timed. Where PyTorch's own two
-memory layouts part, ours may be ten times as far from the first.
+Before anything is timed, a step on four images is compared in double precision, gradients and all
+(`benchmarks/twins.py`), and then the logits and the first loss of what is timed. Where PyTorch's
+own two memory layouts part in single precision, ours may be ten times as far from the first.
 
 Peak memory of a training step is, for aff_jax, what XLA says its program needs: arguments, results
 and temporary arrays, what is given away counted once. For PyTorch it is the most that is allocated
@@ -15,7 +16,7 @@ CPU the scratch memory of its convolutions is in neither.
 
 On a CPU images are small and torch.compile, which takes minutes for a large network, stands beside
 the first one only (`--compile=all` for all). On a GPU ImageNet's networks have 224 x 224 pixels and
-256 images a step, in bfloat16. Takes eight minutes on two CPU cores.
+256 images a step, in bfloat16. Takes ten minutes on two CPU cores.
 """
 
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ from benchmarks.results import describe_machine, write_results
 from benchmarks.timing import alternate, measuring_arguments
 from benchmarks.torch_networks import NETWORKS
 from benchmarks.torch_sides import SIDES, share_machine
+from benchmarks.twins import TOLERANCE
 from train.memory import keep_freed_memory
 
 FUSIONS = ("add", "aff", "iaff")
@@ -166,10 +168,12 @@ def main(argv: list[str] | None = None) -> None:
         )
     tables["Evaluation"] = rows["evaluation"]
     notes = [
-        f"Medians of {rounds} rounds, {dtype}. Before anything was timed, the logits and the "
-        f"loss of the first step agreed to {TOLERANCES[dtype]:.0e}, or to ten times what PyTorch's "
-        "two memory layouts are apart, as the column says. Peak memory as described in "
-        f"`benchmarks/networks.py`; PyTorch's is that of eager, channels-last."
+        f"Medians of {rounds} rounds, {dtype}. Before anything was timed, logits, loss, gradients "
+        f"and running statistics of a step on four images agreed to {TOLERANCE:.0e} in float64; "
+        f"and the logits and the first loss of what was timed, as the column says, to "
+        f"{TOLERANCES[dtype]:.0e} or ten times what PyTorch's two memory layouts are apart. "
+        "Peak memory as described in `benchmarks/networks.py`; PyTorch's is that of eager, "
+        "channels-last."
     ]
     if kept:
         notes.append("Memory that was freed stayed with the process (`--keep-memory`).")

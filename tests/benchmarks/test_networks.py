@@ -1,29 +1,48 @@
-"""PyTorch's twins compute what ours do; the script gives what AFF costs over addition."""
+"""PyTorch's twins train as ours do; the script gives what AFF costs over addition."""
 
 import json
 
 import numpy as np
 import pytest
-import torch
 
 import aff_jax
 from benchmarks.networks import against_add
 from benchmarks.torch_networks import make_network
+from benchmarks.twins import TOLERANCE, check_step
 from tests.benchmarks.running import run
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet8", "resnet50_v1d"])
+def step_apart(name, fusion, **fields):
+    """How far a step of PyTorch's network is from one of ours with those fields."""
+    cifar = name.startswith("cifar")
+    model = aff_jax.create_model(
+        name, fusion, reference="pytorch", num_classes=10 if cifar else 1000, **fields
+    )
+    rng = np.random.default_rng(0)
+    pixels = 16 if cifar else 32
+    images, labels = rng.standard_normal((4, pixels, pixels, 3)), rng.integers(0, 10, 4)
+    return check_step(make_network(name, fusion), model, images, labels)
+
+
 @pytest.mark.slow
-def test_twins_give_the_same_logits(name):
-    network = make_network(name, "iaff").eval()
-    classes = 10 if name.startswith("cifar") else 1000
-    model = aff_jax.create_model(name, "iaff", reference="pytorch", num_classes=classes)
-    variables = aff_jax.convert.from_torch(network.state_dict(), model)
-    variables.pop("unread")
-    images = np.random.default_rng(0).standard_normal((1, 32, 32, 3), np.float32)
-    with torch.inference_mode():
-        theirs = network(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
-    np.testing.assert_allclose(model.apply(variables, images), theirs, rtol=0, atol=1e-5)
+@pytest.mark.parametrize(
+    ("name", "fusion"),
+    [("cifar_resnet8", "add"), ("cifar_resnet8", "iaff"), ("resnet50_v1d", "aff")],
+)
+def test_twins_take_the_same_step(name, fusion):
+    assert step_apart(name, fusion) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_a_step_that_differs_is_refused_by_what_differs():
+    """Variances that divide by n: logits, loss and gradients are the same."""
+
+    def norm(**fields):
+        return aff_jax.BatchNorm(**fields | {"unbiased_variance": False})
+
+    with pytest.raises(ValueError, match="but statistics of aff_jax by") as raised:
+        step_apart("cifar_resnet8", "aff", norm=norm)
+    assert "gradients" not in str(raised.value)
 
 
 def test_costs_over_addition_are_ratios_to_the_same_network():
