@@ -26,13 +26,13 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
-from benchmarks.floors import Floors, attention_work, measure_floors
+from benchmarks.floors import Floors, attention_work
 from benchmarks.module_sides import MODULES, TOLERANCES, Case, evaluation, make_case, training
 from benchmarks.plots import draw_sides
 from benchmarks.results import describe_machine, write_results
+from benchmarks.setting import add_setting_arguments, set_up
 from benchmarks.timing import alternate, geometric_mean, measuring_arguments
-from benchmarks.torch_sides import SIDES, share_machine
-from train.memory import keep_freed_memory
+from benchmarks.torch_sides import SIDES
 
 SHAPES = ((32, 32, 32, 64), (32, 16, 16, 256), (8, 56, 56, 256), (8, 7, 7, 2048))
 QUICK_SHAPES = ((4, 4, 4, 8),)
@@ -77,18 +77,10 @@ def main(argv: list[str] | None = None) -> None:
     """Print the tables, and write them."""
     parser = measuring_arguments((__doc__ or "").splitlines()[0], rounds=5)
     parser.add_argument("--modules", nargs="+", default=list(MODULES), choices=list(MODULES))
-    parser.add_argument("--dtype", choices=list(TOLERANCES), help="default: bfloat16 on a GPU")
-    parser.add_argument("--floors", action="store_true", help="measure the floors on a CPU as well")
+    add_setting_arguments(parser, TOLERANCES)
     arguments = parser.parse_args(argv)
     rounds = 1 if arguments.quick else arguments.rounds
-    share_machine(arguments.threads)
-    jax.config.update("jax_num_cpu_devices", arguments.threads)
-    kept = arguments.keep_memory and keep_freed_memory()
-    gpu = jax.default_backend() == "gpu"
-    dtype = arguments.dtype or ("bfloat16" if gpu else "float32")
-    floors = None
-    if gpu or arguments.floors:
-        floors = measure_floors(dtype, 64, 512) if arguments.quick else measure_floors(dtype)
+    setting = set_up(arguments, cpu_devices=arguments.threads)
     console = Console(highlight=False, soft_wrap=True)
     seconds: dict[str, dict[str, dict[str, float]]] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -96,26 +88,20 @@ def main(argv: list[str] | None = None) -> None:
         seconds[mode], tables[mode.capitalize()] = {}, []
         for name in arguments.modules:
             for shape in QUICK_SHAPES if arguments.quick else SHAPES:
-                case = make_case(name, shape, dtype)
+                case = make_case(name, shape, setting.dtype)
                 sides, difference = make_sides(case, with_compiled=not arguments.quick)
-                found = alternate(sides, rounds, turn_seconds=0.06, queue=gpu)
+                found = alternate(sides, rounds, turn_seconds=0.06, queue=setting.gpu)
                 seconds[mode][case.label] = found
-                tables[mode.capitalize()].append(summarise(case, found, difference, floors))
+                tables[mode.capitalize()].append(summarise(case, found, difference, setting.floors))
                 console.print(f"{mode}: {case.label} done", style="dim")
                 jax.clear_caches()
         tables[f"{mode.capitalize()}, geometric mean over the shapes"] = list(ratios(seconds[mode]))
     notes = [
-        f"Medians of {rounds} rounds, {dtype}. Before anything was timed, outputs, and in "
+        f"Medians of {rounds} rounds, {setting.dtype}. Before anything was timed, outputs, and in "
         "training gradients and running statistics, agreed to "
-        f"{TOLERANCES[dtype]:.0e} of the largest value of their array."
+        f"{TOLERANCES[setting.dtype]:.0e} of the largest value of their array.",
+        *setting.notes,
     ]
-    if floors:
-        notes.append(
-            f"A copy moved {floors.bandwidth / 1e9:.0f} GB/s, a matrix product did "
-            f"{floors.arithmetic / 1e12:.3g} TFLOP/s."
-        )
-    if kept:
-        notes.append("Memory that was freed stayed with the process (`--keep-memory`).")
     machine = describe_machine(arguments.threads)
     title = "MSCAM, AFF and IAFF beside PyTorch"
     console.print(write_results(arguments.output, "modules", title, tables, notes, machine))

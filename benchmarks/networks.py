@@ -26,7 +26,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from benchmarks.floors import Floors, measure_floors
+from benchmarks.floors import Floors
 from benchmarks.network_sides import (
     COMPILED,
     EAGER,
@@ -41,11 +41,11 @@ from benchmarks.network_sides import (
 )
 from benchmarks.plots import draw_sides
 from benchmarks.results import describe_machine, write_results
-from benchmarks.timing import alternate, measuring_arguments
+from benchmarks.setting import add_setting_arguments, set_up
+from benchmarks.timing import Side, alternate, measuring_arguments
 from benchmarks.torch_networks import NETWORKS
-from benchmarks.torch_sides import SIDES, share_machine
+from benchmarks.torch_sides import SIDES
 from benchmarks.twins import TOLERANCE
-from train.memory import keep_freed_memory
 
 FUSIONS = ("add", "aff", "iaff")
 
@@ -132,14 +132,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--fusions", nargs="+", default=FUSIONS, choices=FUSIONS)
     parser.add_argument("--batch", type=int, help="images of a step, of every network")
     parser.add_argument("--pixels", type=int, help="height and width of images")
-    parser.add_argument("--dtype", choices=list(TOLERANCES), help="default: bfloat16 on a GPU")
     parser.add_argument("--compile", choices=("all", "first", "none"), help="default: all on a GPU")
-    parser.add_argument("--floors", action="store_true", help="measure the floors on a CPU as well")
+    add_setting_arguments(parser, TOLERANCES)
     arguments = parser.parse_args(argv)
-    share_machine(arguments.threads)
-    kept = arguments.keep_memory and keep_freed_memory()
-    gpu = jax.default_backend() == "gpu"
-    dtype = arguments.dtype or ("bfloat16" if gpu else "float32")
+    setting = set_up(arguments)
+    gpu, dtype = setting.gpu, setting.dtype
     sizes = dict(GPU_SIZES if gpu else CPU_SIZES)
     names = arguments.networks or list(sizes)
     compiling = arguments.compile or ("all" if gpu else "first")
@@ -147,9 +144,6 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.quick:
         names = arguments.networks or names[:1]
         sizes, compiling, rounds = dict.fromkeys(names, QUICK_SIZE), "none", 1
-    floors = None
-    if gpu or arguments.floors:
-        floors = measure_floors(dtype, 64, 512) if arguments.quick else measure_floors(dtype)
     console = Console(highlight=False, soft_wrap=True)
     rows: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
     for index, name in enumerate(names):
@@ -158,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         cases = [make_case(name, fusion, size, dtype) for fusion in arguments.fusions]
         with_compiled = compiling == "all" or (compiling == "first" and index == 0)
         for mode in MODES:
-            rows[mode] += measure(mode, cases, with_compiled, rounds, floors)
+            rows[mode] += measure(mode, cases, with_compiled, rounds, setting.floors)
             console.print(f"{name}: {mode} done", style="dim")
         jax.clear_caches()
     tables = {"Training step": rows["training"]}
@@ -173,10 +167,9 @@ def main(argv: list[str] | None = None) -> None:
         f"and the logits and the first loss of what was timed, as the column says, to "
         f"{TOLERANCES[dtype]:.0e} or ten times what PyTorch's two memory layouts are apart. "
         "Peak memory as described in `benchmarks/networks.py`; PyTorch's is that of eager, "
-        "channels-last."
+        "channels-last.",
+        *setting.notes,
     ]
-    if kept:
-        notes.append("Memory that was freed stayed with the process (`--keep-memory`).")
     machine = describe_machine(arguments.threads)
     title = "Networks beside PyTorch"
     console.print(write_results(arguments.output, "networks", title, tables, notes, machine))

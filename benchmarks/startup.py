@@ -167,11 +167,11 @@ def step_sides(folder: Path, with_compiled: bool) -> dict[str, Start]:
     return sides
 
 
-def alternate(sides: dict[str, Start], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; sides take turns."""
+def alternate(sides: dict[str, Start], rounds: int, warm: bool = True) -> dict[str, float]:
+    """Median seconds of each side; sides take turns, the first uncounted where `warm`."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for side in sides.values():
-        if side.first_uncounted:
+        if warm and side.first_uncounted:
             side.seconds()
     for number in range(rounds):
         for name, side in sides.items():
@@ -186,11 +186,13 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     rounds = 1 if arguments.quick else arguments.rounds
+    import_rounds = 1 if arguments.quick else 2 * rounds
     console = Console(highlight=False, soft_wrap=True)
-    imports = alternate(import_sides(), 2 * rounds)
+    imports = alternate(import_sides(), import_rounds, warm=not arguments.quick)
     console.print("imports done", style="dim")
     with tempfile.TemporaryDirectory() as folder:
-        steps = alternate(step_sides(Path(folder), with_compiled=not arguments.quick), rounds)
+        sides = step_sides(Path(folder), with_compiled=not arguments.quick)
+        steps = alternate(sides, rounds, warm=not arguments.quick)
     console.print("first steps done", style="dim")
 
     # Only now: this process was to hold no frameworks while others start.
@@ -210,8 +212,8 @@ def main(argv: list[str] | None = None) -> None:
         ],
     }
     notes = [
-        f"Medians of {rounds} fresh processes, {2 * rounds} of those that import, and one of those "
-        f"with torch.compile. `aff_jax`, `PyTorch` and `torch.compile` take a step on random "
+        f"Medians of {rounds} fresh processes, {import_rounds} of those that import, and one of "
+        f"those with torch.compile. `aff_jax`, `PyTorch` and `torch.compile` take a step on random "
         f"images; `digits` is the first step of `python -m train` with its data."
     ]
     machine = describe_machine(arguments.threads)

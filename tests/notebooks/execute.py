@@ -27,6 +27,7 @@ def surroundings() -> Iterator[None]:
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": "",  # pytest's eight devices; a notebook asks for its own
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
             "IPYTHONDIR": folder,
             "JUPYTER_CONFIG_DIR": folder,
             "JUPYTER_RUNTIME_DIR": folder,

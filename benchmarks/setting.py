@@ -1,0 +1,50 @@
+"""In what setting the sides of a benchmark meet: backend, dtype, threads, memory and floors."""
+
+import argparse
+import dataclasses
+from collections.abc import Iterable
+
+import jax
+
+from benchmarks.floors import Floors, measure_floors
+from benchmarks.torch_sides import share_machine
+from train.memory import keep_freed_memory
+
+__all__ = ["Setting", "add_setting_arguments", "set_up"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What `set_up` found, and in `notes` what of it a page of results should say."""
+
+    gpu: bool
+    dtype: str
+    floors: Floors | None
+    notes: tuple[str, ...]
+
+
+def add_setting_arguments(parser: argparse.ArgumentParser, dtypes: Iterable[str]) -> None:
+    """The flags that `set_up` reads, next to those of `measuring_arguments`."""
+    parser.add_argument("--dtype", choices=list(dtypes), help="default: bfloat16 on a GPU")
+    parser.add_argument("--floors", action="store_true", help="measure the floors on a CPU as well")
+
+
+def set_up(arguments: argparse.Namespace, cpu_devices: int | None = None) -> Setting:
+    """To be called before anything is computed: share the machine, and measure its floors."""
+    share_machine(arguments.threads)
+    if cpu_devices is not None:
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
+    kept = arguments.keep_memory and keep_freed_memory()
+    gpu = jax.default_backend() == "gpu"
+    dtype = arguments.dtype or ("bfloat16" if gpu else "float32")
+    floors = None
+    notes = []
+    if gpu or arguments.floors:
+        floors = measure_floors(dtype, 64, 512) if arguments.quick else measure_floors(dtype)
+        notes.append(
+            f"A copy moved {floors.bandwidth / 1e9:.0f} GB/s, a matrix product did "
+            f"{floors.arithmetic / 1e12:.3g} TFLOP/s."
+        )
+    if kept:
+        notes.append("Memory that was freed stayed with the process (`--keep-memory`).")
+    return Setting(gpu, dtype, floors, tuple(notes))
