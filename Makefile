@@ -6,13 +6,17 @@ WORKDIR ?= runs/digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: train test test-minimum test-newest docs lint format clean
+.PHONY: train test test-all test-minimum test-newest docs lint format clean
 
 train: .venv/train.stamp
 	$(BIN)/python -m train --config=configs/digits.py --workdir=$(WORKDIR) $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 -m 'not slow' $(ARGS)
+
+# As CI: the slow ones too, and programs optimised as those of users are.
+test-all: lint
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 
 docs: .venv/dev.stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs

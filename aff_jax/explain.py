@@ -36,6 +36,13 @@ def fusion_weights(
     under that name are found as well. Pure, and to be compiled as
     `jax.jit(functools.partial(fusion_weights, model))`.
 
+        >>> import aff_jax, jax
+        >>> x, y = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 16))
+        >>> iaff = aff_jax.IAFF()
+        >>> variables = iaff.init(jax.random.key(1), x, y)
+        >>> {path: len(passes) for path, passes in fusion_weights(iaff, variables, x, y).items()}
+        {'': 2}
+
     Raises:
         ValueError: nothing in `model` sows weights.
 

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from aff_jax.convert.structure import image_channels, inspect_module
+from aff_jax.convert.structure import example_images, image_channels, inspect_module
 from aff_jax.folding import NORMS, apply_folded, find_foldings, fold
 
 __all__ = ["Frozen", "freeze"]
@@ -164,6 +164,13 @@ def freeze(
     - `chunk_size` examples are evaluated at a time, on each device, so that what lies between the
       layers stays in the cache, or in memory. It pays on a CPU for arrays of more than 1 MB.
 
+        >>> import aff_jax, jax
+        >>> x, y = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 16))
+        >>> aff = aff_jax.AFF()
+        >>> frozen = freeze(aff, aff.init(jax.random.key(1), x, y), x, y)
+        >>> frozen(x, y).shape, list(frozen.variables)
+        ((4, 8, 8, 16), ['params'])
+
     Raises:
         ValueError: variables that are not the model's; no example inputs for a module that needs
             them; `donate` without an input that the result could replace; a `chunk_size` below 1;
@@ -178,12 +185,11 @@ def freeze(
         jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x
         for x in example_inputs
     )
-    channels = image_channels(variables)
+    inputs: tuple[Any, ...] = example_inputs or example_images(model, image_channels(variables))
     # Partitioned parameters come in boxes; here they are plain arrays.
     variables = nn.meta.unbox(variables)
-    expected = nn.meta.unbox(inspect_module(model, example_inputs, channels).variables)
+    expected = nn.meta.unbox(inspect_module(model, inputs).variables)
     _check_variables(model, expected, variables)
-    inputs = example_inputs or (jnp.zeros((2, 64, 64, channels)),)
     # Flags such as `train` stay plain Python values, and are no arguments of what is frozen.
     flags = {i: x for i, x in enumerate(inputs) if x is None or isinstance(x, bool | str)}
     inputs = tuple(x for i, x in enumerate(inputs) if i not in flags)

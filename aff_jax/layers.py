@@ -17,6 +17,7 @@ __all__ = [
     "BatchNorm",
     "ConvNorm",
     "NormFactory",
+    "RematPolicy",
     "apply_block",
     "average_pool",
     "check_floating",
@@ -24,6 +25,7 @@ __all__ = [
     "convolution",
     "global_average",
     "logits_dtype",
+    "rematerialize",
 ]
 
 NormFactory = Callable[..., nn.Module]
@@ -32,6 +34,9 @@ NormFactory = Callable[..., nn.Module]
 It is given `name`, `dtype`, `param_dtype` and, here and there, `use_scale`, `use_bias` and
 `scale_init`: `BatchNorm`, or a `functools.partial` of it.
 """
+
+RematPolicy = Callable[..., Any]
+"""Says which values are kept for the gradient: one of `jax.checkpoint_policies`."""
 
 
 class BatchNorm(nn.Module):
@@ -222,18 +227,28 @@ def convolution(
     )
 
 
-def apply_block(block: nn.Module, x: Array, train: bool, remat: bool) -> Array:
-    """`block(x, train)`; with `remat` its activations are not kept for the gradient.
+def rematerialize(function: Callable[..., Any], remat: bool | RematPolicy) -> Callable[..., Any]:
+    """`function` of a module and arrays; with `remat` its insides are not kept for the gradient.
 
-    They are computed a second time when it is. Names, variables and results are the same.
+    They are computed a second time when they are needed: all, or but for what a policy keeps.
+    Names, variables and results are the same.
 
     Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
     """
+    if not remat:
+        return function
+    lean: Callable[..., Any] = nn.remat(function, policy=None if remat is True else remat)
+    return lean
+
+
+def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | RematPolicy) -> Array:
+    """`block(x, train)`, its activations kept for the gradient or not, as `rematerialize` does."""
 
     def apply(block: nn.Module, x: Array) -> Any:
         return block(x, train)
 
-    return nn.remat(apply)(block, x) if remat else apply(block, x)
+    result: Array = rematerialize(apply, remat)(block, x)
+    return result
 
 
 def logits_dtype(dtype: Dtype | None) -> Dtype | None:

@@ -20,7 +20,7 @@ from tests.reference import torch_aff
 
 __all__ = ["MODULES", "TOLERANCES", "Case", "chunk_size", "evaluation", "make_case", "training"]
 
-CHUNK_BYTES = 1.6e6
+CHUNK_BYTES = 2e6
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
 """Differences that are allowed, as a share of the largest value of an array."""
 

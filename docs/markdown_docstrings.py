@@ -1,7 +1,7 @@
 """A Sphinx extension: docstrings in Markdown, and signatures as they stand in the source.
 
 Sphinx reads docstrings as reStructuredText. Ours are the Markdown that reads well in a terminal:
-`code` in single backticks, equations and commands indented by four spaces, "Raises:" with a line or
+`code` in single backticks, equations and examples indented by four spaces, "Raises:" with a line or
 more for each error. Code that names what the reference documents becomes a link to it.
 """
 
@@ -62,7 +62,8 @@ def to_restructured_text(lines: Sequence[str], links: Mapping[str, str]) -> Iter
             kind = RAISES if line == "Raises:" else TEXT
         elif kind == TEXT and not lines[number - 1].strip():
             kind = VERBATIM
-            yield from (".. code-block:: text", "")
+            language = "pycon" if line.strip().startswith(">>>") else "text"
+            yield from (f".. code-block:: {language}", "")
         if kind == VERBATIM:
             yield line
         elif kind == TEXT:

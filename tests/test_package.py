@@ -64,7 +64,6 @@ def environment(built, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_the_library_and_nothing_else(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
@@ -74,7 +73,6 @@ def test_the_wheel_holds_the_library_and_nothing_else(built):
     assert f"{info}/licenses/LICENSE" in names
 
 
-@pytest.mark.slow
 def test_the_sdist_holds_its_tests_and_documents(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
@@ -84,7 +82,6 @@ def test_the_sdist_holds_its_tests_and_documents(built):
     assert not {name.split("/")[0] for name in names} & {"runs", ".venv", "train", "shared"}
 
 
-@pytest.mark.slow
 def test_the_wheel_works_in_an_empty_environment(environment, tmp_path):
     import jax
     import jax.numpy as jnp

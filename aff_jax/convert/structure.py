@@ -8,10 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
+from jaxtyping import Array
 
 from aff_jax.hosts.registry import host_classes
 
-__all__ = ["Layer", "Path", "Structure", "image_channels", "inspect_module"]
+__all__ = ["Layer", "Path", "Structure", "example_images", "image_channels", "inspect_module"]
 
 Path = tuple[str, ...]
 """Names of submodules from the outside in; the last may be that of a variable."""
@@ -42,6 +43,21 @@ class Structure:
         return {path[:-1] for path, _ in self.leaves("batch_stats") if path[-1] == "mean"}
 
 
+def example_images(module: nn.Module, channels: int = 3) -> tuple[Array]:
+    """What a network of `create_model` can be called with.
+
+    Raises:
+        ValueError: another module.
+    """
+    if type(module) not in host_classes():
+        raise ValueError(
+            f"expected example inputs for a {type(module).__name__}, got none. Only the "
+            f"networks of create_model know what they are called with: give arrays of the "
+            f"shapes that this module takes, as in `jnp.zeros((1, 8, 8, 64))`."
+        )
+    return (jnp.zeros((2, 64, 64, channels)),)
+
+
 def inspect_module(
     module: nn.Module, example_inputs: tuple[Any, ...], channels: int = 3
 ) -> Structure:
@@ -53,15 +69,7 @@ def inspect_module(
     Raises:
         ValueError: no example inputs for another module.
     """
-    if not example_inputs:
-        if type(module) not in host_classes():
-            raise ValueError(
-                f"expected example inputs for a {type(module).__name__}, got none. Only the "
-                f"networks of create_model know what they are called with: give arrays of the "
-                f"shapes that this module takes, as in `jnp.zeros((1, 8, 8, 64))`."
-            )
-        example_inputs = (jnp.zeros((2, 64, 64, channels)),)
-
+    example_inputs = example_inputs or example_images(module, channels)
     layers: dict[Path, Layer] = {}
 
     def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:

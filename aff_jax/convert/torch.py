@@ -43,6 +43,12 @@ def from_torch(
     Returns {"params", "batch_stats"}, in the dtypes that `module` gives them. For an `IAFF` with
     `share_global`, "unread" holds what PyTorch's iAFF has and never reads, for `to_torch`.
 
+        >>> import torch, flax.linen as nn, jax.numpy as jnp
+        >>> theirs = torch.nn.Conv2d(3, 8, 5)
+        >>> variables = from_torch(theirs.state_dict(), nn.Conv(8, (5, 5)), jnp.zeros((1, 9, 9, 3)))
+        >>> variables["params"]["kernel"].shape
+        (5, 5, 3, 8)
+
     Raises:
         ValueError: an array is missing, unexpected or misshapen (all are listed), or a file is not
             what its ending says.

@@ -31,6 +31,14 @@ class AFF(PairFusion, ContextAttention):
 
     **Sows** M as `fusion_weights` in `intermediates`.
 
+        >>> import aff_jax, jax
+        >>> x, y = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 16))
+        >>> aff = aff_jax.AFF()
+        >>> variables = aff.init(jax.random.key(1), x, y)
+        >>> z, new = aff.apply(variables, x, y, train=True, mutable=["batch_stats"])
+        >>> z.shape, new.keys()
+        ((4, 8, 8, 16), dict_keys(['batch_stats']))
+
     Source: paper section 3.3, equation 3; open-aff `aff_pytorch/aff_net/fusion.py`, and issue 28
     there for the gain.
     """

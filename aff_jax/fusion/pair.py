@@ -6,6 +6,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import check_input
+from aff_jax.layers import RematPolicy, rematerialize
 
 __all__ = ["PairFusion"]
 
@@ -14,11 +15,12 @@ class PairFusion(nn.Module):
     """A fusion of two arrays of one shape into one.
 
     **Fields:** `dtype` of the computation (None: from inputs and parameters); `remat`, whether
-    gradients compute what lies inside the fusion anew from x and y, for less memory.
+    gradients compute what lies inside the fusion anew from x and y, for less memory; or one of
+    `jax.checkpoint_policies`, which says what of it they keep.
     """
 
     dtype: Dtype | None = None
-    remat: bool = False
+    remat: bool | RematPolicy = False
 
     @nn.compact
     def __call__(
@@ -47,7 +49,8 @@ class PairFusion(nn.Module):
         def fuse(module: PairFusion, x: Array, y: Array) -> Array:
             return module.fuse(x, y, train)
 
-        return nn.remat(fuse)(self, x, y) if self.remat else fuse(self, x, y)
+        fused: Array = rematerialize(fuse, self.remat)(self, x, y)
+        return fused
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """The formula, of two arrays of one shape and dtype."""

@@ -14,6 +14,7 @@ from aff_jax.layers import (
     BatchNorm,
     ConvNorm,
     NormFactory,
+    RematPolicy,
     apply_block,
     average_pool,
     check_images,
@@ -141,7 +142,8 @@ class PreActivationHost(PreActivationModule):
     neither the last norm nor the head; `blocks_per_stage` b; `width`; `fusion_start`, the first
     stage (from 1) that has fusions, earlier ones add; `deep_stem`, three convolutions of widths
     w/2, w/2, w instead of one; `remat`, whether gradients compute a block's activations anew
-    instead of keeping them, for less memory; and those of `PreActivationModule`.
+    instead of keeping them, for less memory, or which they keep; and those of
+    `PreActivationModule`.
     """
 
     num_classes: int = 10
@@ -150,7 +152,7 @@ class PreActivationHost(PreActivationModule):
     width: int = 1
     fusion_start: int = 1
     deep_stem: bool = False
-    remat: bool = False
+    remat: bool | RematPolicy = False
 
     @nn.compact
     def __call__(

@@ -88,6 +88,13 @@ def create_model(
     given explicitly, have the last word, and a `fusion` of your own keeps its own formulas.
     `fields` are further ones of the host.
 
+        >>> import aff_jax, jax, jax.numpy as jnp
+        >>> model = aff_jax.create_model("cifar_resnet8", fusion="iaff", num_classes=10)
+        >>> images = jnp.zeros((4, 8, 8, 3))
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+        >>> jax.jit(model.apply)(variables, images).shape
+        (4, 10)
+
     Raises:
         ValueError: an unknown name, fusion, reference or field; offers the nearest and lists all.
     """

@@ -153,7 +153,6 @@ def test_files_that_are_not_there_or_end_wrongly(tmp_path, capsys):
     assert "nothing.pth: there is no such file" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_compare_tells_equal_from_different(checkpoint, tmp_path, capsys):
     maker = tmp_path / "maker.py"
     maker.write_text(MAKER)

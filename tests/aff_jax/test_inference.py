@@ -47,7 +47,7 @@ def test_every_host_and_every_fusion_give_the_same(name, fusion):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "fusion"), zip(list_models(), itertools.cycle(list_fusions()), strict=False)
+    ("name", "fusion"), list(zip(list_models(), itertools.cycle(list_fusions()), strict=False))
 )
 def test_whole_networks_agree_in_single_precision(name, fusion):
     """Every model as deep as it is, fusions in turn: to 1e-5 of the largest logit.

@@ -26,7 +26,7 @@ def test_chunks_divide_a_devices_part_and_are_small_where_they_can_be(shape, dev
 
 
 def test_chunks_of_the_four_shapes_on_two_devices():
-    assert [chunk_size(shape, 2, 4) for shape in SHAPES] == [4, 4, 1, 2]
+    assert [chunk_size(shape, 2, 4) for shape in SHAPES] == [4, 4, 1, 4]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -46,6 +46,20 @@ def test_ratios_are_against_the_faster_layout():
     (row,) = ratios({"AFF 1x1x1x4": times})
     assert row["times PyTorch eager, faster layout"] == pytest.approx(3)
     assert row["times torch.compile"] == pytest.approx(2)
+
+
+def test_the_faster_frozen_side_is_chosen_for_each_shape():
+    shared = {"PyTorch": 4.0, "PyTorch channels-last": 4.0}
+    rows = ratios(
+        {
+            "AFF 1x1x1x4": {**shared, "frozen": 1.0, "frozen, 2 devices": 2.0},
+            "AFF 1x1x1x8": {**shared, "frozen": 4.0, "frozen, 2 devices": 2.0},
+        }
+    )
+    found = {row["side"]: row["times PyTorch eager, faster layout"] for row in rows}
+    assert found == pytest.approx(
+        {"frozen": 2, "frozen, 2 devices": 2, "frozen, the faster of both": 8**0.5}
+    )
 
 
 @pytest.mark.slow

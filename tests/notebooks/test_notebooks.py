@@ -44,7 +44,6 @@ def texts(notebook):
             yield from ("".join(data[kind]) for kind in data if kind.startswith("text/"))
 
 
-@pytest.mark.slow
 @EVERY
 def test_runs_from_top_to_bottom_and_shows_what_is_committed(path):
     for committed, new in zip(code_cells(read(path)), code_cells(execute(path)), strict=True):

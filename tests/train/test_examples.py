@@ -59,7 +59,6 @@ def test_without_further_fields_examples_are_cropped_flipped_and_normalized():
     np.testing.assert_array_equal(targets, LABELS)
 
 
-@pytest.mark.slow
 def test_augmentation_is_the_same_on_any_number_of_devices():
     """Bit for bit, of grey images."""
     fields = {"crop_padding": 1, "flip": True, "autoaugment": "cifar10"}

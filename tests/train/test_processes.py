@@ -15,7 +15,6 @@ from tests.train.one_process import train
 from train.parallel import PARALLEL
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, compilation_cache):
     with socket.socket() as free:
         free.bind(("localhost", 0))

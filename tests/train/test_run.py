@@ -21,7 +21,6 @@ class Linear(nn.Module):
         return nn.Dense(self.num_classes)(images)
 
 
-@pytest.mark.slow
 def test_the_config_of_scenes_has_a_network_that_answers_for_each_pixel(digits_dir):
     config = digit_scenes.get_config()
     config.data_dir = str(digits_dir)

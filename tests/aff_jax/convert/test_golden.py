@@ -107,7 +107,6 @@ class TestModules:
             np.testing.assert_array_equal(back[key], array, err_msg=key)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCH_NETWORKS)
 def test_pytorch_networks(name):
     case = Case(name)
@@ -122,7 +121,6 @@ def test_pytorch_networks(name):
     assert largest_error(result, case["logits64"]) < 1e-10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", MXNET_NETWORKS)
 def test_mxnet_networks(name):
     case = Case(name)

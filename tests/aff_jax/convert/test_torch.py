@@ -75,7 +75,6 @@ def test_fusions_agree_in_any_shape(name, channels, reduction, shape, seed):
     assert_same(back, state)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fuse_type", ["DAF", "AFF", "iAFF"])
 def test_networks_agree_and_come_back_to_the_bit(fuse_type):
     theirs = randomized(torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5))

@@ -20,7 +20,7 @@ from tests.reference import torch_aff
 
 RATE, MOMENTUM, DECAY = 0.02, 0.9, 1e-4
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 
 @pytest.fixture(scope="module")

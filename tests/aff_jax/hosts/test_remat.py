@@ -47,7 +47,6 @@ def test_less_is_kept_and_names_are_the_same(name):
     assert kept_bytes(lean, less.variables) - weights < 0.6 * kept
 
 
-@pytest.mark.slow
 def test_gradients_and_statistics_are_the_same():
     """In double precision, where another order of the same sums shows at 1e-15."""
     with jax.enable_x64(True):

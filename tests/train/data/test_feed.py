@@ -180,7 +180,6 @@ def test_random_crops_are_new_in_every_epoch_and_the_same_in_every_run(
     assert np.mean(changed) > 0.99
 
 
-@pytest.mark.slow
 def test_workers_and_threads_change_nothing(large_digits: Source) -> None:
     settings = {"batch_size": 100, "seed": 3, "random_crop": True}
     expected = images(feed.TrainFeed(large_digits, **settings, threads=1), 9)
