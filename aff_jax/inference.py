@@ -185,9 +185,9 @@ def freeze(
         jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x
         for x in example_inputs
     )
-    inputs: tuple[Any, ...] = example_inputs or example_images(model, image_channels(variables))
     # Partitioned parameters come in boxes; here they are plain arrays.
     variables = nn.meta.unbox(variables)
+    inputs: tuple[Any, ...] = example_inputs or example_images(model, image_channels(variables))
     expected = nn.meta.unbox(inspect_module(model, inputs).variables)
     _check_variables(model, expected, variables)
     # Flags such as `train` stay plain Python values, and are no arguments of what is frozen.

@@ -12,12 +12,12 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from aff_jax.moments import batch_moments, projected_moments
+from aff_jax.tables import look_up
 
 __all__ = [
     "BatchNorm",
     "ConvNorm",
     "NormFactory",
-    "RematPolicy",
     "apply_block",
     "average_pool",
     "check_floating",
@@ -35,8 +35,11 @@ It is given `name`, `dtype`, `param_dtype` and, here and there, `use_scale`, `us
 `scale_init`: `BatchNorm`, or a `functools.partial` of it.
 """
 
-RematPolicy = Callable[..., Any]
-"""Says which values are kept for the gradient: one of `jax.checkpoint_policies`."""
+POLICIES = {
+    name: getattr(jax.checkpoint_policies, name)
+    for name in ("dots_saveable", "dots_with_no_batch_dims_saveable")
+}
+"""What `remat` may be told to keep, by JAX's names: the results of products."""
 
 
 class BatchNorm(nn.Module):
@@ -227,21 +230,26 @@ def convolution(
     )
 
 
-def rematerialize(function: Callable[..., Any], remat: bool | RematPolicy) -> Callable[..., Any]:
+def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[..., Any]:
     """`function` of a module and arrays; with `remat` its insides are not kept for the gradient.
 
-    They are computed a second time when they are needed: all, or but for what a policy keeps.
-    Names, variables and results are the same.
+    They are computed a second time when they are needed: all with True, and but for the results of
+    products with "dots_saveable" and "dots_with_no_batch_dims_saveable". Names, variables and
+    results are the same.
+
+    Raises:
+        ValueError: another name.
 
     Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
     """
     if not remat:
         return function
-    lean: Callable[..., Any] = nn.remat(function, policy=None if remat is True else remat)
+    policy = None if remat is True else look_up(POLICIES, "remat policy", remat)
+    lean: Callable[..., Any] = nn.remat(function, policy=policy)
     return lean
 
 
-def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | RematPolicy) -> Array:
+def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | str) -> Array:
     """`block(x, train)`, its activations kept for the gradient or not, as `rematerialize` does."""
 
     def apply(block: nn.Module, x: Array) -> Any:

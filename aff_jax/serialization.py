@@ -148,7 +148,10 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     fields = {}
     for field in dataclasses.fields(model):
         if field.name not in NOT_STORED and field.init:
-            fields[field.name] = _encode(getattr(model, field.name), f"{name}.{field.name}")
+            value = getattr(model, field.name)
+            if field.name == "fusion_fields":
+                value = {key: item for key, item in value.items() if key not in NOT_STORED}
+            fields[field.name] = _encode(value, f"{name}.{field.name}")
     return {"class": name, "fields": fields}
 
 

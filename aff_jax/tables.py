@@ -13,7 +13,9 @@ T = TypeVar("T")
 def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
     """The message for a name that nothing stands for: the nearest ones first, then all."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(given), names, n=3, cutoff=0.5)
+    lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(given).lower(), lower, n=3, cutoff=0.5)
+    near = [lower[name] for name in close]
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"unknown {what} {given!r}.{hint} Known: {', '.join(names) or 'none'}."
 

@@ -5,9 +5,10 @@ import dataclasses
 from collections.abc import Iterable
 
 import jax
+import torch
 
 from benchmarks.floors import Floors, measure_floors
-from benchmarks.torch_sides import share_machine
+from benchmarks.torch_sides import device, share_machine
 from train.memory import keep_freed_memory
 
 __all__ = ["Setting", "add_setting_arguments", "set_up"]
@@ -30,12 +31,22 @@ def add_setting_arguments(parser: argparse.ArgumentParser, dtypes: Iterable[str]
 
 
 def set_up(arguments: argparse.Namespace, cpu_devices: int | None = None) -> Setting:
-    """To be called before anything is computed: share the machine, and measure its floors."""
+    """To be called before anything is computed: share the machine, and measure its floors.
+
+    Raises:
+        ValueError: one framework has a GPU and the other has none.
+    """
     share_machine(arguments.threads)
     if cpu_devices is not None:
         jax.config.update("jax_num_cpu_devices", cpu_devices)
     kept = arguments.keep_memory and keep_freed_memory()
     gpu = jax.default_backend() == "gpu"
+    if gpu != torch.cuda.is_available():
+        raise ValueError(
+            f"expected both frameworks on one device, got JAX on {jax.default_backend()!r} and "
+            f"PyTorch on {device().type!r}. Probably one was installed without CUDA; or keep both "
+            f"on the CPU with JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES="
+        )
     dtype = arguments.dtype or ("bfloat16" if gpu else "float32")
     floors = None
     notes = []

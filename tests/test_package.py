@@ -78,8 +78,11 @@ def test_the_sdist_holds_its_tests_and_documents(built):
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
     for name in ("aff_jax/py.typed", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         assert name in names, name
-    assert "tests/test_package.py" in names
-    assert not {name.split("/")[0] for name in names} & {"runs", ".venv", "train", "shared"}
+    # All that its tests need.
+    for folder in ("tests", "train", "configs", "docs", "notebooks", "benchmarks"):
+        ours = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.py")}
+        assert ours <= names, folder
+    assert not {name.split("/")[0] for name in names} & {"runs", ".venv", "build", "shared"}
 
 
 def test_the_wheel_works_in_an_empty_environment(environment, tmp_path):

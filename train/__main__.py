@@ -129,6 +129,7 @@ def _tell(summary: dict[str, Any], workdir: Path, console: Console) -> None:
         f"after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
         f"\n{summary['parameters']:,} parameters, {summary['wall_seconds']:.1f} s"
         + (f", {speed:,.0f} images/s while training" if speed else "")
+        + f", on {summary['devices']}"
         + f"\n\nwritten to {escape(str(workdir))}:\n"
         "  summary.json     these numbers\n"
         "  curves.png       loss and accuracy over the steps\n"

@@ -78,6 +78,7 @@ def train(
                     report.tell(f"Going on from step {step} of {total_steps}.")
                 elif run.new_head:
                     report.tell(f"New, and not from the file: {', '.join(run.new_head)}.")
+                report.tell(f"On {run.parallel.describe()}.")
                 training = _Training(run, batches, checkpoints, report, signals, profile)
                 return training.to_the_end(state, step, evaluated)
 
@@ -158,6 +159,7 @@ class _Training:
                 "step": self.step,
                 "epochs": self.run.epochs.after(self.step),
                 "parameters": count_parameters(self.state.params),
+                "devices": self.run.parallel.describe(),
             },
             confusion,
             self.run.train_source.class_names,

@@ -1,6 +1,7 @@
 """How one device's step becomes all devices': the only place that says pmap or shard_map."""
 
 import abc
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -37,6 +38,11 @@ class Parallel(abc.ABC):
         self.devices = sorted(devices or jax.devices(), key=lambda device: device.process_index)
         here = jax.process_index()
         self.local_devices = [x for x in self.devices if x.process_index == here]
+
+    def describe(self) -> str:
+        """The devices, as in "8 x NVIDIA H200"."""
+        kinds = Counter(device.device_kind for device in self.devices)
+        return " and ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
     def train_step(self, step: Step[State, Out]) -> Step[State, Out]:
         """`step` on every device; the state that goes in is donated and can't be used again."""

@@ -70,7 +70,7 @@ class ContextBranch(nn.Module):
         return expand_norm(z, train=train, projection=(kernel, bias)).reshape(shape)
 
 
-class ContextAttention(nn.Module):
+class ContextAttention(nn.Module, kw_only=True):
     """The fields that all attentional modules share, and the weights M(z) that they compute.
 
         M(z) = sigmoid(logit_scale * (sum over scales of branch(context(z))))
@@ -161,7 +161,7 @@ def branch_names(scales: Sequence[str], reading: int = 1) -> list[str]:
     return names
 
 
-class MSCAM(ContextAttention):
+class MSCAM(ContextAttention, kw_only=True):
     """Multi-scale channel attention module.
 
         MSCAM(x) = x * M(x)

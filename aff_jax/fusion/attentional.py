@@ -16,7 +16,7 @@ COMBINE = {
 """What the attention is fed with at first, by name."""
 
 
-class AFF(PairFusion, ContextAttention):
+class AFF(PairFusion, ContextAttention, kw_only=True):
     """Attentional feature fusion of two arrays of one shape.
 
         AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))
@@ -54,7 +54,7 @@ class AFF(PairFusion, ContextAttention):
         return self.gain * (y + weights * (x - y))
 
 
-class IAFF(PairFusion, ContextAttention):
+class IAFF(PairFusion, ContextAttention, kw_only=True):
     """Iterative attentional feature fusion: M is read at a first fusion instead of at the sum.
 
         z_0 = x + y

@@ -16,7 +16,7 @@ from aff_jax.fusion.pair import PairFusion
 __all__ = ["GAU", "SE", "SK", "Highway"]
 
 
-class GatedFusion(PairFusion, ContextAttention):
+class GatedFusion(PairFusion, ContextAttention, kw_only=True):
     """A fusion whose gate is read from one array.
 
         G(z) = sigmoid(global(z))
@@ -89,7 +89,7 @@ class Highway(GatedFusion):
         return weights * x + (1 - weights) * y
 
 
-class SK(PairFusion, ContextAttention):
+class SK(PairFusion, ContextAttention, kw_only=True):
     """Soft selection by the context of both: a softmax across x and y, channel by channel.
 
         SK(x, y)   = a * x + b * y

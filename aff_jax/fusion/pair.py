@@ -6,21 +6,21 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import check_input
-from aff_jax.layers import RematPolicy, rematerialize
+from aff_jax.layers import rematerialize
 
 __all__ = ["PairFusion"]
 
 
-class PairFusion(nn.Module):
+class PairFusion(nn.Module, kw_only=True):
     """A fusion of two arrays of one shape into one.
 
     **Fields:** `dtype` of the computation (None: from inputs and parameters); `remat`, whether
-    gradients compute what lies inside the fusion anew from x and y, for less memory; or one of
-    `jax.checkpoint_policies`, which says what of it they keep.
+    gradients compute what lies inside the fusion anew from x and y, for less memory; with
+    "dots_saveable" but for what the products gave (`jax.checkpoint_policies`).
     """
 
     dtype: Dtype | None = None
-    remat: bool | RematPolicy = False
+    remat: bool | str = False
 
     @nn.compact
     def __call__(

@@ -14,7 +14,6 @@ from aff_jax.layers import (
     BatchNorm,
     ConvNorm,
     NormFactory,
-    RematPolicy,
     apply_block,
     average_pool,
     check_images,
@@ -142,7 +141,7 @@ class PreActivationHost(PreActivationModule):
     neither the last norm nor the head; `blocks_per_stage` b; `width`; `fusion_start`, the first
     stage (from 1) that has fusions, earlier ones add; `deep_stem`, three convolutions of widths
     w/2, w/2, w instead of one; `remat`, whether gradients compute a block's activations anew
-    instead of keeping them, for less memory, or which they keep; and those of
+    instead of keeping them, for less memory, or which of them, as in `PairFusion`; and those of
     `PreActivationModule`.
     """
 
@@ -152,7 +151,7 @@ class PreActivationHost(PreActivationModule):
     width: int = 1
     fusion_start: int = 1
     deep_stem: bool = False
-    remat: bool | RematPolicy = False
+    remat: bool | str = False
 
     @nn.compact
     def __call__(

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from aff_jax.fusion.align import Align
 from aff_jax.hosts.cifar import CIFARResNet, PreActivationModule, ResNetBlock
-from aff_jax.layers import ConvNorm, RematPolicy, apply_block, check_images
+from aff_jax.layers import ConvNorm, apply_block, check_images
 
 __all__ = ["FPN", "PyramidHost", "UNet"]
 
@@ -25,7 +25,7 @@ class PyramidHost(PreActivationModule):
     **Fields:** `num_classes`; `features`, whether the result is (z_1, z_2, z_3), before norm and
     ReLU, instead of logits, and no head; `blocks_per_stage` and `width` of the backbone; `remat`,
     whether gradients compute a block's activations anew instead of keeping them, for less memory,
-    or which they keep; and those of `PreActivationModule`.
+    or which of them, as in `PairFusion`; and those of `PreActivationModule`.
 
     Source: paper sections 3.3 and 4.1; open-acm `model/segmentation.py`, by the same authors, for
     the way up and the head, whose 3x3 convolution has a quarter of the channels there, and
@@ -36,7 +36,7 @@ class PyramidHost(PreActivationModule):
     features: bool = False
     blocks_per_stage: int = 3
     width: int = 1
-    remat: bool | RematPolicy = False
+    remat: bool | str = False
 
     @nn.compact
     def __call__(

@@ -15,7 +15,6 @@ from aff_jax.layers import (
     BatchNorm,
     ConvNorm,
     NormFactory,
-    RematPolicy,
     apply_block,
     average_pool,
     check_images,
@@ -178,7 +177,7 @@ class ResidualHost(ResidualModule):
     `base_channels`, those of the first stage's blocks; `block`, "basic" or "bottleneck";
     `fusion_start`, the first stage (from 1) that has fusions, earlier ones add; `head_init` of the
     dense layer; `remat`, whether gradients compute a block's activations anew instead of keeping
-    them, for less memory, or which they keep; and those of `ResidualModule`.
+    them, for less memory, or which of them, as in `PairFusion`; and those of `ResidualModule`.
     """
 
     num_classes: int = 1000
@@ -188,7 +187,7 @@ class ResidualHost(ResidualModule):
     block: str = "bottleneck"
     fusion_start: int = 1
     head_init: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    remat: bool | RematPolicy = False
+    remat: bool | str = False
 
     @nn.compact
     def __call__(

@@ -254,3 +254,11 @@ def test_parameters_may_be_boxed():
     variables = module.init(jax.random.key(0), x, y)
     frozen = freeze(module, variables, x, y)
     np.testing.assert_allclose(frozen(x, y), module.apply(variables, x, y), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_without_example_inputs_may_have_boxed_parameters():
+    model = create_model("cifar_resnet8", "add", num_classes=3)
+    images = IMAGES.astype(np.float32)
+    variables = random_variables(model, images, dtype=np.float32)
+    boxed = jax.tree.map(lambda leaf: nn.Partitioned(leaf, (None,) * leaf.ndim), variables)
+    np.testing.assert_array_equal(freeze(model, boxed)(images), freeze(model, variables)(images))

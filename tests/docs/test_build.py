@@ -146,7 +146,7 @@ def test_errors_become_fields():
 def test_signatures_stand_as_they_are_written():
     assert signature_of(create_fusion) == ("(name: str, **fields: Any)", "nn.Module")
     assert signature_of(PairFusion) == (
-        "(dtype: Dtype | None = None, remat: bool | RematPolicy = False)",
+        "(dtype: Dtype | None = None, remat: bool | str = False)",
         "",
     )
     arguments, result = signature_of(PairFusion.__call__)

@@ -104,13 +104,27 @@ def run(command, here):
     if program == ".venv/bin/aff-jax":
         assert cli.main(arguments) == 0
     elif program == "make":
-        subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+        dry_run(arguments)
     elif program == ".venv/bin/pip":
         check_installation(arguments)
     elif program in ("python3", ".venv/bin/python"):
         run_python(command, arguments, here)
     else:
         pytest.fail(f"don't know how to run {command}")
+
+
+def dry_run(arguments):
+    """What `make` would do, without the variables of a `make` that these tests run under."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "ARGS")}
+    ran = subprocess.run(
+        ["make", "--dry-run", *arguments],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return ran.stdout
 
 
 def check_installation(arguments):
@@ -196,8 +210,5 @@ def test_formulas_are_still_there():
 
 
 def test_make_train_is_the_command_below_it():
-    ran = subprocess.run(
-        ["make", "--dry-run", "train"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    (train,) = (line for line in ran.stdout.splitlines() if "-m train" in line)
+    (train,) = (line for line in dry_run(["train"]).splitlines() if "-m train" in line)
     assert train.strip() in commands(DOCUMENTS["README.md"])

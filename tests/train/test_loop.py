@@ -46,7 +46,10 @@ def test_a_run_leaves_numbers_pictures_and_checkpoints(config, console, tmp_path
         "examples_per_second",
         "wall_seconds",
         "parameters",
+        "devices",
     }
+    assert summary["devices"] == "8 x cpu"
+    assert "On 8 x cpu." in console.export_text(clear=False)
     assert summary["step"] == 14
     assert summary["epochs"] == pytest.approx(14 * 512 / 1437)
     assert summary["eval_accuracy"] > 0.3  # ten classes, five epochs

@@ -46,6 +46,8 @@ def test_a_run_that_is_told_to_stop_again_and_again_ends_as_one_that_was_not(
     # Two Ctrl-C during the compilation: the second does not wait for it.
     process = start("--compilation_cache=")
     wait_for(process, compiling)
+    assert process.stdout.readline().endswith(" x cpu.\n")
+    time.sleep(0.5)  # from there to the first step it takes some milliseconds
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "\n"
     assert process.stdout.readline() == "Interrupted. Ctrl-C again ends it at once.\n"
@@ -59,7 +61,7 @@ def test_a_run_that_is_told_to_stop_again_and_again_ends_as_one_that_was_not(
     # A machine that is taken away during the compilation: the step is taken, and saved.
     process = start("--compilation_cache=")
     wait_for(process, compiling)
-    time.sleep(0.5)  # and before it, where there would be nothing to save, some milliseconds
+    time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
     assert (code, err) == (143, "")

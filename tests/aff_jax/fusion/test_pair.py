@@ -23,7 +23,7 @@ def pull_back(fusion, variables, x, y):
     return z, new, pull
 
 
-KEEPS_PRODUCTS = jax.checkpoint_policies.dots_saveable
+KEEPS_PRODUCTS = "dots_saveable"
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,10 @@ def test_with_remat_x_and_y_are_all_that_is_kept_unless_a_policy_keeps_more(name
     assert 3 < kept(KEEPS_PRODUCTS) < products
     assert kept(False) < maps
     assert kept(False) > 2 * kept(True)
+
+
+@pytest.mark.parametrize("remat", ["dots_savable", 1.5])
+def test_an_unknown_policy_is_refused(remat):
+    x = jnp.zeros((2, 4, 4, 8))
+    with pytest.raises(ValueError, match=r"unknown remat policy .* Known: dots_saveable, "):
+        create_fusion("aff", remat=remat).init(jax.random.key(0), x, x)

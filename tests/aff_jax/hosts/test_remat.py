@@ -72,6 +72,18 @@ def test_features_and_fusion_weights_are_the_same():
     chex.assert_trees_all_close(lean, plain, rtol=1e-5, atol=1e-6)
 
 
+def test_a_policy_keeps_more():
+    model = shallow("resnet18", "aff")
+    variables = inspect_module(model, (X,)).variables
+    everything, products, nothing = (
+        kept_bytes(model.clone(remat=remat), variables) for remat in (False, "dots_saveable", True)
+    )
+    # Of what is kept at all, for the weights are kept in any case.
+    assert 0.05 < (products - nothing) / (everything - nothing) < 0.5
+
+
 def test_is_no_part_of_what_is_saved():
-    model = create_model("cifar_resnet8", remat=True)
-    assert build_model(describe_model(model)).remat is False
+    model = create_model("cifar_resnet8", remat=True, fusion_fields={"remat": True, "reduction": 2})
+    again = build_model(describe_model(model))
+    assert again.remat is False
+    assert dict(again.fusion_fields) == {"reduction": 2}
