@@ -25,9 +25,10 @@ class AFF(PairFusion, ContextAttention, kw_only=True):
     identity.
 
     **Fields:** `gain`; `combine`, what M reads: "sum" x + y or "concat" [x, y]; and those of
-    `ContextAttention` and `PairFusion`. Open-aff's code has a gain of 2, so that the weights of x
-    and y add up to addition's. 3D-Speaker's ERes2Net has gain 2, `combine="concat"`,
-    `scales=("local",)`, `activation=nn.silu` and `logit_scale=2`, for 1 + tanh(l) = 2 sigmoid(2 l).
+    `ContextAttention`, as `reduction` r for a hidden width of C // r, and `PairFusion`. Open-aff's
+    code has a gain of 2, so that the weights of x and y add up to addition's. 3D-Speaker's ERes2Net
+    has gain 2, `combine="concat"`, `scales=("local",)`, `activation=nn.silu` and `logit_scale=2`,
+    for 1 + tanh(l) = 2 sigmoid(2 l).
 
     **Sows** M as `fusion_weights` in `intermediates`.
 

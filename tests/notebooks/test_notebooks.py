@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, and what is committed is what such a run shows."""
+"""Every notebook runs from top to bottom, and shows what is committed, at least in kind."""
 
 import re
 
@@ -45,7 +45,7 @@ def texts(notebook):
 
 
 @EVERY
-def test_runs_from_top_to_bottom_and_shows_what_is_committed(path):
+def test_runs_from_top_to_bottom_and_shows_things_of_the_same_kinds(path):
     for committed, new in zip(code_cells(read(path)), code_cells(execute(path)), strict=True):
         assert kinds(new) == kinds(committed), committed.source
 
