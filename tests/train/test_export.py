@@ -13,7 +13,7 @@ from train.export import export_checkpoint
 from train.report import read_metrics
 
 
-@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_checkpoints_are_evaluated_and_exported_as_they_were_evaluated(
     config, console, tmp_path, averaged
 ):

@@ -93,6 +93,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(config, console,
     assert len(steps) == len(set(steps))
 
 
+@pytest.mark.slow
 def test_with_everything_on_a_run_goes_on_to_the_same_bits(
     config, console, tmp_path, small_network
 ):
