@@ -46,6 +46,7 @@ def test_checkpoints_are_evaluated_and_exported_as_they_were_evaluated(
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_another_split_is_brought_to_the_size_of_the_run(config, console, tmp_path):
     config.image_size, config.image_channels = 6, 3
     config.epochs, config.warmup_epochs = 0.3, 0.0

@@ -261,6 +261,7 @@ def test_a_network_of_another_task_is_refused(scenes, console, tmp_path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_come_by_time_too_and_these_are_never_the_best(
     config, console, tmp_path, monkeypatch
 ):

@@ -6,6 +6,7 @@ from train import loop
 from train.profile import Profile
 
 
+@pytest.mark.slow
 def test_a_trace_of_the_steps_is_written(config, console, tmp_path):
     config.epochs = 2.0
     loop.train(config, tmp_path / "run", console, Profile.parse("2:3"))

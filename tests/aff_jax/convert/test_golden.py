@@ -107,7 +107,13 @@ class TestModules:
             np.testing.assert_array_equal(back[key], array, err_msg=key)
 
 
-@pytest.mark.parametrize("name", TORCH_NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "resnet18_aff" else pytest.param(name, marks=pytest.mark.slow)
+        for name in TORCH_NETWORKS
+    ],
+)
 def test_pytorch_networks(name):
     case = Case(name)
     host, fusion, fields = TORCH_NETWORKS[name]
