@@ -16,6 +16,7 @@ import dataclasses
 import itertools
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -127,6 +128,7 @@ class Checkpoints:
         arrays = jax.tree.map(np.asarray, jax.device_get(leaves))
         record = checkpoint_record.make_record(step, arrays, feed_state, metrics or {})
         self._note_score(step, record)
+        self._sweep()  # Orbax refuses a step of which a failed save has left something
         try:
             with orbax_quiet():
                 self._manager.save(
@@ -139,7 +141,7 @@ class Checkpoints:
                 )
         except Exception as error:
             self._scores.pop(step, None)
-            self._sweep()  # what was written of it may be what fills the disk
+            self._sweep(patience=2.0)  # what was written of it may be what fills the disk
             raise self._not_saved(step, str(error)) from error
 
     def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -229,11 +231,21 @@ class Checkpoints:
         )
         return ocp.CheckpointManager(self.directory, options=options)
 
-    def _sweep(self) -> None:
-        """Remove what a save that was killed or failed has left half-written."""
-        if is_lead():
-            for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
+    def _sweep(self, patience: float = 0.0) -> None:
+        """Remove what a save that was killed or failed has left half-written.
+
+        A save fails at its first error, while threads of Orbax still write its other files, and so
+        make anew what was removed. That ends soon: up to `patience` seconds are waited for it.
+        """
+        if not is_lead():
+            return
+        deadline = time.monotonic() + patience
+        while half_written := list(self.directory.glob("*.orbax-checkpoint-tmp*")):
+            for path in half_written:
                 shutil.rmtree(path, ignore_errors=True)
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.05)
 
     def _path(self, step: int) -> Path:
         return self.directory / str(step)
