@@ -145,7 +145,7 @@ def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]
         result = function(*case.arrays())
         outputs[name] = {"output": np.asarray(result, np.float32)}
         placed = [jax.device_put(array, result.sharding) for array in case.arrays()]
-        sides[name] = _chained(function, placed) if donated else _repeated(function, placed)
+        sides[name] = _consuming(function, placed) if donated else _repeated(function, placed)
     return sides, check_equal(outputs, TOLERANCES[case.dtype], f"{case.label}, evaluation")
 
 
@@ -153,22 +153,16 @@ def _repeated(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> Si
     return Side(lambda: function(*inputs), jax.block_until_ready)
 
 
-def _chained(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> Side:
-    """Each call takes the result of the one before for x; a turn starts from the same x."""
-    first, rest = np.asarray(inputs[0]), inputs[1:]
-    sharding = inputs[0].sharding
-    x = inputs[0]
+def _consuming(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> Side:
+    """Of a function that x is given away to: each call has a copy of its own, made before it."""
+    first, rest = inputs[0], inputs[1:]
+    x = first
 
-    def start() -> None:
+    def prepare() -> None:
         nonlocal x
-        x = jax.block_until_ready(jax.device_put(first, sharding))
+        x = jax.block_until_ready(jnp.copy(first))
 
-    def call() -> jax.Array:
-        nonlocal x
-        x = function(x, *rest)
-        return x
-
-    return Side(call, jax.block_until_ready, start)
+    return Side(lambda: function(x, *rest), jax.block_until_ready, prepare)
 
 
 def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:

@@ -10,8 +10,8 @@ compared before anything is timed. The sides of aff_jax:
 - `aff_jax`: the module as it is, jitted;
 - `frozen`: `aff_jax.inference.freeze`, one device;
 - `frozen, N devices`: on a CPU, one device for each core, each with its part of the batch in chunks
-  (`chunk_size`); the result takes the place of x, so that x <- f(x, y) from call to call. A turn
-  starts from the same x and has ten calls at most, or a gain of 2 would end at infinity;
+  (`chunk_size`); the result takes the place of x (`donate`), of which each call gets a copy before
+  it is timed;
 - `frozen, the faster of both`, in the means over the shapes: a choice for each shape, as PyTorch's
   eager side is the faster of its two layouts.
 

@@ -27,6 +27,12 @@ class Setting:
 def add_setting_arguments(parser: argparse.ArgumentParser, dtypes: Iterable[str]) -> None:
     """The flags that `set_up` reads, next to those of `measuring_arguments`."""
     parser.add_argument("--dtype", choices=list(dtypes), help="default: bfloat16 on a GPU")
+    parser.add_argument(
+        "--return-memory",
+        action="store_true",
+        help="leave it to the C library what freed memory goes back to the system; otherwise none "
+        "does, on any side, as in `python -m train` on a CPU",
+    )
     parser.add_argument("--floors", action="store_true", help="measure the floors on a CPU as well")
 
 
@@ -37,9 +43,9 @@ def set_up(arguments: argparse.Namespace, cpu_devices: int | None = None) -> Set
         ValueError: one framework has a GPU and the other has none.
     """
     share_machine(arguments.threads)
+    kept = not arguments.return_memory and keep_freed_memory()
     if cpu_devices is not None:
         jax.config.update("jax_num_cpu_devices", cpu_devices)
-    kept = arguments.keep_memory and keep_freed_memory()
     gpu = jax.default_backend() == "gpu"
     if gpu != torch.cuda.is_available():
         raise ValueError(
@@ -56,6 +62,9 @@ def set_up(arguments: argparse.Namespace, cpu_devices: int | None = None) -> Set
             f"A copy moved {floors.bandwidth / 1e9:.0f} GB/s, a matrix product did "
             f"{floors.arithmetic / 1e12:.3g} TFLOP/s."
         )
-    if kept:
-        notes.append("Memory that was freed stayed with the process (`--keep-memory`).")
+    notes.append(
+        "Memory that was freed stayed with the process, as in `python -m train`."
+        if kept
+        else "What freed memory went back to the system was left to the C library."
+    )
     return Setting(gpu, dtype, floors, tuple(notes))

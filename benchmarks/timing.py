@@ -1,8 +1,9 @@
 """How sides are timed: in turns within one process, after they were seen to agree.
 
-A turn of a side is a pause, one call that is not timed, and then a few that are. What a side takes
-is the median over rounds of the median over the calls of a turn; one round before those is a
-warm-up. Every other round runs the sides backwards, so that none has always the same one before it.
+A turn of a side is a pause, calls for 30 ms that are not timed, and then a few that are. What a
+side takes is the median over rounds of the median over the calls of a turn; one round before those
+is a warm-up. Every other round runs the sides backwards, so that none has always the same one
+before it.
 """
 
 import argparse
@@ -16,35 +17,39 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Side", "alternate", "check_equal", "geometric_mean", "measuring_arguments"]
+__all__ = ["Side", "alternate", "check_equal", "geometric_mean", "measuring_arguments", "warm_up"]
 
 # libgomp's threads spin for some milliseconds after a parallel region of PyTorch, in case another
 # one comes, and Eigen's do so after one of XLA's. Whoever is called in that time shares the cores
-# with threads that do nothing. The pause lets them go to sleep; the call that is not timed wakes
-# this side's own, and brings its arrays into the caches.
+# with threads that do nothing. The pause lets them go to sleep. Then calls that are not timed wake
+# this side's own threads and the cores, and bring its arrays into the caches: after a pause, the
+# first dozen calls of a millisecond were seen to take up to half as long again.
 PAUSE_SECONDS = 0.05
+WARM_UP_SECONDS = 0.03
 
 
 @dataclass
 class Side:
     """One of those that are compared.
 
-    `call` starts a call and returns its result, and `wait` returns when that is there. `start` is
-    called before each turn and not timed: where a call consumes its argument, it makes a new one.
+    `call` starts a call and returns its result, and `wait` returns when that is there. `prepare` is
+    called before each and not timed: where a call consumes its argument, it makes a new one.
     """
 
     call: Callable[[], Any]
     wait: Callable[[Any], object] = lambda result: None
-    start: Callable[[], object] = lambda: None
+    prepare: Callable[[], object] = lambda: None
 
     def once(self) -> float:
         """Seconds of one call, to its end."""
+        self.prepare()
         started = time.perf_counter()
         self.wait(self.call())
         return time.perf_counter() - started
 
     def queued(self, calls: int) -> float:
-        """Seconds a call where the next one is started before this one has ended."""
+        """Seconds a call where the next one is started before this one has ended; as prepared."""
+        self.prepare()
         started = time.perf_counter()
         for _ in range(calls):
             result = self.call()
@@ -71,8 +76,7 @@ def alternate(
         turns = list(sides.items())
         for name, side in turns if number % 2 == 0 else reversed(turns):
             time.sleep(PAUSE_SECONDS)
-            side.start()
-            side.once()
+            warm_up(side, WARM_UP_SECONDS)
             if name not in calls:
                 fitting = int(turn_seconds / max(side.once(), 1e-9))
                 calls[name] = min(max(fitting, 1), most_calls)
@@ -82,6 +86,15 @@ def alternate(
                 taken = [side.once() for _ in range(calls[name])]
                 seconds[name].append(statistics.median(taken))
     return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def warm_up(side: Side, seconds: float, most_calls: int = 30) -> None:
+    """Call it, once at least, until so much time has gone."""
+    ends = time.perf_counter() + seconds
+    for _ in range(most_calls):
+        side.once()
+        if time.perf_counter() >= ends:
+            break
 
 
 def check_equal(
@@ -124,10 +137,5 @@ def measuring_arguments(description: str, rounds: int) -> argparse.ArgumentParse
     parser.add_argument("--threads", type=int, default=cores, help="of PyTorch; default: cores")
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side")
     parser.add_argument("--quick", action="store_true", help="toy sizes: only whether it runs")
-    parser.add_argument(
-        "--keep-memory",
-        action="store_true",
-        help="no side hands freed memory back to the system, as in `python -m train` on a CPU",
-    )
     parser.add_argument("--output", default="benchmarks/results", help="where results are written")
     return parser

@@ -76,6 +76,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
     from train.memory import keep_freed_memory
     from train.profile import Profile
 
+    keep_freed_memory()
     try:
         profile = Profile.parse(PROFILE.value) if PROFILE.value else None
         several = distributed.initialize(
@@ -87,7 +88,6 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
         keep_compiled(COMPILATION_CACHE.value)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    keep_freed_memory()
 
     from train.checkpoint import AllDamagedError
     from train.data.watched import FeedError

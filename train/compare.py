@@ -168,8 +168,8 @@ def main(argv: Sequence[str]) -> None:
 
     console, workdir = Console(), Path(WORKDIR.value)
     try:
-        keep_compiled(COMPILATION_CACHE.value)
         keep_freed_memory()
+        keep_compiled(COMPILATION_CACHE.value)
         config, labels = CONFIG.value, ONLY.value
         variants, score = describe_variants(config), score_of(config)
         for label in labels:

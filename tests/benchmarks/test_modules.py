@@ -36,7 +36,6 @@ def test_all_sides_agree(name):
         sides, difference = make_sides(case, with_compiled=False)
         assert 0 < difference < 1e-5
         for side in sides.values():
-            side.start()
             side.once()
             side.once()  # what gives its argument away has a new one
 

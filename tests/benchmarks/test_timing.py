@@ -1,10 +1,12 @@
 """The harness: whose turn it is, what counts, and what is refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from benchmarks import timing
-from benchmarks.timing import Side, alternate, check_equal, geometric_mean
+from benchmarks.timing import Side, alternate, check_equal, geometric_mean, warm_up
 
 
 class Clock:
@@ -27,6 +29,7 @@ class Clock:
 
 def test_medians_leave_out_the_warm_up_and_the_first_call_of_each_turn(monkeypatch):
     clock = Clock(monkeypatch)
+    # A call takes longer than turns are warmed up for, so of untimed ones there is one in a turn.
     # Two calls of warm-up; then turns of one untimed call and two that count.
     slow_at_first = [9.0, 0.5, *(7.0, 1.0, 1.0), *(7.0, 1.0, 1.0), *(7.0, 5.0, 5.0)]
     found = alternate({"a": clock.side(slow_at_first)}, rounds=3, turn_seconds=1.0)
@@ -46,10 +49,36 @@ def test_a_turn_has_as_many_calls_as_there_is_room_for(monkeypatch):
 
 def test_sides_take_turns_and_every_other_round_runs_backwards(monkeypatch):
     Clock(monkeypatch)
-    turns = []
-    sides = {name: Side(lambda: None, start=lambda n=name: turns.append(n)) for name in "abc"}
+    calls = []
+    sides = {name: Side(lambda n=name: calls.append(n)) for name in "abc"}
     alternate(sides, rounds=2)
-    assert "".join(turns) == "abc" + "cba" + "abc"
+    turns = "".join(name for name, _ in itertools.groupby(calls))
+    assert turns == "abc" + "ba" + "bc"  # c has the last turn of a round and the first of the next
+
+
+def test_a_turn_is_warmed_up_for_a_while_but_not_for_ever(monkeypatch):
+    clock = Clock(monkeypatch)
+    for seconds, calls in ((0.01, 3), (1.0, 1), (1e-9, 30)):
+        made = []
+        side = clock.side([seconds])
+        warm_up(Side(lambda side=side, made=made: made.append(side.call())), 0.025)
+        assert len(made) == calls
+
+
+def test_what_a_call_consumes_is_made_before_each_and_not_timed(monkeypatch):
+    clock, events = Clock(monkeypatch), []
+
+    def prepare():
+        clock.now += 5.0
+        events.append("prepare")
+
+    def call():
+        clock.now += 1.0
+        events.append("call")
+
+    side = Side(call, prepare=prepare)
+    assert [side.once(), side.once()] == [1.0, 1.0]
+    assert events == ["prepare", "call"] * 2
 
 
 def test_queued_calls_are_waited_for_once(monkeypatch):

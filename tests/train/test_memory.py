@@ -1,14 +1,16 @@
-"""Freed memory stays with the process: counted in page faults, in a process of its own."""
+"""Freed memory stays with the process: counted in page faults, in processes of their own."""
 
+import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from train import memory
 
-SCRIPT = """
+ARRAYS = """
 import resource, sys
 import numpy as np
 from train.memory import keep_freed_memory
@@ -28,16 +30,61 @@ print(faults() - before)
 """
 
 
-def count_faults(what):
-    command = [sys.executable, "-c", SCRIPT, what]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+STEPS = """
+import resource, sys
+
+if sys.argv[1] == "keep":
+    from train.memory import keep_freed_memory
+    assert keep_freed_memory()
+
+import jax
+import jax.numpy as jnp
+import aff_jax
+
+x, y = jax.random.normal(jax.random.key(0), (2, 32, 16, 16, 256))  # 8 MB each
+iaff = aff_jax.IAFF()
+variables = iaff.init(jax.random.key(1), x, y)
+
+@jax.jit
+def step(x, y):
+    def loss(x, y):
+        z, _ = iaff.apply(variables, x, y, train=True, mutable=["batch_stats"])
+        return jnp.sum(z * z)
+    return jax.grad(loss, argnums=(0, 1))(x, y)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+counts = []
+for _ in range(12):
+    before = faults()
+    jax.block_until_ready(step(x, y))
+    counts.append(faults() - before)
+print(sorted(counts)[6])
+"""
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def count_faults(script, what):
+    command = [sys.executable, "-c", script, what]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return int(done.stdout)
+
+
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+
+
+@needs_glibc
 def test_arrays_are_mapped_once():
     # NumPy asks for huge pages, which are of 2 MB: 32 of them an array.
-    assert count_faults("leave") >= 4 * 32
-    assert count_faults("keep") < 4
+    assert count_faults(ARRAYS, "leave") >= 4 * 32
+    assert count_faults(ARRAYS, "keep") < 4
+
+
+@needs_glibc
+def test_steps_of_training_find_their_memory_mapped_whatever_thread_asks_for_it():
+    assert count_faults(STEPS, "leave") > 4000  # pages of 4 kB: a third of what a step needs
+    assert count_faults(STEPS, "keep") < 400
 
 
 @pytest.mark.parametrize("name", ["platform", "backend", "libc"])
@@ -45,7 +92,7 @@ def test_elsewhere_nothing_is_done(name, monkeypatch):
     if name == "platform":
         monkeypatch.setattr(sys, "platform", "darwin")
     elif name == "backend":
-        monkeypatch.setattr(memory.jax, "default_backend", lambda: "tpu")
+        monkeypatch.setattr(memory, "computes_on_cpu", lambda: False)
     else:
 
         def missing(path):
@@ -53,3 +100,29 @@ def test_elsewhere_nothing_is_done(name, monkeypatch):
 
         monkeypatch.setattr(memory.ctypes, "CDLL", missing)
     assert not memory.keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugins", "libtpu", "backend", "expected"),
+    [
+        ("cpu", ["cuda"], True, None, True),
+        ("cuda,cpu", [], False, None, False),
+        (None, [], False, None, True),
+        (None, ["cuda"], False, "gpu", False),
+        ("", ["cuda"], False, "cpu", True),
+        (None, [], True, "tpu", False),
+    ],
+)
+def test_jax_is_started_only_where_it_may_have_an_accelerator(
+    platforms, plugins, libtpu, backend, expected, monkeypatch
+):
+    def default_backend():
+        assert backend is not None, "threads that run already have heaps of their own"
+        return backend
+
+    config = SimpleNamespace(jax_platforms=platforms)
+    fake = SimpleNamespace(config=config, default_backend=default_backend)
+    monkeypatch.setattr(memory, "jax", fake)
+    monkeypatch.setattr(memory.importlib.metadata, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(memory.importlib.util, "find_spec", lambda name: libtpu or None)
+    assert memory.computes_on_cpu() == expected
