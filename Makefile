@@ -23,9 +23,9 @@ docs: .venv/dev.stamp
 
 # The library alone, with the oldest versions allowed and with the newest there are: tests that
 # need neither PyTorch nor what trains.
-LIBRARY_TESTS := $(addprefix tests/aff_jax/, attention fusion hosts/test_resnet.py test_export.py \
-	test_folding.py test_hub.py test_inference.py test_layers.py test_moments.py test_nnx.py \
-	test_serialization.py test_tables.py)
+LIBRARY_TESTS := $(addprefix tests/aff_jax/, attention fusion hosts/test_resnet.py \
+	test_batch_norm.py test_checks.py test_export.py test_folding.py test_frozen.py test_hub.py \
+	test_inference.py test_layers.py test_moments.py test_nnx.py test_serialization.py test_tables.py)
 TEST_TOOLS := chex hypothesis pytest pytest-xdist
 
 # The oldest Flax itself uses what JAX deprecates, so deprecations are no errors with it.

@@ -2,12 +2,12 @@
 
 from aff_jax import convert, inference
 from aff_jax.attention.ms_cam import MSCAM
+from aff_jax.batch_norm import BatchNorm
 from aff_jax.explain import fusion_weights, grad_cam
 from aff_jax.fusion.align import Align
 from aff_jax.fusion.attentional import AFF, IAFF
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.hosts.registry import create_model, list_models
-from aff_jax.layers import BatchNorm
 from aff_jax.serialization import load, save
 
 __all__ = [

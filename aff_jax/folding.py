@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 from jax.ad_checkpoint import checkpoint_name
 
-from aff_jax.layers import BatchNorm
+from aff_jax.batch_norm import BatchNorm
 
 __all__ = ["NORMS", "Folding", "apply_folded", "find_foldings", "fold"]
 

@@ -12,34 +12,32 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / top).rglob("*.py"))]
 
+BUILT_OF = {"aff_jax.batch_norm", "aff_jax.checks", "aff_jax.layers", "aff_jax.tables"}
+
 # Each room may import those listed and nothing else of this project.
 ROOMS = {
     "aff_jax.tables": set(),
     "aff_jax.moments": set(),
-    "aff_jax.layers": {"aff_jax.moments", "aff_jax.tables"},
-    "aff_jax.attention": {"aff_jax.layers", "aff_jax.moments", "aff_jax.tables"},
-    "aff_jax.fusion": {"aff_jax.attention", "aff_jax.layers", "aff_jax.tables"},
+    "aff_jax.checks": set(),
+    "aff_jax.batch_norm": {"aff_jax.checks", "aff_jax.moments"},
+    "aff_jax.layers": {"aff_jax.batch_norm", "aff_jax.tables"},
+    "aff_jax.attention": {*BUILT_OF, "aff_jax.moments"},
+    "aff_jax.fusion": {*BUILT_OF, "aff_jax.attention"},
     "aff_jax.explain": {"aff_jax.fusion", "aff_jax.tables"},
-    "aff_jax.hosts": {"aff_jax.fusion", "aff_jax.layers", "aff_jax.tables"},
-    "aff_jax.convert": {
-        "aff_jax.attention",
-        "aff_jax.fusion",
-        "aff_jax.hosts",
-        "aff_jax.layers",
-        "aff_jax.tables",
-    },
+    "aff_jax.hosts": {*BUILT_OF, "aff_jax.fusion"},
+    "aff_jax.convert": {*BUILT_OF, "aff_jax.attention", "aff_jax.fusion", "aff_jax.hosts"},
     "aff_jax.hub": set(),
     "aff_jax.serialization": {
+        *BUILT_OF,
         "aff_jax.attention",
         "aff_jax.convert",
         "aff_jax.fusion",
         "aff_jax.hosts",
         "aff_jax.hub",
-        "aff_jax.layers",
-        "aff_jax.tables",
     },
-    "aff_jax.folding": {"aff_jax.layers"},
-    "aff_jax.inference": {"aff_jax.convert", "aff_jax.folding"},
+    "aff_jax.folding": {"aff_jax.batch_norm"},
+    "aff_jax.frozen": set(),
+    "aff_jax.inference": {"aff_jax.convert", "aff_jax.folding", "aff_jax.frozen"},
     "aff_jax.export": {"aff_jax.convert.files", "aff_jax.inference", "aff_jax.tables"},
     "aff_jax.commands": {"aff_jax"},
     "aff_jax.cli": {"aff_jax"},

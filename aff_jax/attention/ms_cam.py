@@ -10,11 +10,13 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from aff_jax.layers import BatchNorm, NormFactory, check_floating, global_average
+from aff_jax.batch_norm import BatchNorm, NormFactory
+from aff_jax.checks import check_input
+from aff_jax.layers import global_average
 from aff_jax.moments import derivation_pays
 from aff_jax.tables import look_up
 
-__all__ = ["MSCAM", "ContextAttention", "ContextBranch", "branch_names", "check_input"]
+__all__ = ["MSCAM", "ContextAttention", "ContextBranch", "branch_names"]
 
 CONTEXTS: dict[str, Callable[[Array], Array]] = {
     "local": lambda z: z,
@@ -188,19 +190,3 @@ class MSCAM(ContextAttention, kw_only=True):
         weights = self.weigh(x, branches, train)
         self.sow("intermediates", "fusion_weights", weights)
         return x * weights
-
-
-def check_input(module: nn.Module, **arrays: Array) -> None:
-    """Refuse what is not a floating-point `(batch, *spatial, channels)`.
-
-    Raises:
-        TypeError: an array is not floating point.
-        ValueError: an array has fewer than two axes.
-    """
-    check_floating(module, **arrays)
-    for name, array in arrays.items():
-        if array.ndim < 2:
-            raise ValueError(
-                f"{type(module).__name__}: expected {name} of shape (batch, *spatial, channels), "
-                f"got {array.shape}. Probably the batch axis is missing: use {name}[None]."
-            )

@@ -9,8 +9,8 @@ import jax
 
 import aff_jax
 from aff_jax.commands.network import check_target, classes_in, create
+from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.files import read_metadata, read_weights, write_safetensors, write_torch
-from aff_jax.convert.mapping import UNREAD
 from aff_jax.hosts.registry import REFERENCES
 from aff_jax.serialization import is_saved
 

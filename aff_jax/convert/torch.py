@@ -7,9 +7,9 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from aff_jax.convert.entries import Entry
 from aff_jax.convert.files import read_weights, unwrap_state_dict
 from aff_jax.convert.mapping import (
-    Entry,
     Variables,
     list_entries,
     read_arrays,

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
+from aff_jax.batch_norm import BatchNorm, NormFactory
 from aff_jax.fusion.pair import PairFusion
-from aff_jax.layers import BatchNorm, NormFactory
 
 __all__ = ["Add", "Concat"]
 

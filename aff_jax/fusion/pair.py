@@ -5,7 +5,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from aff_jax.attention.ms_cam import check_input
+from aff_jax.checks import check_input
 from aff_jax.layers import rematerialize
 
 __all__ = ["PairFusion"]

@@ -3,9 +3,10 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from aff_jax.checks import check_images
 from aff_jax.fusion.align import Align
 from aff_jax.hosts.cifar import CIFARResNet, PreActivationModule, ResNetBlock
-from aff_jax.layers import ConvNorm, apply_block, check_images
+from aff_jax.layers import ConvNorm, apply_block
 
 __all__ = ["FPN", "PyramidHost", "UNet"]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from aff_jax.batch_norm import BatchNorm
 from aff_jax.fusion.registry import FUSIONS, Fusion, create_fusion
 from aff_jax.hosts.cifar import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
@@ -13,7 +14,6 @@ from aff_jax.hosts.inception import InceptionNet
 from aff_jax.hosts.pyramid import FPN, UNet
 from aff_jax.hosts.resnet import ResNet
 from aff_jax.hosts.resnet_v1d import ResNetV1d
-from aff_jax.layers import BatchNorm
 from aff_jax.tables import accepted_fields, construct, look_up
 
 __all__ = ["HOSTS", "REFERENCES", "create_model", "host_classes", "list_models"]

@@ -10,14 +10,13 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
+from aff_jax.batch_norm import BatchNorm, NormFactory
+from aff_jax.checks import check_images
 from aff_jax.fusion.registry import Fusion, make_fusion
 from aff_jax.layers import (
-    BatchNorm,
     ConvNorm,
-    NormFactory,
     apply_block,
     average_pool,
-    check_images,
     logits_dtype,
 )
 from aff_jax.tables import look_up

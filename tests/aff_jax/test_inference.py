@@ -22,13 +22,6 @@ X, Y = rng.standard_normal((2, 6, 5, 5, 8))
 IMAGES = rng.standard_normal((4, 17, 16, 3))
 
 
-def frozen_fusion(name="aff", dtype=np.float32, **options):
-    fusion = create_fusion(name)
-    variables = random_variables(fusion, X, Y, dtype=dtype)
-    x, y = X.astype(dtype), Y.astype(dtype)
-    return freeze(fusion, variables, x, y, **options), fusion.apply(variables, x, y), (x, y)
-
-
 @pytest.mark.parametrize(
     ("name", "fusion"),
     [(name, "iaff") for name in distinct_when_shallow()]
@@ -100,37 +93,6 @@ def test_a_shared_global_branch_folds_once(reference):
     assert "unread" not in frozen.variables
 
 
-@pytest.mark.parametrize("options", [{}, {"donate": True}])
-@pytest.mark.parametrize("chunk_size", [1, 2, 4, 6, 100])
-@pytest.mark.parametrize("devices", [None, 1, 2])
-def test_chunks_devices_and_donation_change_nothing(chunk_size, devices, options):
-    chosen = None if devices is None else jax.devices()[:devices]
-    frozen, expected, (x, y) = frozen_fusion(chunk_size=chunk_size, devices=chosen, **options)
-    for _ in range(2):
-        result = frozen(jnp.array(x), jnp.array(y))
-        # Rows are computed in other groups, which moves the last digit.
-        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
-    assert result.sharding.device_set == set(chosen or jax.devices()[:1])
-
-
-def test_chunks_of_several_outputs():
-    model = create_model("cifar_resnet8", num_classes=3, features=True)
-    images = IMAGES.astype(np.float32)
-    variables = model.init(jax.random.key(0), images)
-    frozen = freeze(model, variables, images, chunk_size=3)
-    chex.assert_trees_all_close(
-        frozen(images), model.apply(variables, images), rtol=1e-5, atol=1e-5
-    )
-
-
-def test_the_donated_input_is_gone_and_the_other_is_not():
-    frozen, _, (x, y) = frozen_fusion(donate=True)
-    x, y = jnp.array(x), jnp.array(y)
-    frozen(x, y)
-    assert x.is_deleted()
-    assert not y.is_deleted()
-
-
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_halves_the_parameters_but_not_the_logits(dtype):
     model = create_model("cifar_resnet8", num_classes=3)
@@ -168,17 +130,6 @@ def test_a_module_of_ones_own_folds_and_takes_a_dtype():
     }
 
 
-@pytest.mark.parametrize("devices", [None, 2])
-def test_compiled_ahead_of_time_it_never_compiles_again(devices):
-    chosen = None if devices is None else jax.devices()[:devices]
-    frozen, expected, (x, y) = frozen_fusion(devices=chosen)
-    call = frozen.compile(jax.ShapeDtypeStruct(x.shape, x.dtype), y)
-    with jax.no_tracing():
-        np.testing.assert_allclose(call(x, y), expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(TypeError, match="compiled with"):
-        call(x[:2], y[:2])
-
-
 def test_grey_images_are_known_from_the_weights():
     model = create_model("cifar_resnet8", num_classes=3)
     images = IMAGES[..., :1].astype(np.float32)
@@ -205,9 +156,6 @@ def test_other_mistakes_are_named():
         freeze(fusion, variables, X, Y, chunk_size=0)
     with pytest.raises(ValueError, match="example inputs"):
         freeze(fusion, variables)
-    frozen, _, (x, y) = frozen_fusion(devices=jax.devices()[:4])
-    with pytest.raises(ValueError, match="4 devices can share evenly, got 6"):
-        frozen(x, y)
     model = create_model("cifar_resnet8", num_classes=3)
     variables = model.init(jax.random.key(0), IMAGES.astype(np.float32))
     with pytest.raises(ValueError, match="gives logits"):

@@ -3,82 +3,17 @@
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tests.train.checkpoint_states import assert_restores, bits, feed, make_state, save
 from train.checkpoint import Checkpoints
-
-
-class State(struct.PyTreeNode):
-    """The shape of a training state, with one leaf of every dtype it may hold."""
-
-    step: Any
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-
-
-def make_state(seed: int, width: int = 300) -> State:
-    rng = np.random.default_rng(seed)
-
-    def draw(*shape: int) -> jax.Array:
-        return jnp.asarray(rng.normal(size=shape), jnp.float32)
-
-    params = {
-        "stem": {"kernel": draw(3, 3, width), "bias": draw(width)},
-        "half": {"kernel": draw(2, 2).astype(jnp.bfloat16), "scale": draw(2).astype(jnp.float16)},
-    }
-    return State(
-        step=jnp.asarray(seed, jnp.int32),
-        params=params,
-        batch_stats={"stem": {"mean": draw(width).at[0].set(jnp.nan), "var": -jnp.zeros(width)}},
-        opt_state=optax.chain(optax.trace(0.9), optax.scale_by_adam()).init(params),
-    )
-
-
-def bits(tree: Any) -> list[tuple[Any, ...]]:
-    """Structure, dtype, shape and bytes of every leaf: equal for NaN, unequal for -0.0 and 0.0."""
-    return [
-        (jax.tree_util.keystr(path), str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-
-
-def feed(step: int) -> dict[str, Any]:
-    return {"next_index": step * 128, "epoch": {"order": [step, 2, 3], "name": "train"}}
-
-
-def save(directory: Path, *steps: int, accuracies: dict[int, float] | None = None) -> None:
-    with Checkpoints(directory, keep_last=9) as checkpoints:
-        for step in steps:
-            metrics = {"eval_accuracy": accuracies[step]} if step in (accuracies or {}) else None
-            checkpoints.save(step, make_state(step), feed(step), metrics)
-
-
-def assert_restores(directory: Path, step: int) -> list[str]:
-    """That `step` is what is restored, bit for bit; returns the messages on the way there."""
-    said: list[str] = []
-    with Checkpoints(directory, warn=said.append) as checkpoints:
-        restored = checkpoints.restore(make_state(0))
-    assert restored is not None
-    assert restored.step == step
-    assert restored.feed_state == feed(step)
-    assert jax.tree.structure(restored.state) == jax.tree.structure(make_state(0))
-    assert bits(restored.state) == bits(make_state(step))
-    return said
 
 
 def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
@@ -270,95 +205,6 @@ def test_refuses_what_cannot_be_saved_before_writing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keep_last is 0"):
         Checkpoints(tmp_path, keep_last=0)
     assert os.listdir(tmp_path) == []
-
-
-RUN = f"""
-import resource, sys
-from pathlib import Path
-sys.path[:0] = {str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}
-from test_checkpoint import Checkpoints, feed, make_state
-"""
-
-
-def run_python(script: str, **arguments: Any) -> subprocess.Popen[str]:
-    """A process that runs `script` with these as sys.argv[1:], after the imports above."""
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN + script, *map(str, arguments.values())],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
-
-
-WRITE_FAILS = """
-import jax.numpy as jnp
-with Checkpoints(Path(sys.argv[1])) as checkpoints:
-    checkpoints.save(1, make_state(1), feed(1))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for limit in (0, 100, 2000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
-        try:
-            checkpoints.save(2, make_state(2, width=3000), feed(2))
-        except OSError as error:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-            print("said:", error)
-            print("left:", sorted(path.name for path in Path(sys.argv[1]).iterdir()))
-    checkpoints.save(2, make_state(2), feed(2))
-"""
-
-
-def test_a_write_that_fails_leaves_the_checkpoints_before_it(tmp_path: Path) -> None:
-    # A limit on the size of files stands in for the full disk: the same writes fail.
-    with run_python(WRITE_FAILS, directory=tmp_path) as process:
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    said = [line for line in out.splitlines() if line.startswith("said: ")]
-    assert len(said) == 3
-    for line in said:
-        assert "could not save the checkpoint of step 2" in line
-        assert "File too large" in line
-        assert "of steps [1], are whole" in line
-    assert out.splitlines()[1::2] == ["left: ['1']"] * 3
-    assert_restores(tmp_path, 2)
-    shutil.rmtree(tmp_path / "2")
-    assert_restores(tmp_path, 1)
-
-
-SAVE_FOR_EVER = """
-with Checkpoints(Path(sys.argv[1])) as checkpoints:
-    for step in range(int(sys.argv[2]), 10_000):
-        checkpoints.save(step, make_state(step), feed(step), {"eval_accuracy": 1 / step})
-        print(step, flush=True)
-"""
-
-
-def kill_in_mid_save(process: subprocess.Popen[str], directory: Path) -> None:
-    """SIGKILL at a moment at which a half-written checkpoint is certain to be there."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if list(directory.glob("*tmp*/state*/ocdbt*/d")):
-            process.send_signal(signal.SIGSTOP)
-            if list(directory.glob("*tmp*/state*/ocdbt*/d")):
-                break
-            process.send_signal(signal.SIGCONT)
-    process.kill()
-
-
-def test_killed_while_saving(tmp_path: Path) -> None:
-    for first in (1, 1000):
-        with run_python(SAVE_FOR_EVER, directory=tmp_path, first=first) as process:
-            assert process.stdout is not None
-            done = [process.stdout.readline() for _ in range(3)]
-            kill_in_mid_save(process, tmp_path)
-            done += process.stdout.read().split()
-        (half,) = tmp_path.glob("*tmp*")
-        assert int(half.name.split(".")[0]) == int(done[-1]) + 1
-        assert assert_restores(tmp_path, int(done[-1])) == []
-        assert not list(tmp_path.glob("*tmp*"))
-        with Checkpoints(tmp_path) as checkpoints:
-            assert checkpoints.best_step == 1
-            assert checkpoints.all_steps == [1, int(done[-1]) - 1, int(done[-1])]
 
 
 def test_what_an_evaluation_found_later_is_added(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 import aff_jax
 from aff_jax.convert import from_torch, to_torch
+from tests.aff_jax.convert.states import aff_state, assert_same, channels_first, images, randomized
 from tests.aff_jax.random_variables import random_variables
 from tests.reference import torch_aff
 
@@ -19,31 +20,6 @@ FUSIONS = {
     "iaff": (torch_aff.iAFF, aff_jax.IAFF, {"share_global": True}),
     "ms_cam": (torch_aff.MS_CAM, aff_jax.MSCAM, {}),
 }
-
-
-def randomized(module, seed=0):
-    """The module in evaluation mode, with statistics and scales that are not zero and one."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, value in module.state_dict().items():
-            if value.ndim == 1:
-                noise = torch.randn(value.shape, generator=generator)
-                value.copy_(value + 0.3 * (noise.abs() if "var" in name else noise))
-    return module.eval()
-
-
-def channels_first(x):
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-
-
-def images(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    for name, array in other.items():
-        np.testing.assert_array_equal(one[name], array, err_msg=name, strict=True)
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -107,10 +83,6 @@ def test_what_was_trained_here_loads_strictly_there():
     )
 
 
-def aff_state(channels=8):
-    return {k: v.numpy() for k, v in randomized(torch_aff.AFF(channels)).state_dict().items()}
-
-
 class Mine(nn.Module):
     """A user's own module, with an AFF under a name of theirs."""
 
@@ -144,24 +116,6 @@ def test_a_users_own_module_with_a_fusion_under_a_name_of_theirs():
     assert_same(to_torch(variables, Mine(), x), state)
 
 
-def test_rename_maps_prefixes_both_ways():
-    state = {f"encoder.fuse.{key}": value for key, value in aff_state().items()}
-    rename = {"encoder.fuse": "blend"}
-
-    class Wrapped(nn.Module):
-        @nn.compact
-        def __call__(self, x, y):
-            return aff_jax.AFF(name="blend")(x, y)
-
-    x = images(2, 3, 3, 8)
-    variables = from_torch(state, Wrapped(), x, x, rename=rename)
-    assert_same(to_torch(variables, Wrapped(), x, x, rename=rename), state)
-    bare = from_torch(state, aff_jax.AFF(), x, x, rename={"encoder.fuse": ""})
-    assert bare["params"].keys() == {"local", "global"}
-    with pytest.raises(ValueError, match=r"rename makes two arrays 'a.b'"):
-        from_torch({"a.b": x, "c.b": x}, aff_jax.AFF(), x, x, rename={"c": "a"})
-
-
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -174,39 +128,6 @@ def test_wrappings_come_off(wrap):
     state, x = aff_state(), images(2, 3, 3, 8)
     variables = from_torch(wrap(state), aff_jax.AFF(), x, x)
     assert_same(to_torch(variables, aff_jax.AFF(), x, x), state)
-
-
-def test_lists_everything_that_is_missing_unexpected_and_misshapen():
-    state, x = aff_state(), images(2, 3, 3, 8)
-    state["local_att.0.wieght"] = state.pop("local_att.0.weight")
-    del state["global_att.5.running_mean"]
-    state["local_att.3.bias"] = np.zeros(3, np.float32)
-    state["optimizer_step"] = np.zeros(())
-    with pytest.raises(ValueError) as error:
-        from_torch(state, aff_jax.AFF(), x, x)
-    message = str(error.value)
-    assert "missing     local_att.0.weight (2, 8, 1, 1)   (nearest: local_att.0.wieght)" in message
-    assert "missing     global_att.5.running_mean (8,)" in message
-    assert "unexpected  local_att.0.wieght (2, 8, 1, 1)" in message
-    assert "unexpected  optimizer_step ()" in message
-    assert "misshapen   local_att.3.bias: (3,), expected (8,)" in message
-    assert "5 differ" in message
-
-
-def test_says_which_fusion_a_checkpoint_looks_like():
-    x = images(2, 3, 3, 8)
-    with pytest.raises(ValueError, match="looks like one of fusion='aff', the module like 'iaff'"):
-        from_torch(aff_state(), aff_jax.IAFF(), x, x)
-
-
-def test_dense_kernels_may_have_any_number_of_trailing_ones():
-    """The same AFF serves 1-d, 2-d and 3-d; a linear layer is one of none."""
-    x = images(2, 3, 3, 8)
-    state = {k: v.reshape(v.shape[:2]) if v.ndim == 4 else v for k, v in aff_state().items()}
-    flat = from_torch(state, aff_jax.AFF(), x, x)
-    assert to_torch(flat, aff_jax.AFF(), x, x)["local_att.0.weight"].shape == (2, 8, 1, 1)
-    line = images(2, 3, 8)
-    assert to_torch(flat, aff_jax.AFF(), line, line)["local_att.0.weight"].shape == (2, 8, 1)
 
 
 def test_half_precision_becomes_the_modules_own():
@@ -234,75 +155,6 @@ def test_to_torch_refuses_variables_of_another_module():
         to_torch(variables, aff_jax.IAFF(), x, x)
     with pytest.raises(ValueError, match=r"misshapen   params/local/reduce/kernel: \(8, 2\), exp"):
         to_torch(variables, aff_jax.AFF(reduction=2), x, x)
-
-
-class Up(nn.Module):
-    mirrored: bool = False
-
-    @nn.compact
-    def __call__(self, x):
-        up = nn.ConvTranspose(
-            8, (2, 2), (2, 2), padding="VALID", transpose_kernel=self.mirrored, name="up"
-        )
-        return up(x)
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_transposed_convolutions(mirrored):
-    theirs, x = torch.nn.ConvTranspose2d(8, 8, 2, 2), images(2, 3, 4, 8)
-    state = {f"up.{key}": value.numpy() for key, value in theirs.state_dict().items()}
-    module = Up(mirrored)
-    variables = from_torch(state, module, x)
-    with torch.no_grad():
-        expected = np.moveaxis(theirs(channels_first(x)).numpy(), 1, -1)
-    np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
-    assert_same(to_torch(variables, module, x), state)
-
-
-def test_kernels_of_other_layers_are_refused_by_name():
-    class Other(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return nn.DenseGeneral((2, 2), name="general")(x)
-
-    with pytest.raises(
-        ValueError, match="got that of a DenseGeneral with 3 axes at general/kernel"
-    ):
-        from_torch({"a": np.zeros(2)}, Other(), images(2, 3))
-
-
-def test_weights_that_are_not_floating_point_are_refused():
-    state, x = aff_state(), images(2, 3, 3, 8)
-    state["local_att.0.weight"] = state["local_att.0.weight"].astype(np.int8)
-    with pytest.raises(
-        ValueError, match=r"wrong kind  local_att.0.weight: int8, expected floating"
-    ):
-        from_torch(state, aff_jax.AFF(), x, x)
-
-
-def test_what_is_never_read_comes_whole_or_not_at_all():
-    theirs, x = randomized(torch_aff.iAFF(8)), images(2, 3, 3, 8)
-    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
-    module = aff_jax.IAFF(share_global=True)
-    without = {key: value for key, value in state.items() if "global_att2" not in key}
-    assert "unread" not in from_torch(without, module, x, x)
-    half = {k: v for k, v in state.items() if k != "global_att2.1.weight"}
-    with pytest.raises(ValueError, match=r"missing     global_att2.1.weight"):
-        from_torch(half, module, x, x)
-    variables = from_torch(state, module, x, x)
-    variables["unread"]["global_att2.1.weight"] = np.zeros((3, 3))
-    with pytest.raises(ValueError, match=r"misshapen   unread/global_att2.1.weight"):
-        to_torch(variables, module, x, x)
-
-
-def test_rename_takes_the_longest_prefix_and_refuses_one_that_fits_nothing():
-    x, state = images(2, 3, 3, 8), aff_state()
-    names = {f"enc.fuse.{key}": value for key, value in state.items()}
-    rename = {"enc": "wrong", "enc.fuse": ""}
-    with pytest.raises(ValueError, match=r"rename: no name begins with 'enc'"):
-        from_torch(names, aff_jax.AFF(), x, x, rename=rename)
-    with pytest.raises(ValueError, match=r"rename: no name begins with 'nothing'"):
-        from_torch(state, aff_jax.AFF(), x, x, rename={"nothing": "a"})
 
 
 def test_a_fusion_may_be_called_by_keyword_and_with_flags():
