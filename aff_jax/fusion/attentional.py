@@ -52,7 +52,7 @@ class AFF(PairFusion, ContextAttention, kw_only=True):
         branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
         weights = self.weigh(look_up(COMBINE, "combine", self.combine)(x, y), branches, train)
         self.sow("intermediates", "fusion_weights", weights)
-        return self.gain * (y + weights * (x - y))
+        return blend(x, y, weights, self.gain)
 
 
 class IAFF(PairFusion, ContextAttention, kw_only=True):
@@ -91,7 +91,7 @@ class IAFF(PairFusion, ContextAttention, kw_only=True):
                     made[name] = self.branch(name, x.shape[-1])
             weights = self.weigh(z, [made[name] for name in names], train)
             self.sow("intermediates", "fusion_weights", weights)
-            z = self.gain * (y + weights * (x - y))
+            z = blend(x, y, weights, self.gain)
         return z
 
     def _branch_names(self, reading: int) -> list[str]:
@@ -100,3 +100,11 @@ class IAFF(PairFusion, ContextAttention, kw_only=True):
             first if self.share_global and scale == "global" else own
             for scale, (first, own) in zip(self.scales, pairs, strict=True)
         ]
+
+
+def blend(x: Array, y: Array, weights: Array, gain: float) -> Array:
+    """gain * (x * weights + y * (1 - weights)), with one product less."""
+    # The gain is no last factor: XLA repeats the product of an array with a number wherever it is
+    # read, and on a CPU what it reads as well, so that a step of training computed the fusions of
+    # all earlier blocks anew in each of the later ones.
+    return gain * y + (gain * weights) * (x - y)
