@@ -12,6 +12,13 @@ from jaxtyping import Array
 
 __all__ = ["Frozen"]
 
+CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+"""XLA's options on a CPU: by itself it takes vectors of 256 bits where the CPU has longer ones.
+
+Longer ones make what lies between the products faster: the logistic function of AFF, and what is
+fused with it, takes half to two thirds of the time.
+"""
+
 
 class Frozen:
     """A network in evaluation, as `freeze` makes it: call it with what the model is called with.
@@ -47,7 +54,13 @@ class Frozen:
                 return mapped(variables, *inputs)
 
         self.variables = jax.device_put(variables, self._everywhere)
-        self._jitted = jax.jit(run, donate_argnums=() if donate is None else (1 + donate,))
+        self._run = run
+        on_cpu = (self.devices or jax.devices())[0].platform == "cpu"
+        self._jitted = jax.jit(
+            run,
+            donate_argnums=() if donate is None else (1 + donate,),
+            compiler_options=CPU_OPTIONS if on_cpu else None,
+        )
 
     def __call__(self, *inputs: Any) -> Any:
         """What the model gives in evaluation.
@@ -55,6 +68,8 @@ class Frozen:
         Raises:
             ValueError: with `devices`, a batch that they can't share evenly.
         """
+        if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(inputs)):
+            return self._run(self.variables, *inputs)  # part of another program, with its options
         return self._jitted(self.variables, *self._place(inputs))
 
     def compile(self, *inputs: Any) -> Callable[..., Any]:

@@ -64,6 +64,16 @@ def test_compiled_ahead_of_time_it_never_compiles_again(devices):
         call(x[:2], y[:2])
 
 
+@pytest.mark.parametrize("options", [{}, {"devices": jax.devices()[:2]}, {"chunk_size": 4}])
+def test_it_may_be_part_of_another_program(options):
+    """XLA's options belong to the outermost program, and JAX refuses them on any other."""
+    frozen, expected, (x, y) = frozen_fusion(**options)
+    inner = jax.jit(lambda x: 2 * frozen(x, y))
+    np.testing.assert_allclose(inner(x) / 2, expected, rtol=1e-5, atol=1e-6)
+    tangents = jax.jvp(lambda x: frozen(x, jnp.array(y)), (x,), (x,))[1]
+    assert tangents.shape == x.shape
+
+
 def test_an_array_that_is_in_its_place_stays_there(monkeypatch):
     frozen, expected, inputs = frozen_fusion(devices=jax.devices()[:2])
     sharding = frozen(*inputs).sharding
