@@ -2,11 +2,15 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 __all__ = ["batch_moments", "derivation_pays", "projected_moments"]
+
+EXACT = lax.Precision.HIGHEST
+"""Matrix units round their inputs to few digits, which a variance cannot afford."""
 
 
 def batch_moments(
@@ -42,13 +46,25 @@ def projected_moments(
     rows = x.reshape(-1, x.shape[-1])
     mean = _average(jnp.mean(rows, axis=0), axis_name)
     centred = rows - mean
-    # Matrix units round their inputs to few digits, which a variance cannot afford.
-    exact = lax.Precision.HIGHEST
-    covariance = jnp.matmul(centred.T, centred, precision=exact) / len(rows)
-    covariance = _average(covariance, axis_name)
-    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=exact), axis=0)
+    covariance = _average(gram(centred) / len(rows), axis_name)
+    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=EXACT), axis=0)
     # What rounds to less than nothing is a channel that does not vary.
-    return jnp.matmul(mean, kernel, precision=exact), jnp.maximum(var, 0)
+    return jnp.matmul(mean, kernel, precision=EXACT), jnp.maximum(var, 0)
+
+
+@jax.custom_jvp
+def gram(x: Float[Array, "rows inputs"]) -> Float[Array, "inputs inputs"]:
+    """Gram matrix of the columns: x^T x, with dx^T x + (dx^T x)^T for its derivative."""
+    return jnp.matmul(x.T, x, precision=EXACT)
+
+
+@gram.defjvp
+def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # The two terms are one product and its transpose; JAX by itself would compute two.
+    (x,), (dx,) = primals, tangents
+    product = jnp.matmul(dx.T, x, precision=EXACT)
+    # Written out, the value is a product to whoever decides what is kept for a gradient.
+    return jnp.matmul(x.T, x, precision=EXACT), product + product.T
 
 
 def derivation_pays(shape: tuple[int, ...], channels: int) -> bool:

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from aff_jax import MSCAM, BatchNorm
-from aff_jax.moments import batch_moments, derivation_pays, projected_moments
+from aff_jax.moments import batch_moments, derivation_pays, gram, projected_moments
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 
@@ -33,6 +34,23 @@ def test_a_large_mean_costs_no_digits_in_float32():
     _, var = projected_moments(jnp.asarray(x), jnp.asarray(kernel))
     # x itself is rounded to 6e-5, and so is its mean; the naive E[x^2] - E[x]^2 is off by 10 %.
     np.testing.assert_allclose(var, exact, rtol=1e-5)
+
+
+def test_the_gradient_of_a_gram_matrix_takes_one_product():
+    x, weights = normal((7, 4)), normal((4, 4), 1)
+    with jax.enable_x64(True):
+        x = jnp.asarray(x)
+        check_grads(gram, (x,), order=2, modes=("fwd", "rev"))
+        gradient = jax.grad(lambda x: jnp.sum(weights * gram(x)))
+        np.testing.assert_allclose(gradient(x), x @ (weights + weights.T), rtol=1e-12)
+        products = str(jax.make_jaxpr(gradient)(x)).count("dot_general[")
+    assert products == 2  # one forward, one back
+
+
+def test_a_gram_matrix_that_is_kept_is_not_computed_again():
+    kept = jax.checkpoint(gram, policy=jax.checkpoint_policies.dots_saveable)
+    gradient = jax.grad(lambda x: jnp.sum(jnp.sin(kept(x)) ** 2))
+    assert str(jax.make_jaxpr(gradient)(normal((7, 4)))).count("dot_general[") == 2
 
 
 def test_moments_over_devices_are_those_of_the_global_batch():
