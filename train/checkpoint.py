@@ -141,7 +141,7 @@ class Checkpoints:
                 )
         except Exception as error:
             self._scores.pop(step, None)
-            self._sweep(patience=2.0)  # what was written of it may be what fills the disk
+            self._sweep(quiet=0.5)  # what was written of it may be what fills the disk
             raise self._not_saved(step, str(error)) from error
 
     def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -231,21 +231,25 @@ class Checkpoints:
         )
         return ocp.CheckpointManager(self.directory, options=options)
 
-    def _sweep(self, patience: float = 0.0) -> None:
+    def _sweep(self, quiet: float = 0.0) -> None:
         """Remove what a save that was killed or failed has left half-written.
 
         A save fails at its first error, while threads of Orbax still write its other files, and so
-        make anew what was removed. That ends soon: up to `patience` seconds are waited for it.
+        make anew what was removed. So it ends when nothing has come for `quiet` seconds; after ten
+        times as long it is left to the next save.
         """
         if not is_lead():
             return
-        deadline = time.monotonic() + patience
-        while half_written := list(self.directory.glob("*.orbax-checkpoint-tmp*")):
+        last = started = time.monotonic()
+        while True:
+            half_written = list(self.directory.glob("*.orbax-checkpoint-tmp*"))
             for path in half_written:
                 shutil.rmtree(path, ignore_errors=True)
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            last = now if half_written else last
+            if now - last >= quiet or now - started >= 10 * quiet:
                 return
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def _path(self, step: int) -> Path:
         return self.directory / str(step)

@@ -23,8 +23,9 @@ def keep_freed_memory() -> bool:
     largest.
 
     To be called before JAX starts its threads: what a thread allocates in a heap of its own, which
-    it gets at its first allocation, is returned all the same. Only where JAX computes on a CPU, on
-    Linux with glibc; elsewhere nothing is done.
+    it gets at its first allocation, is returned all the same. So JAX can't be asked what it
+    computes on: this is done where it was told to use the CPU, as by `JAX_PLATFORMS=cpu`, or has
+    nothing else installed, on Linux with glibc. Elsewhere nothing is done.
 
     Source: mallopt(3).
     """
@@ -39,11 +40,9 @@ def keep_freed_memory() -> bool:
 
 
 def computes_on_cpu() -> bool:
-    """Whether JAX does, without starting it where it has nothing else to compute on."""
+    """Whether JAX can only compute there, as far as can be known without starting it."""
     platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
     if platforms:
         return platforms.split(",")[0] == "cpu"
     plugins = importlib.metadata.entry_points(group="jax_plugins")
-    if not plugins and importlib.util.find_spec("libtpu") is None:
-        return True
-    return jax.default_backend() == "cpu"
+    return not plugins and importlib.util.find_spec("libtpu") is None

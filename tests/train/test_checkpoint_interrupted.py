@@ -5,11 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.train.checkpoint_states import assert_restores
+import pytest
+
+from tests.train.checkpoint_states import assert_restores, feed, make_state
 from train.checkpoint import Checkpoints
 
 RUN = f"""
@@ -64,6 +67,26 @@ def test_a_write_that_fails_leaves_the_checkpoints_before_it(tmp_path: Path) -> 
     assert_restores(tmp_path, 2)
     shutil.rmtree(tmp_path / "2")
     assert_restores(tmp_path, 1)
+
+
+def test_what_a_failed_save_writes_later_is_removed_too(tmp_path: Path, monkeypatch: Any) -> None:
+    def write() -> None:
+        (tmp_path / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True, exist_ok=True)
+
+    def fail(*_: Any, **__: Any) -> None:
+        for delay in (0.0, 0.1, 0.3):
+            threading.Timer(delay, write).start()
+        raise OSError("File too large")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, make_state(1), feed(1))
+        monkeypatch.setattr(checkpoints._manager, "save", fail)
+        with pytest.raises(OSError, match=r"could not save the checkpoint of step 2 .* too large"):
+            checkpoints.save(2, make_state(2), feed(2))
+        monkeypatch.undo()
+        assert [path.name for path in tmp_path.iterdir()] == ["1"]
+        checkpoints.save(2, make_state(2), feed(2))
+    assert_restores(tmp_path, 2)
 
 
 SAVE_FOR_EVER = """
