@@ -54,7 +54,7 @@ class Frozen:
                 return mapped(variables, *inputs)
 
         self.variables = jax.device_put(variables, self._everywhere)
-        self._run = run
+        self._nested = jax.jit(run)
         on_cpu = (self.devices or jax.devices())[0].platform == "cpu"
         self._jitted = jax.jit(
             run,
@@ -68,9 +68,15 @@ class Frozen:
         Raises:
             ValueError: with `devices`, a batch that they can't share evenly.
         """
+        # Options are for a program of its own; a part of another one is compiled with that one's.
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(inputs)):
-            return self._run(self.variables, *inputs)  # part of another program, with its options
-        return self._jitted(self.variables, *self._place(inputs))
+            return self._nested(self.variables, *inputs)
+        try:
+            return self._jitted(self.variables, *self._place(inputs))
+        except ValueError as error:
+            if "compiler_options" not in str(error):
+                raise
+            return self._nested(self.variables, *inputs)
 
     def compile(self, *inputs: Any) -> Callable[..., Any]:
         """Compile for inputs of these shapes and dtypes: arrays or `jax.ShapeDtypeStruct`s.

@@ -68,10 +68,12 @@ def test_compiled_ahead_of_time_it_never_compiles_again(devices):
 def test_it_may_be_part_of_another_program(options):
     """XLA's options belong to the outermost program, and JAX refuses them on any other."""
     frozen, expected, (x, y) = frozen_fusion(**options)
-    inner = jax.jit(lambda x: 2 * frozen(x, y))
-    np.testing.assert_allclose(inner(x) / 2, expected, rtol=1e-5, atol=1e-6)
+    for half in (jax.jit(lambda x: frozen(x, y) / 2)(x), jax.jit(lambda s: s * frozen(x, y))(0.5)):
+        np.testing.assert_allclose(2 * half, expected, rtol=1e-5, atol=1e-6)
+    assert jax.eval_shape(lambda: frozen(x, y)).shape == x.shape
     tangents = jax.jvp(lambda x: frozen(x, jnp.array(y)), (x,), (x,))[1]
     assert tangents.shape == x.shape
+    assert jax.grad(lambda x: jnp.sum(frozen(x, y)))(x).shape == x.shape
 
 
 def test_an_array_that_is_in_its_place_stays_there(monkeypatch):
