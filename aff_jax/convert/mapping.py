@@ -16,9 +16,10 @@ from aff_jax.convert.rules import Framework
 from aff_jax.convert.structure import Path, Structure
 from aff_jax.fusion.attentional import IAFF
 
-__all__ = ["list_entries", "read_arrays", "renamed", "write_arrays"]
+__all__ = ["Variables", "list_entries", "read_arrays", "renamed", "write_arrays"]
 
 Variables = dict[str, Any]
+"""Collections by name: "params", "batch_stats", and `UNREAD` where there is such a thing."""
 
 NEAREST = 20
 """For how many names that do not fit the nearest is looked for; it takes a while each."""
