@@ -20,6 +20,7 @@ anywhere. Takes about four minutes on two CPU cores; torch.compile keeps what it
 the second run is faster.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,9 @@ def main(argv: list[str] | None = None) -> None:
     ]
     machine = describe_machine(arguments.threads)
     title = "MSCAM, AFF and IAFF beside PyTorch"
-    console.print(write_results(arguments.output, "modules", title, tables, notes, machine))
+    flags = sys.argv[1:] if argv is None else argv
+    page = write_results(arguments.output, "modules", title, tables, notes, machine, flags)
+    console.print(page)
     draw_sides(
         {mode.capitalize(): _speeds(cases) for mode, cases in seconds.items()},
         "times as fast as PyTorch eager in its faster layout",

@@ -19,6 +19,7 @@ the first one only (`--compile=all` for all). On a GPU ImageNet's networks have 
 256 images a step, in bfloat16. Takes ten minutes on two CPU cores.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,9 @@ def main(argv: list[str] | None = None) -> None:
     ]
     machine = describe_machine(arguments.threads)
     title = "Networks beside PyTorch"
-    console.print(write_results(arguments.output, "networks", title, tables, notes, machine))
+    flags = sys.argv[1:] if argv is None else argv
+    page = write_results(arguments.output, "networks", title, tables, notes, machine, flags)
+    console.print(page)
     draw_sides(
         {mode.capitalize(): _speeds(rows[mode]) for mode in MODES},
         "images a second, relative to PyTorch eager in its faster layout",

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,17 @@ def write_results(
     tables: Mapping[str, Sequence[Row]],
     notes: Sequence[str],
     machine: Mapping[str, Any],
+    flags: Sequence[str] = (),
 ) -> str:
     """Write `name`.md and `name`.json into `output`, and return the page.
 
-    `tables` by heading; `notes` are paragraphs under them.
+    `tables` by heading; `notes` are paragraphs under them; `flags` those of the command.
     """
+    command = shlex.join(["python", "-m", f"benchmarks.{name}", *flags])
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     parts = [
         f"# {title}",
-        f"`python -m benchmarks.{name}` on {machine['processor']}, {machine['cores']} cores, "
+        f"`{command}` on {machine['processor']}, {machine['cores']} cores, "
         f"{machine['threads']} threads, accelerator: {machine['accelerator']}; {versions}, "
         f"Python {machine['python']}.",
     ]

@@ -48,8 +48,10 @@ class Side:
         return time.perf_counter() - started
 
     def queued(self, calls: int) -> float:
-        """Seconds a call where the next one is started before this one has ended; as prepared."""
-        self.prepare()
+        """Seconds a call where the next one is started before this one has ended.
+
+        Only for sides that have nothing to prepare.
+        """
         started = time.perf_counter()
         for _ in range(calls):
             result = self.call()

@@ -103,7 +103,7 @@ class IAFF(PairFusion, ContextAttention, kw_only=True):
 
 
 def blend(x: Array, y: Array, weights: Array, gain: float) -> Array:
-    """gain * (x * weights + y * (1 - weights)), with one product less."""
+    """What a fusion makes of its weights: gain * (x * weights + y * (1 - weights))."""
     # The gain is no last factor: XLA repeats the product of an array with a number wherever it is
     # read, and on a CPU what it reads as well, so that a step of training computed the fusions of
     # all earlier blocks anew in each of the later ones.

@@ -19,10 +19,12 @@ def test_cells_have_three_digits_and_what_is_missing_is_a_dash():
 def test_page_and_json_hold_the_same_tables_and_the_machine(tmp_path):
     machine = describe_machine(threads=2)
     tables = {"Evaluation": [{"module": "AFF", "ms": 2.0}]}
-    page = write_results(tmp_path / "new", "modules", "Title", tables, ["A note."], machine)
+    flags = ["--rounds", "7"]
+    page = write_results(tmp_path / "new", "modules", "Title", tables, ["A note."], machine, flags)
     assert (tmp_path / "new" / "modules.md").read_text() == page
     record = json.loads((tmp_path / "new" / "modules.json").read_text())
     assert record == {"machine": machine, "tables": tables, "notes": ["A note."]}
+    assert "`python -m benchmarks.modules --rounds 7` on" in page
     for part in ("| AFF | 2.00 |", "A note.", machine["processor"], machine["versions"]["jax"]):
         assert part in page
 
