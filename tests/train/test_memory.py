@@ -83,6 +83,7 @@ def test_arrays_are_mapped_once():
     assert count_faults(ARRAYS, "keep") < 4
 
 
+@pytest.mark.slow
 @needs_glibc
 def test_steps_of_training_find_their_memory_mapped_whatever_thread_asks_for_it():
     assert count_faults(STEPS, "leave") > 4000  # pages of 4 kB: a third of what a step needs
