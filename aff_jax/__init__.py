@@ -1,13 +1,13 @@
 """Attentional feature fusion for JAX and Flax linen (Dai et al., WACV 2021)."""
 
-from aff_jax import convert, inference
+from aff_jax import convert, inference, parity
 from aff_jax.attention.ms_cam import MSCAM
-from aff_jax.batch_norm import BatchNorm
 from aff_jax.explain import fusion_weights, grad_cam
+from aff_jax.fusion.aff import AFF, IAFF
 from aff_jax.fusion.align import Align
-from aff_jax.fusion.attentional import AFF, IAFF
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.hosts.registry import create_model, list_models
+from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.serialization import load, save
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "list_fusions",
     "list_models",
     "load",
+    "parity",
     "save",
 ]
 

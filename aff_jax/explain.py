@@ -10,8 +10,8 @@ from flax import traverse_util
 from flax.typing import Dtype
 from jaxtyping import Array, Bool, Float, Int
 
-from aff_jax.fusion.pair import PairFusion
-from aff_jax.tables import unknown_name
+from aff_jax.fusion.base import Fusion
+from aff_jax.lookup import unknown_name
 
 __all__ = ["fusion_weights", "grad_cam"]
 
@@ -158,7 +158,7 @@ def _trace(
         output = call(*args, **kwargs)
         path = _path_of(context)
         if path and getattr(output, "ndim", 0) > 2 and jnp.issubdtype(output.dtype, jnp.floating):
-            fuses = isinstance(context.module, PairFusion)
+            fuses = isinstance(context.module, Fusion)
             calls.append(_Call(path, fuses, output.shape, output.dtype))
         return output
 

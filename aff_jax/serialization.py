@@ -16,14 +16,14 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.attention.ms_cam import MSCAM
-from aff_jax.batch_norm import BatchNorm
 from aff_jax.convert.entries import UNREAD
-from aff_jax.convert.files import read_safetensors, write_safetensors
-from aff_jax.convert.structure import image_channels, inspect_module
+from aff_jax.files.safetensors import read_safetensors, write_safetensors
 from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import host_classes
 from aff_jax.hub import FILE, download, is_address, parse_address, upload
-from aff_jax.tables import construct, look_up
+from aff_jax.inspection import image_channels, inspect_module
+from aff_jax.lookup import construct, look_up
+from aff_jax.nn.batch_norm import BatchNorm
 
 __all__ = ["build_model", "describe_model", "is_saved", "load", "save"]
 

@@ -27,12 +27,12 @@ from PIL import Image
 from rich.console import Console
 
 from configs import cifar10_resnet8
+from train.data.device_feed import DeviceFeed
 from train.data.feed import TrainFeed, training_order
-from train.data.resident import ResidentFeed
-from train.data.resize import random_box
-from train.data.source import load_source
-from train.parallel import Pmap
-from train.run import assemble
+from train.data.sources.resize import random_box
+from train.data.sources.source import load_source
+from train.setup import assemble
+from train.steps.parallel import Pmap
 
 
 class RandomImages:
@@ -72,7 +72,7 @@ def resident_against_step(repeats: int) -> tuple[float, float]:
     source: Any = RandomImages(50_000)
     run = assemble(config, source, source, Pmap())
     order = training_order(len(source), batch_size=config.batch_size, seed=0)
-    feed = ResidentFeed(source, order, run.parallel)
+    feed = DeviceFeed(source, order, run.parallel)
     state = run.state
     batch = next(feed)
 

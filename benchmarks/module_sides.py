@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import aff_jax
-from aff_jax.inference import freeze
+from aff_jax.inference.freezing import freeze
 from benchmarks.timing import Side, check_equal
 from benchmarks.torch_sides import channels_first, channels_last, copies, device, synchronize
 from tests.reference import torch_aff

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 import aff_jax
-from aff_jax.inference import freeze
+from aff_jax.inference.freezing import freeze
 from benchmarks.memory import peak_bytes_of_torch, peak_bytes_of_xla
 from benchmarks.timing import Side, check_equal
 from benchmarks.torch_networks import make_network

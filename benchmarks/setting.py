@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.floors import Floors, measure_floors
 from benchmarks.torch_sides import device, share_machine
-from train.memory import keep_freed_memory
+from train.runtime.malloc import retain_freed_memory
 
 __all__ = ["Setting", "add_setting_arguments", "set_up"]
 
@@ -43,7 +43,7 @@ def set_up(arguments: argparse.Namespace, cpu_devices: int | None = None) -> Set
         ValueError: one framework has a GPU and the other has none.
     """
     share_machine(arguments.threads)
-    kept = not arguments.return_memory and keep_freed_memory()
+    kept = not arguments.return_memory and retain_freed_memory()
     if cpu_devices is not None:
         jax.config.update("jax_num_cpu_devices", cpu_devices)
     gpu = jax.default_backend() == "gpu"

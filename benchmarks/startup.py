@@ -53,11 +53,11 @@ def step_of_digits(cache: str) -> None:
     import jax
 
     from configs import digits
-    from train.compilation import keep_compiled
-    from train.examples import make_train_feed
-    from train.run import prepare
+    from train.data.pipeline import make_train_feed
+    from train.runtime.compilation_cache import enable_compilation_cache
+    from train.setup import prepare
 
-    keep_compiled(cache)
+    enable_compilation_cache(cache)
     config = digits.get_config()
     run = prepare(config)
     feed: Any = make_train_feed(config, run.train_source, run.parallel)
@@ -72,9 +72,9 @@ def step_of_ours(cache: str) -> None:
     import optax
 
     import aff_jax
-    from train.compilation import keep_compiled
+    from train.runtime.compilation_cache import enable_compilation_cache
 
-    keep_compiled(cache)
+    enable_compilation_cache(cache)
     model: Any = aff_jax.create_model("cifar_resnet8", "aff", num_classes=10)
     images = np.random.default_rng(0).standard_normal((BATCH, PIXELS, PIXELS, 3), np.float32)
     labels = jnp.zeros(BATCH, jnp.int32)

@@ -24,8 +24,9 @@ def get_config() -> ConfigDict:
     # Whose formulas where the references disagree: "paper", "pytorch" or "mxnet".
     config.reference = "paper"
 
-    # The data set, one of the table in `train/data/datasets.py`; "image_folder" and "mask_folder"
-    # are your own: configs/image_folder.py and configs/mask_folder.py say what lies where.
+    # The data set, a name of the table in `train/data/sources/datasets.py`; "image_folder" and
+    # "mask_folder" are your own:
+    # configs/image_folder.py and configs/mask_folder.py describe their layout.
     config.dataset = "digits"
     # That folder of yours, or where TFDS keeps data; "" is TFDS's default, ~/tensorflow_datasets.
     config.data_dir = ""
@@ -40,7 +41,7 @@ def get_config() -> ConfigDict:
     # Training takes a random rectangle of each image, and resizes that, instead of the middle.
     config.random_resized_crop = False
     # Training examples of up to this many MiB, decoded, are kept on every device; 0 keeps none.
-    config.resident_mib = 512
+    config.device_cache_mib = 512
     # Processes that read and decode the training examples which are not; 0 does it in two threads.
     config.data_workers = 0
     # Training pads images by this many pixels of zeros and crops them back at random.
@@ -77,22 +78,22 @@ def get_config() -> ConfigDict:
     config.learning_rate = 0.1
     # Epochs of linear warm-up from zero.
     config.warmup_epochs = 1.0
-    # How it goes on, of the table in `train/schedules.py`: "cosine" and "poly" fall to zero at the
-    # end, "constant" stays.
+    # Schedule after warm-up, a name of the table in `train/optim/schedules.py`: "cosine" and "poly"
+    # fall to zero at the end, "constant" stays.
     config.schedule = "cosine"
     # Epochs at which it drops as well: "constant" with drops is what is called a step schedule.
-    config.drop_epochs = ()
+    config.decay_epochs = ()
     # What it is multiplied by at each drop.
-    config.drop_factor = 0.1
-    # Of the table in `train/optimizer.py`: "sgd" (with Nesterov momentum), "adamw", "lars" or
-    # "adagrad".
+    config.decay_factor = 0.1
+    # A name of the table in `train/optim/optimizers.py`: "sgd" (with Nesterov momentum), "adamw",
+    # "lars" or "adagrad".
     config.optimizer = "sgd"
     # Momentum of "sgd" and "lars", and beta1 of "adamw".
     config.momentum = 0.9
     # Weight decay.
     config.weight_decay = 1e-4
     # What it acts on: "kernels", which leaves batch norms and biases alone, or "all".
-    config.decayed = "kernels"
+    config.weight_decay_mask = "kernels"
     # Largest norm of the gradient over all parameters, to which longer ones are cut; 0 is no limit.
     config.clip_norm = 0.0
     # Whether batch norm sees the global batch or each device's own part of it.
@@ -126,5 +127,5 @@ def get_config() -> ConfigDict:
     # Steps from one line of training metrics to the next.
     config.log_every_steps = 50
     # Seconds within which the next batch has to come; after them the run ends with an error.
-    config.feed_timeout_seconds = 600.0
+    config.data_timeout_seconds = 600.0
     return config

@@ -18,5 +18,5 @@ def get_config() -> ConfigDict:
     config.label_smoothing = 0.1
     config.mix_off_epochs = 40.0
     config.epochs = 640.0
-    config.drop_epochs = (300.0, 450.0)
+    config.decay_epochs = (300.0, 450.0)
     return config

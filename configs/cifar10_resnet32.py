@@ -4,7 +4,7 @@
 
 Published test accuracy 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, the log
 beside the weights). Not trained here. A smoke run of 50 steps,
-`--config.batch_size=32 --config.epochs=0.032 --config.drop_epochs='()'
+`--config.batch_size=32 --config.epochs=0.032 --config.decay_epochs='()'
 --config.mix_off_epochs=0.0`, takes 5.6 min on two CPU cores, 17.5 % test accuracy by then.
 """
 
@@ -27,6 +27,6 @@ def get_config() -> ConfigDict:
     config.learning_rate = 0.2
     config.warmup_epochs = 0.0
     config.schedule = "constant"
-    config.drop_epochs = (300.0, 350.0)
-    config.decayed = "all"
+    config.decay_epochs = (300.0, 350.0)
+    config.weight_decay_mask = "all"
     return config

@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
     config.crop_padding = 4
     config.flip = True
     config.epochs = 8.0
-    config.decayed = "all"
+    config.weight_decay_mask = "all"
     config.eval_every_epochs = 1.0
     return config

@@ -32,7 +32,7 @@ def public_modules() -> list[str]:
     """
     found = pkgutil.walk_packages(aff_jax.__path__, f"{aff_jax.__name__}.")
     names = [aff_jax.__name__, *(module.name for module in found)]
-    names = [name for name in names if not name.startswith("aff_jax.commands")]
+    names = [name for name in names if not name.startswith("aff_jax.cli")]
     return [name for name in names if hasattr(importlib.import_module(name), "__all__")]
 
 

@@ -12,36 +12,69 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / top).rglob("*.py"))]
 
-BUILT_OF = {"aff_jax.batch_norm", "aff_jax.checks", "aff_jax.layers", "aff_jax.tables"}
-
 # Each room may import those listed and nothing else of this project.
 ROOMS = {
-    "aff_jax.tables": set(),
-    "aff_jax.moments": set(),
-    "aff_jax.checks": set(),
-    "aff_jax.batch_norm": {"aff_jax.checks", "aff_jax.moments"},
-    "aff_jax.layers": {"aff_jax.batch_norm", "aff_jax.tables"},
-    "aff_jax.attention": {*BUILT_OF, "aff_jax.moments"},
-    "aff_jax.fusion": {*BUILT_OF, "aff_jax.attention"},
-    "aff_jax.explain": {"aff_jax.fusion", "aff_jax.tables"},
-    "aff_jax.hosts": {*BUILT_OF, "aff_jax.fusion"},
-    "aff_jax.convert": {*BUILT_OF, "aff_jax.attention", "aff_jax.fusion", "aff_jax.hosts"},
+    "aff_jax.lookup": set(),
+    "aff_jax.files": set(),
     "aff_jax.hub": set(),
+    "aff_jax.nn": {"aff_jax.lookup"},
+    "aff_jax.fast": {"aff_jax.lookup", "aff_jax.nn"},
+    "aff_jax.attention": {"aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
+    "aff_jax.fusion": {"aff_jax.attention", "aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
+    "aff_jax.hosts": {"aff_jax.fusion", "aff_jax.lookup", "aff_jax.nn"},
+    "aff_jax.explain": {"aff_jax.fusion", "aff_jax.lookup"},
+    "aff_jax.inspection": {"aff_jax.hosts"},
+    "aff_jax.convert": {
+        "aff_jax.attention",
+        "aff_jax.files",
+        "aff_jax.fusion",
+        "aff_jax.hosts",
+        "aff_jax.inspection",
+        "aff_jax.lookup",
+        "aff_jax.nn",
+    },
+    "aff_jax.inference": {"aff_jax.files", "aff_jax.inspection", "aff_jax.lookup", "aff_jax.nn"},
+    "aff_jax.parity": {"aff_jax.convert", "aff_jax.inspection"},
     "aff_jax.serialization": {
-        *BUILT_OF,
         "aff_jax.attention",
         "aff_jax.convert",
+        "aff_jax.files",
         "aff_jax.fusion",
         "aff_jax.hosts",
         "aff_jax.hub",
+        "aff_jax.inspection",
+        "aff_jax.lookup",
+        "aff_jax.nn",
     },
-    "aff_jax.folding": {"aff_jax.batch_norm"},
-    "aff_jax.frozen": set(),
-    "aff_jax.inference": {"aff_jax.convert", "aff_jax.folding", "aff_jax.frozen"},
-    "aff_jax.export": {"aff_jax.convert.files", "aff_jax.inference", "aff_jax.tables"},
-    "aff_jax.commands": {"aff_jax"},
     "aff_jax.cli": {"aff_jax"},
-    "train": {"aff_jax"},
+    "train.data": {"aff_jax"},
+    "train.optim": {"aff_jax"},
+    "train.runtime": {"aff_jax"},
+    "train.checkpoints": {"train.runtime"},
+    "train.steps": {"aff_jax", "train.data"},
+    "train.reporting": {"train.data", "train.runtime", "train.steps"},
+    "train.config_checks": set(),
+    "train.model": {"aff_jax", "train.data", "train.steps"},
+    "train.setup": {
+        "aff_jax",
+        "train.config_checks",
+        "train.data",
+        "train.model",
+        "train.optim",
+        "train.reporting",
+        "train.steps",
+    },
+    "train.eval_loop": {"train.data", "train.setup", "train.steps"},
+    "train.loop": {
+        "train.checkpoints",
+        "train.data",
+        "train.eval_loop",
+        "train.reporting",
+        "train.runtime",
+        "train.setup",
+        "train.steps",
+    },
+    "train": {"aff_jax", "train"},
     "configs": set(),
 }
 
@@ -50,12 +83,12 @@ ONLY_IN = {
     "tensorflow": [],
     "tensorflow_datasets": ["train.data"],
     "grain": ["train.data"],
-    "optax": ["train"],
-    "orbax": ["train.checkpoint", "train.checkpoint_read"],
-    "torch": ["aff_jax.convert", "aff_jax.commands"],
+    "optax": ["train.optim", "train.steps"],
+    "orbax": ["train.checkpoints"],
+    "torch": ["aff_jax.convert", "aff_jax.parity", "aff_jax.files", "aff_jax.cli"],
     "huggingface_hub": ["aff_jax.hub"],
     "mxnet": [],
-    "matplotlib": ["train.plots"],
+    "matplotlib": ["aff_jax.parity", "train.reporting.plots"],
 }
 
 
@@ -100,7 +133,10 @@ def test_every_source_file_belongs_to_a_room():
 
 
 def test_pmap_and_shard_map_stand_in_one_file_of_each_package():
-    allowed = {"pmap": {"train.parallel"}, "shard_map": {"train.parallel", "aff_jax.frozen"}}
+    allowed = {
+        "pmap": {"train.steps.parallel"},
+        "shard_map": {"train.steps.parallel", "aff_jax.inference.frozen"},
+    }
     for path in SOURCES:
         tree = ast.parse(path.read_text())
         names = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(tree)}

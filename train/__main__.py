@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 from rich.markup import escape
 
-from aff_jax.tables import unknown_name
+from aff_jax.lookup import unknown_name
 
 CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -71,12 +71,12 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
     # After the flags, so that a mistake in them does not wait for JAX.
     from jax.errors import JaxRuntimeError
 
-    from train import distributed
-    from train.compilation import keep_compiled
-    from train.memory import keep_freed_memory
-    from train.profile import Profile
+    from train.runtime import distributed
+    from train.runtime.compilation_cache import enable_compilation_cache
+    from train.runtime.malloc import retain_freed_memory
+    from train.runtime.profiling import Profile
 
-    keep_freed_memory()
+    retain_freed_memory()
     try:
         profile = Profile.parse(PROFILE.value) if PROFILE.value else None
         several = distributed.initialize(
@@ -85,20 +85,20 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
             PROCESS_ID.value,
             timeout_seconds=PROCESS_TIMEOUT.value,
         )
-        keep_compiled(COMPILATION_CACHE.value)
+        enable_compilation_cache(COMPILATION_CACHE.value)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 
-    from train.checkpoint import AllDamagedError
-    from train.data.watched import FeedError
+    from train.checkpoints.manager import AllDamagedError
+    from train.data.feed_timeout import FeedError
     from train.loop import train
-    from train.window import NonFiniteError
+    from train.reporting.step_metrics import NonFiniteError
 
     try:
         summary = train(CONFIG.value, workdir, console, profile)
     except (ValueError, TypeError, OSError, NonFiniteError, AllDamagedError, FeedError) as error:
         if several or isinstance(error, FeedError):
-            distributed.end_at_once(error, TRACEBACK.value)
+            distributed.exit_immediately(error, TRACEBACK.value)
         if TRACEBACK.value:
             raise
         raise SystemExit(f"error: {error}") from error
@@ -110,14 +110,14 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
                 f"{error}\nProbably another process of the run has ended or can't be reached: see "
                 f"what it says. Start all of them again to go on from the last checkpoint."
             )
-            distributed.end_at_once(error)
-        distributed.end_at_once(error, traceback=True)
-    return summary if distributed.is_lead() else None
+            distributed.exit_immediately(error)
+        distributed.exit_immediately(error, traceback=True)
+    return summary if distributed.is_primary_process() else None
 
 
 def _tell(summary: dict[str, Any], workdir: Path, console: Console) -> None:
     """Print what came out and where it is."""
-    from train.tasks import describe
+    from train.reporting.tasks import describe
 
     speed = summary["examples_per_second"]
     measured = {

@@ -17,9 +17,15 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from aff_jax.tables import unknown_name
+from aff_jax.lookup import unknown_name
 from train.__main__ import COMPILATION_CACHE, CONFIG, TRACEBACK, WORKDIR, parse_flags
-from train.comparison import Result, Variant, markdown_table, rows_of, write_comparison
+from train.reporting.comparison_table import (
+    Result,
+    Variant,
+    markdown_table,
+    rows_of,
+    write_comparison,
+)
 
 __all__ = ["compare", "describe_variants", "finished", "run_config", "score_of"]
 
@@ -64,7 +70,7 @@ def finished(config: ConfigDict, workdir: Path) -> list[Result]:
         ValueError: a run's directory belongs to another config. Nothing is trained then, so that
             no finished comparison is replaced by the errors of another.
     """
-    from train.workdir import CONFIG_FILE, claim_workdir
+    from train.reporting.workdir import CONFIG_FILE, claim_workdir
 
     results = []
     for label in config.variants:
@@ -111,8 +117,8 @@ def describe_variants(config: ConfigDict) -> list[Variant]:
         if not config.get(name):
             raise ValueError(f"expected a config with `{name}`, as in configs/compare_digits.py.")
     # After the flags, so that a mistake in them does not wait for JAX.
-    from train.network import network_cost
-    from train.ranges import check_ranges
+    from train.config_checks import check_ranges
+    from train.model import network_cost
 
     variants = []
     for label in config.variants:
@@ -140,8 +146,8 @@ def score_of(config: ConfigDict) -> str:
     Raises:
         ValueError: the variants' data sets are of several tasks.
     """
-    from train.data.datasets import find_dataset
-    from train.tasks import TASKS
+    from train.data.sources.datasets import find_dataset
+    from train.reporting.tasks import TASKS
 
     scores = {
         label: TASKS[find_dataset(run_config(config, label, 0).dataset).task].score
@@ -163,13 +169,13 @@ def main(argv: Sequence[str]) -> None:
         if flags.FLAGS[name].present:
             raise SystemExit(f"error: --{name} is for `python -m train`, not for a comparison.")
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell a page at each checkpoint
-    from train.compilation import keep_compiled
-    from train.memory import keep_freed_memory
+    from train.runtime.compilation_cache import enable_compilation_cache
+    from train.runtime.malloc import retain_freed_memory
 
     console, workdir = Console(), Path(WORKDIR.value)
     try:
-        keep_freed_memory()
-        keep_compiled(COMPILATION_CACHE.value)
+        retain_freed_memory()
+        enable_compilation_cache(COMPILATION_CACHE.value)
         config, labels = CONFIG.value, ONLY.value
         variants, score = describe_variants(config), score_of(config)
         for label in labels:
@@ -201,9 +207,9 @@ def main(argv: Sequence[str]) -> None:
             f"{', '.join(failed)}. The same command tries these again, from their checkpoints."
         )
         if any(result.error.startswith("FeedError") for result in results.values()):
-            from train.distributed import end_at_once
+            from train.runtime.distributed import exit_immediately
 
-            end_at_once(RuntimeError(message))  # an ordinary end would wait for what hangs
+            exit_immediately(RuntimeError(message))  # an ordinary end would wait for what hangs
         raise SystemExit(f"error: {message}")
 
 
@@ -216,7 +222,7 @@ def _train_once(run: ConfigDict, workdir: Path, console: Console) -> Mapping[str
     import jax
 
     from train.loop import train
-    from train.workdir import claim_workdir
+    from train.reporting.workdir import claim_workdir
 
     path = workdir / SUMMARY
     if path.exists():

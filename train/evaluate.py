@@ -32,9 +32,9 @@ def open_run(workdir: Path, step: str, data_dir: str | None = None, **changes: A
     Raises:
         ValueError, FileNotFoundError: there is no such run, checkpoint or data set.
     """
-    from train.checkpoint_read import read_checkpoint
-    from train.run import prepare
-    from train.workdir import read_config
+    from train.checkpoints.reading import read_checkpoint
+    from train.reporting.workdir import read_config
+    from train.setup import prepare
 
     if step not in ("best", "last") and not step.isdigit():
         raise ValueError(
@@ -64,8 +64,8 @@ def evaluate_checkpoint(
     Raises:
         ValueError, FileNotFoundError: there is no such run, checkpoint, split or data set.
     """
-    from train.evaluation import evaluate
-    from train.examples import open_split
+    from train.data.pipeline import open_split
+    from train.eval_loop import evaluate
 
     run, restored = open_run(workdir, step, data_dir)
     if split:
@@ -87,15 +87,15 @@ def run_command(main: Any) -> None:
         if len(argv) > 1:
             raise SystemExit(f"error: expected flags only, got {' '.join(argv[1:])!r}.")
         logging.set_verbosity(logging.WARNING)
-        from train.compilation import keep_compiled
-        from train.data.watched import FeedError
-        from train.distributed import end_at_once
+        from train.data.feed_timeout import FeedError
+        from train.runtime.compilation_cache import enable_compilation_cache
+        from train.runtime.distributed import exit_immediately
 
-        keep_compiled(None)
+        enable_compilation_cache(None)
         try:
             main()
         except FeedError as error:
-            end_at_once(error)  # what reads hangs, and an ordinary end would wait for it
+            exit_immediately(error)  # what reads hangs, and an ordinary end would wait for it
         except (ValueError, OSError, RuntimeError) as error:
             raise SystemExit(f"error: {error}") from error
 
@@ -103,7 +103,7 @@ def run_command(main: Any) -> None:
 
 
 def _main() -> None:
-    from train.tasks import describe
+    from train.reporting.tasks import describe
 
     metrics = evaluate_checkpoint(
         Path(flags.FLAGS.workdir),

@@ -35,7 +35,7 @@ def export_checkpoint(
         ValueError, FileNotFoundError: there is no such run, checkpoint or data set.
         FileExistsError: there is such a file, and not `overwrite`.
     """
-    from train.network import make_model
+    from train.model import make_model
 
     run, restored = open_run(workdir, step, data_dir, sync_batch_norm=False)
     model = make_model(run.config, run.train_source.num_classes)

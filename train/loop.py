@@ -12,25 +12,26 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from train.checkpoint import Checkpoints
-from train.data.watched import WatchedFeed
-from train.distributed import from_every_process, is_lead
-from train.evaluation import evaluate, predict_first, recalibrate
-from train.examples import make_train_feed
-from train.preemption import Stopped, StopSignals
-from train.profile import Profile
-from train.report import Report
-from train.run import Run, prepare
-from train.state import TrainState, all_finite, count_parameters
-from train.step import Batch
-from train.window import Window, raise_non_finite
-from train.workdir import (
+from train.checkpoints.manager import Checkpoints
+from train.data.feed_timeout import TimeoutFeed
+from train.data.pipeline import make_train_feed
+from train.eval_loop import evaluate, predict_first, recalibrate
+from train.reporting.run_report import RunReport
+from train.reporting.step_metrics import StepMetrics, raise_non_finite
+from train.reporting.workdir import (
     claim_workdir,
     has_checkpoint,
     lock_workdir,
     require_same_config,
     require_shared,
 )
+from train.runtime.distributed import gather_from_processes, is_primary_process
+from train.runtime.preemption import Stopped, StopSignals
+from train.runtime.profiling import Profile
+from train.setup import Run, prepare
+from train.steps.parallel import check_batch_size
+from train.steps.state import TrainState, all_finite, count_parameters
+from train.steps.step import Batch
 
 __all__ = ["train"]
 
@@ -49,17 +50,18 @@ def train(
         FeedError: the examples can't be read any more; the last checkpoint stays.
         Stopped: SIGTERM or Ctrl-C came; what was trained is saved.
     """
-    if not is_lead():
+    if not is_primary_process():
         console = Console(quiet=True)
     with StopSignals(console) as signals:
         require_same_config(config)
         run = prepare(config, from_checkpoint=has_checkpoint(workdir))
+        check_batch_size(config.batch_size, len(run.parallel.devices), config.accumulation)
         feed = make_train_feed(config, run.train_source, run.parallel)
         claim_workdir(workdir, config)
         require_shared(workdir)
         with (
             lock_workdir(workdir),
-            WatchedFeed[Batch](feed, config.feed_timeout_seconds) as batches,
+            TimeoutFeed[Batch](feed, config.data_timeout_seconds) as batches,
             Checkpoints(
                 workdir / "checkpoints",
                 keep_last=config.keep_checkpoints,
@@ -69,7 +71,7 @@ def train(
         ):
             state, step, evaluated = _restore(run, batches, checkpoints)
             total_steps = run.epochs.total_steps
-            with Report(
+            with RunReport(
                 workdir, start_step=step, total_steps=total_steps, console=console
             ) as report:
                 if step >= total_steps and evaluated:
@@ -84,7 +86,7 @@ def train(
 
 
 def _restore(
-    run: Run, batches: WatchedFeed[Batch], checkpoints: Checkpoints
+    run: Run, batches: TimeoutFeed[Batch], checkpoints: Checkpoints
 ) -> tuple[TrainState, int, bool]:
     """The state to go on with, its step, and whether it was evaluated."""
     if checkpoints.latest_step is None:
@@ -108,9 +110,9 @@ class _Training:
     def __init__(
         self,
         run: Run,
-        batches: WatchedFeed[Batch],
+        batches: TimeoutFeed[Batch],
         checkpoints: Checkpoints,
-        report: Report,
+        report: RunReport,
         signals: StopSignals,
         profile: Profile | None,
     ) -> None:
@@ -119,8 +121,8 @@ class _Training:
         self.checkpoints = checkpoints
         self.report = report
         self.signals = signals
-        self.profile = profile if is_lead() else None
-        self.window = Window(run.config.batch_size, run.config.max_skipped_steps)
+        self.profile = profile if is_primary_process() else None
+        self.window = StepMetrics(run.config.batch_size, run.config.max_skipped_steps)
         self.saved_at = time.monotonic()
 
     def to_the_end(self, state: TrainState, step: int, evaluated: bool) -> dict[str, Any]:
@@ -184,7 +186,7 @@ class _Training:
         """Whether enough time has passed; by the clock of the first process."""
         seconds = 60 * self.run.config.checkpoint_every_minutes
         due = seconds > 0 and time.monotonic() - self.saved_at >= seconds
-        return bool(from_every_process(due)[0])
+        return bool(gather_from_processes(due)[0])
 
     def _report_window(self) -> None:
         # Waits for the device; between these moments the host runs ahead of it.

@@ -10,13 +10,13 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from aff_jax.batch_norm import BatchNorm, NormFactory
-from aff_jax.checks import check_input
-from aff_jax.layers import global_average
-from aff_jax.moments import derivation_pays
-from aff_jax.tables import look_up
+from aff_jax.fast.derived_statistics import derivation_pays
+from aff_jax.lookup import look_up
+from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.input_checks import check_input
+from aff_jax.nn.pooling import global_average
 
-__all__ = ["MSCAM", "ContextAttention", "ContextBranch", "branch_names"]
+__all__ = ["MSCAM", "Branch", "ContextAttention", "branch_names"]
 
 CONTEXTS: dict[str, Callable[[Array], Array]] = {
     "local": lambda z: z,
@@ -25,7 +25,7 @@ CONTEXTS: dict[str, Callable[[Array], Array]] = {
 """What a branch reads of its input, by scale."""
 
 
-class ContextBranch(nn.Module):
+class Branch(nn.Module):
     """A pointwise bottleneck: one scale of the channel context.
 
         branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)
@@ -94,14 +94,14 @@ class ContextAttention(nn.Module, kw_only=True):
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
 
-    def branch(self, name: str, channels: int, outputs: int = 1) -> ContextBranch:
+    def branch(self, name: str, channels: int, outputs: int = 1) -> Branch:
         """A submodule of that name; to be called inside a compact method.
 
         It gives `outputs` logits a channel, all of them from one hidden vector.
         """
         if self.reduction < 1:
             raise ValueError(f"expected a reduction of at least 1, got {self.reduction}.")
-        return ContextBranch(
+        return Branch(
             outputs * channels,
             hidden=max(1, channels // self.reduction),
             activation=self.activation,
@@ -113,7 +113,7 @@ class ContextAttention(nn.Module, kw_only=True):
         )
 
     def weigh(
-        self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
+        self, z: Float[Array, "batch *spatial _"], branches: Sequence[Branch], train: bool
     ) -> Float[Array, "batch *spatial channels"]:
         """M(z), in (0, 1); spatial axes are of size one where every scale is global."""
         logits = self.logits(z, branches, train)
@@ -121,7 +121,7 @@ class ContextAttention(nn.Module, kw_only=True):
         return nn.sigmoid(logits) if train else sigmoid(logits)
 
     def logits(
-        self, z: Float[Array, "batch *spatial _"], branches: Sequence[ContextBranch], train: bool
+        self, z: Float[Array, "batch *spatial _"], branches: Sequence[Branch], train: bool
     ) -> Float[Array, "batch *spatial features"]:
         """What M(z) is the sigmoid of."""
         if not branches:

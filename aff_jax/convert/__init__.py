@@ -1,8 +1,7 @@
 """Weights from PyTorch and MXNet, both ways where both ways exist, and the proof that they fit."""
 
-from aff_jax.convert import parity
 from aff_jax.convert.mxnet import from_mxnet
 from aff_jax.convert.mxnet_params import read_mxnet_params
-from aff_jax.convert.torch import from_torch, to_torch
+from aff_jax.convert.pytorch import from_torch, to_torch
 
-__all__ = ["from_mxnet", "from_torch", "parity", "read_mxnet_params", "to_torch"]
+__all__ = ["from_mxnet", "from_torch", "read_mxnet_params", "to_torch"]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aff_jax.convert.structure import Path
+from aff_jax.inspection import Path
 
 __all__ = ["LAYOUTS", "UNREAD", "Entry"]
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.attention.ms_cam import ContextBranch, branch_names
+from aff_jax.attention.ms_cam import Branch, branch_names
 from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
-from aff_jax.convert.structure import Path, Structure
-from aff_jax.fusion.attentional import IAFF
+from aff_jax.fusion.aff import IAFF
+from aff_jax.inspection import Path, Structure
 
 __all__ = ["Variables", "list_entries", "read_arrays", "renamed", "write_arrays"]
 
@@ -255,6 +255,6 @@ def _layout_of_kernel(path: Path, axes: int, structure: Structure, framework: Fr
 def _spatial_axes_of_branch(path: Path, structure: Structure) -> int:
     """How many ones end the reference's kernel: a branch's layers are convolutions there."""
     branch = structure.layers.get(path[:-2])
-    if branch is None or not isinstance(branch.module, ContextBranch):
+    if branch is None or not isinstance(branch.module, Branch):
         return 0
     return branch.spatial_axes

@@ -8,11 +8,11 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.convert.files import unwrap_state_dict
 from aff_jax.convert.mapping import Variables, list_entries, read_arrays
 from aff_jax.convert.mxnet_params import read_mxnet_params
 from aff_jax.convert.rules import MXNET
-from aff_jax.convert.structure import Path, inspect_module
+from aff_jax.convert.weight_files import unwrap_state_dict
+from aff_jax.inspection import Path, inspect_module
 
 __all__ = ["from_mxnet"]
 

@@ -15,11 +15,11 @@ from typing import Any
 import flax.linen as nn
 
 from aff_jax.attention.ms_cam import ContextAttention
-from aff_jax.convert.structure import Path, Structure
 from aff_jax.hosts.cifar import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
 from aff_jax.hosts.resnet import ResidualHost, ResNet
 from aff_jax.hosts.resnet_v1d import ResNetV1d
+from aff_jax.inspection import Path, Structure
 
 __all__ = ["MXNET", "PYTORCH", "Framework"]
 

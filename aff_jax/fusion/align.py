@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from aff_jax.checks import check_input
+from aff_jax.nn.input_checks import check_input
 
 __all__ = ["Align"]
 

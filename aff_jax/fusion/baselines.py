@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from aff_jax.batch_norm import BatchNorm, NormFactory
-from aff_jax.fusion.pair import PairFusion
+from aff_jax.fusion.base import Fusion
+from aff_jax.nn.batch_norm import BatchNorm, NormFactory
 
 __all__ = ["Add", "Concat"]
 
 
-class Add(PairFusion):
+class Add(Fusion):
     """Addition, as in ResNet and FPN.
 
         Add(x, y) = x + y
 
-    **Fields:** those of `PairFusion`.
+    **Fields:** those of `Fusion`.
 
     Source: paper table 1, "Addition".
     """
@@ -28,7 +28,7 @@ class Add(PairFusion):
         return x + y
 
 
-class Concat(PairFusion):
+class Concat(Fusion):
     """Concatenation and a pointwise projection, as in Inception and U-Net.
 
         Concat(x, y) = W BN([x, y]) + b
@@ -36,7 +36,7 @@ class Concat(PairFusion):
     W takes the 2 C channels back to C, so that it can stand where addition stands. The batch norm
     brings x and y to one scale first; it has no offset of its own, which b would repeat.
 
-    **Fields:** `norm`; `kernel_init`; `param_dtype`; and those of `PairFusion`.
+    **Fields:** `norm`; `kernel_init`; `param_dtype`; and those of `Fusion`.
 
     Source: paper table 1, "Concatenation", which has no batch norm.
     """

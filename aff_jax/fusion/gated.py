@@ -11,17 +11,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import ContextAttention, branch_names
-from aff_jax.fusion.pair import PairFusion
+from aff_jax.fusion.base import Fusion
 
 __all__ = ["GAU", "SE", "SK", "Highway"]
 
 
-class GatedFusion(PairFusion, ContextAttention, kw_only=True):
+class GatedFusion(Fusion, ContextAttention, kw_only=True):
     """A fusion whose gate is read from one array.
 
         G(z) = sigmoid(global(z))
 
-    **Fields:** those of `ContextAttention` and `PairFusion`; `scales=("global",)` unless given.
+    **Fields:** those of `ContextAttention` and `Fusion`; `scales=("global",)` unless given.
 
     **Sows** G as `fusion_weights` in `intermediates`.
     """
@@ -89,7 +89,7 @@ class Highway(GatedFusion):
         return weights * x + (1 - weights) * y
 
 
-class SK(PairFusion, ContextAttention, kw_only=True):
+class SK(Fusion, ContextAttention, kw_only=True):
     """Soft selection by the context of both: a softmax across x and y, channel by channel.
 
         SK(x, y)   = a * x + b * y
@@ -98,7 +98,7 @@ class SK(PairFusion, ContextAttention, kw_only=True):
 
     One vector of max(1, C // r) values is expanded twice, to C logits for x and C for y.
 
-    **Fields:** those of `ContextAttention` and `PairFusion`; `scales=("global",)` unless given. As
+    **Fields:** those of `ContextAttention` and `Fusion`; `scales=("global",)` unless given. As
     elsewhere the expansions have a batch norm and the hidden width no lower bound of 32, where
     SKNet's have none and one, so that only the scheme differs.
 

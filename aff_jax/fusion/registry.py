@@ -6,12 +6,12 @@ from typing import Any
 
 import flax.linen as nn
 
-from aff_jax.fusion.attentional import AFF, IAFF
+from aff_jax.fusion.aff import AFF, IAFF
 from aff_jax.fusion.baselines import Add, Concat
 from aff_jax.fusion.gated import GAU, SE, SK, Highway
-from aff_jax.tables import accepted_fields, construct, look_up
+from aff_jax.lookup import accepted_fields, construct, look_up
 
-__all__ = ["FUSIONS", "Fusion", "create_fusion", "list_fusions", "make_fusion"]
+__all__ = ["FUSIONS", "FusionSpec", "create_fusion", "list_fusions", "make_fusion"]
 
 FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "add": Add,
@@ -27,7 +27,7 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
 }
 """What makes each fusion, by its name."""
 
-Fusion = str | Callable[..., nn.Module]
+FusionSpec = str | Callable[..., nn.Module]
 """A registered name, or a function that makes a module called as `(x, y, train)`."""
 
 
@@ -45,7 +45,7 @@ def list_fusions() -> list[str]:
     return sorted(FUSIONS)
 
 
-def make_fusion(fusion: Fusion, fields: Mapping[str, Any], **shared: Any) -> nn.Module:
+def make_fusion(fusion: FusionSpec, fields: Mapping[str, Any], **shared: Any) -> nn.Module:
     """The fusion of a host: its own `fields`, and of the host's those that it has.
 
     A function that makes a module is called with the `shared` fields that it has parameters for

@@ -9,16 +9,13 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from aff_jax.batch_norm import BatchNorm, NormFactory
-from aff_jax.checks import check_images
-from aff_jax.fusion.registry import Fusion, make_fusion
-from aff_jax.layers import (
-    ConvNorm,
-    apply_block,
-    average_pool,
-    convolution,
-    logits_dtype,
-)
+from aff_jax.fusion.registry import FusionSpec, make_fusion
+from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.convolution import ConvNorm, convolution
+from aff_jax.nn.dtypes import logits_dtype
+from aff_jax.nn.input_checks import check_images
+from aff_jax.nn.pooling import average_pool
+from aff_jax.nn.rematerialization import apply_block
 
 __all__ = ["CIFARResNet", "PreActivationBlock", "PreActivationHost", "ResNetBlock"]
 
@@ -33,7 +30,7 @@ class PreActivationModule(nn.Module):
     (None: from input and parameters); `param_dtype`.
     """
 
-    fusion: Fusion = "aff"
+    fusion: FusionSpec = "aff"
     fusion_fields: Mapping[str, Any] = nn.FrozenDict()
     reduction: int = 4
     norm: NormFactory = BatchNorm
@@ -140,7 +137,7 @@ class PreActivationHost(PreActivationModule):
     neither the last norm nor the head; `blocks_per_stage` b; `width`; `fusion_start`, the first
     stage (from 1) that has fusions, earlier ones add; `deep_stem`, three convolutions of widths
     w/2, w/2, w instead of one; `remat`, whether gradients compute a block's activations anew
-    instead of keeping them, for less memory, or which of them, as in `PairFusion`; and those of
+    instead of keeping them, for less memory, or which of them, as in `Fusion`; and those of
     `PreActivationModule`.
     """
 

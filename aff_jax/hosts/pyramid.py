@@ -3,10 +3,11 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from aff_jax.checks import check_images
 from aff_jax.fusion.align import Align
 from aff_jax.hosts.cifar import CIFARResNet, PreActivationModule, ResNetBlock
-from aff_jax.layers import ConvNorm, apply_block
+from aff_jax.nn.convolution import ConvNorm
+from aff_jax.nn.input_checks import check_images
+from aff_jax.nn.rematerialization import apply_block
 
 __all__ = ["FPN", "PyramidHost", "UNet"]
 
@@ -26,7 +27,7 @@ class PyramidHost(PreActivationModule):
     **Fields:** `num_classes`; `features`, whether the result is (z_1, z_2, z_3), before norm and
     ReLU, instead of logits, and no head; `blocks_per_stage` and `width` of the backbone; `remat`,
     whether gradients compute a block's activations anew instead of keeping them, for less memory,
-    or which of them, as in `PairFusion`; and those of `PreActivationModule`.
+    or which of them, as in `Fusion`; and those of `PreActivationModule`.
 
     Source: paper sections 3.3 and 4.1; open-acm `model/segmentation.py`, by the same authors, for
     the way up and the head, whose 3x3 convolution has a quarter of the channels there, and

@@ -6,15 +6,15 @@ from typing import Any
 
 import flax.linen as nn
 
-from aff_jax.batch_norm import BatchNorm
-from aff_jax.fusion.registry import FUSIONS, Fusion, create_fusion
+from aff_jax.fusion.registry import FUSIONS, FusionSpec, create_fusion
 from aff_jax.hosts.cifar import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
 from aff_jax.hosts.inception import InceptionNet
 from aff_jax.hosts.pyramid import FPN, UNet
 from aff_jax.hosts.resnet import ResNet
 from aff_jax.hosts.resnet_v1d import ResNetV1d
-from aff_jax.tables import accepted_fields, construct, look_up
+from aff_jax.lookup import accepted_fields, construct, look_up
+from aff_jax.nn.batch_norm import BatchNorm
 
 __all__ = ["HOSTS", "REFERENCES", "create_model", "host_classes", "list_models"]
 
@@ -76,7 +76,7 @@ REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
 
 def create_model(
     name: str,
-    fusion: Fusion = "aff",
+    fusion: FusionSpec = "aff",
     reference: str = "paper",
     num_classes: int = 1000,
     **fields: Any,

@@ -10,18 +10,16 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from aff_jax.batch_norm import BatchNorm, NormFactory
-from aff_jax.checks import check_images
-from aff_jax.fusion.registry import Fusion, make_fusion
-from aff_jax.layers import (
-    ConvNorm,
-    apply_block,
-    average_pool,
-    logits_dtype,
-)
-from aff_jax.tables import look_up
+from aff_jax.fusion.registry import FusionSpec, make_fusion
+from aff_jax.lookup import look_up
+from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.convolution import ConvNorm
+from aff_jax.nn.dtypes import logits_dtype
+from aff_jax.nn.input_checks import check_images
+from aff_jax.nn.pooling import average_pool, max_pool
+from aff_jax.nn.rematerialization import apply_block
 
-__all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResidualHost", "max_pool"]
+__all__ = ["BasicBlock", "Bottleneck", "ResNet", "ResidualHost"]
 
 
 class ResidualModule(nn.Module):
@@ -40,7 +38,7 @@ class ResidualModule(nn.Module):
     width_per_group: int = 64
     average_skip: bool = False
     zero_init_last_scale: bool = False
-    fusion: Fusion = "aff"
+    fusion: FusionSpec = "aff"
     fusion_fields: Mapping[str, Any] = nn.FrozenDict()
     reduction: int = 4
     norm: NormFactory = BatchNorm
@@ -176,7 +174,7 @@ class ResidualHost(ResidualModule):
     `base_channels`, those of the first stage's blocks; `block`, "basic" or "bottleneck";
     `fusion_start`, the first stage (from 1) that has fusions, earlier ones add; `head_init` of the
     dense layer; `remat`, whether gradients compute a block's activations anew instead of keeping
-    them, for less memory, or which of them, as in `PairFusion`; and those of `ResidualModule`.
+    them, for less memory, or which of them, as in `Fusion`; and those of `ResidualModule`.
     """
 
     num_classes: int = 1000
@@ -257,10 +255,3 @@ class ResNet(ResidualHost):
             images, train
         )
         return max_pool(x)
-
-
-def max_pool(
-    x: Float[Array, "batch height width channels"],
-) -> Float[Array, "batch out_height out_width channels"]:
-    """Maximum over 3x3 windows with stride 2, rounding sizes up; the margin of one never wins."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

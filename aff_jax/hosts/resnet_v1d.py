@@ -4,7 +4,8 @@ import flax.linen as nn
 from flax.typing import Initializer
 from jaxtyping import Array
 
-from aff_jax.hosts.resnet import ResidualHost, max_pool
+from aff_jax.hosts.resnet import ResidualHost
+from aff_jax.nn.pooling import max_pool
 
 __all__ = ["ResNetV1d"]
 

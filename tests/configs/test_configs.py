@@ -10,8 +10,8 @@ import pytest
 
 import aff_jax
 from train.compare import run_config
-from train.data.datasets import find_dataset
-from train.tasks import TASKS, WORDS
+from train.data.sources.datasets import find_dataset
+from train.reporting.tasks import TASKS, WORDS
 
 ROOT = Path(__file__).parent.parent.parent
 BASE = ROOT / "configs" / "base.py"

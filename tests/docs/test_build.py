@@ -18,7 +18,7 @@ sys.path.append(str(ROOT / "docs"))
 from markdown_docstrings import public_modules, signature_of, to_restructured_text  # noqa: E402
 
 from aff_jax import AFF, create_fusion  # noqa: E402
-from aff_jax.fusion.pair import PairFusion  # noqa: E402
+from aff_jax.fusion.base import Fusion  # noqa: E402
 
 PUBLIC = [
     (module, name)
@@ -145,11 +145,11 @@ def test_errors_become_fields():
 
 def test_signatures_stand_as_they_are_written():
     assert signature_of(create_fusion) == ("(name: str, **fields: Any)", "nn.Module")
-    assert signature_of(PairFusion) == (
+    assert signature_of(Fusion) == (
         "(dtype: Dtype | None = None, remat: bool | str = False)",
         "",
     )
-    arguments, result = signature_of(PairFusion.__call__)
+    arguments, result = signature_of(Fusion.__call__)
     assert arguments.startswith("(x: Float[Array, 'batch *spatial channels'], y: ")
     assert result == "Float[Array, 'batch *spatial channels']"
     # In the order of the constructor: those of a base come first.

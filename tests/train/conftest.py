@@ -14,10 +14,10 @@ from rich.console import Console
 from aff_jax import BatchNorm
 from configs import digits
 from tests.train.small_network import SmallNetwork
-from train import run
-from train.data import source
-from train.parallel import AXIS
-from train.precision import DTYPES
+from train import setup as run
+from train.data.sources import source
+from train.steps.parallel import AXIS
+from train.steps.precision import DTYPES
 
 
 @pytest.fixture(scope="session")

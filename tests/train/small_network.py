@@ -9,9 +9,9 @@ import numpy as np
 import optax
 
 import aff_jax
-from train.parallel import AXIS
-from train.state import create_state
-from train.step import make_train_step
+from train.steps.parallel import AXIS
+from train.steps.state import create_state
+from train.steps.step import make_train_step
 
 
 class SmallNetwork(nn.Module):

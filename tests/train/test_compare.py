@@ -11,8 +11,8 @@ from rich.console import Console
 from configs import digits
 from train import loop
 from train.compare import compare, describe_variants, finished, run_config, score_of
-from train.run import prepare
-from train.window import NonFiniteError
+from train.reporting.step_metrics import NonFiniteError
+from train.setup import prepare
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import pytest
 
 import aff_jax
 from train import loop
-from train.data.augment import normalize
-from train.data.datasets import DATASETS
+from train.data.augment.augmentation import normalize
+from train.data.sources.datasets import DATASETS
 from train.evaluate import evaluate_checkpoint
 from train.export import export_checkpoint
-from train.report import read_metrics
+from train.reporting.run_report import read_metrics
 
 
 @pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from train import loop
-from train.checkpoint import Checkpoints
-from train.data.watched import FeedError
-from train.run import prepare
-from train.window import NonFiniteError
-from train.workdir import claim_workdir
+from train.checkpoints.manager import Checkpoints
+from train.data.feed_timeout import FeedError
+from train.reporting.step_metrics import NonFiniteError
+from train.reporting.workdir import claim_workdir
+from train.setup import prepare
 
 
 def parameters(workdir, config):
@@ -285,7 +285,7 @@ def test_checkpoints_come_by_time_too_and_these_are_never_the_best(
 def test_a_feed_that_hangs_ends_the_run_and_its_checkpoints_stay(
     config, console, tmp_path, monkeypatch
 ):
-    config.feed_timeout_seconds = 1.0
+    config.data_timeout_seconds = 1.0
     config.epochs, config.eval_every_epochs = 2.0, 0.3  # a checkpoint each step
     release = threading.Event()
 

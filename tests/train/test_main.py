@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from train.checkpoint_record import read_record
+from train.checkpoints.record import read_record
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -20,7 +20,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from train.data.source import Source
+from train.data.sources.source import Source
 
 Batch = dict[str, np.ndarray]
 

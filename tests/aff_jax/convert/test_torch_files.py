@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from aff_jax.convert.files import read_weights, unwrap_state_dict, write_torch
+from aff_jax.convert.weight_files import read_weights, unwrap_state_dict, write_torch
 from tests.aff_jax.convert.mutations import mutations
 
 torch = pytest.importorskip("torch")

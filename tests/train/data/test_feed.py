@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.data import feed
-from train.data.source import Source, load_source
+from train.data.sources.source import Source, load_source
 
 
 class Numbers:

@@ -1,0 +1,1 @@
+"""The command `aff-jax`: one file per subcommand."""

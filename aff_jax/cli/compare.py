@@ -1,0 +1,101 @@
+"""`aff-jax compare`: a PyTorch network and ours, activation by activation."""
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aff_jax import parity
+from aff_jax.cli.network_flags import check_target, classes_in, create, positive
+from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
+from aff_jax.parity import report as parity_report
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
+    """Add the command to those of `aff-jax`; `network` has the flags that they share."""
+    command = commands.add_parser("compare", parents=[network], help=compare.__doc__)
+    command.add_argument("torch", metavar="FILE.py:CALLABLE", help="makes the PyTorch module")
+    command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")
+    command.add_argument("--checkpoint", help="state dict for the PyTorch module")
+    command.add_argument("--input-size", type=positive, default=64, help="height and width")
+    command.add_argument("--batch", type=positive, default=2, help="number of random images")
+    command.add_argument("--seed", type=int, default=0, help="of the random images")
+    command.add_argument("--float64", action="store_true", help="both in double precision")
+    command.add_argument("--tolerance", type=float, help="relative to each layer's largest value")
+    command.add_argument("--json", metavar="FILE", help="write the rows there")
+    command.add_argument("--html", metavar="FILE", help="write a page with a plot there")
+    command.set_defaults(run=compare)
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """A PyTorch network and ours, activation by activation."""
+    for file in (arguments.json, arguments.html):
+        if file:
+            check_target(Path(file))
+    arguments.reference = arguments.reference or "pytorch"
+    torch_module = _make_torch_module(arguments.torch, arguments.checkpoint)
+    if arguments.num_classes is None:
+        state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
+        arguments.num_classes = classes_in(state, create(arguments), from_mxnet=False)
+    size = arguments.input_size
+    rng = np.random.RandomState(arguments.seed)
+    images = rng.standard_normal((arguments.batch, size, size, 3)).astype(np.float32)
+    outcome = parity.compare(
+        torch_module,
+        create(arguments),
+        None,
+        images,
+        float64=arguments.float64,
+        tolerance=arguments.tolerance,
+    )
+    print(parity_report.to_text(outcome))
+    title = f"{arguments.torch} and {arguments.model}"
+    if arguments.json:
+        Path(arguments.json).write_text(parity_report.to_json(outcome))
+    if arguments.html:
+        Path(arguments.html).write_text(parity_report.to_html(outcome, title))
+    return 0 if outcome.equal else 1
+
+
+def _make_torch_module(text: str, checkpoint: str | None) -> Any:
+    """What the callable makes, with the weights of the checkpoint."""
+    import torch
+
+    make = _load_callable(text)
+    try:
+        module = make()
+    except Exception as error:  # it is the user's code
+        raise ValueError(f"{text} raised {type(error).__name__}: {error}") from error
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"{text}: expected a torch.nn.Module, got a {type(module).__name__}.")
+    if checkpoint:
+        arrays = read_weights(checkpoint)
+        narrow = {k: v.astype(np.float32) if v.dtype.kind == "V" else v for k, v in arrays.items()}
+        try:
+            module.load_state_dict({k: torch.from_numpy(v) for k, v in narrow.items()})
+        except RuntimeError as error:
+            raise ValueError(f"{checkpoint} does not fit {text}: {error}") from error
+    return module
+
+
+def _load_callable(text: str) -> Any:
+    """The callable of "file.py:name"."""
+    file, _, name = text.rpartition(":")
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file) if file else None
+    if spec is None or spec.loader is None or not Path(file).exists():
+        raise ValueError(
+            f"expected FILE.py:CALLABLE, a file and a function or class in it that makes the "
+            f"PyTorch module, got {text!r}."
+        )
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # it is the user's code
+        raise ValueError(f"{file} raised {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        raise ValueError(f"{file} has no {name!r}.")
+    return getattr(module, name)

@@ -1,0 +1,87 @@
+"""`aff-jax export`: a file of `aff_jax.save` as a program that runs without this library."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import aff_jax
+from aff_jax.cli.network_flags import check_target
+from aff_jax.hosts.registry import host_classes
+from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
+from aff_jax.inspection import image_channels
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
+    """Add the command to those of `aff-jax`; of the flags in `network` it needs none."""
+    command = commands.add_parser("export", help=export.__doc__)
+    command.add_argument("source", help=".safetensors that aff_jax.save wrote, or hf://user/name")
+    command.add_argument("target", help=".stablehlo, for jax.export.deserialize")
+    command.add_argument(
+        "--batch", type=_batch, default="symbolic", help="a number, or symbolic (default): any"
+    )
+    command.add_argument(
+        "--size", type=_size, required=True, metavar="HxW", help="of the images, as in 224x224"
+    )
+    command.add_argument(
+        "--platform",
+        action="append",
+        choices=sorted(PLATFORMS),
+        help="may be repeated; default: cpu, cuda and tpu",
+    )
+    command.add_argument("--force", action="store_true", help="overwrite the target")
+    command.set_defaults(run=export)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """A saved network as a StableHLO file, which any process with JAX can run."""
+    target = Path(arguments.target)
+    check_target(target)
+    if target.suffix != ".stablehlo":
+        raise ValueError(f"{target}: expected an ending of .stablehlo.")
+    if target.exists() and not arguments.force:
+        raise FileExistsError(f"{target} exists already; name another, or give --force")
+    model, variables = aff_jax.load(arguments.source)
+    if type(model) not in host_classes():
+        raise ValueError(
+            f"{arguments.source}: expected a network of create_model, which takes images; got "
+            f"{type(model).__name__}. Call "
+            f"aff_jax.inference.save_stablehlo with its inputs instead."
+        )
+    symbolic = arguments.batch == "symbolic"
+    shape = (1 if symbolic else arguments.batch, *arguments.size, image_channels(variables))
+    exported = save_stablehlo(
+        target,
+        model,
+        variables,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        symbolic_batch=symbolic,
+        platforms=arguments.platform or ("cpu", "cuda", "tpu"),
+        overwrite=arguments.force,
+    )
+    megabytes = target.stat().st_size / 1e6
+    print(f"{arguments.source} -> {target}: {megabytes:.1f} MB for {', '.join(exported.platforms)}")
+    print(f"{_shapes(exported.in_avals)} -> {_shapes(exported.out_avals)}")
+    return 0
+
+
+def _shapes(avals: Any) -> str:
+    return ", ".join(aval.str_short() for aval in avals)
+
+
+def _batch(text: str) -> int | str:
+    if text == "symbolic" or (text.isdigit() and int(text) > 0):
+        return text if text == "symbolic" else int(text)
+    raise argparse.ArgumentTypeError(f"expected a number of at least 1 or symbolic, got {text!r}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 224x224, got {text!r}")
+    return int(match[1]), int(match[2])

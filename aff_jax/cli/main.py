@@ -1,0 +1,35 @@
+"""The command line: `aff-jax models | summary | convert | compare | export`."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+import aff_jax
+from aff_jax.cli import compare, convert, export, models
+from aff_jax.cli.network_flags import network_flags
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 is success, 1 a comparison that parts, 2 an error."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:  # 1 is for networks that part, so nothing may leave with it
+        traceback.print_exc()
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="aff-jax", description=__doc__)
+    parser.add_argument("--version", action="version", version=aff_jax.__version__)
+    commands = parser.add_subparsers(title="commands", required=True)
+    network = network_flags()
+    for command in (models, convert, compare, export):
+        command.add_parser(commands, network)
+    return parser

@@ -1,1 +1,0 @@
-"""What `aff-jax` can do: a file a command, each with its flags."""

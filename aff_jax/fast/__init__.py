@@ -1,0 +1,1 @@
+"""Measured shortcuts: faster ways to compute what the formulas of the modules say."""

@@ -1,0 +1,1 @@
+"""Building blocks of every module: batch normalization, convolutions, poolings, input checks."""

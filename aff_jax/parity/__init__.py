@@ -1,0 +1,6 @@
+"""Compare a PyTorch module with a linen module, activation by activation."""
+
+from aff_jax.parity import report
+from aff_jax.parity.comparison import Parity, Row, compare
+
+__all__ = ["Parity", "Row", "compare", "report"]

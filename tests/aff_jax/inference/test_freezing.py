@@ -1,0 +1,212 @@
+"""Frozen networks: the outputs of the model they were made from, for every host and fusion."""
+
+import itertools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aff_jax
+from aff_jax import create_fusion, create_model, list_fusions, list_models
+from aff_jax.inference.folding import find_foldings
+from aff_jax.inference.freezing import freeze
+from aff_jax.inspection import inspect_module
+from tests.aff_jax.hosts.test_registry import distinct_when_shallow, shallow
+from tests.aff_jax.random_variables import random_variables, settled_variables
+
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((2, 6, 5, 5, 8))
+IMAGES = rng.standard_normal((4, 17, 16, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "fusion"),
+    [(name, "iaff") for name in distinct_when_shallow()]
+    + [("cifar_resnet8", fusion) for fusion in list_fusions() if fusion != "iaff"],
+)
+def test_every_host_and_every_fusion_give_the_same(name, fusion):
+    """In float64, which a wrong fold would miss by far; float32 at full depth is below."""
+    with jax.enable_x64(True):
+        model = shallow(name, fusion)
+        variables = random_variables(model, IMAGES)
+        frozen = freeze(model, variables, IMAGES)
+        expected = jax.jit(model.apply)(variables, IMAGES)
+        chex.assert_trees_all_close(frozen(IMAGES), expected, rtol=1e-9, atol=1e-9)
+    assert "batch_stats" not in frozen.variables
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "fusion"), list(zip(list_models(), itertools.cycle(list_fusions()), strict=False))
+)
+def test_whole_networks_agree_in_single_precision(name, fusion):
+    """Every model as deep as it is, fusions in turn: to 1e-5 of the largest logit.
+
+    Measured: 2.3e-6 at most. Operation by operation, for compiling all of them takes long; compiled
+    programs are above.
+    """
+    pixels = 32 if name.startswith("cifar") else 64
+    images = np.random.default_rng(0).standard_normal((4, pixels, pixels, 3)).astype(np.float32)
+    model = create_model(name, fusion, num_classes=10)
+    variables = settled_variables(model, images)
+    frozen = freeze(model, variables)
+    expected = model.apply(variables, images)
+    scale = float(jnp.abs(expected).max())
+    given = frozen.apply(frozen.variables, images)
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        # Norms that follow a sum, a fusion or the image: the first of each block, and input and
+        # output; in Inception, of both branches.
+        ("cifar_resnet8", 5),
+        ("inception8", 8),
+        ("fpn_resnet20", 13),
+        ("unet_resnet20", 19),
+        # Every norm follows a convolution.
+        ("cifar_resnext29_32x4d", 0),
+        ("resnet18", 0),
+        ("resnet50_v1d", 0),
+    ],
+)
+def test_all_norms_fold_that_follow_a_layer(name, left):
+    model = create_model(name, "iaff", num_classes=3)
+    x = jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    foldings = find_foldings(model, variables, (x,))
+    assert sum(folding.layer is None for folding in foldings.values()) == left
+    assert len(foldings) == len(inspect_module(model, (x,)).norms)
+
+
+@pytest.mark.parametrize("reference", ["paper", "pytorch", "mxnet"])
+def test_a_shared_global_branch_folds_once(reference):
+    model = create_model("cifar_resnet8", "iaff", reference, num_classes=3)
+    with jax.enable_x64(True):
+        variables = random_variables(model, IMAGES)
+        frozen = freeze(model, {**variables, "unread": {"kernel": np.ones(3)}})
+        np.testing.assert_allclose(frozen(IMAGES), model.apply(variables, IMAGES), rtol=1e-9)
+    assert "unread" not in frozen.variables
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_halves_the_parameters_but_not_the_logits(dtype):
+    model = create_model("cifar_resnet8", num_classes=3)
+    images = IMAGES.astype(np.float32)
+    variables = model.init(jax.random.key(0), images)
+    frozen = freeze(model, variables, dtype=dtype)
+    logits = frozen(images)
+    assert logits.dtype == jnp.float32
+    assert frozen.variables["params"]["head"]["kernel"].dtype == jnp.float32
+    assert frozen.variables["params"]["stage1_block0"]["conv1"]["kernel"].dtype == dtype
+    expected = model.clone(dtype=dtype).apply(variables, images)
+    digits = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(logits, expected, atol=8 * digits * float(jnp.abs(expected).max()))
+
+
+def test_a_module_of_ones_own_folds_and_takes_a_dtype():
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            y = nn.Conv(8, (3, 3), use_bias=False)(x)
+            y = nn.BatchNorm(use_running_average=not train)(y)
+            return aff_jax.AFF()(nn.relu(y), x, train)
+
+    x = X.astype(np.float32)
+    variables = random_variables(Block(), x, dtype=np.float32)
+    frozen = freeze(Block(), variables, x)
+    np.testing.assert_allclose(frozen(x), Block().apply(variables, x), rtol=1e-5, atol=1e-5)
+    assert frozen.variables["norms"].keys() == {
+        "BatchNorm_0"
+    }  # the shift that Conv has no bias for
+    half = freeze(Block(), variables, x, dtype=jnp.bfloat16)
+    assert half(x).dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(half.variables["params"])} == {
+        jnp.dtype(jnp.bfloat16)
+    }
+
+
+def test_grey_images_are_known_from_the_weights():
+    model = create_model("cifar_resnet8", num_classes=3)
+    images = IMAGES[..., :1].astype(np.float32)
+    variables = model.init(jax.random.key(0), images)
+    np.testing.assert_allclose(
+        freeze(model, variables)(images), model.apply(variables, images), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_variables_of_another_network_are_refused_with_a_list():
+    model = create_model("cifar_resnet8", num_classes=3)
+    variables = model.init(jax.random.key(0), IMAGES.astype(np.float32))
+    with pytest.raises(ValueError, match="batch_stats/input_norm/mean: missing"):
+        freeze(model, {"params": variables["params"]})
+    other = create_model("cifar_resnet8", num_classes=4)
+    with pytest.raises(ValueError, match=r"params/head/bias: expected \(4,\), got \(3,\)"):
+        freeze(other, variables)
+
+
+def test_other_mistakes_are_named():
+    fusion = create_fusion("aff")
+    variables = random_variables(fusion, X, Y, dtype=np.float32)
+    with pytest.raises(ValueError, match="chunk_size of at least 1, got 0"):
+        freeze(fusion, variables, X, Y, chunk_size=0)
+    with pytest.raises(ValueError, match="example inputs"):
+        freeze(fusion, variables)
+    model = create_model("cifar_resnet8", num_classes=3)
+    variables = model.init(jax.random.key(0), IMAGES.astype(np.float32))
+    with pytest.raises(ValueError, match="gives logits"):
+        freeze(model, variables, donate=True)
+
+
+class Unusual(nn.Module):
+    """A module whose `train` is True unless said otherwise, with a parameter for training alone."""
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        offset = self.param("offset", nn.initializers.ones, ())
+        y = nn.BatchNorm(use_running_average=not train)(nn.Dense(8)(x))
+        return (y + offset if train else y), jnp.mean(y, axis=(0, 1, 2))
+
+
+def test_flags_are_fixed_and_what_a_called_module_declares_is_kept():
+    x = X.astype(np.float32)
+    variables = random_variables(Unusual(), x, dtype=np.float32)
+    frozen = freeze(Unusual(), variables, x, False)
+    expected = Unusual().apply(variables, x, False)
+    chex.assert_trees_all_close(frozen(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"chunk_size": 3}, {"devices": jax.devices()[:2]}])
+def test_results_without_a_batch_axis_are_not_put_together(options):
+    x = X.astype(np.float32)
+    variables = random_variables(Unusual(), x, dtype=np.float32)
+    with pytest.raises(ValueError, match="batch as their first axis"):
+        freeze(Unusual(), variables, x, False, **options)
+
+
+def test_norms_alone_take_a_dtype():
+    x = X.astype(np.float32)
+    module = nn.BatchNorm(use_running_average=True, use_scale=False, use_bias=False)
+    frozen = freeze(module, module.init(jax.random.key(0), x), x, dtype=jnp.bfloat16)
+    assert frozen(x).dtype == jnp.bfloat16
+
+
+def test_parameters_may_be_boxed():
+    init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, "model"))
+    x, y = X.astype(np.float32), Y.astype(np.float32)
+    module = aff_jax.AFF(kernel_init=init)
+    variables = module.init(jax.random.key(0), x, y)
+    frozen = freeze(module, variables, x, y)
+    np.testing.assert_allclose(frozen(x, y), module.apply(variables, x, y), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_without_example_inputs_may_have_boxed_parameters():
+    model = create_model("cifar_resnet8", "add", num_classes=3)
+    images = IMAGES.astype(np.float32)
+    variables = random_variables(model, images, dtype=np.float32)
+    boxed = jax.tree.map(lambda leaf: nn.Partitioned(leaf, (None,) * leaf.ndim), variables)
+    np.testing.assert_array_equal(freeze(model, boxed)(images), freeze(model, variables)(images))

@@ -1,0 +1,92 @@
+"""Frozen networks on several devices, in chunks, with inputs given away, compiled for shapes."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aff_jax
+from aff_jax import create_model
+from aff_jax.inference.freezing import freeze
+from tests.aff_jax.random_variables import random_variables
+
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((2, 6, 5, 5, 8), np.float32)
+IMAGES = rng.standard_normal((4, 17, 16, 3), np.float32)
+
+
+def frozen_fusion(**options):
+    """A frozen AFF, what AFF itself gives, and the inputs."""
+    aff = aff_jax.AFF()
+    variables = random_variables(aff, X, Y, dtype=np.float32)
+    return freeze(aff, variables, X, Y, **options), aff.apply(variables, X, Y), (X, Y)
+
+
+@pytest.mark.parametrize("options", [{}, {"donate": True}])
+@pytest.mark.parametrize("chunk_size", [1, 2, 4, 6, 100])
+@pytest.mark.parametrize("devices", [None, 1, 2])
+def test_chunks_devices_and_donation_change_nothing(chunk_size, devices, options):
+    chosen = None if devices is None else jax.devices()[:devices]
+    frozen, expected, (x, y) = frozen_fusion(chunk_size=chunk_size, devices=chosen, **options)
+    for _ in range(2):
+        result = frozen(jnp.array(x), jnp.array(y))
+        # Rows are computed in other groups, which moves the last digit.
+        np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    assert result.sharding.device_set == set(chosen or jax.devices()[:1])
+
+
+def test_chunks_of_several_outputs():
+    model = create_model("cifar_resnet8", num_classes=3, features=True)
+    variables = model.init(jax.random.key(0), IMAGES)
+    frozen = freeze(model, variables, IMAGES, chunk_size=3)
+    chex.assert_trees_all_close(
+        frozen(IMAGES), model.apply(variables, IMAGES), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_the_donated_input_is_gone_and_the_other_is_not():
+    frozen, _, (x, y) = frozen_fusion(donate=True)
+    x, y = jnp.array(x), jnp.array(y)
+    frozen(x, y)
+    assert x.is_deleted()
+    assert not y.is_deleted()
+
+
+@pytest.mark.parametrize("devices", [None, 2])
+def test_compiled_ahead_of_time_it_never_compiles_again(devices):
+    chosen = None if devices is None else jax.devices()[:devices]
+    frozen, expected, (x, y) = frozen_fusion(devices=chosen)
+    call = frozen.compile(jax.ShapeDtypeStruct(x.shape, x.dtype), y)
+    with jax.no_tracing():
+        np.testing.assert_allclose(call(x, y), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError, match="compiled with"):
+        call(x[:2], y[:2])
+
+
+@pytest.mark.parametrize("options", [{}, {"devices": jax.devices()[:2]}, {"chunk_size": 4}])
+def test_it_may_be_part_of_another_program(options):
+    """XLA's options belong to the outermost program, and JAX refuses them on any other."""
+    frozen, expected, (x, y) = frozen_fusion(**options)
+    for half in (jax.jit(lambda x: frozen(x, y) / 2)(x), jax.jit(lambda s: s * frozen(x, y))(0.5)):
+        np.testing.assert_allclose(2 * half, expected, rtol=1e-5, atol=1e-6)
+    assert jax.eval_shape(lambda: frozen(x, y)).shape == x.shape
+    tangents = jax.jvp(lambda x: frozen(x, jnp.array(y)), (x,), (x,))[1]
+    assert tangents.shape == x.shape
+    assert jax.grad(lambda x: jnp.sum(frozen(x, y)))(x).shape == x.shape
+
+
+def test_an_array_that_is_in_its_place_stays_there(monkeypatch):
+    frozen, expected, inputs = frozen_fusion(devices=jax.devices()[:2])
+    sharding = frozen(*inputs).sharding
+    placed = [jax.device_put(x, sharding) for x in inputs]
+    monkeypatch.setattr(jax, "device_put", lambda *_: pytest.fail("was put there once more"))
+    np.testing.assert_allclose(frozen(*placed), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_that_devices_cannot_share_evenly_is_refused():
+    frozen, _, (x, y) = frozen_fusion(devices=jax.devices()[:4])
+    with pytest.raises(ValueError, match="4 devices can share evenly, got 6"):
+        frozen(x, y)
+    with pytest.raises(ValueError, match="4 devices can share evenly, got 6"):
+        frozen.compile(x, y)

@@ -1,0 +1,125 @@
+"""StableHLO files: run where this library cannot be imported, they compute the same."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aff_jax
+from aff_jax.inference.stablehlo import save_stablehlo
+from tests.aff_jax.random_variables import random_variables
+
+# Blocks what a machine without this library lacks, and runs the file at every batch size given.
+RUN = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("aff_jax", "flax"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+import jax
+import numpy as np
+
+program, *batches = sys.argv[1:]
+with open(program, "rb") as file:
+    run = jax.export.deserialize(file.read()).call
+for batch in batches:
+    inputs = np.load(batch)
+    np.savez(batch + ".out", *jax.tree.leaves(run(*inputs.values())))
+assert not {"aff_jax", "flax"} & set(sys.modules)
+"""
+
+
+def run_elsewhere(program, batches, folder):
+    """Outputs of the program for each tuple of inputs, computed by a process with JAX alone."""
+    files = []
+    for number, inputs in enumerate(batches):
+        files.append(folder / f"{number}.npz")
+        np.savez(files[-1], *inputs)
+    subprocess.run(
+        [sys.executable, "-c", RUN, program, *files],
+        check=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": ""},
+        timeout=300,
+    )
+    return [list(np.load(f"{file}.out.npz").values()) for file in files]
+
+
+def images(batch, size=16):
+    return np.float32(np.random.default_rng(batch).standard_normal((batch, size, size, 3)))
+
+
+MODELS = {
+    "a host": (aff_jax.create_model("cifar_resnet8", "iaff", num_classes=5), 1),
+    "a backbone": (aff_jax.create_model("cifar_resnet8", "aff", features=True), 1),
+    "a fusion of two inputs": (aff_jax.IAFF(reduction=1), 2),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_process_without_this_library_computes_the_same(name, tmp_path):
+    model, inputs = MODELS[name]
+    variables = random_variables(model, *[images(2)] * inputs, dtype=np.float32)
+    path = tmp_path / "model.stablehlo"
+    returned = save_stablehlo(path, model, variables, *[images(2)] * inputs)
+    assert returned.platforms == ("cpu", "cuda", "tpu")
+    batches = [tuple(images(b) + k for k in range(inputs)) for b in (1, 2, 5)]
+    for batch, outputs in zip(batches, run_elsewhere(path, batches, tmp_path), strict=True):
+        expected = jax.tree.leaves(model.apply(variables, *batch))
+        assert len(outputs) == len(expected)
+        for ours, theirs in zip(expected, outputs, strict=True):
+            largest = np.abs(ours).max()
+            np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-5 * largest)
+
+
+def test_a_fixed_batch_takes_no_other(tmp_path):
+    model = aff_jax.MSCAM()
+    variables = model.init(jax.random.key(0), images(3))
+    shape = jax.ShapeDtypeStruct((3, 16, 16, 3), jnp.float32)
+    path = tmp_path / "model.stablehlo"
+    save_stablehlo(path, model, variables, shape, symbolic_batch=False, platforms=["cpu"])
+    program = jax.export.deserialize(path.read_bytes())
+    assert program.platforms == ("cpu",)
+    np.testing.assert_allclose(
+        program.call(images(3)), model.apply(variables, images(3)), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(ValueError, match="3"):
+        program.call(images(2))
+
+
+def test_what_cannot_be_exported_leaves_no_file(tmp_path):
+    model = aff_jax.MSCAM()
+    variables = model.init(jax.random.key(0), images(2))
+    path = tmp_path / "model.stablehlo"
+    with pytest.raises(ValueError, match=r"unknown platform 'cudda'. Did you mean 'cuda'"):
+        save_stablehlo(path, model, variables, images(1), platforms=["cudda"])
+    with pytest.raises(ValueError, match="at least one platform"):
+        save_stablehlo(path, model, variables, images(1), platforms=[])
+    with pytest.raises(ValueError, match="expected example inputs for MSCAM, got none"):
+        save_stablehlo(path, model, variables)
+    with pytest.raises(ValueError, match="batch axis"):
+        save_stablehlo(path, model, variables, np.float32(1))
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="exists already"):
+        save_stablehlo(path, model, variables, images(1))
+    assert path.read_bytes() == b"precious"
+
+
+def test_a_missing_flatbuffers_is_named(tmp_path, monkeypatch):
+    def serialize(*_):
+        raise ImportError("Please install 'flatbuffers'")
+
+    monkeypatch.setattr(jax.export.Exported, "serialize", serialize)
+    model = aff_jax.MSCAM()
+    variables = model.init(jax.random.key(0), images(2))
+    with pytest.raises(ImportError, match=r"pip install flatbuffers"):
+        save_stablehlo(tmp_path / "model.stablehlo", model, variables, images(1))
+    assert list(tmp_path.iterdir()) == []

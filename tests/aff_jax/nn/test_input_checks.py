@@ -1,0 +1,37 @@
+"""What is refused, and what the message says of it."""
+
+import jax.numpy as jnp
+import pytest
+
+from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.input_checks import check_floating, check_images, check_input
+
+MODULE = BatchNorm()
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, bool, jnp.complex64])
+def test_what_is_not_floating_point_is_refused_by_name(dtype):
+    array = jnp.ones((2, 3), dtype)
+    message = f"BatchNorm: expected floating-point pixels, got {array.dtype} of shape"
+    for check in (check_floating, check_input):
+        with pytest.raises(TypeError, match=message):
+            check(MODULE, pixels=array)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_floating_point_passes(dtype):
+    check_input(MODULE, x=jnp.ones((2, 3), dtype), y=jnp.ones((2, 4, 5, 6, 3), dtype))
+    check_images(MODULE, jnp.ones((1, 8, 8, 3), dtype))
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_an_input_has_a_batch_axis_and_one_of_channels(shape):
+    message = r"expected y of shape \(batch, \*spatial, channels\), .* use y\[None\]"
+    with pytest.raises(ValueError, match=message):
+        check_input(MODULE, x=jnp.ones((2, 3)), y=jnp.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (8, 8, 3), (1, 2, 8, 8, 3)])
+def test_images_have_four_axes(shape):
+    with pytest.raises(ValueError, match=r"\(batch, height, width, channels\), got \("):
+        check_images(MODULE, jnp.ones(shape))

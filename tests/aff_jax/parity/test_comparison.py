@@ -1,0 +1,168 @@
+"""Two networks, compared activation by activation: equal ones, and ones that part."""
+
+import json
+import math
+
+import flax.linen as nn
+import pytest
+import torch
+
+import aff_jax
+from aff_jax import parity
+from aff_jax.convert import from_torch
+from aff_jax.parity import report as parity_report
+from tests.aff_jax.convert.test_pytorch import Mine, TorchMine, images, randomized
+from tests.reference import torch_aff
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    network = torch_aff.ResNet(
+        torch_aff.basic_block, (1, 1), "iAFF", num_classes=4, small_input=True, features=8
+    )
+    return randomized(network)
+
+
+def ours(reference):
+    fields = aff_jax.create_model("resnet18", "iaff", reference).fusion_fields
+    return aff_jax.hosts.resnet.ResNet(
+        num_classes=4,
+        block="basic",
+        blocks_per_stage=(1, 1),
+        base_channels=8,
+        fusion="iaff",
+        fusion_fields=fields,
+        small_input=True,
+    )
+
+
+@pytest.mark.parametrize(("float64", "largest"), [(False, 1e-5), (True, 1e-13)])
+def test_equal_networks(theirs, float64, largest):
+    outcome = parity.compare(theirs, ours("pytorch"), None, images(2, 12, 12, 3), float64=float64)
+    assert outcome.equal
+    assert outcome.first_mismatch is None
+    assert max(row.max_rel for row in outcome.rows) < largest
+    rows = [(row.path, row.call) for row in outcome.rows]
+    assert rows[0] == ("stem/conv", 1)
+    assert rows[-1] == ("", 1)
+    # Both readings of the shared branch, and the weights of both passes.
+    for call in (1, 2):
+        assert ("stage1_block0/fuse/global", call) in rows
+        assert ("stage1_block0/fuse/weigh", call) in rows
+    # Every layer of ours with parameters stands in a row.
+    paths = {path for path, _ in rows}
+    for layer in ("stem/norm", "stage2_block0/downsample/norm", "stage2_block0/fuse/local2/expand"):
+        assert layer in paths
+
+
+def test_a_network_that_computes_blocks_anew_is_compared_as_any_other(theirs):
+    outcome = parity.compare(
+        theirs, ours("pytorch").clone(remat=True), None, images(2, 12, 12, 3), float64=True
+    )
+    assert outcome.equal
+    assert ("stage1_block0/fuse/weigh", 1) in [(row.path, row.call) for row in outcome.rows]
+
+
+def test_a_wrong_reference_is_found_in_the_first_fusions_second_pass(theirs):
+    outcome = parity.compare(theirs, ours("paper"), None, images(2, 12, 12, 3))
+    assert not outcome.equal
+    assert outcome.first_mismatch.path == "stage1_block0/fuse/global2/reduce"
+    assert outcome.first_mismatch.note == "ran here only"
+    text = parity_report.to_text(outcome)
+    assert "That is pass 2 of the fusion stage1_block0/fuse" in text
+    before = outcome.rows[: outcome.rows.index(outcome.first_mismatch)]
+    assert all(row.max_rel < 1e-5 for row in before)
+
+
+def test_a_wrong_gain_is_found_at_the_first_fusion(theirs):
+    network = torch_aff.ResNet(
+        torch_aff.basic_block, (1,), "AFF", num_classes=4, small_input=True, features=8
+    )
+    model = aff_jax.hosts.resnet.ResNet(
+        num_classes=4, block="basic", blocks_per_stage=(1,), base_channels=8, small_input=True
+    )
+    outcome = parity.compare(randomized(network), model, None, images(2, 12, 12, 3))
+    assert outcome.first_mismatch.path == "stage1_block0/fuse"
+    assert outcome.first_mismatch.max_rel == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_changed_weight_is_found_where_it_is(theirs):
+    x = images(2, 12, 12, 3)
+    variables = from_torch(theirs.state_dict(), ours("pytorch"), x)
+    kernel = variables["params"]["stage2_block0"]["conv1"]["conv"]["kernel"]
+    variables["params"]["stage2_block0"]["conv1"]["conv"]["kernel"] = kernel.at[0, 0, 0, 0].add(1)
+    outcome = parity.compare(theirs, ours("pytorch"), variables, x)
+    assert outcome.first_mismatch.path == "stage2_block0/conv1/conv"
+
+
+def test_not_a_number_parts(theirs):
+    x = images(2, 12, 12, 3)
+    x[0, 0, 0, 0] = math.nan
+    outcome = parity.compare(theirs, ours("pytorch"), None, x)
+    assert not outcome.equal
+    assert outcome.first_mismatch.path == "stem/conv"
+    report = json.loads(parity_report.to_json(outcome))
+    assert report["first_mismatch"]["max_rel"] is None
+
+
+def test_the_network_that_is_given_stays_as_it_is(theirs):
+    before = {name: value.clone() for name, value in theirs.state_dict().items()}
+    theirs.train()
+    parity.compare(theirs, ours("pytorch"), None, images(2, 12, 12, 3), float64=True)
+    assert theirs.training
+    assert all(torch.equal(value, before[name]) for name, value in theirs.state_dict().items())
+    assert not any(part._forward_hooks for part in theirs.modules())
+
+
+def test_a_users_own_module():
+    outcome = parity.compare(randomized(TorchMine()), Mine(), None, images(2, 5, 6, 8))
+    assert outcome.equal
+    assert [row.name for row in outcome.rows][:2] == ["mix", "mix_norm"]
+
+
+class Pair(nn.Module):
+    """Two outputs, from one layer whose name the reference does not have."""
+
+    factor: float = 3.0
+
+    @nn.compact
+    def __call__(self, x, train):
+        y = nn.Dense(2, name="somewhere")(x)
+        return {"one": y, "other": self.factor * y}
+
+
+class TorchPair(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.elsewhere = torch.nn.Linear(3, 2)
+
+    def forward(self, x, train):
+        assert train is False
+        y = self.elsewhere(x)
+        return y, 3 * y
+
+
+def test_every_output_is_compared_and_flags_stay_flags():
+    theirs, x = TorchPair(), images(2, 3)
+    rename = {"elsewhere": "somewhere"}
+    outcome = parity.compare(theirs, Pair(), None, x, False, rename=rename)
+    assert outcome.equal
+    assert [row.path for row in outcome.rows] == ["somewhere", "[0]", "[1]"]
+    wrong = parity.compare(theirs, Pair(factor=-1.0), None, x, False, rename=rename)
+    assert wrong.first_mismatch.path == "[1]"
+
+
+def test_layers_without_a_counterpart_are_listed():
+    theirs, x = TorchPair(), images(2, 3)
+    state = {name.replace("else", "some"): value for name, value in theirs.state_dict().items()}
+    variables = from_torch(state, Pair(), x, False)
+    outcome = parity.compare(theirs, Pair(), variables, x, False)
+    assert outcome.equal
+    assert outcome.unmatched == ["somewhere", "elsewhere (PyTorch)"]
+
+
+def test_nothing_to_compare_is_refused(theirs):
+    with pytest.raises(ValueError, match="expected inputs of at least one value"):
+        parity.compare(theirs, ours("pytorch"), None, images(0, 12, 12, 3))
+    with pytest.raises(ValueError, match="expected a tolerance of at least 0, got -1"):
+        parity.compare(theirs, ours("pytorch"), None, images(2, 12, 12, 3), tolerance=-1)

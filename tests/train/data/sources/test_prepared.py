@@ -1,0 +1,134 @@
+"""Prepared datasets: what is missing or damaged is named."""
+
+import inspect
+import json
+import pathlib
+import pickle
+import shlex
+import shutil
+import types
+from typing import Any
+
+import pytest
+import tensorflow_datasets as tfds
+
+from train.data.sources import source
+from train.data.sources.prepared import open_prepared
+
+
+@pytest.fixture
+def copied_dir(digits_dir: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A prepared data directory that a test may damage."""
+    shutil.copytree(digits_dir / "digits", tmp_path / "digits")
+    return tmp_path
+
+
+def test_not_prepared_gives_the_command_that_prepares(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = tmp_path / "it's here"
+    with pytest.raises(FileNotFoundError) as error:
+        source.load_source("cifar10", "train", data_dir=data_dir)
+    message = str(error.value)
+    assert "'cifar10' is not prepared" in message
+    assert str(data_dir / "cifar10") in message
+    assert "pip install tensorflow-datasets tensorflow-cpu" in message
+    assert not data_dir.exists()
+
+    # What the shell would hand to Python, with the download replaced.
+    (command,) = (line for line in message.splitlines() if "python -c" in line)
+    program, option, code = shlex.split(command)
+    assert (program, option) == ("python", "-c")
+    calls: list[Any] = []
+
+    def builder(name: str, **arguments: Any) -> Any:
+        inspect.signature(tfds.core.GeneratorBasedBuilder).bind(**arguments)
+        calls.append((name, arguments))
+        return types.SimpleNamespace(download_and_prepare=lambda: calls.append("prepared"))
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    exec(code, {})
+    arguments = {"data_dir": str(data_dir), "file_format": "array_record"}
+    assert calls == [("cifar10", arguments), "prepared"]
+
+
+def test_another_file_format_is_named(copied_dir: pathlib.Path) -> None:
+    info = copied_dir / "digits" / "1.0.0" / "dataset_info.json"
+    content = json.loads(info.read_text())
+    info.write_text(json.dumps({**content, "fileFormat": "tfrecord"}))
+    with pytest.raises(FileNotFoundError, match="prepared as tfrecord"):
+        source.load_source("digits", "train", data_dir=copied_dir)
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "digits-train.array_record-00000-of-00001"])
+def test_a_missing_file_is_named(copied_dir: pathlib.Path, file: str) -> None:
+    path = copied_dir / "digits" / "1.0.0" / file
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="incomplete; missing: ") as error:
+        source.load_source("digits", "train", data_dir=copied_dir)
+    assert str(path) in str(error.value)
+
+
+def damaged(copied_dir: pathlib.Path, byte: int) -> pathlib.Path:
+    file = copied_dir / "digits" / "1.0.0" / "digits-train.array_record-00000-of-00001"
+    data = bytearray(file.read_bytes())
+    data[byte] ^= 0xFF
+    file.write_bytes(data)
+    return file
+
+
+def refusals(examples: source.Source) -> dict[int, str]:
+    """What is said of each position that cannot be read."""
+    said = {}
+    for position in range(len(examples)):
+        try:
+            examples[position]
+        except ValueError as error:
+            said[position] = str(error)
+    return said
+
+
+@pytest.mark.parametrize(("split", "first"), [("train", 0), ("train[900:1000]", 900)])
+def test_a_damaged_record_is_named_with_its_file(
+    split: str, first: int, copied_dir: pathlib.Path
+) -> None:
+    file = damaged(copied_dir, 229_376)
+    # Each record is a chunk of its own, so all the others can still be read.
+    ((position, said),) = refusals(source.load_source("digits", split, data_dir=copied_dir)).items()
+    assert first + position == 956
+    assert f"cannot read example {position} of digits {split} (record 956 of {file})" in said
+    assert "hash mismatch" in said
+
+
+def test_a_file_cut_short_is_named(copied_dir: pathlib.Path) -> None:
+    file = damaged(copied_dir, 0)
+    file.write_bytes(file.read_bytes()[:200_000])
+    with pytest.raises(ValueError, match="cannot read example 3 of digits train") as error:
+        source.load_source("digits", "train", data_dir=copied_dir)[3]
+    assert str(file) in str(error.value)
+
+
+def test_records_name_their_place_over_several_files(digits_dir: pathlib.Path) -> None:
+    records = open_prepared("digits", "train[10:]+test[:5]", str(digits_dir), "label")
+    assert len(records) == 1437 - 10 + 5
+    for position, expected in (
+        (0, "record 10 of"),
+        (1426, "record 1436 of"),
+        (1429, "record 2 of"),
+    ):
+        assert f"({expected} " in records[position].image_at
+    assert "digits-test" in records[1429].image_at
+
+
+def test_records_travel_without_their_data(digits_dir: pathlib.Path) -> None:
+    records = open_prepared("digits", "test", str(digits_dir), "label")
+    again = pickle.loads(pickle.dumps(records))
+    assert again[7] == records[7]
+
+
+def test_a_download_by_hand_is_told(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        source.load_source("imagenet2012", "train", data_dir=tmp_path)
+    assert "ILSVRC2012_img_train.tar" in str(error.value)
+    assert f"with {tmp_path / 'downloads' / 'manual'} for manual_dir" in str(error.value)
+    assert "It downloads the dataset" not in str(error.value)

@@ -1,0 +1,101 @@
+"""What a training step makes of images and labels: augmented, mixed and normalised."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from configs import base
+from train.data.augment.augmentation import Augmentation, augmentation_key, normalize
+from train.data.epochs import Epochs
+from train.data.pipeline import make_training_examples
+from train.steps import parallel
+
+normalize_digits = functools.partial(normalize, mean=(0.3,), std=(0.4,))
+
+
+class Source:
+    """What `make_training_examples` reads of a source."""
+
+    def __init__(self, label_shape=(), channels=1):
+        self.image_shape, self.label_shape, self.num_classes = (8, 8, channels), label_shape, 10
+
+
+def training_examples(source=None, epochs=4.0, **fields):
+    config = base.get_config()
+    config.update(epochs=epochs, **fields)
+    return make_training_examples(
+        config, source or Source(), Epochs(160, 16, epochs), normalize_digits
+    )
+
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (16, 8, 8, 1)).astype(np.uint8)
+LABELS = RNG.integers(0, 10, 16).astype(np.int32)
+
+
+def on_devices(examples, devices):
+    """Step -> what it gets of a batch that so many devices share."""
+
+    def example_part(images, labels, step):
+        first_row = jax.lax.axis_index(parallel.AXIS) * len(labels)
+        return examples(images, labels, step, first_row)
+
+    mapped = jax.pmap(
+        example_part, parallel.AXIS, in_axes=(0, 0, None), devices=jax.devices()[:devices]
+    )
+    parts = [x.reshape(devices, -1, *x.shape[1:]) for x in (IMAGES, LABELS)]
+    return lambda step: [np.asarray(x).reshape(16, *x.shape[2:]) for x in mapped(*parts, step)]
+
+
+def test_without_further_fields_examples_are_cropped_flipped_and_normalized():
+    images, targets = on_devices(training_examples(crop_padding=1, flip=True), 1)(3)
+    augment = Augmentation(crop_padding=1, flip=True)
+    # Compiled as well: operation by operation, the last bit is rounded in another way.
+    expected = jax.jit(lambda raw: normalize_digits(augment(augmentation_key(0, 3), raw)))(IMAGES)
+    np.testing.assert_array_equal(images, expected)
+    assert targets.dtype == np.int32
+    np.testing.assert_array_equal(targets, LABELS)
+
+
+def test_augmentation_is_the_same_on_any_number_of_devices():
+    """Bit for bit, of grey images."""
+    fields = {"crop_padding": 1, "flip": True, "autoaugment": "cifar10"}
+    examples = training_examples(**fields, mixup_alpha=0.2, label_smoothing=0.1)
+    one, eight = (on_devices(examples, devices)(0) for devices in (1, 8))
+    for expected, result in zip(one, eight, strict=True):
+        np.testing.assert_array_equal(result, expected)
+    images, targets = one
+    assert images.dtype == targets.dtype == np.float32
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
+
+
+def test_mixing_ends_with_the_first_step_of_the_last_epochs():
+    """Ten steps an epoch: of forty, the last 15 are of the last 1.5 epochs."""
+    examples = on_devices(training_examples(mixup_alpha=1.0, mix_off_epochs=1.5), 1)
+    for step, mixed in ((0, True), (24, True), (25, False), (39, False)):
+        images, targets = examples(step)
+        assert np.allclose(images, normalize_digits(IMAGES), atol=1e-5) != mixed
+        assert np.array_equal(targets, np.eye(10)[LABELS]) != mixed
+
+
+@pytest.mark.parametrize(
+    ("fields", "given"),
+    [
+        ({"mixup_alpha": 1.0, "label_smoothing": 0.1}, "mixup_alpha, label_smoothing"),
+        ({"autoaugment": "cifar10"}, "autoaugment"),
+        ({"cutmix_alpha": 1.0, "random_erasing": 0.5}, "random_erasing, cutmix_alpha"),
+    ],
+)
+def test_what_labels_of_pixels_cannot_follow_is_refused(fields, given):
+    with pytest.raises(ValueError, match=f"labels of pixels can follow .* got {given}\\. These"):
+        training_examples(Source(label_shape=(8, 8)), **fields)
+    training_examples(Source(label_shape=(8, 8)), color_jitter=0.4)
+
+
+def test_what_the_images_are_not_for_is_refused_before_training():
+    with pytest.raises(ValueError, match="unknown AutoAugment policy 'cifar100'"):
+        training_examples(autoaugment="cifar100")
+    with pytest.raises(ValueError, match="3 channels, red, green and blue"):
+        training_examples(pca_lighting=0.1)

@@ -1,0 +1,55 @@
+"""The schedules against their equations, written out."""
+
+import math
+
+import pytest
+
+from train.optim.schedules import SCHEDULES, learning_rate_schedule
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(10, 100), (0, 7)])
+def test_schedule_warms_up_and_falls_along_a_cosine(warmup, total):
+    schedule = learning_rate_schedule("cosine", 0.5, warmup_steps=warmup, total_steps=total)
+    for step in range(total + 1):
+        if step < warmup:
+            expected = 0.5 * step / warmup
+        else:
+            expected = 0.25 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+        assert schedule(step) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_run_shorter_than_its_warm_up_has_a_schedule():
+    for name in SCHEDULES:
+        schedule = learning_rate_schedule(name, 0.5, warmup_steps=10, total_steps=1)
+        assert schedule(0) == 0.5
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(10, 100), (0, 7)])
+def test_poly_warms_up_and_falls_with_the_power_of_nine_tenths(warmup, total):
+    schedule = learning_rate_schedule("poly", 0.5, warmup_steps=warmup, total_steps=total)
+    for step in range(total + 1):
+        left = 1 - (step - warmup) / (total - warmup)
+        expected = 0.5 * step / warmup if step < warmup else 0.5 * left**0.9
+        assert schedule(step) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_step_schedule_drops_at_its_steps():
+    schedule = learning_rate_schedule(
+        "constant", 0.5, warmup_steps=2, total_steps=20, decay_steps=[5, 10], decay_factor=0.2
+    )
+    expected = [0.0, 0.25] + [0.5] * 3 + [0.1] * 5 + [0.02] * 10
+    assert [float(schedule(step)) for step in range(20)] == pytest.approx(expected)
+
+
+def test_drops_multiply_whatever_the_schedule_does():
+    plain = learning_rate_schedule("cosine", 0.5, warmup_steps=2, total_steps=20)
+    dropped = learning_rate_schedule(
+        "cosine", 0.5, warmup_steps=2, total_steps=20, decay_steps=[7], decay_factor=0.5
+    )
+    for step in range(20):
+        assert dropped(step) == pytest.approx(plain(step) * (0.5 if step >= 7 else 1))
+
+
+def test_an_unknown_name_is_told():
+    with pytest.raises(ValueError, match=r"unknown schedule 'ploy'\. Did you mean 'poly'"):
+        learning_rate_schedule("ploy", 0.5, warmup_steps=0, total_steps=1)

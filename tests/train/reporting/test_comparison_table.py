@@ -1,0 +1,123 @@
+"""Rows, tables and files of many runs, from summaries that are given."""
+
+import json
+import math
+import statistics
+
+import pytest
+
+from train.reporting.comparison_table import (
+    Result,
+    Variant,
+    markdown_table,
+    rows_of,
+    write_comparison,
+)
+
+
+def variant(label, **changes):
+    fields = {
+        "label": label,
+        "dataset": "digits",
+        "model": "cifar_resnet8",
+        "fusion": label,
+        "fusion_fields": {},
+        "parameters": 77562,
+        "flops": 2.5e6,
+        "batch_size": 64,
+    }
+    return Variant(**{**fields, **changes})
+
+
+def summary(accuracy, **changes):
+    fields = {"eval_accuracy": accuracy, "wall_seconds": 15.4, "examples_per_second": 8000.0}
+    return {**fields, **changes}
+
+
+VARIANTS = [variant("aff", parameters=83778), *map(variant, ("add", "sk", "se"))]
+RESULTS = [
+    Result("aff", 0, summary(0.9889, examples_per_second=None)),
+    Result("aff", 1, summary(0.9945, examples_per_second=None)),
+    Result("add", 0, summary(0.9944)),
+    Result("add", 1, summary(0.9916, examples_per_second=4000.0, wall_seconds=17.4)),
+    Result("sk", 0, summary(1.0)),
+    Result("sk", 1, error="NonFiniteError: a loss of nan"),
+    Result("se", 0, error="ValueError: no"),
+    Result("se", 1, error="ValueError: no"),
+]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return rows_of(VARIANTS, RESULTS, (0, 1), "accuracy")
+
+
+def test_the_table_has_every_seed_and_the_best_mean_in_bold(rows):
+    """A mean over fewer seeds is none: the seed that `sk` lost could be its worst."""
+    assert markdown_table(rows, "accuracy").splitlines() == [
+        "| variant | test accuracy, %, seeds 0, 1 | mean ± deviation | parameters | MFLOPs "
+        "| ms a step |",
+        "|---|---|---|---|---|---|",
+        "| add | 99.44 99.16 | **99.30** ± 0.20 | 77,562 | 2.5 | 12.0 |",
+        "| aff | 98.89 99.45 | 99.17 ± 0.40 | 83,778 | 2.5 | - |",
+        "| sk | 100.00 failed | - | 77,562 | 2.5 | 8.0 |",
+        "| se | failed failed | - | 77,562 | 2.5 | - |",
+    ]
+
+
+def test_rows_hold_means_deviations_and_medians(rows):
+    add = rows[0]
+    assert add.mean == pytest.approx(statistics.mean([0.9944, 0.9916]))
+    assert add.deviation == pytest.approx(statistics.stdev([0.9944, 0.9916]))
+    assert add.step_milliseconds == (1000 * 64 / 8000 + 1000 * 64 / 4000) / 2
+    assert add.run_seconds == pytest.approx(16.4)
+    assert math.isnan(rows[2].mean)
+    assert rows[2].errors == {1: "NonFiniteError: a loss of nan"}
+
+
+def test_one_seed_has_no_deviation():
+    (row,) = rows_of([variant("add")], RESULTS[2:3], (0,), "accuracy")
+    assert math.isnan(row.deviation)
+    assert "| **99.44** |" in markdown_table([row], "accuracy")
+
+
+def test_a_seed_that_is_still_to_come_leaves_no_mean():
+    rows = rows_of(VARIANTS, RESULTS[:3], (0, 1), "accuracy")
+    assert [row.variant.label for row in rows] == ["aff", "add"]  # the others have no result yet
+    assert "| add | 99.44 - | - |" in markdown_table(rows, "accuracy")
+
+
+def test_what_is_not_known_is_left_open(tmp_path):
+    unknown = variant("a|b", flops=math.nan)
+    rows = rows_of([unknown], [Result("a|b", 0, summary(0.5))], (0,), "accuracy")
+    assert "| a\\|b | 50.00 | **50.00** | 77,562 | - | 8.0 |" in markdown_table(rows, "accuracy")
+    write_comparison(rows, "accuracy", tmp_path)
+    (row,) = json.loads((tmp_path / "comparison.json").read_text())["variants"]
+    assert row["variant"]["flops"] is None
+
+
+def test_variants_that_read_the_same_are_equally_good():
+    results = [Result("aff", 0, summary(0.98888)), Result("add", 0, summary(0.98889))]
+    table = markdown_table(rows_of(VARIANTS[:2], results, (0,), "accuracy"), "accuracy")
+    assert table.count("**98.89**") == 2
+
+
+def test_segmentation_is_compared_by_its_own_metric():
+    result = Result("aff", 0, {**summary(0.9), "eval_mean_iou": 0.25})
+    table = markdown_table(rows_of(VARIANTS[:1], [result], (0,), "mean_iou"), "mean_iou")
+    assert "| variant | test mean IoU, %, seeds 0 |" in table
+    assert "**25.00**" in table
+
+
+def test_results_are_written_as_numbers_text_and_picture(rows, tmp_path):
+    write_comparison(rows, "accuracy", tmp_path / "new")
+    content = json.loads((tmp_path / "new" / "comparison.json").read_text())
+    assert content["metric"] == "accuracy"
+    add, _, sk, se = content["variants"]
+    assert add["variant"]["label"] == "add"
+    assert add["values"] == {"0": 0.9944, "1": 0.9916}
+    assert sk["values"] == {"0": 1.0, "1": None}
+    assert sk["mean"] is None
+    assert se["errors"] == {"0": "ValueError: no", "1": "ValueError: no"}
+    assert (tmp_path / "new" / "comparison.md").read_text() == markdown_table(rows, "accuracy")
+    assert (tmp_path / "new" / "comparison.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,266 @@
+"""Two real processes: they train as one would, die, end together, and go on as any number."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.checkpoints.record import read_record
+from train.evaluate import evaluate_checkpoint
+from train.reporting.run_report import read_metrics
+from train.runtime.distributed import initialize
+
+# As `python -m train`, and writes down which examples each step is given.
+TELLS_EXAMPLES = """
+import json, os
+import numpy as np
+from absl import app
+from train.__main__ import main, parse_flags
+from train.data.watched import TimeoutFeed
+
+ask = TimeoutFeed.__next__
+file = open(os.environ["EXAMPLES"], "a", buffering=1)
+
+def tell(self):
+    step = self.get_state()["next_index"]
+    batch = ask(self)
+    if "mask" not in batch:
+        file.write(json.dumps([step, np.asarray(batch["index"]).ravel().tolist()]) + "\\n")
+    return batch
+
+TimeoutFeed.__next__ = tell
+app.run(main, flags_parser=parse_flags)
+"""
+# Six steps, an epoch and a part of the next; evaluated and saved after 3 and 6.
+FLAGS = (
+    "--config.fusion=add",
+    "--config.batch_size=288",
+    "--config.eval_batch_size=100",
+    "--config.epochs=1.2",
+    "--config.eval_every_epochs=0.6",
+    "--config.log_every_steps=1",
+    "--config.keep_checkpoints=9",
+    "--config.learning_rate=0.02",
+)
+STEPS = 6
+TIMEOUT = 15
+# Sums over 288 examples are added up in another order, and the steps amplify the rounding.
+TOLERANCE = 1e-3
+
+
+@pytest.fixture
+def start(command, tmp_path):
+    """Starts a run as that many processes."""
+
+    def start(workdir, count):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        address = (f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={count}")
+        return [
+            command(
+                f"--workdir={workdir}",
+                *FLAGS,
+                *((*address, f"--process_id={i}") if count > 1 else ()),
+                "--process_timeout=30",
+                program=("-c", TELLS_EXAMPLES),
+                environment={"EXAMPLES": f"{workdir}.examples{i}"},
+            )
+            for i in range(count)
+        ]
+
+    return start
+
+
+def finish(processes):
+    said = [process.communicate(timeout=180) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    return said
+
+
+def wait_until_trained(workdir, step, processes):
+    deadline = time.monotonic() + 120
+    while not any(x["step"] >= step for x in read_metrics(workdir)):
+        assert all(process.poll() is None for process in processes), processes[0].communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def curve(workdir):
+    lines = [x for x in read_metrics(workdir) if x["kind"] == "train"]
+    assert [x["step"] for x in lines] == list(range(1, STEPS + 1))
+    return np.array([x["loss"] for x in lines])
+
+
+def examples(*prefixes):
+    """The global batch of each step, in order; each step as the last start of a run had it."""
+    steps = {}
+    for prefix in prefixes:
+        files = [Path(f"{prefix}.examples{i}") for i in range(2)]
+        read = [
+            dict(json.loads(line) for line in file.read_text().splitlines())
+            if file.exists()
+            else {}
+            for file in files
+        ]
+        for step in read[0]:
+            steps[step] = read[0][step] + read[1].get(step, [])
+    return [steps[step] for step in range(STEPS)]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_go_on_as_one_or_two(start, tmp_path):
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    finish(start(alone, 1))
+    losses = curve(alone)
+
+    # A process is killed: the other does not wait for it for ever, and says so.
+    processes = start(both, 2)
+    wait_until_trained(both, 4, processes)
+    processes[0].kill()
+    _, err = processes[1].communicate(timeout=60)
+    assert processes[1].returncode not in (0, None)
+    assert "another process" in err or "Terminating process because the JAX" in err
+    processes[0].communicate()
+
+    # They go on as one process or as two.
+    shutil.copytree(both, tmp_path / "one")
+    for i in range(2):
+        shutil.copy(tmp_path / f"both.examples{i}", tmp_path / f"before.examples{i}")
+    (out, err), (other_out, _) = finish(start(both, 2))
+    assert "test accuracy" in out
+    assert "accuracy" not in other_out
+    assert "error" not in err
+    finish(start(tmp_path / "one", 1))
+
+    for workdir in (both, tmp_path / "one"):
+        np.testing.assert_allclose(curve(workdir), losses, rtol=TOLERANCE)
+    for seen in (examples(both), examples(tmp_path / "before", tmp_path / "one")):
+        assert [len(batch) for batch in seen] == [288] * STEPS
+        assert seen == examples(alone)
+        epoch, more = np.split(np.concatenate(seen), [1437])
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(1437))
+        assert len(np.unique(more)) == len(more)
+
+    # What two processes found of the last state, one finds too: to the last example.
+    record = read_record(both / "checkpoints" / str(STEPS))
+    assert len(record["feed_states"]) == 2
+    found = evaluate_checkpoint(both, "last")
+    assert found["accuracy"] == record["metrics"]["eval_accuracy"]
+    assert found["loss"] == pytest.approx(record["metrics"]["eval_loss"], rel=1e-5)
+
+
+# Asks whether to stop until it is told to, as a run does, and nothing else.
+WAITS = """
+import sys, time
+from rich.console import Console
+from train.distributed import initialize
+from train.preemption import StopSignals
+
+initialize("127.0.0.1:" + sys.argv[1], 2, int(sys.argv[2]), timeout_seconds=int(sys.argv[3]))
+with StopSignals(Console()) as signals:
+    print("waits", flush=True)
+    asked = 1
+    while not signals.reached():
+        asked += 1
+        time.sleep(0.01)
+    print(asked, signals.status)
+"""
+
+
+@pytest.fixture
+def waiting():
+    """Two processes that wait to be told to stop."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WAITS, str(port), str(i), str(TIMEOUT)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent.parent,
+        )
+        for i in range(2)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout.readline() == "waits\n", process.communicate()
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("told", "number", "status"), [(1, signal.SIGTERM, 143), (0, signal.SIGINT, 130)]
+)
+def test_all_stop_at_the_same_place_whichever_is_told(waiting, told, number, status):
+    waiting[told].send_signal(number)
+    said = [process.communicate(timeout=60)[0].split()[-2:] for process in waiting]
+    assert [process.returncode for process in waiting] == [0, 0]
+    assert said[0][0] == said[1][0]
+    assert said[told][1] == str(status)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_others(waiting):
+    waiting[1].send_signal(signal.SIGSTOP)
+    started = time.monotonic()
+    _, err = waiting[0].communicate(timeout=6 * TIMEOUT)
+    assert time.monotonic() - started < 4 * TIMEOUT
+    assert waiting[0].returncode == -signal.SIGABRT
+    assert "another task died" in err
+    assert err.split("stopped sending heartbeats):")[1].split()[0] == "1"  # names it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_processes": 2}, "--coordinator_address and --process_id are missing"),
+        ({"coordinator_address": "a:1", "process_id": 0}, "--num_processes is missing"),
+        ({"coordinator_address": "a", "num_processes": 2, "process_id": 0}, "as in 10.0.0.1:1234"),
+        ({"coordinator_address": "a:1", "num_processes": 2, "process_id": 2}, r"in 0 \.\. 1 for"),
+    ],
+)
+def test_flags_that_make_no_process_of_several_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        initialize(**arguments)
+
+
+def test_a_process_that_is_alone_opens_nothing(monkeypatch):
+    monkeypatch.setattr("jax.distributed.initialize", lambda **_: pytest.fail("was called"))
+    assert not initialize()
+    assert not initialize(num_processes=1)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert not initialize()
+
+
+def test_on_a_cluster_jax_is_asked_to_find_the_others(monkeypatch):
+    asked = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda **given: asked.append(given))
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    initialize(timeout_seconds=50)
+    assert asked[0]["coordinator_address"] is asked[0]["num_processes"] is None
+    assert asked[0]["heartbeat_timeout_seconds"] == 50
+
+
+def test_a_coordinator_that_is_not_there_is_told():
+    code = (
+        "from train.runtime.distributed import initialize; "
+        "initialize('127.0.0.1:9', 2, 1, timeout_seconds=1)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: could not join the other processes at 127.0.0.1:9 ")
+    assert len(process.stderr.strip().splitlines()) == 1

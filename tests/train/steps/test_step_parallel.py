@@ -1,0 +1,93 @@
+"""The same training on any number of devices, under every strategy, in double precision."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import aff_jax
+from tests.train.small_network import SmallNetwork, batches, state_and_step
+from train.steps.parallel import AXIS, PARALLEL
+
+STEPS = 20
+
+
+def network(synchronised):
+    norm = functools.partial(aff_jax.BatchNorm, axis_name=AXIS if synchronised else None)
+    return SmallNetwork(norm=norm, param_dtype=jnp.float64)
+
+
+def train(name, devices, synchronised):
+    """The state and the last loss after 20 steps."""
+    with jax.enable_x64(True):
+        state, step = state_and_step(network(synchronised))
+        parallel = PARALLEL[name](jax.devices()[:devices])
+        state, train_step = parallel.replicate(state), parallel.train_step(step)
+        for batch in batches(STEPS):
+            state, metrics = train_step(state, batch)
+        return jax.device_get(state), float(metrics["loss"])
+
+
+@functools.cache
+def expected():
+    return train("pmap", 1, synchronised=True)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 8])
+@pytest.mark.parametrize("name", PARALLEL)
+def test_synchronised_batch_norm_is_that_of_one_device(name, devices):
+    """The same sums in another order: 1e-16 at first, and less than 1e-12 after 20 steps."""
+    state, loss = train(name, devices, synchronised=True)
+    assert state.step == STEPS
+    assert loss == pytest.approx(expected()[1], rel=1e-12)
+    chex.assert_trees_all_close(state, expected()[0], rtol=1e-11, atol=1e-13)
+
+
+def alone(devices):
+    """Each device's part by itself, one after the other, in one process on one device."""
+    model = network(synchronised=False)
+    optimizer = optax.sgd(lambda count: 0.1 / (1 + count), momentum=0.9)
+
+    @jax.jit
+    def gradient(params, batch_stats, images, labels):
+        def loss_of(params):
+            variables = {"params": params, "batch_stats": batch_stats}
+            logits, new = model.apply(variables, images / 255, True, mutable=["batch_stats"])
+            picked = jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels]
+            return -picked.mean(), new["batch_stats"]
+
+        return jax.grad(loss_of, has_aux=True)(params)
+
+    def mean(*trees):
+        return jax.tree.map(lambda *leaves: sum(leaves) / devices, *trees)
+
+    with jax.enable_x64(True):
+        state, _ = state_and_step(model)
+        params, batch_stats, opt_state = state.params, state.batch_stats, state.opt_state
+        for batch in batches(STEPS):
+            parts = zip(
+                *(np.split(batch[name], devices) for name in ("image", "label")), strict=True
+            )
+            gradients, statistics = zip(
+                *(gradient(params, batch_stats, *part) for part in parts), strict=True
+            )
+            batch_stats = mean(*statistics)
+            updates, opt_state = optimizer.update(mean(*gradients), opt_state)
+            params = optax.apply_updates(params, updates)
+        return jax.device_get((params, batch_stats))
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_local_batch_norm_is_that_of_each_part_by_itself(devices):
+    parts = alone(devices)
+    for name in PARALLEL:
+        state, loss = train(name, devices, synchronised=False)
+        chex.assert_trees_all_close(
+            (state.params, state.batch_stats), parts, rtol=1e-11, atol=1e-13
+        )
+        # Not what one device computes: otherwise this test could not fail.
+        assert abs(loss - expected()[1]) > 1e-4

@@ -1,0 +1,60 @@
+"""Numbers that no run can do anything with are refused, all at once."""
+
+import math
+
+import pytest
+
+from configs import base
+from train.config_checks import RANGES, check_ranges
+
+
+def test_the_defaults_are_possible():
+    check_ranges(base.get_config())
+
+
+def test_every_numeric_field_has_a_range():
+    config = base.get_config()
+    numeric = {k for k, v in config.items() if isinstance(v, int | float) and v is not True}
+    assert {k for k in numeric if not isinstance(config[k], bool)} == set(RANGES)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("epochs", -3.0, "above 0"),
+        ("epochs", math.inf, "above 0"),
+        ("eval_every_epochs", 0.0, "above 0"),
+        ("eval_batch_size", 0, "of at least 1"),
+        ("log_every_steps", 0, "of at least 1"),
+        ("keep_checkpoints", 0, "of at least 1"),
+        ("seed", -1, "of at least 0 and at most"),
+        ("crop_padding", -1, "of at least 0"),
+        ("momentum", 2.0, "of at least 0 and at most 1"),
+        ("learning_rate", math.nan, "above 0"),
+    ],
+)
+def test_refuses_what_is_out_of_range(field, value, allowed):
+    config = base.get_config()
+    config[field] = value
+    with pytest.raises(ValueError, match=f"{field}: expected a number {allowed}"):
+        check_ranges(config)
+
+
+def test_lists_every_field_and_refuses_a_warm_up_as_long_as_the_run():
+    config = base.get_config()
+    config.update(seed=-1, momentum=-1.0, warmup_epochs=60.0)
+    with pytest.raises(ValueError) as error:
+        check_ranges(config)
+    message = str(error.value)
+    assert "seed" in message
+    assert "momentum" in message
+    assert "warmup_epochs: expected fewer than epochs, 60, got 60" in message
+
+
+def test_refuses_more_epochs_without_mixing_than_there_are():
+    config = base.get_config()
+    config.mix_off_epochs = config.epochs
+    check_ranges(config)
+    config.mix_off_epochs = config.epochs + 1
+    with pytest.raises(ValueError, match="mix_off_epochs: expected at most epochs, 60, got 61"):
+        check_ranges(config)

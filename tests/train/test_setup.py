@@ -1,0 +1,52 @@
+"""What a config stands for."""
+
+import flax.linen as nn
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import digit_scenes, mask_folder
+from train import setup as run_module
+from train.data.feed import TrainFeed
+from train.setup import prepare
+
+
+class Linear(nn.Module):
+    """The smallest network that answers for each pixel."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(self.num_classes)(images)
+
+
+def test_the_config_of_scenes_has_a_network_that_answers_for_each_pixel(digits_dir):
+    config = digit_scenes.get_config()
+    config.data_dir = str(digits_dir)
+    run = prepare(config)
+    images = np.stack([run.eval_source[i]["image"] for i in range(2)])
+    assert run.predict(run.state, images).shape == (2, 64, 64)
+
+
+def test_a_folder_of_photographs_and_masks_can_be_trained_on(tmp_path, monkeypatch):
+    """Sizes, colours and kinds of files as they come, and the config as it is."""
+    monkeypatch.setattr(run_module, "make_model", lambda config, classes: Linear(classes))
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for number, mode in enumerate(("RGB", "L", "RGBA", "P") * 2):
+            size = (60 + number, 80)
+            image = Image.fromarray(generator.integers(0, 256, (*size, 3), np.uint8)).convert(mode)
+            mask = Image.fromarray(generator.choice(np.array([0, 1, 2, 255], np.uint8), size))
+            for kind, picture in (("images", image), ("masks", mask)):
+                (tmp_path / split / kind).mkdir(parents=True, exist_ok=True)
+                picture.save(tmp_path / split / kind / f"{number}.png")
+    config = mask_folder.get_config()
+    config.data_dir = str(tmp_path)
+    run = prepare(config)
+    assert run.train_source.mean == (0.485, 0.456, 0.406)
+    batch = next(TrainFeed(run.train_source, batch_size=config.batch_size, seed=0))
+    assert batch["image"].shape == (8, 64, 64, 3)
+    state, metrics = run.train_step(run.state, batch)
+    assert float(metrics["loss"]) == pytest.approx(np.log(3), abs=1)
+    assert run.predict(state, batch["image"]).shape == (8, 64, 64)

@@ -1,0 +1,1 @@
+"""Data sets: TFDS, folders of images, and those that need no download."""

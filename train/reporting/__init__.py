@@ -1,0 +1,1 @@
+"""What a run writes: metrics, progress, plots, TensorBoard files and its directory."""

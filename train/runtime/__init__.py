@@ -1,0 +1,1 @@
+"""The process around a run: distributed start, preemption, compilation cache, memory, profiling."""
