@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import aff_jax
-from aff_jax import cli
+from aff_jax.cli import main as cli
 from tests.aff_jax.random_variables import random_variables
 
 X = np.float32(np.random.default_rng(0).standard_normal((3, 16, 12, 1)))

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import aff_jax
-from aff_jax import cli
+from aff_jax.cli import main as cli
 from tests.aff_jax.convert.golden import DATA, weight
 from tests.reference import torch_aff
 

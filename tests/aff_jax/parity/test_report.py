@@ -74,7 +74,7 @@ def test_html_is_one_well_formed_page_with_a_point_a_row():
 
 
 def test_without_an_output_nothing_is_called_equal():
-    outcome = Parity([SAME], "float32", 1e-4, alone=["head"])
+    outcome = Parity([SAME], "float32", 1e-4, unmatched=["head"])
     assert not outcome.equal
     assert parity_report.to_text(outcome).endswith(
         "Undecided: the outputs were not compared. "

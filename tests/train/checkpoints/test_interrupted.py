@@ -19,9 +19,9 @@ from train.checkpoints.manager import Checkpoints
 RUN = f"""
 import resource, sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from tests.train.checkpoint_states import feed, make_state
-from train.checkpoint import Checkpoints
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+from tests.train.checkpoints.checkpoint_states import feed, make_state
+from train.checkpoints.manager import Checkpoints
 """
 
 

@@ -139,9 +139,9 @@ def test_feed_states_of_other_processes() -> None:
 TWO_PROCESSES = f"""
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
 import jax, numpy as np
-from train.checkpoint import Checkpoints
+from train.checkpoints.manager import Checkpoints
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
 me, directory = jax.process_index(), Path(sys.argv[1])

@@ -152,8 +152,8 @@ def test_a_directory_of_its_own_is_told(tmp_path: Path, monkeypatch: pytest.Monk
 CLAIM = f"""
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from train.workdir import claim_workdir
+sys.path.insert(0, {str(Path(__file__).parents[3])!r})
+from train.reporting.workdir import claim_workdir
 sys.stdin.readline()
 claim_workdir(sys.argv[1], {{"batch_size": 128}})
 (Path(sys.argv[1]) / "checkpoints").mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ import json, os
 import numpy as np
 from absl import app
 from train.__main__ import main, parse_flags
-from train.data.watched import TimeoutFeed
+from train.data.feed_timeout import TimeoutFeed
 
 ask = TimeoutFeed.__next__
 file = open(os.environ["EXAMPLES"], "a", buffering=1)
@@ -160,8 +160,8 @@ def test_two_processes_train_as_one_and_go_on_as_one_or_two(start, tmp_path):
 WAITS = """
 import sys, time
 from rich.console import Console
-from train.distributed import initialize
-from train.preemption import StopSignals
+from train.runtime.distributed import initialize
+from train.runtime.preemption import StopSignals
 
 initialize("127.0.0.1:" + sys.argv[1], 2, int(sys.argv[2]), timeout_seconds=int(sys.argv[3]))
 with StopSignals(Console()) as signals:
@@ -185,7 +185,7 @@ def waiting():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parent.parent.parent,
+            cwd=Path(__file__).parents[3],
         )
         for i in range(2)
     ]

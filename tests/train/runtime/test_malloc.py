@@ -13,7 +13,7 @@ from train.runtime import malloc as memory
 ARRAYS = """
 import resource, sys
 import numpy as np
-from train.memory import retain_freed_memory
+from train.runtime.malloc import retain_freed_memory
 
 if sys.argv[1] == "keep":
     assert retain_freed_memory()
@@ -34,7 +34,7 @@ STEPS = """
 import resource, sys
 
 if sys.argv[1] == "keep":
-    from train.memory import retain_freed_memory
+    from train.runtime.malloc import retain_freed_memory
     assert retain_freed_memory()
 
 import jax

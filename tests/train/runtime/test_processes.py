@@ -23,7 +23,7 @@ def test_two_processes_train_as_one(tmp_path, compilation_cache):
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.train.runtime.one_process", str(port), str(index), out],
-            cwd=Path(__file__).parent.parent.parent,
+            cwd=Path(__file__).parents[3],
             env={**os.environ, "XLA_FLAGS": flags},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ import socket, sys
 def refuse(*_):
     raise AssertionError("tried to use the network")
 socket.socket.connect = socket.getaddrinfo = refuse
-from train.data.source import load_source
+from train.data.sources.source import load_source
 scenes = load_source("digit_scenes", "train", data_dir=sys.argv[1], label_key="mask")
 print(len(scenes), "tensorflow" in sys.modules)
 """

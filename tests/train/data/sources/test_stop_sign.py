@@ -23,7 +23,7 @@ import socket, sys
 def refuse(*_):
     raise AssertionError("tried to use the network")
 socket.socket.connect = socket.getaddrinfo = refuse
-from train.data.source import load_splits
+from train.data.sources.source import load_splits
 train, validation = load_splits("stop_sign", data_dir=sys.argv[1], image_size=16)
 print(len(train), len(validation), "tensorflow" in sys.modules)
 """
