@@ -3,8 +3,9 @@
 from aff_jax import convert, inference, parity
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.explain import fusion_weights, grad_cam
-from aff_jax.fusion.aff import AFF, IAFF
+from aff_jax.fusion.aff import AFF
 from aff_jax.fusion.align import Align
+from aff_jax.fusion.iaff import IAFF
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.hosts.registry import create_model, list_models
 from aff_jax.nn.batch_norm import BatchNorm

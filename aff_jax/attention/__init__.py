@@ -1,1 +1,1 @@
-"""Channel attention: weights read from the context of a feature map."""
+"""Channel attention: weights computed from the context of a feature map."""

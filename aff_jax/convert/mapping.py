@@ -13,7 +13,7 @@ from flax import traverse_util
 from aff_jax.attention.ms_cam import Branch, branch_names
 from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
-from aff_jax.fusion.aff import IAFF
+from aff_jax.fusion.iaff import IAFF
 from aff_jax.inspection import Path, Structure
 
 __all__ = ["Variables", "list_entries", "read_arrays", "renamed", "write_arrays"]

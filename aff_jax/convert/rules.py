@@ -14,7 +14,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from aff_jax.attention.ms_cam import ContextAttention
+from aff_jax.attention.ms_cam import MSCAM
+from aff_jax.fusion.aff import AFF
+from aff_jax.fusion.gated import GatedFusion
+from aff_jax.fusion.iaff import IAFF
 from aff_jax.hosts.cifar import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
 from aff_jax.hosts.resnet import ResidualHost, ResNet
@@ -74,11 +77,9 @@ def _apply(rules: Sequence[Rule], path: str) -> str | None:
 
 
 # A branch's layers by their position in open-aff's nn.Sequential; a global one starts with a pool.
-# `weigh` is no module but the method that returns M; the references have a Sigmoid in its place.
 ATTENTION: list[Rule] = [
     (r"local(\d*)", r"local_att\1"),
     (r"global(\d*)", r"global_att\1"),
-    (r"weigh", r"sigmoid"),
     (r"local(\d*)/reduce", r"local_att\1.0"),
     (r"local(\d*)/reduce_norm", r"local_att\1.1"),
     (r"local(\d*)/expand", r"local_att\1.3"),
@@ -88,6 +89,12 @@ ATTENTION: list[Rule] = [
     (r"global(\d*)/expand", r"global_att\1.4"),
     (r"global(\d*)/expand_norm", r"global_att\1.5"),
 ]
+
+
+ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
+    (MSCAM, AFF, IAFF, GatedFusion), lambda _: ATTENTION
+)
+"""The table of every module with branches of attention."""
 
 
 # The MXNet networks are in open-aff's `model/classification.py` and `model/block.py`.
@@ -197,7 +204,7 @@ TORCHVISION_RESNET: list[Rule] = [
 PYTORCH = Framework(
     name="PyTorch",
     tables={
-        ContextAttention: lambda _: ATTENTION,
+        **ATTENTION_TABLES,
         ResNet: lambda _: TORCHVISION_RESNET,
     },
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
@@ -208,7 +215,7 @@ PYTORCH = Framework(
 MXNET = Framework(
     name="MXNet",
     tables={
-        ContextAttention: lambda _: ATTENTION,
+        **ATTENTION_TABLES,
         CIFARResNet: gluon_cifar_resnet,
         CIFARResNeXt: gluon_cifar_resnext,
         ResNetV1d: gluon_resnet_v1d,

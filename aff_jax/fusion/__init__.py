@@ -1,1 +1,1 @@
-"""Ways to fuse two feature maps of one shape."""
+"""Fusions of two feature maps of the same shape."""

@@ -1,110 +1,106 @@
-"""Attentional feature fusion: AFF, and IAFF, which reads its context from a first fusion."""
+"""Attentional feature fusion (AFF)."""
 
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array, Float
 
-from aff_jax.attention.ms_cam import Branch, ContextAttention, branch_names
+from aff_jax import fast
+from aff_jax.attention.ms_cam import Sigmoid, branch_names, make_branch, sum_of_branches
 from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import look_up
+from aff_jax.nn.batch_norm import BatchNorm, NormFactory
 
-__all__ = ["AFF", "IAFF"]
-
-COMBINE = {
-    "sum": lambda x, y: x + y,
-    "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
-}
-"""What the attention is fed with at first, by name."""
+__all__ = ["AFF", "combine_inputs", "weighted_sum"]
 
 
-class AFF(Fusion, ContextAttention, kw_only=True):
-    """Attentional feature fusion of two arrays of one shape.
+class AFF(Fusion, kw_only=True):
+    """Attentional feature fusion of two arrays of the same shape.
+
+    The output is::
 
         AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))
 
-    M is multi-scale channel attention. In a residual block x is the residual branch and y the
-    identity.
+    where M is multi-scale channel attention (see `aff_jax.attention.ms_cam`). M is sown as
+    `fusion_weights` in the collection `intermediates`.
 
-    **Fields:** `gain`; `combine`, what M reads: "sum" x + y or "concat" [x, y]; and those of
-    `ContextAttention`, as `reduction` r for a hidden width of C // r, and `Fusion`. Open-aff's
-    code has a gain of 2, so that the weights of x and y add up to addition's. 3D-Speaker's ERes2Net
-    has gain 2, `combine="concat"`, `scales=("local",)`, `activation=nn.silu` and `logit_scale=2`,
-    for 1 + tanh(l) = 2 sigmoid(2 l).
-
-    **Sows** M as `fusion_weights` in `intermediates`.
+    The defaults are the paper's. Open-aff's code has `gain=2`, so that the weights of x and y sum
+    to 2 as they do in addition. 3D-Speaker's ERes2Net has `gain=2`, `combine="concat"`,
+    `scales=("local",)`, `activation=nn.silu` and `logit_scale=2`; its weights are written as
+    `1 + tanh(l)`, which is `2 sigmoid(2 l)`.
 
         >>> import aff_jax, jax
         >>> x, y = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 16))
         >>> aff = aff_jax.AFF()
         >>> variables = aff.init(jax.random.key(1), x, y)
-        >>> z, new = aff.apply(variables, x, y, train=True, mutable=["batch_stats"])
-        >>> z.shape, new.keys()
+        >>> z, updates = aff.apply(variables, x, y, train=True, mutable=["batch_stats"])
+        >>> z.shape, updates.keys()
         ((4, 8, 8, 16), dict_keys(['batch_stats']))
 
-    Source: paper section 3.3, equation 3; open-aff `aff_pytorch/aff_net/fusion.py`, and issue 28
-    there for the gain.
+    Attributes:
+        reduction: Reduction r; a branch of M has `max(1, C // r)` hidden channels.
+        gain: Factor of the output.
+        combine: Input of M: "sum" is x + y, "concat" is x and y concatenated.
+        scales: Branches of M whose outputs are summed, each "local" or "global".
+        activation: Activation between the two layers of a branch.
+        logit_scale: Factor of the sum of the branches before the sigmoid.
+        norm: Function that makes the normalizations.
+        kernel_init: Initializer of the kernels.
+        dtype: Dtype of the computation; None takes it from the inputs and the parameters.
+        param_dtype: Dtype of the parameters.
+        remat: Recompute the fusion in the backward pass; see `Fusion`.
+        implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
+
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 3.3, equation 3; open-aff's
+        `aff_pytorch/aff_net/fusion.py`, and open-aff's issue 28 for the gain.
     """
 
+    reduction: int = 4
     gain: float = 1.0
     combine: str = "sum"
+    scales: Sequence[str] = ("local", "global")
+    activation: Callable[[Array], Array] = nn.relu
+    logit_scale: float = 1.0
+    norm: NormFactory = BatchNorm
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    remat: bool | str = False
+    implementation: str = "auto"
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """The formula, of two arrays of one shape and dtype."""
-        branches = [self.branch(name, x.shape[-1]) for name in branch_names(self.scales)]
-        weights = self.weigh(look_up(COMBINE, "combine", self.combine)(x, y), branches, train)
-        self.sow("intermediates", "fusion_weights", weights)
-        return blend(x, y, weights, self.gain)
+        """Compute the formula for two arrays of the same shape and dtype."""
+        branches = [make_branch(self, name, x.shape[-1]) for name in branch_names(self.scales)]
+        sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
+        z = combine_inputs(x, y, self.combine)
+        M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
+        self.sow("intermediates", "fusion_weights", M)
+        return weighted_sum(x, y, M, self.gain, self.implementation)
 
 
-class IAFF(Fusion, ContextAttention, kw_only=True):
-    """Iterative attentional feature fusion: M is read at a first fusion instead of at the sum.
-
-        z_0 = x + y
-        z_i = gain * (x * M_i(z_(i-1)) + y * (1 - M_i(z_(i-1))))
-        IAFF(x, y) = z_iterations
-
-    **Fields:** `iterations`, the number of fusions (the paper's is 2; 1 is AFF); `gain`;
-    `share_global`, whether every M_i has the global branch of the first, as in open-aff's PyTorch
-    port, where the second one exists and is never read; `combine`, what M_1 reads, as in `AFF`;
-    and those of `ContextAttention` and `Fusion`.
-
-    **Sows** M_1, M_2 ... as `fusion_weights` in `intermediates`.
-
-    Source: paper section 3.4, equation 4; open-aff `aff_pytorch/aff_net/fusion.py`, and issues 31
-    and 37 there for the shared branch.
-    """
-
-    gain: float = 1.0
-    iterations: int = 2
-    share_global: bool = False
-    combine: str = "sum"
-
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """The formula, of two arrays of one shape and dtype."""
-        if self.iterations < 1:
-            raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
-        z = look_up(COMBINE, "combine", self.combine)(x, y)
-        made: dict[str, Branch] = {}
-        for reading in range(1, self.iterations + 1):
-            names = self._branch_names(reading)
-            for name in names:
-                if name not in made:
-                    made[name] = self.branch(name, x.shape[-1])
-            weights = self.weigh(z, [made[name] for name in names], train)
-            self.sow("intermediates", "fusion_weights", weights)
-            z = blend(x, y, weights, self.gain)
-        return z
-
-    def _branch_names(self, reading: int) -> list[str]:
-        pairs = zip(branch_names(self.scales), branch_names(self.scales, reading), strict=True)
-        return [
-            first if self.share_global and scale == "global" else own
-            for scale, (first, own) in zip(self.scales, pairs, strict=True)
-        ]
+def weighted_sum(
+    x: Float[Array, "batch *spatial channels"],
+    y: Float[Array, "batch *spatial channels"],
+    M: Float[Array, "batch *spatial_or_ones channels"],
+    gain: float,
+    implementation: str,
+) -> Float[Array, "batch *spatial channels"]:
+    """Compute `gain * (x * M + y * (1 - M))`."""
+    if fast.takes_shortcut("gain_inside_sum", implementation):
+        return fast.gain_inside_sum(x, y, M, gain)
+    return gain * (x * M + y * (1 - M))
 
 
-def blend(x: Array, y: Array, weights: Array, gain: float) -> Array:
-    """What a fusion makes of its weights: gain * (x * weights + y * (1 - weights))."""
-    # The gain is no last factor: XLA repeats the product of an array with a number wherever it is
-    # read, and on a CPU what it reads as well, so that a step of training computed the fusions of
-    # all earlier blocks anew in each of the later ones.
-    return gain * y + (gain * weights) * (x - y)
+COMBINE: dict[str, Callable[[Array, Array], Array]] = {
+    "sum": lambda x, y: x + y,
+    "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
+}
+"""Ways to combine x and y for the attention, by name."""
+
+
+def combine_inputs(x: Array, y: Array, combine: str) -> Array:
+    """Combine `x` and `y` for the attention, as the field `combine` of `AFF` says."""
+    return look_up(COMBINE, "combine", combine)(x, y)

@@ -1,4 +1,4 @@
-"""Align: how a feature map is brought to the shape of another before they are fused."""
+"""Align: bring a feature map to the shape of another one, so that both can be fused."""
 
 import flax.linen as nn
 import jax
@@ -14,20 +14,25 @@ __all__ = ["Align"]
 class Align(nn.Module):
     """Bring x to the shape of y, as in `fuse(Align()(x, y), y)`.
 
+    The output is::
+
         Align(x, y) = resize(W x)
 
-    W is a 1x1 convolution to y's channels, left out where x has as many; `resize` is (bi)linear to
-    y's spatial size, with half-pixel centres and, where it shrinks, a kernel that is wider by as
-    much, so that no value goes unseen. The projection comes first: y is most often the larger one.
-    Both are linear and have neither bias nor norm.
+    W is a 1x1 convolution to the channels of y, and is left out if x has as many. `resize` is
+    (bi)linear with half-pixel centers. Where it shrinks, its kernel is wider by the same factor
+    (antialiasing). The projection comes first because y is most often the larger map. Neither has
+    a bias or a norm.
 
-    **Fields:** `kernel_init`; `dtype` of the computation (None: from input and parameters);
-    `param_dtype`.
+    The collection `params` has `project/kernel`, `(x channels, y channels)`, if these differ.
 
-    **Variables:** `params` project/kernel, `(x channels, y channels)`, where these differ.
+    Attributes:
+        kernel_init: Initializer of W.
+        dtype: Dtype of the computation; None takes it from the input and the parameters.
+        param_dtype: Dtype of the parameters.
 
-    Source: Lin et al., 2017, figure 3, for the projection; open-acm `model/segmentation.py`, which
-    reduces channels and resizes bilinearly in front of each fusion.
+    References:
+        Lin et al., Feature Pyramid Networks, 2017, figure 3, for the projection; open-acm's
+        `model/segmentation.py`, which reduces channels and resizes bilinearly before each fusion.
     """
 
     kernel_init: Initializer = nn.initializers.lecun_normal()
@@ -40,18 +45,24 @@ class Align(nn.Module):
         x: Float[Array, "batch *spatial channels"],
         y: Float[Array, "batch *other_spatial other_channels"],
     ) -> Float[Array, "batch *other_spatial other_channels"]:
-        """Give `x` the shape of `y`, of which nothing but the shape is read.
+        """Bring `x` to the shape of `y`.
+
+        Args:
+            x: Floating-point array `(batch, *spatial, channels)`.
+            y: Array with the same batch and number of axes. Only its shape is used.
+
+        Returns:
+            Array of the shape of `y`.
 
         Raises:
-            TypeError: an input is not floating point.
-            ValueError: batch or number of axes differ, or are fewer than two.
+            TypeError: An input is not floating point.
+            ValueError: The batch or the number of axes differ, or there are fewer than two axes.
         """
         check_input(self, x=x, y=y)
         if (x.ndim, x.shape[0]) != (y.ndim, y.shape[0]):
             raise ValueError(
-                f"Align: expected x and y of one batch and with as many axes, got {x.shape} and "
-                f"{y.shape}. Only the spatial size and the number of channels can be brought "
-                f"together."
+                f"Align: expected x and y with the same batch size and number of axes, got "
+                f"{x.shape} and {y.shape}. Only the spatial size and the channels can be aligned."
             )
         if self.dtype is not None:
             x = jnp.asarray(x, self.dtype)

@@ -1,4 +1,4 @@
-"""What every fusion is: one map out of two of one shape."""
+"""The base class of fusions: checks, dtypes and rematerialization."""
 
 import flax.linen as nn
 from flax.linen.dtypes import promote_dtype
@@ -12,11 +12,15 @@ __all__ = ["Fusion"]
 
 
 class Fusion(nn.Module, kw_only=True):
-    """A fusion of two arrays of one shape into one.
+    """Base class of a fusion of two arrays of the same shape.
 
-    **Fields:** `dtype` of the computation (None: from inputs and parameters); `remat`, whether
-    gradients compute what lies inside the fusion anew from x and y, for less memory; with
-    "dots_saveable" but for what the products gave (`jax.checkpoint_policies`).
+    A subclass defines the method `fuse`, its formula.
+
+    Attributes:
+        dtype: Dtype of the computation; None takes it from the inputs and the parameters.
+        remat: Recompute the fusion from x and y in the backward pass, which saves memory. True
+            recomputes everything; "dots_saveable" and "dots_with_no_batch_dims_saveable" keep
+            matrix products, as the policies of that name in `jax.checkpoint_policies` do.
     """
 
     dtype: Dtype | None = None
@@ -31,17 +35,26 @@ class Fusion(nn.Module, kw_only=True):
     ) -> Float[Array, "batch *spatial channels"]:
         """Fuse `x` and `y`.
 
+        Args:
+            x: Floating-point array `(batch, *spatial, channels)`. In a residual block this is the
+                residual branch, with a long skip connection the deeper map.
+            y: Array of the shape of `x`: the identity, or the shallower map.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape of `x`.
+
         Raises:
-            TypeError: an input is not floating point.
-            ValueError: shapes differ, an input has fewer than two axes, or see `BatchNorm` for
-                `train`.
+            TypeError: An input is not floating point.
+            ValueError: The shapes differ, an input has fewer than two axes, or see `BatchNorm`
+                for `train`.
         """
         check_input(self, x=x, y=y)
         if x.shape != y.shape:
             raise ValueError(
-                f"{type(self).__name__}: expected x and y of one shape, got {x.shape} and "
-                f"{y.shape}. Probably one comes from another stage of the network: bring it to the "
-                f"spatial size and the channels of the other first, as in "
+                f"{type(self).__name__}: expected x and y of the same shape, got {x.shape} and "
+                f"{y.shape}. Probably one comes from another stage of the network. Bring it to "
+                f"the spatial size and the channels of the other first, as in "
                 f"`fuse(aff_jax.Align()(x, y), y)`."
             )
         x, y = promote_dtype(x, y, dtype=self.dtype)
@@ -53,5 +66,5 @@ class Fusion(nn.Module, kw_only=True):
         return fused
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """The formula, of two arrays of one shape and dtype."""
+        """Compute the formula for two arrays of the same shape and dtype."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What attentional fusion is compared with: fusions whose weights no context changes."""
+"""Fusions without attention, which attentional fusion is compared with: addition, concatenation."""
 
 from typing import Any
 
@@ -16,29 +16,41 @@ __all__ = ["Add", "Concat"]
 class Add(Fusion):
     """Addition, as in ResNet and FPN.
 
+    The output is::
+
         Add(x, y) = x + y
 
-    **Fields:** those of `Fusion`.
+    The fields are those of `Fusion`.
 
-    Source: paper table 1, "Addition".
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, table 1, "Addition".
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """The formula, of two arrays of one shape and dtype."""
+        """Compute the formula for two arrays of the same shape and dtype."""
         return x + y
 
 
 class Concat(Fusion):
     """Concatenation and a pointwise projection, as in Inception and U-Net.
 
+    The output is::
+
         Concat(x, y) = W BN([x, y]) + b
 
-    W takes the 2 C channels back to C, so that it can stand where addition stands. The batch norm
-    brings x and y to one scale first; it has no offset of its own, which b would repeat.
+    W projects the 2 C channels to C, so that this fusion can replace addition. The batch norm
+    brings x and y to one scale first. It has no bias, since b has the same effect.
 
-    **Fields:** `norm`; `kernel_init`; `param_dtype`; and those of `Fusion`.
+    Attributes:
+        norm: Function that makes the normalization.
+        kernel_init: Initializer of W.
+        param_dtype: Dtype of the parameters.
+        dtype: See `Fusion`.
+        remat: See `Fusion`.
 
-    Source: paper table 1, "Concatenation", which has no batch norm.
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, table 1, "Concatenation", which has no batch
+        norm.
     """
 
     norm: NormFactory = BatchNorm
@@ -46,7 +58,7 @@ class Concat(Fusion):
     param_dtype: Dtype = jnp.float32
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """The formula, of two arrays of one shape and dtype."""
+        """Compute the formula for two arrays of the same shape and dtype."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = jnp.concatenate([x, y], axis=-1)
         z = self.norm(use_bias=False, name="concat_norm", **dtypes)(z, train=train)

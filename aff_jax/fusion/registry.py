@@ -6,9 +6,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from aff_jax.fusion.aff import AFF, IAFF
+from aff_jax.fusion.aff import AFF
 from aff_jax.fusion.baselines import Add, Concat
 from aff_jax.fusion.gated import GAU, SE, SK, Highway
+from aff_jax.fusion.iaff import IAFF
 from aff_jax.lookup import accepted_fields, construct, look_up
 
 __all__ = ["FUSIONS", "FusionSpec", "create_fusion", "list_fusions", "make_fusion"]
@@ -25,34 +26,49 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "aff": AFF,
     "iaff": IAFF,
 }
-"""What makes each fusion, by its name."""
+"""For each name, the function that makes the fusion."""
 
 FusionSpec = str | Callable[..., nn.Module]
 """A registered name, or a function that makes a module called as `(x, y, train)`."""
 
 
 def create_fusion(name: str, **fields: Any) -> nn.Module:
-    """The fusion of that name with those fields, called as `(x, y, train=False)`.
+    """Create the fusion of a registered name.
+
+    Args:
+        name: One of `list_fusions()`.
+        **fields: Fields of the fusion.
+
+    Returns:
+        The module, called as `(x, y, train=False)`.
 
     Raises:
-        ValueError: an unknown name or field; offers the nearest and lists all.
+        ValueError: The name or a field is unknown. The message lists the known ones, the nearest
+            first.
     """
     return construct(f"fusion {name!r}", look_up(FUSIONS, "fusion", name), fields)
 
 
 def list_fusions() -> list[str]:
-    """Names that `create_fusion` and the `fusion` field of a host take."""
+    """Return the names that `create_fusion` and the field `fusion` of a network accept."""
     return sorted(FUSIONS)
 
 
 def make_fusion(fusion: FusionSpec, fields: Mapping[str, Any], **shared: Any) -> nn.Module:
-    """The fusion of a host: its own `fields`, and of the host's those that it has.
+    """Make a fusion for a network.
 
-    A function that makes a module is called with the `shared` fields that it has parameters for
-    (`name`, `reduction`, `norm`, `kernel_init`, `dtype`, `param_dtype`).
+    Args:
+        fusion: A registered name, or a function that makes a module.
+        fields: Fields of the fusion.
+        **shared: Fields of the network (`name`, `reduction`, `norm`, `kernel_init`, `dtype`,
+            `param_dtype`). The fusion gets those that it has and that `fields` does not set.
+
+    Returns:
+        The module, called as `(x, y, train=False)`.
 
     Raises:
-        ValueError: an unknown name or field; offers the nearest and lists all.
+        ValueError: The name or a field is unknown, or `fusion` is a module. The message lists the
+            known names, the nearest first.
     """
     if isinstance(fusion, str):
         make = look_up(FUSIONS, "fusion", fusion)
@@ -60,7 +76,7 @@ def make_fusion(fusion: FusionSpec, fields: Mapping[str, Any], **shared: Any) ->
     if isinstance(fusion, nn.Module):
         raise ValueError(
             f"expected a registered name or a function that makes a fusion, got the module "
-            f"{type(fusion).__name__}. A host makes one for each skip: give the class, a "
-            f"functools.partial of it, or a name and `fusion_fields`."
+            f"{type(fusion).__name__}. A network makes one fusion for each skip connection: pass "
+            f"the class, a functools.partial of it, or a name and `fusion_fields`."
         )
     return fusion(**{**accepted_fields(fusion, shared), **fields})

@@ -1,1 +1,1 @@
-"""Building blocks of every module: batch normalization, convolutions, poolings, input checks."""
+"""Building blocks of the modules: batch normalization, convolutions, poolings, input checks."""

@@ -1,4 +1,4 @@
-"""Batch norm with its state in the open, as the references compute it."""
+"""Batch normalization with explicit state, as the reference networks compute it."""
 
 import math
 from collections.abc import Callable
@@ -9,40 +9,54 @@ from flax.typing import Dtype, Initializer
 from jax import lax
 from jaxtyping import Array, Float
 
-from aff_jax.fast.derived_statistics import batch_moments, projected_moments
 from aff_jax.nn.input_checks import check_floating
 
-__all__ = ["BatchNorm", "NormFactory"]
+__all__ = ["BatchNorm", "NormFactory", "batch_moments"]
 
 NormFactory = Callable[..., nn.Module]
-"""Makes a normalisation that is called as `(x, train=train)`.
+"""A function that makes a normalization layer called as `(x, train=train)`.
 
-It is given `name`, `dtype`, `param_dtype` and, here and there, `use_scale`, `use_bias` and
-`scale_init`: `BatchNorm`, or a `functools.partial` of it.
+It is called with the keywords `name`, `dtype`, `param_dtype` and, for some layers, `use_scale`,
+`use_bias` and `scale_init`. `BatchNorm` and a `functools.partial` of it are such functions.
 """
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over every axis but the last.
+    """Batch normalization over all axes except the last.
+
+    The output is::
 
         y = (x - mean) / sqrt(var + epsilon) * scale + bias
 
-    In training `mean` and `var` are those of the batch and the running statistics move towards
-    them, `running <- momentum * running + (1 - momentum) * batch`; in evaluation they are the
-    running ones. The variance is computed in two passes and at least in float32.
+    In training, `mean` and `var` are those of the batch, and the running statistics are updated::
 
-    It differs from `flax.linen.BatchNorm` in three ways that matter when networks are compared:
-    `unbiased_variance` keeps n / (n - 1) times the batch's variance as PyTorch does, a batch with
-    one value per channel is an error instead of a silent zero, and so is a forgotten `mutable`.
+        running <- momentum * running + (1 - momentum) * batch
 
-    **Fields:** `momentum`, the decay of the running statistics (PyTorch's 0.1 is 0.9 here);
-    `epsilon`; `axis_name`, the mapped axis over which statistics are averaged, so that all devices
-    normalise with those of the global batch; `unbiased_variance`; `use_scale`, `use_bias`;
-    `scale_init`; `dtype` of the result (None: from input and parameters); `param_dtype`.
+    In evaluation, `mean` and `var` are the running statistics. The variance of a batch is computed
+    in two passes and in float32 or wider.
 
-    **Variables:** `params` scale, bias and `batch_stats` mean, var, each `(channels,)`.
+    There are three differences from `flax.linen.BatchNorm`, which matter when networks are
+    compared. `unbiased_variance` keeps n / (n - 1) times the variance of the batch, as PyTorch
+    does. A batch with one value per channel is an error and not silently zero. Training without
+    `mutable=["batch_stats"]` is an error.
 
-    Source: Ioffe and Szegedy, 2015, algorithms 1 and 2.
+    The collection `params` has `scale` and `bias`, and `batch_stats` has `mean` and `var`, each of
+    shape `(channels,)`.
+
+    Attributes:
+        momentum: Decay of the running statistics. PyTorch's momentum of 0.1 is 0.9 here.
+        epsilon: Added to the variance.
+        axis_name: Mapped axis over which the statistics are averaged, so that all devices
+            normalize with the statistics of the global batch.
+        unbiased_variance: Keep the unbiased variance as running variance.
+        use_scale: Multiply by a learned scale.
+        use_bias: Add a learned bias.
+        scale_init: Initializer of the scale.
+        dtype: Dtype of the output; None takes it from the input and the parameters.
+        param_dtype: Dtype of the parameters. Statistics have it too, and are at least float32.
+
+    References:
+        Ioffe and Szegedy, Batch Normalization, 2015, algorithms 1 and 2.
     """
 
     momentum: float = 0.9
@@ -57,71 +71,66 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "batch *spatial inputs"],
-        train: bool = False,
-        projection: tuple[Array, Array] | None = None,
+        self, x: Float[Array, "batch *spatial channels"], train: bool = False
     ) -> Float[Array, "batch *spatial channels"]:
-        """Normalise `x`; with `projection`, a kernel and a bias, normalise x @ kernel + bias.
+        """Normalize `x`.
 
-        In training a projection is not formed before it is normalised: its moments are derived from
-        those of `x`, and the normalisation goes into the kernel.
+        Args:
+            x: Floating-point array `(batch, *spatial, channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            The normalized array, of the shape of `x`.
 
         Raises:
             TypeError: `x` is not floating point.
-            ValueError: `train` without `mutable=["batch_stats"]`, or with one value per channel.
+            ValueError: `train` without `mutable=["batch_stats"]`, or one value per channel.
         """
         check_floating(self, x=x)
-        x = jnp.asarray(x)  # NumPy's float64 becomes float32 here, unless x64 is on
-        if projection is not None and not train:
-            kernel, offset = projection
-            x, projection = x @ kernel + offset, None
-        channels = (x.shape[-1] if projection is None else len(projection[1]),)
-        stat_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, stat_dtype)
-        running_var = self.variable("batch_stats", "var", jnp.ones, channels, stat_dtype)
+        x = jnp.asarray(x)  # NumPy's float64 becomes float32 here, unless x64 is enabled
+        channels = x.shape[-1:]
+        stats_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, stats_dtype)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, stats_dtype)
 
-        # bfloat16 and float16 hold too few digits to sum a batch in.
-        wide_dtype = jnp.promote_types(x.dtype, stat_dtype)
-        wide = x.astype(wide_dtype)
-        if projection is not None:
-            kernel, offset = (part.astype(wide_dtype) for part in projection)
-            mean, var = projected_moments(wide, kernel, self._mapped_axis())
-            self._move(x.shape, mean + offset, var, running_mean, running_var)
-        elif train:
-            mean, var = batch_moments(wide, self._mapped_axis())
-            self._move(x.shape, mean, var, running_mean, running_var)
+        # bfloat16 and float16 have too few digits for the sum over a batch, and float64 stays.
+        wide = x.astype(jnp.promote_types(x.dtype, stats_dtype))
+        if train:
+            mean, var = batch_moments(wide, self.statistics_axis())
+            self.update_running_statistics(mean, var, x.shape)
         else:
-            # Widened first, so that double precision in is double precision throughout.
-            mean, var = (v.value.astype(wide_dtype) for v in (running_mean, running_var))
+            mean, var = (v.value.astype(wide.dtype) for v in (running_mean, running_var))
 
         scale = lax.rsqrt(var + self.epsilon)
         if self.use_scale:
             scale = scale * self.param("scale", self.scale_init, channels, self.param_dtype)
-        bias: Array | float = 0.0
+        y = (wide - mean) * scale
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
-        dtype = self.dtype or jnp.result_type(x.dtype, self.param_dtype)
-        if projection is None:
-            y = (wide - mean) * scale
-            return (y + bias if self.use_bias else y).astype(dtype)
-        # The projection's own offset moves its mean and nothing else.
-        y = x @ (kernel * scale).astype(x.dtype)
-        return (y + (bias - mean * scale).astype(x.dtype)).astype(dtype)
+            y = y + self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
+        return y.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
 
-    def _mapped_axis(self) -> str | None:
-        """`axis_name`; while a module is initialised no axis is mapped, and any batch will do."""
+    def statistics_axis(self) -> str | None:
+        """Return the mapped axis to average over; None in `init`, which runs on one device."""
         return None if self.is_initializing() else self.axis_name
 
-    def _move(
+    def update_running_statistics(
         self,
+        mean: Float[Array, " channels"],
+        var: Float[Array, " channels"],
         shape: tuple[int, ...],
-        mean: Array,
-        var: Array,
-        running_mean: nn.Variable,
-        running_var: nn.Variable,
     ) -> None:
-        """Move the running statistics towards those of a batch of that shape."""
+        """Move the running statistics towards those of a batch.
+
+        Nothing happens in `init`, which creates the variables.
+
+        Args:
+            mean: Mean of the batch for each channel.
+            var: Biased variance of the batch for each channel.
+            shape: Shape of the batch on this device.
+
+        Raises:
+            ValueError: `batch_stats` is not mutable, or the batch has one value per channel.
+        """
         if self.is_initializing():
             return
         count = math.prod(shape[:-1])
@@ -129,9 +138,10 @@ class BatchNorm(nn.Module):
             count *= lax.psum(1, self.axis_name)
         self._check_training(shape, count)
         kept = var * (count / (count - 1)) if self.unbiased_variance else var
-        for running, batch in ((running_mean, mean), (running_var, kept)):
-            moved = self.momentum * running.value + (1 - self.momentum) * batch
-            running.value = moved.astype(running.value.dtype)
+        for name, batch in (("mean", mean), ("var", kept)):
+            running: Array = self.get_variable("batch_stats", name)
+            moved = self.momentum * running + (1 - self.momentum) * batch
+            self.put_variable("batch_stats", name, moved.astype(running.dtype))
 
     def _check_training(self, shape: tuple[int, ...], count: int) -> None:
         where = "/".join(self.path) or type(self).__name__
@@ -139,14 +149,39 @@ class BatchNorm(nn.Module):
             raise ValueError(
                 f"{where}: train=True computes new running statistics, but the collection "
                 f"'batch_stats' is not mutable, so they would be lost. Call "
-                f"`y, new = module.apply(variables, ..., train=True, mutable=['batch_stats'])` "
-                f"and keep new['batch_stats']; or leave train=False to use the statistics as "
-                f"they are."
+                f"`y, updates = module.apply(variables, ..., train=True, "
+                f"mutable=['batch_stats'])` and keep updates['batch_stats'], or call with "
+                f"train=False to normalize with the running statistics."
             )
         if count == 1:
             raise ValueError(
                 f"{where}: expected more than one value per channel in training, got an input of "
-                f"shape {shape}, whose variance is zero whatever it holds. Probably a batch of "
-                f"one reached a globally pooled branch. Use a batch of at least two, "
-                f"train=False, or a norm with an `axis_name` that spans several devices."
+                f"shape {shape}, whose variance is always zero. Probably a batch of one reached a "
+                f"globally pooled branch. Use a batch of at least two, train=False, or a norm "
+                f"with an `axis_name` that spans several devices."
             )
+
+
+def batch_moments(
+    x: Float[Array, "*batch channels"], axis_name: str | None = None
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Compute mean and biased variance over all axes except the last, in two passes.
+
+    They are::
+
+        mean = E[x],  var = E[(x - mean)^2]
+
+    Args:
+        x: Array `(*batch, channels)`.
+        axis_name: Mapped axis over which the expectation is taken as well.
+
+    Returns:
+        Mean and variance, each `(channels,)`.
+    """
+    axes = tuple(range(x.ndim - 1))
+    mean = _average(jnp.mean(x, axes), axis_name)
+    return mean, _average(jnp.mean(jnp.square(x - mean), axes), axis_name)
+
+
+def _average(value: Array, axis_name: str | None) -> Array:
+    return value if axis_name is None else lax.pmean(value, axis_name)

@@ -1,4 +1,4 @@
-"""What every module here is built of: convolutions, poolings, and what gradients compute anew."""
+"""Two-dimensional convolutions with the padding of PyTorch and MXNet."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,19 +10,26 @@ from jaxtyping import Array, Float
 
 from aff_jax.nn.batch_norm import BatchNorm, NormFactory
 
-__all__ = [
-    "ConvNorm",
-    "convolution",
-]
+__all__ = ["ConvNorm", "convolution"]
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, then a norm, then an optional activation.
+    """A convolution without bias, a normalization and an optional activation.
+
+    The output is::
 
         y = activation(norm(W * x))
 
-    **Fields:** `features` out; `kernel` size; `strides`; `groups`; `activation` or None; `norm`;
-    `kernel_init`; `dtype`; `param_dtype`.
+    Attributes:
+        features: Number of output channels.
+        kernel: Height and width of the kernel.
+        strides: Stride in both directions.
+        groups: Number of groups of the convolution.
+        activation: Function that is applied last, or None.
+        norm: Function that makes the normalization.
+        kernel_init: Initializer of the kernel.
+        dtype: Dtype of the computation; None takes it from the input and the parameters.
+        param_dtype: Dtype of the parameters.
     """
 
     features: int
@@ -39,7 +46,16 @@ class ConvNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch out_height out_width features"]:
-        """Apply to `x`; height and width are divided by `strides` and rounded up."""
+        """Apply the layers to `x`.
+
+        Args:
+            x: Array `(batch, height, width, channels)`.
+            train: Normalize with the statistics of the batch.
+
+        Returns:
+            Array with `features` channels; height and width are divided by `strides` and rounded
+            up.
+        """
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = convolution(
             self.features,
@@ -57,10 +73,19 @@ class ConvNorm(nn.Module):
 def convolution(
     features: int, kernel: int = 3, strides: int = 1, groups: int = 1, **fields: Any
 ) -> nn.Conv:
-    """A two-dimensional convolution without bias, padded by kernel // 2 on every side.
+    """Make a two-dimensional convolution without bias, padded by `kernel // 2` on every side.
 
-    PyTorch and MXNet pad so; XLA's "SAME" would pad a strided convolution on one side only.
-    `fields` are further ones of `flax.linen.Conv`.
+    PyTorch and MXNet pad like this. XLA's "SAME" pads a strided convolution on one side only.
+
+    Args:
+        features: Number of output channels.
+        kernel: Height and width of the kernel.
+        strides: Stride in both directions.
+        groups: Number of groups.
+        **fields: Further fields of `flax.linen.Conv`.
+
+    Returns:
+        The layer.
     """
     return nn.Conv(
         features,

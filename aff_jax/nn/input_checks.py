@@ -1,4 +1,4 @@
-"""Inputs that a module refuses, with what probably went wrong."""
+"""Checks of the inputs of a module, with errors that name the likely cause."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,27 +8,35 @@ __all__ = ["check_floating", "check_images", "check_input"]
 
 
 def check_floating(module: nn.Module, **arrays: Array) -> None:
-    """Refuse arrays that are not floating point.
+    """Raise an error if an array is not floating point.
+
+    Args:
+        module: The module that was called, for the message.
+        **arrays: The arrays, by argument name.
 
     Raises:
-        TypeError: names the module, the argument and its dtype.
+        TypeError: Names the module, the argument, its dtype and its shape.
     """
     for name, array in arrays.items():
         dtype = jnp.asarray(array).dtype
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"{type(module).__name__}: expected floating-point {name}, got "
-                f"{dtype} of shape {jnp.shape(array)}. Probably raw pixels: "
-                f"convert and normalise them first, as in `{name}.astype(jnp.float32) / 255`."
+                f"{dtype} of shape {jnp.shape(array)}. Probably these are raw pixels: "
+                f"convert and normalize them first, as in `{name}.astype(jnp.float32) / 255`."
             )
 
 
 def check_input(module: nn.Module, **arrays: Array) -> None:
-    """Refuse what is not a floating-point `(batch, *spatial, channels)`.
+    """Raise an error if an array is not a floating-point `(batch, *spatial, channels)`.
+
+    Args:
+        module: The module that was called, for the message.
+        **arrays: The arrays, by argument name.
 
     Raises:
-        TypeError: an array is not floating point.
-        ValueError: an array has fewer than two axes.
+        TypeError: An array is not floating point.
+        ValueError: An array has fewer than two axes.
     """
     check_floating(module, **arrays)
     for name, array in arrays.items():
@@ -40,7 +48,11 @@ def check_input(module: nn.Module, **arrays: Array) -> None:
 
 
 def check_images(module: nn.Module, images: Array) -> None:
-    """Refuse what is not a floating-point `(batch, height, width, channels)`.
+    """Raise an error if `images` are not floating-point `(batch, height, width, channels)`.
+
+    Args:
+        module: The module that was called, for the message.
+        images: The array.
 
     Raises:
         TypeError: `images` are not floating point.

@@ -15,30 +15,37 @@ POLICIES = {
     name: getattr(jax.checkpoint_policies, name)
     for name in ("dots_saveable", "dots_with_no_batch_dims_saveable")
 }
-"""What `remat` may be told to keep, by JAX's names: the results of products."""
+"""Names of `jax.checkpoint_policies` that the field `remat` accepts; both keep matrix products."""
 
 
 def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[..., Any]:
-    """`function` of a module and arrays; with `remat` its insides are not kept for the gradient.
+    """Wrap a function of a module and arrays so that gradients recompute its activations.
 
-    They are computed a second time when they are needed: all with True, and but for the results of
-    products with "dots_saveable" and "dots_with_no_batch_dims_saveable". Names, variables and
-    results are the same.
+    Names, variables and results stay the same.
+
+    Args:
+        function: Called as `function(module, *arrays)`.
+        remat: False returns `function` unchanged, True recomputes everything, and a name of
+            `jax.checkpoint_policies` keeps the results that this policy selects.
+
+    Returns:
+        The wrapped function.
 
     Raises:
-        ValueError: another name.
+        ValueError: The policy is unknown.
 
-    Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
+    References:
+        Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
     """
     if not remat:
         return function
     policy = None if remat is True else look_up(POLICIES, "remat policy", remat)
-    lean: Callable[..., Any] = nn.remat(function, policy=policy)
-    return lean
+    wrapped: Callable[..., Any] = nn.remat(function, policy=policy)
+    return wrapped
 
 
 def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | str) -> Array:
-    """`block(x, train)`, its activations kept for the gradient or not, as `rematerialize` does."""
+    """Return `block(x, train)`, computed under `rematerialize`."""
 
     def apply(block: nn.Module, x: Array) -> Any:
         return block(x, train)

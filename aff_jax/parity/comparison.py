@@ -26,9 +26,6 @@ TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 """Default largest error, as a share of the layer's largest value: sums of thousands of products in
 another order keep four of float32's seven digits through a hundred layers, nine of float64's 16."""
 
-WEIGH = "weigh"
-"""The method of an attentional module that returns the weights of a pass."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -155,11 +152,9 @@ def _run_ours(
 
         def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
             output = call(*args, **kwargs)
-            path = tuple(context.module.path)
-            if context.method_name == WEIGH:
-                path = (*path, WEIGH)
-            elif context.method_name != "__call__":
+            if context.method_name != "__call__":
                 return output
+            path = tuple(context.module.path)
             leaves = [leaf for leaf in jax.tree.leaves(output) if hasattr(leaf, "dtype")]
             for index, leaf in enumerate(leaves):
                 paths.append((*path, f"[{index}]") if len(leaves) > 1 else path)

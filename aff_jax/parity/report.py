@@ -6,7 +6,7 @@ import json
 import math
 import re
 
-from aff_jax.parity.comparison import WEIGH, Parity, Row
+from aff_jax.parity.comparison import Parity, Row
 
 __all__ = ["to_html", "to_json", "to_text"]
 
@@ -104,7 +104,7 @@ def _not_compared(parity: Parity) -> str:
 def _pass_of_fusion(row: Row) -> str:
     """Which pass of a fusion a row belongs to, where it belongs to one after the first."""
     branch = re.fullmatch(r"(.*?)/?(?:local|global)(\d*)(?:/.*)?", row.path)
-    weights = re.fullmatch(rf"(.*?)/?{WEIGH}", row.path)
+    weights = re.fullmatch(r"(.*?)/?sigmoid", row.path)
     if branch and (branch[2] or row.call > 1):
         fusion, number = branch[1], int(branch[2] or row.call)
     elif weights and row.call > 1:

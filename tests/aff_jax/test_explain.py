@@ -21,7 +21,6 @@ from aff_jax import (
     grad_cam,
     list_fusions,
 )
-from aff_jax.attention.ms_cam import ContextAttention
 from aff_jax.fusion.baselines import Add
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
@@ -216,7 +215,7 @@ def test_weights_of_a_module_by_itself_have_an_empty_path():
 def test_every_fusion_has_weights_or_the_error_says_so(fusion):
     model = create_model(CLASSIFIER, fusion=fusion, num_classes=3)
     variables = random_variables(model, IMAGES, dtype=np.float32)
-    if not isinstance(create_fusion(fusion), ContextAttention):
+    if not hasattr(create_fusion(fusion), "scales"):
         with pytest.raises(ValueError, match=r"nothing sows 'fusion_weights'.*'add' or 'concat'"):
             fusion_weights(model, variables, IMAGES)
         return

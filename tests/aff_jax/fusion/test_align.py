@@ -69,7 +69,7 @@ def test_its_kernel_has_a_gradient():
 
 def test_what_a_fusion_refuses_it_brings_together():
     x, y = jnp.ones((2, 3, 3, 8)), jnp.ones((2, 6, 5, 4))
-    with pytest.raises(ValueError, match=r"expected x and y of one shape.*aff_jax.Align"):
+    with pytest.raises(ValueError, match=r"expected x and y of the same shape.*aff_jax.Align"):
         AFF().init(jax.random.key(0), x, y)
     aligned, _ = Align().init_with_output(jax.random.key(0), x, y)
     AFF().init(jax.random.key(0), aligned, y)
@@ -85,7 +85,9 @@ def test_computes_in_the_dtype_of_its_inputs_or_its_own():
 
 @pytest.mark.parametrize("shape", [(3, 4, 4, 8), (2, 4, 8)])
 def test_refuses_another_batch_or_number_of_axes(shape):
-    with pytest.raises(ValueError, match="expected x and y of one batch and with as many axes"):
+    with pytest.raises(
+        ValueError, match="expected x and y with the same batch size and number of axes"
+    ):
         Align().init(jax.random.key(0), jnp.ones((2, 4, 4, 8)), jnp.ones(shape))
 
 

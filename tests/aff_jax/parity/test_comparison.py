@@ -48,7 +48,7 @@ def test_equal_networks(theirs, float64, largest):
     # Both readings of the shared branch, and the weights of both passes.
     for call in (1, 2):
         assert ("stage1_block0/fuse/global", call) in rows
-        assert ("stage1_block0/fuse/weigh", call) in rows
+        assert ("stage1_block0/fuse/sigmoid", call) in rows
     # Every layer of ours with parameters stands in a row.
     paths = {path for path, _ in rows}
     for layer in ("stem/norm", "stage2_block0/downsample/norm", "stage2_block0/fuse/local2/expand"):
@@ -60,7 +60,7 @@ def test_a_network_that_computes_blocks_anew_is_compared_as_any_other(theirs):
         theirs, ours("pytorch").clone(remat=True), None, images(2, 12, 12, 3), float64=True
     )
     assert outcome.equal
-    assert ("stage1_block0/fuse/weigh", 1) in [(row.path, row.call) for row in outcome.rows]
+    assert ("stage1_block0/fuse/sigmoid", 1) in [(row.path, row.call) for row in outcome.rows]
 
 
 def test_a_wrong_reference_is_found_in_the_first_fusions_second_pass(theirs):

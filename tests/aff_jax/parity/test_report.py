@@ -8,7 +8,7 @@ from aff_jax.parity.comparison import Parity, Row
 
 SAME = Row("conv1", "stem/conv", 1, (2, 4, 4, 8), 1e-7, 2e-7)
 ZERO = Row("bn1", "stem/norm", 1, (2, 4, 4, 8), 0.0, 0.0)
-OFF = Row("fuse.sigmoid", "stage1_block0/fuse/weigh", 2, (2, 4, 4, 8), 0.5, 0.25)
+OFF = Row("fuse.sigmoid", "stage1_block0/fuse/sigmoid", 2, (2, 4, 4, 8), 0.5, 0.25)
 OUT = Row("", "", 1, (2, 10), 1e-8, 1e-8)
 ABSENT = Row("<b>", "", 1, (2, 10), None, None, "ran here only")
 
@@ -32,7 +32,7 @@ def test_text_of_equal_networks_tells_the_largest_error():
 def test_json_is_strict_and_complete():
     content = json.loads(parity_report.to_json(Parity([SAME, OFF, ABSENT], "float32", 1e-4)))
     assert content["equal"] is False
-    assert content["first_mismatch"]["path"] == "stage1_block0/fuse/weigh"
+    assert content["first_mismatch"]["path"] == "stage1_block0/fuse/sigmoid"
     assert [row["within"] for row in content["rows"]] == [True, False, False]
     assert content["rows"][0] == {
         "name": "conv1",

@@ -1,0 +1,92 @@
+"""A branch of attention whose wide logits are never normalized in memory.
+
+The logits of a branch are the widest arrays of a fusion. Their mean and variance follow from the
+mean and the covariance of the narrow hidden layer, and the normalization can be multiplied into the
+kernel. That saves two passes over the logits in the forward pass and four in the backward pass.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+from jaxtyping import Array, Float
+
+from aff_jax.fast.projected_moments import projected_moments
+from aff_jax.nn.batch_norm import BatchNorm
+
+__all__ = ["dense_norm", "derived_branch"]
+
+
+def derived_branch(
+    z: Float[Array, "batch *spatial in_channels"],
+    reduce: nn.Dense,
+    reduce_norm: nn.Module,
+    activation: Callable[[Array], Array],
+    expand: nn.Dense,
+    expand_norm: nn.Module,
+) -> Float[Array, "batch *spatial features"]:
+    """Compute a branch of attention in training, with statistics derived from the hidden layer.
+
+    The result is that of::
+
+        expand_norm(expand(activation(reduce_norm(reduce(z)))))
+
+    The arguments after `z` are the layers of the branch, bound to their variables. The running
+    statistics of the norms are updated as by the formula.
+    """
+    assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
+    # With a single row axis, the gradient of a kernel is one product without a transposed copy.
+    hidden = activation(reduce_norm(reduce(z.reshape(-1, z.shape[-1])), train=True))
+    return dense_norm(expand, expand_norm, hidden).reshape(*z.shape[:-1], -1)
+
+
+def dense_norm(
+    dense: nn.Dense, norm: BatchNorm, x: Float[Array, "*batch inputs"]
+) -> Float[Array, "*batch features"]:
+    """Compute `norm(dense(x), train=True)` with the normalization multiplied into the kernel.
+
+    The result is::
+
+        y = x @ (kernel * scale) + (bias - mean * scale),   scale = norm.scale / sqrt(var + epsilon)
+
+    where `mean` and `var` are the moments of `x @ kernel`, derived from those of `x`.
+
+    Args:
+        dense: The dense layer, bound to its variables.
+        norm: The batch normalization, bound to its variables, which are updated.
+        x: Array `(*batch, inputs)`.
+
+    Returns:
+        Array `(*batch, features)`.
+    """
+    kernel, offset = _parameter(dense, "kernel"), _parameter(dense, "bias")
+    x, kernel, offset = promote_dtype(x, kernel, offset, dtype=dense.dtype)
+    # bfloat16 and float16 have too few digits for the sum over a batch, and float64 stays.
+    stats_dtype = jnp.promote_types(norm.param_dtype, jnp.float32)
+    wide_dtype = jnp.promote_types(x.dtype, stats_dtype)
+    wide_kernel = kernel.astype(wide_dtype)
+    mean, var = projected_moments(x.astype(wide_dtype), wide_kernel, norm.statistics_axis())
+    norm.update_running_statistics(mean + offset.astype(wide_dtype), var, x.shape)
+
+    scale = lax.rsqrt(var + norm.epsilon)
+    if norm.use_scale:
+        scale = scale * _parameter(norm, "scale")
+    # The offset of the dense layer moves the mean and is subtracted again with it.
+    shift = -mean * scale
+    if norm.use_bias:
+        shift = _parameter(norm, "bias") + shift
+    y = x @ (wide_kernel * scale).astype(x.dtype) + shift.astype(x.dtype)
+    return y.astype(norm.dtype or jnp.result_type(x.dtype, norm.param_dtype))
+
+
+def _parameter(module: nn.Module, name: str) -> Array:
+    """Read a parameter of a bound module, without the box of a partitioned one."""
+    if not module.has_variable("params", name):
+        raise ValueError(
+            f"expected a parameter {name!r} of {'/'.join(module.path)} in 'params', got none. "
+            f"Probably the variables are those of another module."
+        )
+    parameter: Array = nn.meta.unbox(module.get_variable("params", name))
+    return parameter

@@ -1,0 +1,67 @@
+"""Mean and variance of a matrix product, without the product."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+__all__ = ["gram", "projected_moments"]
+
+EXACT = lax.Precision.HIGHEST
+"""Matrix units of accelerators round their inputs, which a variance cannot afford."""
+
+
+def projected_moments(
+    x: Float[Array, "*batch inputs"],
+    kernel: Float[Array, "inputs channels"],
+    axis_name: str | None = None,
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Compute mean and biased variance of `x @ kernel` from those of `x`.
+
+    They are::
+
+        mean = E[x] @ kernel
+        var  = diag(kernel^T Cov(x) kernel),  Cov(x) = E[(x - E[x])^T (x - E[x])]
+
+    `x` is centered before it is squared, so a large mean costs no digits. If columns of `x` are
+    nearly equal and the kernel takes their difference, digits are lost: the error is of the order
+    of the rounding of |kernel|^2 times the largest variance in `x`. The branches of attention pass
+    normalized values, whose variances are about 1, so that the error is below the norm's epsilon.
+
+    Args:
+        x: Array `(*batch, inputs)`.
+        kernel: Array `(inputs, channels)`.
+        axis_name: Mapped axis over which the expectation is taken as well.
+
+    Returns:
+        Mean and variance, each `(channels,)`.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    mean = _average(jnp.mean(rows, axis=0), axis_name)
+    centered = rows - mean
+    covariance = _average(gram(centered) / len(rows), axis_name)
+    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=EXACT), axis=0)
+    # Rounding can make the variance of a constant channel negative.
+    return jnp.matmul(mean, kernel, precision=EXACT), jnp.maximum(var, 0)
+
+
+@jax.custom_jvp
+def gram(x: Float[Array, "rows inputs"]) -> Float[Array, "inputs inputs"]:
+    """Compute the Gram matrix of the columns, `x^T x`.
+
+    Its derivative is `dx^T x + (dx^T x)^T`.
+    """
+    return jnp.matmul(x.T, x, precision=EXACT)
+
+
+@gram.defjvp
+def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # The two terms are one product and its transpose. JAX by itself would compute two products.
+    (x,), (dx,) = primals, tangents
+    product = jnp.matmul(dx.T, x, precision=EXACT)
+    # The value is written as a product here, so that a remat policy that keeps products sees one.
+    return jnp.matmul(x.T, x, precision=EXACT), product + product.T
+
+
+def _average(value: Array, axis_name: str | None) -> Array:
+    return value if axis_name is None else lax.pmean(value, axis_name)

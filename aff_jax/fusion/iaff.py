@@ -1,0 +1,101 @@
+"""Iterative attentional feature fusion (iAFF)."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array
+
+from aff_jax.attention.ms_cam import (
+    Branch,
+    Sigmoid,
+    branch_names,
+    make_branch,
+    sum_of_branches,
+)
+from aff_jax.fusion.aff import combine_inputs, weighted_sum
+from aff_jax.fusion.base import Fusion
+from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+
+__all__ = ["IAFF"]
+
+
+class IAFF(Fusion, kw_only=True):
+    """Iterative attentional feature fusion: the attention reads a first fusion.
+
+    The output is::
+
+        z_0 = x + y
+        z_i = gain * (x * M_i(z_(i-1)) + y * (1 - M_i(z_(i-1))))
+        IAFF(x, y) = z_iterations
+
+    where every M_i is multi-scale channel attention with branches of its own (see
+    `aff_jax.attention.ms_cam`). M_1, M_2 and so on are sown as `fusion_weights` in the collection
+    `intermediates`.
+
+    Attributes:
+        reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
+        gain: Factor of the output of every pass.
+        iterations: Number of passes. The paper has 2, and 1 is AFF.
+        share_global: Use the first pass's global branch in every pass. Open-aff's PyTorch port
+            does this; its second global branch exists and is never read.
+        combine: Input of M_1: "sum" is x + y, "concat" is x and y concatenated.
+        scales: Branches of each M_i whose outputs are summed, each "local" or "global".
+        activation: Activation between the two layers of a branch.
+        logit_scale: Factor of the sum of the branches before the sigmoid.
+        norm: Function that makes the normalizations.
+        kernel_init: Initializer of the kernels.
+        dtype: Dtype of the computation; None takes it from the inputs and the parameters.
+        param_dtype: Dtype of the parameters.
+        remat: Recompute the fusion in the backward pass; see `Fusion`.
+        implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
+
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 3.4, equation 4; open-aff's
+        `aff_pytorch/aff_net/fusion.py`, and open-aff's issues 31 and 37 for the shared branch.
+    """
+
+    reduction: int = 4
+    gain: float = 1.0
+    iterations: int = 2
+    share_global: bool = False
+    combine: str = "sum"
+    scales: Sequence[str] = ("local", "global")
+    activation: Callable[[Array], Array] = nn.relu
+    logit_scale: float = 1.0
+    norm: NormFactory = BatchNorm
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    remat: bool | str = False
+    implementation: str = "auto"
+
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute the formula for two arrays of the same shape and dtype."""
+        if self.iterations < 1:
+            raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
+        passes = self._make_passes(x.shape[-1])
+        sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
+        z = combine_inputs(x, y, self.combine)
+        for branches in passes:
+            M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
+            self.sow("intermediates", "fusion_weights", M)
+            z = weighted_sum(x, y, M, self.gain, self.implementation)
+        return z
+
+    def _make_passes(self, channels: int) -> list[list[Branch]]:
+        """Make the branches of every pass."""
+        first = [make_branch(self, name, channels) for name in branch_names(self.scales)]
+        passes = [first]
+        for number in range(2, self.iterations + 1):
+            names = branch_names(self.scales, number)
+            passes.append(
+                [
+                    first_branch
+                    if self.share_global and scale == "global"
+                    else make_branch(self, name, channels)
+                    for scale, name, first_branch in zip(self.scales, names, first, strict=True)
+                ]
+            )
+        return passes

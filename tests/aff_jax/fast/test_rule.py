@@ -1,0 +1,63 @@
+"""The rule of the shortcuts."""
+
+import jax.numpy as jnp
+import pytest
+
+from aff_jax import MSCAM, BatchNorm
+from aff_jax.fast import takes_shortcut
+from aff_jax.fast.rule import IMPLEMENTATIONS, RULES
+
+
+class Bound:
+    """A layer that has its variables."""
+
+    def has_variable(self, collection, name):
+        return True
+
+
+def derives(monkeypatch, hidden_shape, features, implementation="auto", train=True):
+    norm = BatchNorm()
+    monkeypatch.setattr(BatchNorm, "has_variable", lambda *_: True)
+    return takes_shortcut(
+        "derived_statistics",
+        implementation,
+        train=train,
+        dense=Bound(),
+        norm=norm,
+        hidden_shape=hidden_shape,
+        features=features,
+    )
+
+
+@pytest.mark.parametrize(
+    ("hidden_shape", "features", "expected"),
+    [
+        ((32, 32, 32, 16), 64, True),
+        ((8, 56, 56, 64), 256, True),
+        ((64, 56, 56, 128), 512, False),  # more hidden channels than were measured
+        ((1, 8, 8, 64), 256, False),  # as many hidden channels as rows
+        ((32, 1, 1, 64), 256, False),  # a global branch
+        ((32, 32, 32, 64), 64, False),  # the hidden layer is not narrower than the output
+    ],
+)
+def test_statistics_are_derived_where_the_output_is_wide_and_long(
+    monkeypatch, hidden_shape, features, expected
+):
+    assert derives(monkeypatch, hidden_shape, features) == expected
+
+
+def test_statistics_are_not_derived_in_evaluation(monkeypatch):
+    assert not derives(monkeypatch, (32, 32, 32, 16), 64, train=False)
+
+
+def test_plain_takes_no_shortcut(monkeypatch):
+    assert not derives(monkeypatch, (32, 32, 32, 16), 64, implementation="plain")
+    assert not takes_shortcut("explicit_sigmoid", "plain", train=False)
+    assert not takes_shortcut("gain_inside_sum", "plain")
+    assert set(RULES) == {"derived_statistics", "explicit_sigmoid", "gain_inside_sum"}
+    assert set(IMPLEMENTATIONS) == {"auto", "plain"}
+
+
+def test_an_unknown_implementation_is_refused():
+    with pytest.raises(ValueError, match=r"unknown implementation 'fast'.*auto, plain"):
+        MSCAM(implementation="fast").init({}, jnp.ones((2, 8)))
