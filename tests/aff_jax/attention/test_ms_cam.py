@@ -14,7 +14,7 @@ from tests.aff_jax.random_variables import random_variables
 
 SHAPES = [(5, 6), (4, 3, 6), (3, 4, 2, 6), (2, 3, 2, 4, 6)]
 SHAPE_IDS = ["no spatial axis", "1-d", "2-d", "3-d"]
-# Both sides are float64 and sum at most 48 numbers of order one: ten digits to spare.
+# Both sides are float64 and sum at most 48 numbers of order one.
 EXACT = 1e-12
 
 
@@ -68,7 +68,7 @@ def test_activation_and_logit_scale():
     np.testing.assert_allclose(result, expected, rtol=EXACT, atol=EXACT)
 
 
-def test_branches_of_a_later_reading_go_on_counting():
+def test_branches_of_a_later_pass_continue_the_numbering():
     assert branch_names(("local", "global"), 2) == ["local2", "global2"]
     assert branch_names(("global", "global"), 2) == ["global3", "global4"]
 
@@ -98,7 +98,7 @@ def test_dtype_computes_in_it_and_keeps_parameters_and_statistics_float32():
 
 
 class VariantTest(chex.TestCase):
-    """The same numbers with and without jit, on a device, and under pmap."""
+    """Results are the same with and without jit, on a device, and under pmap."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
     def test_variants_agree(self):
@@ -154,7 +154,7 @@ def test_refuses_a_reduction_below_one():
         MSCAM(reduction=0).init(jax.random.key(0), jnp.ones((2, 3)))
 
 
-def test_refuses_to_lose_new_statistics():
+def test_refuses_training_without_mutable_statistics():
     x = jnp.ones((2, 3))
     variables = MSCAM().init(jax.random.key(0), x)
     with pytest.raises(ValueError, match=r"local/reduce_norm: train=True .*mutable=\['batch_stats"):
@@ -169,7 +169,7 @@ def test_refuses_a_batch_of_one_in_training():
     assert MSCAM().apply(variables, x).shape == x.shape
 
 
-def test_takes_a_batch_of_one_on_each_of_several_devices():
+def test_accepts_a_batch_of_one_on_each_of_several_devices():
     x = np.float32(normal((4, 1, 2, 3), 1))
     module = MSCAM(norm=lambda **fields: BatchNorm(axis_name="batch", **fields))
     variables = random_variables(MSCAM(), x[0], dtype=np.float32)

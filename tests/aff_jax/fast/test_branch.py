@@ -1,4 +1,4 @@
-"""A branch with derived statistics: layers without a stored product, dtypes, missing parameters."""
+"""A branch with derived statistics: outputs, gradients, dtypes and missing parameters."""
 
 import flax.linen as nn
 import jax

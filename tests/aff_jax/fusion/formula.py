@@ -1,4 +1,4 @@
-"""A fusion beside its formula in NumPy, both in float64."""
+"""Compare a fusion with its formula in NumPy, both in float64."""
 
 import chex
 import jax
@@ -8,7 +8,7 @@ from tests.aff_jax.random_variables import random_variables
 
 SHAPES = [(5, 6), (4, 3, 6), (3, 4, 2, 6), (2, 3, 2, 4, 6)]
 SHAPE_IDS = ["no spatial axis", "1-d", "2-d", "3-d"]
-# Both sides are float64 and sum at most 48 numbers of order one: ten digits to spare.
+# Both sides are float64 and sum at most 48 numbers of order one.
 EXACT = 1e-12
 
 
@@ -18,7 +18,7 @@ def pair(shape):
 
 
 def compare(module, formula, shape, train, **options):
-    """The module and its formula in float64: result and running statistics."""
+    """Compare a module with its formula in float64: output and running statistics."""
     x, y = pair(shape)
     with jax.enable_x64(True):
         variables = random_variables(module, x, y)

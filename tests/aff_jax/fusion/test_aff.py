@@ -69,8 +69,8 @@ def test_one_iteration_is_aff():
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-def test_share_global_reads_the_first_global_branch_again(train):
-    """Its running statistics move twice a step, as in the PyTorch port."""
+def test_share_global_uses_the_first_global_branch_in_every_pass(train):
+    """Its running statistics are updated twice per step, as in the PyTorch port."""
     module = IAFF(share_global=True, param_dtype=jnp.float64)
     passes = [("local", "global"), ("local2", "global")]
     compare(module, oracle.iaff, (3, 2, 6), train, passes=passes)
@@ -78,7 +78,7 @@ def test_share_global_reads_the_first_global_branch_again(train):
     assert sorted(params) == ["global", "local", "local2"]
 
 
-def test_scales_hold_in_every_pass():
+def test_scales_apply_to_every_pass():
     module = IAFF(scales=("global", "global"), param_dtype=jnp.float64)
     passes = [("global", "global2"), ("global3", "global4")]
     compare(module, oracle.iaff, (3, 2, 6), False, passes=passes)
@@ -94,7 +94,7 @@ def test_sows_the_weights_of_every_pass():
 
 
 class VariantTest(chex.TestCase):
-    """The same numbers with and without jit, on a device, and under pmap."""
+    """Results are the same with and without jit, on a device, and under pmap."""
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
     def test_variants_agree(self):

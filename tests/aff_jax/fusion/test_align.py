@@ -1,4 +1,4 @@
-"""Align: its formula, what it leaves out, gradients, and its errors."""
+"""The formula, the gradients and the errors of Align."""
 
 import chex
 import jax
@@ -45,7 +45,7 @@ def test_equals_the_formula_in_numpy(x_shape, y_shape):
     for axis in range(1, x.ndim - 1):
         expected = resized(expected, axis, y_shape[axis])
     chex.assert_shape(result, y_shape)
-    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)  # double precision
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)  # float64
 
 
 def test_shrinking_reads_every_value():
@@ -53,7 +53,7 @@ def test_shrinking_reads_every_value():
     assert (gradient(jnp.ones((1, 9, 3))) > 0.01).all()
 
 
-def test_one_shape_is_left_alone():
+def test_an_input_of_the_right_shape_is_returned_unchanged():
     x = normal((2, 3, 4, 6))
     assert Align().apply({}, x, x + 1) is x
 
@@ -67,7 +67,7 @@ def test_its_kernel_has_a_gradient():
     assert (np.abs(leaf) > 1e-6).all()
 
 
-def test_what_a_fusion_refuses_it_brings_together():
+def test_aligns_inputs_that_a_fusion_refuses():
     x, y = jnp.ones((2, 3, 3, 8)), jnp.ones((2, 6, 5, 4))
     with pytest.raises(ValueError, match=r"expected x and y of the same shape.*aff_jax.Align"):
         AFF().init(jax.random.key(0), x, y)
@@ -80,7 +80,7 @@ def test_computes_in_the_dtype_of_its_inputs_or_its_own():
     aligned, _ = Align(dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x, y)
     assert aligned.dtype == jnp.bfloat16
     aligned, _ = Align().init_with_output(jax.random.key(0), x, y)
-    assert aligned.dtype == jnp.float32  # that of its parameters
+    assert aligned.dtype == jnp.float32  # the dtype of its parameters
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 4, 8), (2, 4, 8)])

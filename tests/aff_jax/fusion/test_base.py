@@ -1,4 +1,4 @@
-"""What all fusions share: the recomputation of what lies inside them."""
+"""Rematerialization, which all fusions share."""
 
 import chex
 import jax
@@ -13,7 +13,7 @@ SHAPE = (4, 6, 6, 16)
 
 
 def pull_back(fusion, variables, x, y):
-    """Values, new variables and the function that gives gradients, of a fusion in training."""
+    """Return the output, the new variables and the pullback of a fusion in training."""
 
     def apply(params, x, y):
         given = {**variables, "params": params}
@@ -29,21 +29,21 @@ KEEPS_PRODUCTS = "dots_saveable"
 @pytest.mark.parametrize(
     ("name", "remat"), [*((name, True) for name in list_fusions()), ("iaff", KEEPS_PRODUCTS)]
 )
-def test_remat_changes_nothing_that_is_computed(name, remat):
+def test_remat_changes_no_result(name, remat):
     rng = np.random.default_rng(0)
     x, y, d = (rng.standard_normal(SHAPE) for _ in range(3))
     with jax.enable_x64(True):
         variables = random_variables(create_fusion(name), x, y)
-        plain, lean = (
+        plain, recomputed = (
             pull_back(create_fusion(name, remat=remat), variables, x, y) for remat in (False, remat)
         )
-        results = [(z, new, pull(jnp.asarray(d))) for z, new, pull in (plain, lean)]
+        results = [(z, new, pull(jnp.asarray(d))) for z, new, pull in (plain, recomputed)]
     chex.assert_trees_all_close(*results, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "products", "maps"), [("aff", 3.4, 5.9), ("iaff", 4.8, 11.8)])
-def test_with_remat_x_and_y_are_all_that_is_kept_unless_a_policy_keeps_more(name, products, maps):
-    """Counted in units of x; the little more is parameters."""
+def test_remat_keeps_x_and_y_only_and_a_policy_keeps_more(name, products, maps):
+    """Sizes are in units of x; the small excess is parameters."""
     x = jnp.zeros((8, 16, 16, 64))
     variables = jax.eval_shape(create_fusion(name).init, jax.random.key(0), x, x)
 

@@ -1,4 +1,4 @@
-"""What fusions cost a compiled program, as XLA counts it: nothing is timed."""
+"""Cost of fusions in compiled programs, as XLA counts it. Nothing is timed."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import pytest
 
 import aff_jax
 
-pytestmark = pytest.mark.optimised  # what is counted is the work of XLA's optimisations
+pytestmark = pytest.mark.optimised  # the counts depend on XLA's optimizations
 
 
 class Chain(nn.Module):
@@ -24,7 +24,7 @@ class Chain(nn.Module):
 
 
 def bytes_of_a_step(gain):
-    """Bytes that a program reads and writes for the gradient of a chain's parameters."""
+    """Return the bytes accessed by the gradient of a chain's parameters."""
     x, chain = jax.ShapeDtypeStruct((2, 6, 6, 8), jnp.float32), Chain(gain)
     variables = jax.eval_shape(chain.init, jax.random.key(0), x)
 
@@ -37,6 +37,6 @@ def bytes_of_a_step(gain):
     return compiled.cost_analysis()["bytes accessed"]
 
 
-def test_a_gain_costs_no_second_reading_of_earlier_blocks():
-    """With the gain as last factor it was 1.4 times as much, and more with each block."""
+def test_a_gain_does_not_recompute_earlier_blocks():
+    """With the gain as last factor it was 1.4 times as much, and grew with each block."""
     assert bytes_of_a_step(gain=2.0) == pytest.approx(bytes_of_a_step(gain=1.0), rel=0.02)

@@ -1,4 +1,4 @@
-"""Every registered fusion keeps one contract; names and fields that do not exist are refused."""
+"""The contract of every registered fusion, and errors for unknown names and fields."""
 
 import chex
 import flax.linen as nn
@@ -22,7 +22,7 @@ SCALES = [("global", "global"), ("local", "local"), ("local", "global")]
 
 
 def check_gradients(fusion):
-    """Finite for every parameter and both inputs, and not zero."""
+    """Check that the gradients of all parameters and both inputs are finite and not zero."""
     x, y = pair((4, 3, 2, 6))
     variables = random_variables(fusion, x, y, dtype=np.float32)
 
@@ -31,18 +31,18 @@ def check_gradients(fusion):
         return jnp.sum(jnp.sin(out))
 
     params = variables.get("params", {})
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y)
+    gradients = jax.grad(loss, argnums=(0, 1, 2))(params, x, y)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         at = jax.tree_util.keystr(path)
         assert np.isfinite(gradient).all(), at
-        # A bias in front of a batch norm moves nothing: its gradient is rounding.
+        # A batch norm removes a bias before it: its gradient is rounding only.
         before_norm = at.endswith(("['reduce']['bias']", "['expand']['bias']"))
         assert before_norm or np.abs(gradient).max() > 1e-6, at
 
 
 @pytest.mark.parametrize("name", list_fusions())
 class TestContract:
-    """What a host relies on, whichever fusion it is given."""
+    """The behavior that networks expect of every fusion."""
 
     @pytest.mark.parametrize("shape", [(4, 6), (4, 3, 6), (4, 3, 2, 6), (2, 2, 3, 2, 6)])
     @pytest.mark.parametrize("train", [False, True])
@@ -50,9 +50,7 @@ class TestContract:
         x, y = pair(shape)
         fusion = create_fusion(name)
         variables = fusion.init(jax.random.key(0), x, y)
-        result, new = jax.jit(
-            lambda v, x, y: fusion.apply(v, x, y, train=train, mutable=["batch_stats"])
-        )(variables, x, y)
+        result, new = fusion.apply(variables, x, y, train=train, mutable=["batch_stats"])
         chex.assert_shape(result, shape)
         chex.assert_type(result, jnp.float32)
         chex.assert_tree_all_finite(result)
@@ -73,7 +71,7 @@ class TestContract:
         mapped = jax.pmap(apply, in_axes=(None, 0, 0))(
             variables, *(np.stack([z, z]) for z in (x, y))
         )
-        # Single precision, sums in another order.
+        # float32, with sums in another order.
         chex.assert_trees_all_close(compiled, plain, rtol=1e-4, atol=1e-5)
         for device in (0, 1):
             one = jax.tree.map(lambda leaf, device=device: leaf[device], mapped)
@@ -114,7 +112,7 @@ def test_every_attentional_fusion_takes_scales(name, scales):
     check_gradients(fusion)
 
 
-def test_attentional_are_all_but_those_without_context():
+def test_all_other_fusions_are_attentional():
     assert set(list_fusions()) - set(ATTENTIONAL) == {"add", "concat"}
 
 
@@ -133,7 +131,7 @@ def test_refuses_an_unknown_field_and_offers_the_nearest():
         create_fusion("aff", gian=2.0)
 
 
-def test_a_function_is_given_the_fields_it_has_parameters_for():
+def test_a_function_gets_the_fields_that_it_has_parameters_for():
     class Mine(nn.Module):
         reduction: int = 1
 

@@ -1,4 +1,4 @@
-"""Batch norm against PyTorch's conventions in plain NumPy."""
+"""BatchNorm against PyTorch's conventions in NumPy."""
 
 import functools
 
@@ -40,7 +40,7 @@ def test_statistics_over_devices_are_those_of_the_global_batch(unbiased):
     stats = jax.tree.map(np.float64, variables["batch_stats"])
     whole = np.float64(x.reshape(16, 3, 5))
     expected = oracle.batch_norm(whole, variables["params"], stats, True, unbiased)
-    # Single precision over 48 values.
+    # float32 over 48 values.
     np.testing.assert_allclose(result.reshape(16, 3, 5), expected, rtol=1e-5, atol=1e-5)
     for device in range(8):
         mine = jax.tree.map(lambda leaf, d=device: leaf[d], dict(new["batch_stats"]))

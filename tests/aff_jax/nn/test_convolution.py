@@ -1,4 +1,4 @@
-"""Convolution and pooling against PyTorch's conventions in plain NumPy."""
+"""ConvNorm against PyTorch's conventions in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from aff_jax.nn.convolution import ConvNorm
-from aff_jax.nn.pooling import average_pool, global_average
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 
@@ -41,23 +40,3 @@ def test_conv_norm_pads_the_same_on_both_sides(groups, kernel, strides, size):
     norm = variables["params"]["norm"], variables["batch_stats"]["norm"]
     expected = oracle.relu(oracle.batch_norm(convolved, *norm, train=False))
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 5), (7, 2), (1, 3)])
-def test_average_pool_rounds_up_and_does_not_count_padding(height, width):
-    x = np.float32(normal((2, height, width, 3)))
-    expected = [
-        [x[:, i : i + 2, j : j + 2].mean((1, 2)) for j in range(0, width, 2)]
-        for i in range(0, height, 2)
-    ]
-    expected = np.moveaxis(np.asarray(expected), 2, 0)
-    np.testing.assert_allclose(average_pool(x, 2), expected, rtol=1e-6, atol=1e-6)
-    assert average_pool(x, 1) is x
-    assert average_pool(jnp.asarray(x, jnp.bfloat16), 2).dtype == jnp.bfloat16
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (2, 4, 3), (2, 4, 5, 3), (2, 4, 5, 6, 3)])
-def test_global_average_keeps_axes(shape):
-    x = np.float32(normal(shape))
-    expected = x.reshape(2, -1, 3).mean(1).reshape(2, *[1] * (len(shape) - 2), 3)
-    np.testing.assert_allclose(global_average(x), expected, rtol=1e-5, atol=1e-6)

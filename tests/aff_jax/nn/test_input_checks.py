@@ -1,4 +1,4 @@
-"""What is refused, and what the message says of it."""
+"""The errors for unsuitable inputs."""
 
 import jax.numpy as jnp
 import pytest
@@ -10,7 +10,7 @@ MODULE = BatchNorm()
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, bool, jnp.complex64])
-def test_what_is_not_floating_point_is_refused_by_name(dtype):
+def test_other_dtypes_are_refused_by_name(dtype):
     array = jnp.ones((2, 3), dtype)
     message = f"BatchNorm: expected floating-point pixels, got {array.dtype} of shape"
     for check in (check_floating, check_input):
@@ -25,7 +25,7 @@ def test_floating_point_passes(dtype):
 
 
 @pytest.mark.parametrize("shape", [(), (3,)])
-def test_an_input_has_a_batch_axis_and_one_of_channels(shape):
+def test_an_input_has_a_batch_axis_and_a_channel_axis(shape):
     message = r"expected y of shape \(batch, \*spatial, channels\), .* use y\[None\]"
     with pytest.raises(ValueError, match=message):
         check_input(MODULE, x=jnp.ones((2, 3)), y=jnp.ones(shape))
