@@ -1,4 +1,4 @@
-"""The rules of the house: imports run one way, and importing the library stays cheap."""
+"""Imports run in one direction between the folders, and importing the library stays cheap."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / top).rglob("*.py"))]
 
-# Each room may import those listed and nothing else of this project.
+# For each folder or module, what it may import of this project besides itself.
 ROOMS = {
     "aff_jax.lookup": set(),
     "aff_jax.files": set(),
@@ -78,7 +78,7 @@ ROOMS = {
     "configs": set(),
 }
 
-# Heavy or optional packages, and the only places that may import them.
+# Heavy or optional packages, and the only folders that may import them.
 ONLY_IN = {
     "tensorflow": [],
     "tensorflow_datasets": ["train.data"],
@@ -97,13 +97,13 @@ def module_name(path):
 
 
 def imported_modules(path):
-    """Absolute names of everything that a file imports, wherever in it."""
+    """Yield the absolute names of everything that a file imports, inside functions too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            if node.module != "aff_jax":  # its names are those of rooms, or public
+            if node.module != "aff_jax":  # its names are folders, or public
                 yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
@@ -115,7 +115,7 @@ def within(module, package):
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_imports_run_one_way(path):
     name = module_name(path)
-    if name == "aff_jax":  # names everything that is public
+    if name == "aff_jax":  # imports all public names
         return
     room = next(room for room in ROOMS if within(name, room))
     for module in imported_modules(path):
@@ -127,13 +127,13 @@ def test_imports_run_one_way(path):
                 assert any(within(name, place) for place in places), f"{name} imports {module}"
 
 
-def test_every_source_file_belongs_to_a_room():
+def test_every_source_file_has_a_rule():
     for path in SOURCES:
         name = module_name(path)
         assert name == "aff_jax" or any(within(name, room) for room in ROOMS), name
 
 
-def test_pmap_and_shard_map_stand_in_one_file_of_each_package():
+def test_pmap_and_shard_map_are_used_in_one_file_of_each_package():
     allowed = {
         "pmap": {"train.steps.parallel"},
         "shard_map": {"train.steps.parallel", "aff_jax.inference.frozen"},
@@ -146,7 +146,7 @@ def test_pmap_and_shard_map_stand_in_one_file_of_each_package():
 
 
 def test_the_library_imports_only_what_it_declares():
-    """Its dependencies, and the packages of extras, which the ones above import lazily."""
+    """Its dependencies, and the packages of the extras, which are imported lazily."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["torch"], *extras["export"], *extras["hub"]]
@@ -157,7 +157,7 @@ def test_the_library_imports_only_what_it_declares():
             assert names <= declared | set(sys.stdlib_module_names), path
 
 
-def test_the_oldest_versions_are_those_that_the_project_allows():
+def test_the_pinned_oldest_versions_are_the_lower_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (ROOT / "tests" / "minimum.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
