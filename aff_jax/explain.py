@@ -224,7 +224,7 @@ def _check_logits(model: nn.Module, logits: Any) -> None:
         raise ValueError(
             f"expected logits of shape (batch, classes) or (batch, *positions, classes) from "
             f"{type(model).__name__}, got {got}. Probably it is a backbone: build it with "
-            f"features=False, or wrap it in a module that returns one array of logits."
+            f"features_only=False, or wrap it in a module that returns one array of logits."
         )
 
 

@@ -1,7 +1,8 @@
-"""Weights at rest: one .safetensors file that also says which network they belong to."""
+"""Save and load a model: variables and the model's description in one .safetensors file."""
 
 import dataclasses
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from functools import partial
@@ -31,8 +32,17 @@ FORMAT = "aff_jax"
 
 ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
 
-# How parameters were initialised, and gradients take memory, is no part of what a network computes.
-NOT_STORED = ("kernel_init", "head_init", "scale_init", "remat", "name", "parent")
+# Fields that do not change what a network computes from its variables: how parameters are
+# initialized, which memory gradients take, and which of two equal programs runs.
+NOT_STORED = (
+    "kernel_init",
+    "head_init",
+    "scale_init",
+    "remat",
+    "implementation",
+    "name",
+    "parent",
+)
 
 
 def save(
@@ -42,19 +52,27 @@ def save(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write variables and what rebuilds their model into one .safetensors file.
+    """Write variables and the description of their model to one .safetensors file.
 
-    Names are paths, "params/stem/kernel"; the metadata holds the model's class and fields as JSON.
-    The file appears under its name when it is whole. `hf://user/name` writes to the Hugging Face
-    Hub, as in `load`; a new repository is made there with the visibility that is your default.
+    Arrays are named by their paths, as `params/stem/kernel`. The metadata hold the class and the
+    fields of the model as JSON. The file appears at `path` only when it is complete.
+
+    Args:
+        path: Path of the file, or `hf://user/name` for the Hugging Face Hub, as in `load`. A new
+            repository gets the default visibility of your account.
+        variables: Variables of the model.
+        model: A module of `aff_jax`.
+        overwrite: Replace an existing file.
 
     Raises:
-        FileExistsError: there is such a file, and not `overwrite`.
-        ValueError: a model, or a field of it, that has no name to be found again by.
-        ImportError, OSError: the hub, as `aff_jax.hub.upload`.
+        FileExistsError: If the file exists and `overwrite` is False.
+        ValueError: If the model is not of a class of `aff_jax`, or one of its fields cannot be
+            stored.
+        ImportError: As `aff_jax.hub.upload`.
+        OSError: As `aff_jax.hub.upload`.
     """
     if is_address(path):
-        parse_address(str(path))  # a mistake is better found before the work
+        parse_address(str(path))  # report a wrong address before the work
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, FILE)
             save(copy, variables, model)
@@ -67,35 +85,41 @@ def save(
 
 
 def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the model and the variables that `save` wrote.
+    """Read a model and its variables from a file that `save` wrote.
 
-    `hf://user/name` is a repository on the Hugging Face Hub, of which `model.safetensors` is read;
-    `hf://user/name@revision/file.safetensors` names a branch, tag or commit, and a file.
+    Args:
+        path: Path of the file, or an address on the Hugging Face Hub. `hf://user/name` reads
+            `model.safetensors` of that repository, and
+            `hf://user/name@revision/file.safetensors` another file of a branch, tag or commit.
+
+    Returns:
+        The model and its variables.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is damaged, or was not written by `save`.
-        ImportError, OSError: the hub, as `aff_jax.hub.download`.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, or was not written by `save`.
+        ImportError: As `aff_jax.hub.download`.
+        OSError: As `aff_jax.hub.download`.
     """
     if is_address(path):
         path = download(str(path))
     arrays, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: expected a file written by aff_jax.save, whose metadata say how to rebuild "
-            f"the model; found metadata {sorted(metadata) or 'of no kind'}. Probably it is a "
-            f"PyTorch checkpoint: use aff_jax.convert.from_torch."
+            f"{path}: expected a file written by aff_jax.save, whose metadata describe the model; "
+            f"found the metadata {sorted(metadata)}. Probably it is a PyTorch checkpoint: use "
+            f"aff_jax.convert.from_torch."
         )
     try:
-        description = json.loads(metadata["model"])
+        description, arrays = _translate_old_file(json.loads(metadata["model"]), arrays)
         model = build_model(description)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its description of the model is damaged: {error}") from error
+        raise ValueError(f"{path}: the description of the model is damaged: {error}") from error
     wide = [name for name, array in arrays.items() if array.dtype.itemsize > 4]
     if wide and jax.dtypes.canonicalize_dtype(float) == np.float32:
         raise ValueError(
-            f"{path} holds {len(wide)} arrays in double precision, as {wide[0]}, which JAX would "
-            f"cut to single: load it under `jax.enable_x64(True)`."
+            f"{path}: {len(wide)} arrays are in double precision, among them {wide[0]}, and JAX "
+            f"would convert them to single precision. Load the file under `jax.enable_x64(True)`."
         )
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
     variables = traverse_util.unflatten_dict(leaves, sep="/")
@@ -104,9 +128,9 @@ def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _require_fit(path: str | PathLike[str], model: nn.Module, variables: dict[str, Any]) -> None:
-    """`ValueError` where arrays of a host are missing or of another shape than its own."""
+    """Raise `ValueError` if arrays of a host are missing, unexpected or misshapen."""
     if type(model) not in host_classes():
-        return  # only a host knows what it is called with
+        return  # the inputs of other modules are unknown, and so are the shapes of their variables
     structure = inspect_module(model, (), channels=image_channels(variables))
     expected = traverse_util.flatten_dict(dict(structure.variables), sep="/")
     found = traverse_util.flatten_dict(variables, sep="/")
@@ -118,13 +142,37 @@ def _require_fit(path: str | PathLike[str], model: nn.Module, variables: dict[st
     ]
     if wrong:
         raise ValueError(
-            f"{path}: its arrays do not fit its model, {type(model).__name__}: {len(wrong)} are "
-            f"missing, unexpected or misshapen, as {', '.join(wrong[:5])}. The file is damaged."
+            f"{path}: the arrays do not match the model {type(model).__name__}: {len(wrong)} are "
+            f"missing, unexpected or misshapen, among them {', '.join(wrong[:5])}. The file is "
+            f"damaged."
         )
 
 
+def _translate_old_file(
+    description: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Translate a host that was saved before its field `features` became `features_only`.
+
+    Two other things changed at the same time. `blocks_per_stage` of the hosts for small images was
+    one integer for all three stages, and the final norm of `CIFARResNet` and `InceptionNet` was
+    named `norm`. Other descriptions and arrays are returned unchanged.
+    """
+    if "features" not in description["fields"]:
+        return description, arrays
+    fields = dict(description["fields"])
+    fields["features_only"] = fields.pop("features")
+    if isinstance(fields["blocks_per_stage"], int):
+        fields["blocks_per_stage"] = {"tuple": [fields["blocks_per_stage"]] * 3}
+    if description["class"] in ("CIFARResNet", "InceptionNet"):
+        arrays = {
+            re.sub(r"^(params|batch_stats)/norm/", r"\1/final_norm/", name): array
+            for name, array in arrays.items()
+        }
+    return {**description, "fields": fields}, arrays
+
+
 def is_saved(metadata: Mapping[str, str]) -> bool:
-    """Whether the metadata of a .safetensors file are those of `save`."""
+    """Return whether metadata of a .safetensors file were written by `save`."""
     return metadata.get("format") == FORMAT
 
 
@@ -134,16 +182,16 @@ def _classes() -> dict[str, type[nn.Module]]:
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Class and fields of a model, of JSON values.
+    """Return the class and the fields of a model as JSON values.
 
     Raises:
-        ValueError: the class or a field has no name to be found again by.
+        ValueError: If the class is not one of `aff_jax`, or a field cannot be stored.
     """
     name = type(model).__name__
     if _classes().get(name) is not type(model):
         raise ValueError(
-            f"expected a module of aff_jax, got a {name}, which `load` could not rebuild. Known: "
-            f"{', '.join(sorted(_classes()))}. Save its variables with safetensors.flax instead."
+            f"expected a module of aff_jax, got a {name}, which `load` could not create. Known: "
+            f"{', '.join(sorted(_classes()))}. Save the variables with safetensors.flax instead."
         )
     fields = {}
     for field in dataclasses.fields(model):
@@ -156,40 +204,41 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 
 
 def build_model(description: Mapping[str, Any]) -> nn.Module:
-    """The model that `describe_model` described.
+    """Create the model that `describe_model` described.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is no such description.
+        ValueError: If the description is not one of `describe_model`. `KeyError`, `TypeError` and
+            `AttributeError` are possible too.
     """
     cls = look_up(_classes(), "class", description["class"])
     fields = {name: _decode(value) for name, value in description["fields"].items()}
     return construct(f"saved {cls.__name__}", cls, fields)
 
 
-def _encode(value: Any, what: str) -> Any:
-    """As JSON: what is no plain value becomes {"kind": content}."""
+def _encode(value: Any, field: str) -> Any:
+    """Return a value of a field as JSON. Other than plain values become `{"kind": content}`."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        return {"dict": {str(key): _encode(item, what) for key, item in value.items()}}
+        return {"dict": {str(key): _encode(item, field) for key, item in value.items()}}
     if isinstance(value, list | tuple):
-        return {"tuple": [_encode(item, what) for item in value]}
+        return {"tuple": [_encode(item, field) for item in value]}
     for name, activation in ACTIVATIONS.items():
         if value is activation:
             return {"activation": name}
     if value is BatchNorm:
         return {"norm": {}}
     if isinstance(value, partial) and value.func is BatchNorm and not value.args:
-        return {"norm": {key: _encode(item, what) for key, item in value.keywords.items()}}
+        return {"norm": {key: _encode(item, field) for key, item in value.keywords.items()}}
     try:
         return {"dtype": jnp.dtype(value).name}
     except TypeError:
         raise ValueError(
-            f"{what} is {value!r}, which has no name to be found again by. Use numbers, strings, "
-            f"dtypes, BatchNorm or a functools.partial of it, and for activations one of "
-            f"{', '.join(sorted(ACTIVATIONS))}; a fusion needs a registered name."
+            f"{field} is {value!r}, which cannot be stored. Use numbers, strings, dtypes, "
+            f"BatchNorm or a functools.partial of it, one of the activations "
+            f"{', '.join(sorted(ACTIVATIONS))}, and the registered name of a fusion."
         ) from None
 
 
@@ -198,7 +247,7 @@ def _decode(value: Any) -> Any:
         return value
     ((kind, content),) = value.items()
     if kind == "dict":
-        # Frozen, as linen keeps it, so that modules stay hashable.
+        # Frozen, as linen freezes dicts in fields, so that modules are hashable.
         return nn.FrozenDict({key: _decode(item) for key, item in content.items()})
     if kind == "tuple":
         return tuple(_decode(item) for item in content)

@@ -56,7 +56,7 @@ class ConvNorm(nn.Module):
 
 
 class CIFARBlock(nn.Module):
-    """`aff_jax.hosts.cifar.ResNetBlock`."""
+    """`aff_jax.hosts.pre_activation.PreActivationBlock`."""
 
     def __init__(self, inputs: int, channels: int, stride: int, fuse: str) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class CIFARBlock(nn.Module):
 
 
 class CIFARResNet(nn.Module):
-    """`aff_jax.hosts.cifar.CIFARResNet` of width 1."""
+    """`aff_jax.hosts.cifar_resnet.CIFARResNet` of width 1."""
 
     def __init__(self, blocks: int, fuse: str, num_classes: int = 10) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class CIFARResNet(nn.Module):
                 self.blocks.append(f"stage{stage}_block{index}")
                 self.add_module(self.blocks[-1], CIFARBlock(inputs, channels, stride, fuse))
                 inputs = channels
-        self.norm = nn.BatchNorm2d(inputs)
+        self.final_norm = nn.BatchNorm2d(inputs)
         self.head = nn.Linear(inputs, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -100,12 +100,12 @@ class CIFARResNet(nn.Module):
         x = self.stem(self.input_norm(images))
         for name in self.blocks:
             x = getattr(self, name)(x)
-        logits: torch.Tensor = self.head(torch.relu(self.norm(x)).mean((2, 3)))
+        logits: torch.Tensor = self.head(torch.relu(self.final_norm(x)).mean((2, 3)))
         return logits
 
 
 class BottleneckV1d(nn.Module):
-    """`aff_jax.hosts.resnet.Bottleneck` with `average_skip`."""
+    """`aff_jax.hosts.post_activation.Bottleneck` with `average_skip`."""
 
     def __init__(self, inputs: int, channels: int, stride: int, fuse: str) -> None:
         super().__init__()

@@ -18,9 +18,10 @@ from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.fusion.aff import AFF
 from aff_jax.fusion.gated import GatedFusion
 from aff_jax.fusion.iaff import IAFF
-from aff_jax.hosts.cifar import CIFARResNet
+from aff_jax.hosts.cifar_resnet import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
-from aff_jax.hosts.resnet import ResidualHost, ResNet
+from aff_jax.hosts.post_activation import PostActivationHost
+from aff_jax.hosts.resnet import ResNet
 from aff_jax.hosts.resnet_v1d import ResNetV1d
 from aff_jax.inspection import Path, Structure
 
@@ -97,45 +98,47 @@ ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
 """The table of every module with branches of attention."""
 
 
-# The MXNet networks are in open-aff's `model/classification.py` and `model/block.py`.
+# The networks of open-aff's MXNet code: `model/classification.py` and `model/block.py`.
 def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
-    """open-aff's CIFARAFFResNet."""
-    # features: input norm, then the stem, conv or conv-norm-relu twice and conv, then the stages.
-    last = 7 if module.deep_stem else 1
+    """Return the rules for CIFARAFFResNet."""
+    # `features` holds the input norm, the stem (conv, or twice conv-norm-relu and conv), the
+    # stages, the final norm, ReLU and the pool.
+    stem = 7 if module.deep_stem else 1
+    stages = range(1, len(module.blocks_per_stage) + 1)
     rules = [
         (r"input_norm", r"features.0"),
         (r"deep_stem1/conv", r"features.1"),
         (r"deep_stem1/norm", r"features.2"),
         (r"deep_stem2/conv", r"features.4"),
         (r"deep_stem2/norm", r"features.5"),
-        (r"stem", rf"features.{last}"),
-        (r"norm", rf"features.{last + 4}"),
+        (r"stem", rf"features.{stem}"),
+        (r"final_norm", rf"features.{stem + len(stages) + 1}"),
         (r"head", r"output"),
     ]
-    for stage in (1, 2, 3):
-        ours, theirs = rf"stage{stage}_block(\d+)", rf"features.{last + stage}.\1"
+    for stage in stages:
+        path, name = rf"stage{stage}_block(\d+)", rf"features.{stem + stage}.\1"
         rules += [
-            (rf"{ours}/norm1", rf"{theirs}.resfwd.0"),
-            (rf"{ours}/conv1", rf"{theirs}.resfwd.2"),
-            (rf"{ours}/norm2", rf"{theirs}.resfwd.3"),
-            (rf"{ours}/conv2", rf"{theirs}.resfwd.5"),
-            (rf"{ours}/downsample", rf"{theirs}.downsample.1"),
-            (rf"{ours}/fuse", rf"{theirs}.attention"),
+            (rf"{path}/norm1", rf"{name}.resfwd.0"),
+            (rf"{path}/conv1", rf"{name}.resfwd.2"),
+            (rf"{path}/norm2", rf"{name}.resfwd.3"),
+            (rf"{path}/conv2", rf"{name}.resfwd.5"),
+            (rf"{path}/downsample", rf"{name}.downsample.1"),
+            (rf"{path}/fuse", rf"{name}.attention"),
         ]
     return rules
 
 
 def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
-    """open-aff's AFFResNet, and AFFResNeXt where there are groups, which is built differently."""
+    """Return the rules for AFFResNet, or for AFFResNeXt where the module has groups."""
     if module.groups > 1:
         rules = [(r"head", r"output"), *gluon_bottlenecks(module, first_stage=10)]
-        # features: conv, norm and relu three times, then the pool.
+        # `features` starts with conv, norm and relu three times, and a pool.
         for index in (1, 2, 3):
             rules += [
                 (rf"stem{index}/conv", rf"features.{3 * index - 3}"),
                 (rf"stem{index}/norm", rf"features.{3 * index - 2}"),
             ]
-        # Stage 1 has stride 1, and its skip no pool in front of the convolution.
+        # Stage 1 has stride 1: its skip has no pool before the convolution.
         plain = r"features.10.\1.downsample"
         return [
             (r"stage1_block(\d+)/downsample/conv", rf"{plain}.0"),
@@ -160,7 +163,7 @@ def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
 
 
 def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
-    """open-aff's CIFARAFFResNeXt: conv, norm, relu, then the stages."""
+    """Return the rules for CIFARAFFResNeXt: conv, norm and relu, then the stages."""
     return [
         (r"stem/conv", r"features.0"),
         (r"stem/norm", r"features.1"),
@@ -169,20 +172,21 @@ def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
     ]
 
 
-def gluon_bottlenecks(module: ResidualHost, first_stage: int) -> list[Rule]:
-    """Stages from `features.{first_stage}` on; body: conv, norm and relu, but none at the end."""
+def gluon_bottlenecks(module: PostActivationHost, first_stage: int) -> list[Rule]:
+    """Return the rules for stages of bottlenecks, which start at `features.{first_stage}`."""
     rules = []
     for stage in range(1, len(module.blocks_per_stage) + 1):
-        ours, theirs = rf"stage{stage}_block(\d+)", rf"features.{first_stage + stage - 1}.\1"
+        path, name = rf"stage{stage}_block(\d+)", rf"features.{first_stage + stage - 1}.\1"
+        # `body` holds conv, norm and relu three times, without the last relu.
         for index in (1, 2, 3):
             rules += [
-                (rf"{ours}/conv{index}/conv", rf"{theirs}.body.{3 * index - 3}"),
-                (rf"{ours}/conv{index}/norm", rf"{theirs}.body.{3 * index - 2}"),
+                (rf"{path}/conv{index}/conv", rf"{name}.body.{3 * index - 3}"),
+                (rf"{path}/conv{index}/norm", rf"{name}.body.{3 * index - 2}"),
             ]
         rules += [
-            (rf"{ours}/downsample/conv", rf"{theirs}.downsample.1"),
-            (rf"{ours}/downsample/norm", rf"{theirs}.downsample.2"),
-            (rf"{ours}/fuse", rf"{theirs}.attention"),
+            (rf"{path}/downsample/conv", rf"{name}.downsample.1"),
+            (rf"{path}/downsample/norm", rf"{name}.downsample.2"),
+            (rf"{path}/fuse", rf"{name}.attention"),
         ]
     return rules
 

@@ -1,1 +1,1 @@
-"""The networks whose features are fused; "host network" is the paper's word."""
+"""Host networks: the networks whose feature maps are fused. "Host network" is the paper's term."""

@@ -6,35 +6,38 @@ import flax.linen as nn
 from flax.typing import Initializer
 from jaxtyping import Array
 
-from aff_jax.hosts.resnet import ResidualHost
+from aff_jax.hosts.post_activation import PostActivationHost
 
 __all__ = ["CIFARResNeXt"]
 
 
-class CIFARResNeXt(ResidualHost):
-    """ResNeXt of depth 9b + 2 for small images, its skips fused.
+class CIFARResNeXt(PostActivationHost):
+    """ResNeXt of depth 9b + 2 for small images, with fused skips.
 
-        stem: act(norm(3x3 convolution))
+    The stem is::
 
-    Three stages of b bottlenecks with 64, 128 and 256 channels, four times that many
-    between them, and average pools on the skips.
+        relu(norm(3x3 convolution))
 
-    **Fields:** those of `ResidualHost`, with the authors' defaults.
+    Three stages have b bottlenecks each, with 64, 128 and 256 channels and four times as many
+    output channels. Their skips have average pools. The fields are those of `PostActivationHost`
+    and `Host`, with the authors' defaults.
 
-    Source: open-aff `model/classification.py` (CIFARAFFResNeXt), `model/block.py`, where
-    `last_gamma=False` is what zeroes the last scale, and `train_cifar.py`; paper section 4.1.
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1; open-aff
+        `model/classification.py` (CIFARAFFResNeXt), `model/block.py` and `train_cifar.py`. In its
+        blocks `last_gamma=False` initializes the last scale with zeros.
     """
 
+    num_classes: int = 10
+    blocks_per_stage: Sequence[int] = (3, 3, 3)
     groups: int = 32
     width_per_group: int = 4
     average_skip: bool = True
     zero_init_last_scale: bool = True
     reduction: int = 16
     kernel_init: Initializer = nn.initializers.xavier_uniform()
-    num_classes: int = 10
-    blocks_per_stage: Sequence[int] = (3, 3, 3)
-    head_init: Initializer = nn.initializers.xavier_uniform()
+    head_init: Initializer | None = nn.initializers.xavier_uniform()
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """`base_channels`, of the size of the images."""
-        return self.conv_norm("stem", self.base_channels)(images, train)
+        """Return `base_channels` channels, without a change of the size."""
+        return self.make_conv_norm(self.base_channels, name="stem")(images, train)

@@ -1,32 +1,48 @@
-"""InceptionNet for CIFAR: fusion within a layer, of what two sizes of kernel see."""
+"""InceptionNet for CIFAR: fusion within a layer, of the outputs of two kernel sizes."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from aff_jax.hosts.cifar import PreActivationBlock, PreActivationHost, PreActivationModule
+from aff_jax.hosts.base import ModuleFactory
+from aff_jax.hosts.pre_activation import PreActivationHost, shortcut
+from aff_jax.nn.batch_norm import NormFactory
 
 __all__ = ["InceptionBlock", "InceptionLayer", "InceptionNet"]
 
 
-class InceptionLayer(PreActivationModule):
+class InceptionLayer(nn.Module):
     """A 3x3 and a 5x5 convolution of one map, fused.
+
+    The output is::
 
         fuse(norm3x3(conv3x3(x)), norm5x5(conv5x5(x)))
 
-    Each branch has its own norm, so that they meet at one scale, and no activation: a block's next
-    norm and ReLU follow. The 3x3 branch is the fusion's x and the 5x5 branch its y.
+    Each convolution has a norm, so that the inputs of the fusion have the same scale. It has no
+    activation, because the block continues with a norm and ReLU.
 
-    **Fields:** those of `PreActivationModule`; `channels` out; `strides`; `dilated`, whether the
-    5x5 convolution has the 3x3 weights of a kernel with dilation 2, which spans as much.
+    Attributes:
+        channels: Number of output channels.
+        conv: Function that makes a convolution, as `dilated_convolution`.
+        norm: Function that makes a normalization layer.
+        fusion: Function that makes the fusion.
+        strides: Stride of both convolutions.
+        dilated: Use a 3x3 kernel with dilation 2, which covers 5x5 pixels, instead of the 5x5
+            kernel.
 
-    Source: paper section 3.3, where X is the output of a 3x3 kernel and Y that of a 5x5 kernel;
-    open-aff `model/atac/convolution.py` for the norms, and for the dilation, as in SKNet.
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 3.3, where X is the output of a 3x3
+        kernel and Y that of a 5x5 kernel; open-aff `model/atac/convolution.py` for the norms, and
+        for the dilation, as in SKNet.
     """
 
-    channels: int = 16
+    channels: int
+    conv: Callable[..., nn.Conv]
+    norm: NormFactory
+    fusion: ModuleFactory
     strides: int = 1
     dilated: bool = False
 
@@ -34,78 +50,113 @@ class InceptionLayer(PreActivationModule):
     def __call__(
         self, x: Float[Array, "batch height width in_channels"], train: bool = False
     ) -> Float[Array, "batch out_height out_width channels"]:
-        """Apply to `x`; height and width are divided by `strides` and rounded up."""
-        x3 = self.branch("3x3", x, 3, 1, train)
-        x5 = self.branch("5x5", x, 3 if self.dilated else 5, 2 if self.dilated else 1, train)
-        return self.make_fuse("fuse")(x3, x5, train)
-
-    def branch(self, name: str, x: Array, kernel: int, dilation: int, train: bool) -> Array:
-        """One kernel and its norm, whose span is kept at the centre by as much padding."""
-        convolve = nn.Conv(
-            self.channels,
-            (kernel, kernel),
-            strides=self.strides,
-            padding=kernel // 2 * dilation,
-            kernel_dilation=dilation,
-            use_bias=False,
-            name=f"conv{name}",
-            **self.weights(),
-        )
-        return self.norm(name=f"norm{name}", **self.dtypes())(convolve(x), train=train)
+        """Apply the layer. Height and width are divided by `strides` and rounded up."""
+        conv = partial(self.conv, self.channels, strides=self.strides)
+        x3 = conv(kernel=3, name="conv3x3")(x)
+        x3 = self.norm(name="norm3x3")(x3, train=train)
+        wide = {"kernel": 3, "dilation": 2} if self.dilated else {"kernel": 5}
+        x5 = conv(**wide, name="conv5x5")(x)
+        x5 = self.norm(name="norm5x5")(x5, train=train)
+        fused: Array = self.fusion(name="fuse")(x3, x5, train)
+        return fused
 
 
-class InceptionBlock(PreActivationBlock):
-    """A pre-activation block of two Inception layers, whose skip is added.
+class InceptionBlock(nn.Module):
+    """A pre-activation block of two Inception layers, with an added skip.
 
-        layer2(act(norm2(layer1(act(norm1(x)))))) + skip(x)
+    The output is::
 
-    **Fields:** those of `PreActivationBlock`; `dilated` as in `InceptionLayer`.
+        conv2(relu(norm2(conv1(relu(norm1(x)))))) + skip(x)
 
-    Source: open-aff `model/atac/classification.py`, ResBlockV2DyReF.
+    where conv1 and conv2 are Inception layers and skip is `shortcut`. The skip is added, so that
+    a comparison of fusions is one of the fusions within the layers.
+
+    Attributes:
+        channels: Number of output channels.
+        conv: Function that makes a convolution, as `dilated_convolution`.
+        norm: Function that makes a normalization layer.
+        fusion: Function that makes the fusion of a layer.
+        strides: Stride of the first layer.
+        dilated: As in `InceptionLayer`.
+
+    References:
+        open-aff `model/atac/classification.py`, ResBlockV2DyReF.
     """
 
+    channels: int
+    conv: Callable[..., nn.Conv]
+    norm: NormFactory
+    fusion: ModuleFactory
+    strides: int = 1
     dilated: bool = False
 
-    def convolve(self, name: str, x: Array, strides: int, train: bool) -> Array:
-        """An Inception layer."""
-        layer = InceptionLayer(
-            channels=self.channels,
-            strides=strides,
-            dilated=self.dilated,
-            name=name,
-            fusion=self.fusion,
-            fusion_fields=self.fusion_fields,
-            reduction=self.reduction,
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in_channels"], train: bool = False
+    ) -> Float[Array, "batch out_height out_width channels"]:
+        """Apply the block. Height and width are divided by `strides` and rounded up."""
+        layer = partial(
+            InceptionLayer,
+            self.channels,
+            conv=self.conv,
             norm=self.norm,
-            **self.weights(),
+            fusion=self.fusion,
+            dilated=self.dilated,
         )
-        return layer(x, train)
-
-    def join(self, residual: Array, identity: Array, train: bool) -> Array:
-        """Their sum: what is compared is the fusion within the layers."""
-        return jnp.add(residual, identity)
+        residual = nn.relu(self.norm(name="norm1")(x, train=train))
+        residual = layer(strides=self.strides, name="conv1")(residual, train)
+        residual = nn.relu(self.norm(name="norm2")(residual, train=train))
+        residual = layer(name="conv2")(residual, train)
+        return residual + shortcut(x, self.channels, self.strides, self.conv)
 
 
 class InceptionNet(PreActivationHost):
     """InceptionNet of depth 6b + 2 for small images: `CIFARResNet` with Inception layers.
 
+    The layer and the block are::
+
         layer: fuse(norm(3x3 convolution), norm(5x5 convolution))
-        block: layer(act(norm(layer(act(norm(x)))))) + skip(x)
+        block: layer(relu(norm(layer(relu(norm(x)))))) + skip(x)
 
-    The two branches count as one layer of the depth. The authors have published neither weights
-    nor counts of this network; its shape follows their unreleased experiments, found in open-aff,
-    except for the stem, which is a single 3x3 convolution as in the ResNet: there is nothing yet
-    to fuse in an image's three channels.
+    The two convolutions of a layer count once in the depth. The authors published neither weights
+    nor parameter counts of this network. Its blocks follow their unreleased experiments in
+    open-aff. The stem is a single 3x3 convolution, as in the ResNet.
 
-    **Fields:** those of `PreActivationHost`; `dilated`, whether the 5x5 kernels are 3x3 ones with
-    dilation 2, as in open-aff.
+    Attributes:
+        dilated: Use 3x3 kernels with dilation 2 instead of 5x5 kernels, as in open-aff.
 
-    Source: paper sections 3.3 and 4.1; open-aff `model/atac/classification.py` (ResNet20V2DyReF)
-    and `model/atac/convolution.py`.
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, sections 3.3 and 4.1; open-aff
+        `model/atac/classification.py` (ResNet20V2DyReF) and `model/atac/convolution.py`.
     """
 
     dilated: bool = False
 
-    def make_block(self, **fields: Any) -> InceptionBlock:
-        """A block of Inception layers."""
-        return InceptionBlock(dilated=self.dilated, **fields)
+    def make_block(
+        self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
+    ) -> nn.Module:
+        """Make a block of Inception layers."""
+        return InceptionBlock(
+            channels,
+            conv=partial(dilated_convolution, **self.layer_fields),
+            norm=self.make_norm,
+            fusion=fusion,
+            strides=strides,
+            dilated=self.dilated,
+            name=name,
+        )
+
+
+def dilated_convolution(
+    features: int, kernel: int = 3, strides: int = 1, dilation: int = 1, **fields: Any
+) -> nn.Conv:
+    """Return a convolution without bias, padded by half the span of its dilated kernel."""
+    return nn.Conv(
+        features,
+        (kernel, kernel),
+        strides=strides,
+        padding=kernel // 2 * dilation,
+        kernel_dilation=dilation,
+        use_bias=False,
+        **fields,
+    )

@@ -1,4 +1,4 @@
-"""The host networks by name, and the three references that they can follow."""
+"""The table of host networks, the table of references, and `create_model`."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from aff_jax.fusion.registry import FUSIONS, FusionSpec, create_fusion
-from aff_jax.hosts.cifar import CIFARResNet
+from aff_jax.hosts.cifar_resnet import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
 from aff_jax.hosts.inception import InceptionNet
 from aff_jax.hosts.pyramid import FPN, UNet
@@ -19,22 +19,22 @@ from aff_jax.nn.batch_norm import BatchNorm
 __all__ = ["HOSTS", "REFERENCES", "create_model", "host_classes", "list_models"]
 
 HOSTS: dict[str, Callable[..., nn.Module]] = {
-    "cifar_resnet8": partial(CIFARResNet, blocks_per_stage=1),
-    "cifar_resnet14": partial(CIFARResNet, blocks_per_stage=2),
-    "cifar_resnet20": partial(CIFARResNet, blocks_per_stage=3),
-    "cifar_resnet32": partial(CIFARResNet, blocks_per_stage=5),
-    "cifar_resnet44": partial(CIFARResNet, blocks_per_stage=7),
-    "cifar_resnet56": partial(CIFARResNet, blocks_per_stage=9),
-    "cifar_resnet110": partial(CIFARResNet, blocks_per_stage=18),
+    "cifar_resnet8": partial(CIFARResNet, blocks_per_stage=(1, 1, 1)),
+    "cifar_resnet14": partial(CIFARResNet, blocks_per_stage=(2, 2, 2)),
+    "cifar_resnet20": partial(CIFARResNet, blocks_per_stage=(3, 3, 3)),
+    "cifar_resnet32": partial(CIFARResNet, blocks_per_stage=(5, 5, 5)),
+    "cifar_resnet44": partial(CIFARResNet, blocks_per_stage=(7, 7, 7)),
+    "cifar_resnet56": partial(CIFARResNet, blocks_per_stage=(9, 9, 9)),
+    "cifar_resnet110": partial(CIFARResNet, blocks_per_stage=(18, 18, 18)),
     "cifar_resnext29_32x4d": partial(CIFARResNeXt, blocks_per_stage=(3, 3, 3)),
     "cifar_resnext38_32x4d": partial(CIFARResNeXt, blocks_per_stage=(4, 4, 4)),
     "cifar_resnext47_32x4d": partial(CIFARResNeXt, blocks_per_stage=(5, 5, 5)),
-    "inception8": partial(InceptionNet, blocks_per_stage=1),
-    "inception14": partial(InceptionNet, blocks_per_stage=2),
-    "inception20": partial(InceptionNet, blocks_per_stage=3),
-    "inception26": partial(InceptionNet, blocks_per_stage=4),
-    "fpn_resnet20": partial(FPN, blocks_per_stage=3),
-    "unet_resnet20": partial(UNet, blocks_per_stage=3),
+    "inception8": partial(InceptionNet, blocks_per_stage=(1, 1, 1)),
+    "inception14": partial(InceptionNet, blocks_per_stage=(2, 2, 2)),
+    "inception20": partial(InceptionNet, blocks_per_stage=(3, 3, 3)),
+    "inception26": partial(InceptionNet, blocks_per_stage=(4, 4, 4)),
+    "fpn_resnet20": partial(FPN, blocks_per_stage=(3, 3, 3)),
+    "unet_resnet20": partial(UNet, blocks_per_stage=(3, 3, 3)),
     "resnet18": partial(ResNet, block="basic", blocks_per_stage=(2, 2, 2, 2)),
     "resnet34": partial(ResNet, block="basic", blocks_per_stage=(3, 4, 6, 3)),
     "resnet50": partial(ResNet, blocks_per_stage=(3, 4, 6, 3)),
@@ -54,24 +54,25 @@ HOSTS: dict[str, Callable[..., nn.Module]] = {
         ResNetV1d, blocks_per_stage=(3, 4, 6, 3), groups=32, width_per_group=4, stem_width=64
     ),
 }
-"""What makes each host network, by its name."""
+"""Host networks by name: functions that make the module."""
 
 REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # The formulas as printed.
     "paper": {},
-    # open-aff, `aff_pytorch/aff_net/fusion.py`; PyTorch keeps n / (n - 1) times the variance.
+    # open-aff `aff_pytorch/aff_net/fusion.py`. PyTorch's running variance is n / (n - 1) times
+    # the variance of the batch.
     "pytorch": {
         "aff": {"gain": 2.0},
         "iaff": {"gain": 1.0, "share_global": True},
         "norm": {"unbiased_variance": True},
     },
-    # open-aff, `model/fusion.py`, of all published weights.
+    # open-aff `model/fusion.py`, the code of all published weights.
     "mxnet": {
         "aff": {"gain": 2.0},
         "iaff": {"gain": 1.0},
     },
 }
-"""Where references depart from the modules' defaults: fields by fusion, and those of the norm."""
+"""Fields in which a reference differs from the defaults, by fusion, and those of the norm."""
 
 
 def create_model(
@@ -81,12 +82,13 @@ def create_model(
     num_classes: int = 1000,
     **fields: Any,
 ) -> nn.Module:
-    """The host network of that name with its skips fused, called as `(images, train=False)`.
+    """Create a host network with fused skips.
 
-    `reference` sets the fields in which the paper, open-aff's PyTorch port ("pytorch") and
-    open-aff's MXNet code ("mxnet", all published weights) disagree; `fusion_fields` and `norm`,
-    given explicitly, have the last word, and a `fusion` of your own keeps its own formulas.
-    `fields` are further ones of the host.
+    A host is a network, such as ResNet-50, in which a fusion module replaces the addition where
+    two feature maps meet. A reference is an implementation of the paper to agree with. There are
+    three, and they differ in a few fields of the fusions and of the norm: the formulas of the
+    paper ("paper"), the authors' PyTorch port ("pytorch"), and the authors' MXNet code ("mxnet"),
+    with which all published weights were trained.
 
         >>> import aff_jax, jax, jax.numpy as jnp
         >>> model = aff_jax.create_model("cifar_resnet8", fusion="iaff", num_classes=10)
@@ -95,30 +97,44 @@ def create_model(
         >>> jax.jit(model.apply)(variables, images).shape
         (4, 10)
 
+    Args:
+        name: Name of the host, one of `list_models()`.
+        fusion: Name of a fusion, one of `list_fusions()`, or a function that makes a fusion
+            module. A reference does not change the fields of a function that is not registered.
+        reference: "paper", "pytorch" or "mxnet".
+        num_classes: Number of classes.
+        **fields: Further fields of the host. `fusion_fields` and the fields of `norm` take
+            precedence over those that the reference sets.
+
+    Returns:
+        A module that is called as `(images, train=False)`, with images of shape
+        `(batch, height, width, channels)`.
+
     Raises:
-        ValueError: an unknown name, fusion, reference or field; offers the nearest and lists all.
+        ValueError: If the name, the fusion, the reference or a field is unknown. The message
+            suggests similar names and lists all.
     """
     host = look_up(HOSTS, "model", name)
-    departures = look_up(REFERENCES, "reference", reference)
-    # A registered class is as good as its name, so that a reference holds for it too.
+    differences = look_up(REFERENCES, "reference", reference)
+    # A reference also applies to a registered class that is given instead of its name.
     fusion = next((name for name, made in FUSIONS.items() if made is fusion), fusion)
     if isinstance(fusion, str):
-        fusion_fields = {**departures.get(fusion, {}), **fields.pop("fusion_fields", {})}
+        fusion_fields = {**differences.get(fusion, {}), **fields.pop("fusion_fields", {})}
         fields["fusion_fields"] = nn.FrozenDict(fusion_fields)
-        create_fusion(fusion, **fusion_fields)  # a mistake is better found now than at a first call
-    if "norm" in departures:
+        create_fusion(fusion, **fusion_fields)  # report a wrong field now, not at the first call
+    if "norm" in differences:
         norm = fields.get("norm", BatchNorm)
-        fields["norm"] = partial(norm, **accepted_fields(norm, departures["norm"]))
+        fields["norm"] = partial(norm, **accepted_fields(norm, differences["norm"]))
     fields.update(num_classes=num_classes, fusion=fusion)
     return construct(f"model {name!r}", host, fields)
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` takes."""
+    """Return the names that `create_model` accepts."""
     return sorted(HOSTS)
 
 
 def host_classes() -> list[type[nn.Module]]:
-    """The classes of the modules that `create_model` makes."""
+    """Return the classes of the modules that `create_model` creates."""
     makers = [maker.func if isinstance(maker, partial) else maker for maker in HOSTS.values()]
     return list(dict.fromkeys(maker for maker in makers if isinstance(maker, type)))

@@ -1,31 +1,38 @@
-"""The authors' networks for ImageNet: GluonCV's v1d shape with fused skips."""
+"""The authors' ResNet and ResNeXt for ImageNet: GluonCV's v1d networks with fused skips."""
 
 import flax.linen as nn
 from flax.typing import Initializer
 from jaxtyping import Array
 
-from aff_jax.hosts.resnet import ResidualHost
+from aff_jax.hosts.post_activation import PostActivationHost
 from aff_jax.nn.pooling import max_pool
 
 __all__ = ["ResNetV1d"]
 
-# MXNet's MSRAPrelu of slope 1/4, with which the authors start every weight, the dense layer's too.
+# MXNet's MSRAPrelu with slope 1/4. The authors initialize all kernels with it, the head's too.
 MSRA_PRELU = nn.initializers.variance_scaling(2 / (1 + 0.25**2), "fan_avg", "normal")
 
 
-class ResNetV1d(ResidualHost):
+class ResNetV1d(PostActivationHost):
     """ResNet and ResNeXt with a deep stem and average pools on the skips ("v1d").
 
-        stem: max_pool(three of act(norm(3x3 convolution)))
+    The stem is::
 
-    The stem's convolutions have `stem_width`, `stem_width` and twice that many channels, the first
-    one strides. Stages 1 and 2 add, later ones fuse.
+        max_pool(s3(s2(s1(images)))),  s_i(x) = relu(norm(3x3 convolution))
 
-    **Fields:** those of `ResidualHost`, with the authors' defaults; `stem_width`, 32 in their
-    ResNet and 64 in their ResNeXt.
+    The convolutions of the stem have `stem_width`, `stem_width` and twice as many channels. The
+    first has stride 2. By default stages 1 and 2 add, and later stages fuse. The other fields are
+    those of `PostActivationHost` and `Host`, with the authors' defaults.
 
-    Source: open-aff `model/classification.py` (AFFResNet, AFFResNeXt), `model/block.py` and
-    `train_imagenet.py`; paper section 4.1; Tong He et al., 2018, section 4, for the "d".
+    Attributes:
+        stem_width: Channels of the first convolution. The authors have 32 in ResNet and 64 in
+            ResNeXt.
+
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1; open-aff
+        `model/classification.py` (AFFResNet, AFFResNeXt), `model/block.py` and
+        `train_imagenet.py`; Tong He et al., Bag of Tricks for Image Classification, 2018, section
+        4, for the "d".
     """
 
     average_skip: bool = True
@@ -33,12 +40,12 @@ class ResNetV1d(ResidualHost):
     reduction: int = 16
     kernel_init: Initializer = MSRA_PRELU
     fusion_start: int = 3
-    head_init: Initializer = MSRA_PRELU
+    head_init: Initializer | None = MSRA_PRELU
     stem_width: int = 32
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """2 * `stem_width` channels, a quarter of the size."""
-        x = self.conv_norm("stem1", self.stem_width, strides=2)(images, train)
-        x = self.conv_norm("stem2", self.stem_width)(x, train)
-        x = self.conv_norm("stem3", 2 * self.stem_width)(x, train)
+        """Divide the size by 4 and return 2 * `stem_width` channels."""
+        x = self.make_conv_norm(self.stem_width, strides=2, name="stem1")(images, train)
+        x = self.make_conv_norm(self.stem_width, name="stem2")(x, train)
+        x = self.make_conv_norm(2 * self.stem_width, name="stem3")(x, train)
         return max_pool(x)

@@ -5,11 +5,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array
 
 from aff_jax.lookup import look_up
 
-__all__ = ["apply_block", "rematerialize"]
+__all__ = ["rematerialize"]
 
 POLICIES = {
     name: getattr(jax.checkpoint_policies, name)
@@ -42,13 +41,3 @@ def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[.
     policy = None if remat is True else look_up(POLICIES, "remat policy", remat)
     wrapped: Callable[..., Any] = nn.remat(function, policy=policy)
     return wrapped
-
-
-def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | str) -> Array:
-    """Return `block(x, train)`, computed under `rematerialize`."""
-
-    def apply(block: nn.Module, x: Array) -> Any:
-        return block(x, train)
-
-    result: Array = rematerialize(apply, remat)(block, x)
-    return result

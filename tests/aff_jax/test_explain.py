@@ -147,7 +147,7 @@ def test_the_layer_is_the_last_fusion_unless_it_is_given(fuse):
 
 @pytest.mark.parametrize("name", [CLASSIFIER, PYRAMID])
 def test_remat_changes_nothing(name):
-    fields = {"blocks_per_stage": 1} if name == PYRAMID else {}
+    fields = {"blocks_per_stage": (1, 1, 1)} if name == PYRAMID else {}
     model = create_model(name, num_classes=3, **fields)
     variables = random_variables(model, IMAGES, dtype=np.float32)
     # One inside of a block, which `remat` traces by itself.
@@ -262,9 +262,9 @@ def test_a_segmentation_needs_a_class():
 
 
 def test_a_backbone_has_no_class_to_explain():
-    model = create_model(CLASSIFIER, features=True)
+    model = create_model(CLASSIFIER, features_only=True)
     variables = random_variables(model, IMAGES, dtype=np.float32)
-    with pytest.raises(ValueError, match=r"from CIFARResNet, got tuple.*features=False"):
+    with pytest.raises(ValueError, match=r"from CIFARResNet, got tuple.*features_only=False"):
         grad_cam(model, variables, IMAGES)
 
 

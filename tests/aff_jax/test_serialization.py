@@ -1,7 +1,9 @@
-"""Weights at rest: what is saved comes back, with its model, or is refused."""
+"""`save` and `load`: variables and models survive a round trip, and damaged files are refused."""
 
 import functools
 import json
+import re
+from pathlib import Path
 
 import chex
 import flax.linen as nn
@@ -9,30 +11,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 import aff_jax
 from aff_jax.serialization import build_model, describe_model
+from tests.aff_jax.hosts.families import FAMILIES, small
 from tests.aff_jax.random_variables import random_variables
 
 X = np.float32(np.random.default_rng(0).standard_normal((2, 8, 8, 3)))
 
 MODELS = {
     "a host": lambda: aff_jax.create_model("cifar_resnet8", "iaff", "mxnet", 5, width=2),
-    "a reference with a norm of its own": lambda: aff_jax.create_model(
+    "a reference that sets fields of the norm": lambda: aff_jax.create_model(
         "cifar_resnet8", "aff", "pytorch", 5, dtype=jnp.bfloat16
     ),
     "a residual host": lambda: aff_jax.hosts.resnet.ResNet(
         num_classes=5, block="basic", blocks_per_stage=(1,), base_channels=8, small_input=True
     ),
-    "a host with a backbone": lambda: aff_jax.create_model("fpn_resnet20", blocks_per_stage=1),
+    "a host with a backbone": lambda: aff_jax.create_model(
+        "fpn_resnet20", blocks_per_stage=(1, 1, 1)
+    ),
     "a fusion": lambda: aff_jax.AFF(reduction=2, activation=nn.silu, scales=("global", "global")),
     "attention": lambda: aff_jax.MSCAM(norm=functools.partial(aff_jax.BatchNorm, epsilon=1e-3)),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_saved_comes_back_with_its_model(name, tmp_path):
+def test_load_returns_the_saved_variables_and_their_model(name, tmp_path):
     model = MODELS[name]()
     inputs = (X, X[::-1]) if isinstance(model, aff_jax.AFF) else (X,)
     variables = random_variables(model, *inputs, dtype=np.float32)
@@ -54,22 +60,22 @@ def test_every_registered_name_can_be_described(name, reference):
     hash(again)
 
 
-def test_numbers_of_numpy_come_back_as_numbers():
+def test_numpy_numbers_in_fields_become_python_numbers():
     again = build_model(describe_model(aff_jax.AFF(gain=np.float32(2), reduction=np.int64(2))))
     assert again == aff_jax.AFF(gain=2.0, reduction=2)
 
 
-def test_arrays_that_do_not_fit_their_model_are_refused(tmp_path):
+def test_arrays_that_do_not_match_their_model_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     aff_jax.save(path, {"params": {"foo": X}}, aff_jax.create_model("cifar_resnet8"))
-    with pytest.raises(ValueError, match="its arrays do not fit its model, CIFARResNet"):
+    with pytest.raises(ValueError, match="the arrays do not match the model CIFARResNet"):
         aff_jax.load(path)
 
 
-def test_double_precision_is_not_cut_without_a_word(tmp_path):
+def test_double_precision_is_not_lost_silently(tmp_path):
     path = tmp_path / "w.safetensors"
     aff_jax.save(path, {"params": {"w": np.float64(X)}}, aff_jax.AFF())
-    with pytest.raises(ValueError, match="double precision, as params/w"):
+    with pytest.raises(ValueError, match="in double precision, among them params/w"):
         aff_jax.load(path)
     with jax.enable_x64(True):
         assert aff_jax.load(path)[1]["params"]["w"].dtype == np.float64
@@ -77,11 +83,11 @@ def test_double_precision_is_not_cut_without_a_word(tmp_path):
 
 def test_a_backbone_stays_a_backbone():
     for name in ("cifar_resnet8", "inception8", "unet_resnet20", "resnet18"):
-        model = aff_jax.create_model(name, features=True)
-        assert build_model(describe_model(model)).features is True
+        model = aff_jax.create_model(name, features_only=True)
+        assert build_model(describe_model(model)).features_only is True
 
 
-def test_an_existing_file_is_not_overwritten_unless_told_to(tmp_path):
+def test_an_existing_file_is_only_overwritten_on_request(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"precious")
     with pytest.raises(FileExistsError, match="overwrite"):
@@ -91,7 +97,7 @@ def test_an_existing_file_is_not_overwritten_unless_told_to(tmp_path):
     assert aff_jax.load(path)[0] == aff_jax.AFF()
 
 
-def test_what_has_no_name_is_refused_and_nothing_is_written(tmp_path):
+def test_a_model_that_cannot_be_stored_is_refused_and_nothing_is_written(tmp_path):
     path = tmp_path / "w.safetensors"
 
     class Mine(nn.Module):
@@ -99,9 +105,9 @@ def test_what_has_no_name_is_refused_and_nothing_is_written(tmp_path):
 
     with pytest.raises(ValueError, match="expected a module of aff_jax, got a Mine"):
         aff_jax.save(path, {}, Mine())
-    with pytest.raises(ValueError, match=r"AFF.activation is .*which has no name"):
+    with pytest.raises(ValueError, match=r"AFF.activation is .*which cannot be stored"):
         aff_jax.save(path, {}, aff_jax.AFF(activation=lambda z: z))
-    with pytest.raises(ValueError, match=r"CIFARResNet.fusion is .*a registered name"):
+    with pytest.raises(ValueError, match=r"CIFARResNet.fusion is .*the registered name"):
         aff_jax.save(path, {}, aff_jax.create_model("cifar_resnet8", lambda **f: aff_jax.AFF(**f)))
     assert list(tmp_path.iterdir()) == []
 
@@ -116,8 +122,9 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ("{", "its description of the model is damaged"),
-        ('{"class": "AFF"}', "its description of the model is damaged"),
+        ("{", "the description of the model is damaged"),
+        ("3", "the description of the model is damaged"),
+        ('{"class": "AFF"}', "the description of the model is damaged"),
         ('{"class": "AFFF", "fields": {}}', "unknown class 'AFFF'. Did you mean 'AFF'"),
         ('{"class": "AFF", "fields": {"gian": 2}}', "unknown field of saved AFF: 'gian'"),
         ('{"class": "AFF", "fields": {"gain": {"what": 2}}}', "description of the model is dam"),
@@ -128,3 +135,40 @@ def test_a_damaged_description_is_refused(tmp_path, description, message):
     save_file({}, path, {"format": "aff_jax", "model": description})
     with pytest.raises(ValueError, match=message):
         aff_jax.load(path)
+
+
+OLD_FILE = Path(__file__).parent / "data" / "cifar_resnet_old.safetensors"
+"""A network without blocks, saved at commit 024492d: `create_model("cifar_resnet8", "iaff",
+"pytorch", num_classes=3, blocks_per_stage=0)`."""
+
+
+def test_a_host_with_the_old_names_of_fields_and_layers_is_loaded():
+    model, variables = aff_jax.load(OLD_FILE)
+    assert model.features_only is False
+    assert model.blocks_per_stage == (0, 0, 0)
+    assert variables["params"]["final_norm"]["scale"].shape == (16,)
+    images = np.linspace(-1, 1, 96, dtype=np.float32).reshape(2, 4, 4, 3) ** 3
+    # The logits at commit 024492d.
+    expected = [[11.521552, -11.829817, -2.5101345], [12.64799, 6.3771877, 5.248664]]
+    np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_class_of_hosts_with_the_old_names_is_loaded(name, tmp_path):
+    """Write a file as commit 024492d would have written it."""
+    model = small(name, "add")
+    variables = random_variables(model, X, dtype=np.float32)
+    description = describe_model(model)
+    fields = description["fields"]
+    fields["features"] = fields.pop("features_only")
+    if name not in ("cifar_resnext29_32x4d", "resnet18", "resnet50_v1d"):
+        fields["blocks_per_stage"] = 1
+    arrays = {
+        re.sub(r"/final_norm/", "/norm/", key): leaf
+        for key, leaf in flatten_dict(variables, sep="/").items()
+    }
+    metadata = {"format": "aff_jax", "model": json.dumps(description)}
+    save_file(arrays, tmp_path / "w.safetensors", metadata)
+    again, loaded = aff_jax.load(tmp_path / "w.safetensors")
+    assert describe_model(again) == describe_model(model)
+    chex.assert_trees_all_equal(loaded, variables)

@@ -10,7 +10,7 @@ import pytest
 from aff_jax import create_fusion, create_model
 from aff_jax.fusion import baselines
 from aff_jax.fusion.registry import FUSIONS
-from aff_jax.hosts import cifar
+from aff_jax.hosts import pre_activation
 from aff_jax.hosts.registry import HOSTS
 from tests.docs.documents import DOCUMENTS, blocks
 
@@ -29,7 +29,7 @@ def add(monkeypatch, table, home, code, row):
 def examples(monkeypatch):
     fusion, fusion_row, host, host_row = EXAMPLES
     add(monkeypatch, FUSIONS, baselines, fusion, fusion_row)
-    add(monkeypatch, HOSTS, cifar, host, host_row)
+    add(monkeypatch, HOSTS, pre_activation, host, host_row)
 
 
 @pytest.mark.usefixtures("examples")

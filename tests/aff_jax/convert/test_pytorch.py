@@ -181,7 +181,7 @@ def test_a_transposed_convolution_is_pytorch_s():
     model = aff_jax.create_model("unet_resnet20", num_classes=3)
     x = images(2, 5, 6, 3)
     variables = random_variables(model, x, dtype=np.float32)
-    maps = jax.jit(model.clone(features=True).apply)(variables, x)
+    maps = jax.jit(model.clone(features_only=True).apply)(variables, x)
     state = to_torch(variables, model)
     weight = torch.from_numpy(state["up1.weight"])
     assert weight.shape == (32, 16, 4, 4)

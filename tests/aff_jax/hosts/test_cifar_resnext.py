@@ -1,29 +1,10 @@
-"""CIFARResNeXt: pinned counts, depth, widths and sizes."""
+"""CIFARResNeXt: parameter counts, depth, widths and sizes."""
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from aff_jax import create_model
-from aff_jax.hosts.cifar_resnext import CIFARResNeXt
-from tests.aff_jax.random_variables import random_variables
-
-TINY = {
-    "blocks_per_stage": (1, 1),
-    "base_channels": 8,
-    "groups": 2,
-    "width_per_group": 32,
-    "num_classes": 3,
-}
-
-
-def normal(shape, seed=0):
-    return np.float32(np.random.default_rng(seed).standard_normal(shape))
-
-
-def shapes_of(model, shape=(1, 32, 32, 3)):
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
+from tests.aff_jax.hosts.families import count_parameters, shapes_of, small
 
 
 @pytest.mark.parametrize(
@@ -37,8 +18,7 @@ def shapes_of(model, shape=(1, 32, 32, 3)):
     ],
 )
 def test_parameter_counts(name, fusion, count):
-    params = shapes_of(create_model(name, fusion, num_classes=100))["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+    assert count_parameters(create_model(name, fusion, num_classes=100)) == count
 
 
 @pytest.mark.parametrize("depth", [29, 38, 47])
@@ -52,7 +32,7 @@ def test_depth_is_nine_times_the_blocks_plus_two(depth):
     assert len(weighted) == depth
 
 
-def test_groups_widths_and_reduction_are_the_authors():
+def test_groups_widths_and_reduction_are_those_of_the_authors():
     params = shapes_of(create_model("cifar_resnext29_32x4d"))["params"]
     assert params["stem"]["conv"]["kernel"].shape == (3, 3, 3, 64)
     # 32 groups of 4, 8 and 16 channels between 64, 128 and 256 channels, times four.
@@ -65,21 +45,10 @@ def test_groups_widths_and_reduction_are_the_authors():
         assert reduce.shape == (channels, channels // 16)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 33)])
-def test_sizes_are_halved_and_rounded_up(size):
-    x = normal((2, *size, 3))
-    model = CIFARResNeXt(fusion="add", **TINY)
-    variables = random_variables(model, x, dtype=np.float32)
-    logits, seen = jax.jit(
-        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable=["intermediates"])
-    )(variables, x)
-    assert logits.shape == (2, 3)
-    assert np.isfinite(logits).all()
-    names = "stem", "stage1_block0", "stage2_block0"
-    sizes = [seen["intermediates"][name]["__call__"][0].shape[1:3] for name in names]
-    assert sizes == [size, size, ((size[0] + 1) // 2, (size[1] + 1) // 2)]
-
-
-def test_fusion_start_leaves_earlier_stages_to_addition():
-    params = shapes_of(CIFARResNeXt(fusion_start=2, **TINY))["params"]
-    assert {name for name, block in params.items() if "fuse" in block} == {"stage2_block0"}
+def test_the_stem_keeps_the_size_and_the_second_stage_halves_it():
+    maps = jax.eval_shape(
+        lambda key, x: small("cifar_resnext29_32x4d", features_only=True).init_with_output(key, x),
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((2, 7, 33, 3), "float32"),
+    )[0]
+    assert [z.shape for z in maps] == [(2, 7, 33, 32), (2, 4, 17, 64)]

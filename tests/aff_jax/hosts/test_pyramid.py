@@ -1,4 +1,4 @@
-"""FPN and U-Net: counts by a closed formula, a level in NumPy, jit and pmap, sizes."""
+"""FPN and U-Net: parameter counts by a closed formula, a level in NumPy, jit and pmap."""
 
 import functools
 
@@ -11,32 +11,20 @@ import pytest
 from aff_jax import create_model
 from aff_jax.hosts.pyramid import FPN, UNet
 from tests.aff_jax import oracle
+from tests.aff_jax.hosts.families import attention_parameters, count_parameters, normal, shapes_of
 from tests.aff_jax.random_variables import random_variables
 
 HOSTS = pytest.mark.parametrize("host", [FPN, UNet])
-
-
-def normal(shape, seed=0):
-    return np.float32(np.random.default_rng(seed).standard_normal(shape))
-
-
-def shapes_of(model, shape=(1, 8, 8, 3)):
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
-
-
-def attention(c, branches):
-    """Parameters of so many branches of MS-CAM on c channels, r = 4: two layers, two norms."""
-    h = c // 4
-    return branches * (c * h + h + 2 * h + h * c + c + 2 * c)
+SHALLOW = (1, 1, 1)
 
 
 def block(i, c):
-    """Parameters of a pre-activation block from i to c channels, whose skip is added."""
+    """Return the number of parameters of a pre-activation block that adds, from i to c channels."""
     return 2 * i + 9 * i * c + 2 * c + 9 * c * c + (i * c if i != c else 0)
 
 
 def count(unet, blocks, classes, branches, width=1):
-    """Parameters of the network, from its description; no count is published."""
+    """Return the number of parameters by the network's description. No count is published."""
     widths = [16 * width, 32 * width, 64 * width]
     total, before = 27 * widths[0], widths[0]
     for c in widths:
@@ -44,7 +32,7 @@ def count(unet, blocks, classes, branches, width=1):
         before = c
     for deeper, lateral in ((widths[2], widths[1]), (widths[1], widths[0])):
         up = (16 if unet else 1) * deeper * lateral
-        total += 2 * deeper + up + attention(lateral, branches)
+        total += 2 * deeper + up + attention_parameters(lateral, branches)
         total += blocks * block(lateral, lateral) if unet else 0
     c = widths[0]
     return total + 2 * c + 9 * c * c + 2 * c + c * classes + classes
@@ -54,29 +42,27 @@ def count(unet, blocks, classes, branches, width=1):
 @pytest.mark.parametrize(("fusion", "branches"), [("add", 0), ("aff", 2), ("iaff", 4)])
 @pytest.mark.parametrize("width", [1, 2])
 def test_parameter_counts(name, fusion, branches, width):
-    params = shapes_of(create_model(name, fusion, num_classes=11, width=width))["params"]
-    found = sum(leaf.size for leaf in jax.tree.leaves(params))
-    assert found == count(name.startswith("unet"), 3, 11, branches, width)
+    model = create_model(name, fusion, num_classes=11, width=width)
+    assert count_parameters(model) == count(name.startswith("unet"), 3, 11, branches, width)
 
 
-# The formula's own results, as literals, so that formula and network cannot drift together.
+# The results of the formula as literals, so that formula and network cannot change together.
 @pytest.mark.parametrize(
     ("name", "expected"), [("fpn_resnet20", 278_451), ("unet_resnet20", 386_547)]
 )
 def test_parameter_counts_stay_as_they_are(name, expected):
-    params = shapes_of(create_model(name, num_classes=11))["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
+    assert count_parameters(create_model(name, num_classes=11)) == expected
 
 
 @HOSTS
 def test_only_the_long_skips_are_fused(host):
-    params = shapes_of(host(blocks_per_stage=1))["params"]
+    params = shapes_of(host(blocks_per_stage=SHALLOW))["params"]
     found = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     assert {path[0].key for path in found if "local" in str(path)} == {"fuse1", "fuse2"}
 
 
 def doubled(x, kernel, size):
-    """A 4x4 transposed convolution of stride 2 and margin 1, written as a scatter, cropped."""
+    """Apply a 4x4 transposed convolution of stride 2 and margin 1 as a scatter, and crop."""
     full = np.zeros((len(x), 2 * x.shape[1] + 2, 2 * x.shape[2] + 2, kernel.shape[2]))
     for row, column in np.ndindex(x.shape[1:3]):
         window = np.tensordot(x[:, row, column], kernel, ([1], [3]))
@@ -86,9 +72,9 @@ def doubled(x, kernel, size):
 
 @HOSTS
 def test_a_level_equals_the_formula_in_numpy(host):
-    """Up from the deepest map and fused, in double precision, from activations; an odd size."""
+    """Check the path up from the deepest map in double precision, at an odd size."""
     x = np.float64(normal((2, 7, 10, 3)))
-    model = host(num_classes=3, blocks_per_stage=1, param_dtype=jnp.float64)
+    model = host(num_classes=3, blocks_per_stage=SHALLOW, param_dtype=jnp.float64)
     with jax.enable_x64(True):
         variables = random_variables(model, x)
         logits, seen = jax.jit(
@@ -110,11 +96,17 @@ def test_a_level_equals_the_formula_in_numpy(host):
     np.testing.assert_allclose(found, fused, rtol=1e-12, atol=1e-12)
 
 
+def test_a_unet_has_as_many_blocks_after_a_fusion_as_in_the_stage_of_the_backbone():
+    params = shapes_of(UNet(fusion="add", blocks_per_stage=(2, 1, 1)))["params"]
+    blocks = {name for name in params if "block" in name}
+    assert blocks == {"up1_block0", "up1_block1", "up2_block0"}
+
+
 @functools.cache
 def trained(host):
-    """A network in training mode, its arguments, and its result in double precision."""
+    """Return a function of a network in training mode, its arguments, and its float64 result."""
     x = normal((4, 8, 8, 1))
-    model = host(num_classes=3, blocks_per_stage=1)
+    model = host(num_classes=3, blocks_per_stage=SHALLOW)
     variables = random_variables(model, x, dtype=np.float32)
 
     def apply(variables, x):
@@ -126,7 +118,7 @@ def trained(host):
 
 
 class VariantTest(chex.TestCase):
-    """The same numbers with and without jit, and under pmap."""
+    """Results agree with and without jit, and under pmap."""
 
     @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
     def test_variants_of_fpn_agree(self):
@@ -142,28 +134,3 @@ class VariantTest(chex.TestCase):
         # Single against double precision through 23 layers.
         np.testing.assert_allclose(result, expected[0], rtol=1e-3, atol=1e-3)
         chex.assert_trees_all_close(new, expected[1], rtol=1e-3, atol=1e-4)
-
-
-@HOSTS
-@pytest.mark.parametrize("size", [(1, 1), (7, 33)])
-def test_takes_odd_and_tiny_sizes(host, size):
-    x = normal((2, *size, 3))
-    model = host(num_classes=3, blocks_per_stage=1, fusion="add")
-    logits = jax.jit(model.apply)(random_variables(model, x, dtype=np.float32), x)
-    assert logits.shape == (2, *size, 3)
-    assert np.isfinite(logits).all()
-
-
-@HOSTS
-def test_features_are_the_maps_of_each_level_and_there_is_no_head(host):
-    model = host(features=True)
-    x = jnp.zeros((2, 7, 9, 3))
-    pyramid, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
-    assert [z.shape for z in pyramid] == [(2, 7, 9, 16), (2, 4, 5, 32), (2, 2, 3, 64)]
-    assert not {"norm1", "head", "head_conv"} & set(variables["params"])
-
-
-@HOSTS
-def test_refuses_images_without_a_batch_axis(host):
-    with pytest.raises(ValueError, match=rf"{host.__name__}: expected images of shape .* got \(8,"):
-        host().init(jax.random.key(0), jnp.ones((8, 8, 3)))

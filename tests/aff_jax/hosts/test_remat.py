@@ -1,4 +1,4 @@
-"""Blocks whose activations are computed anew: the same network, with less kept for its gradient."""
+"""Rematerialized blocks: the same network, with fewer arrays kept for the backward pass."""
 
 import functools
 
@@ -19,7 +19,7 @@ X = np.random.default_rng(0).standard_normal((4, 8, 8, 3))
 
 
 def kept_bytes(model, variables):
-    """Size of what lies between the forward and the backward pass, weights included."""
+    """Return the size of the arrays kept for the backward pass, parameters included."""
 
     def backward(variables):
         def logits(params):
@@ -32,7 +32,7 @@ def kept_bytes(model, variables):
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_less_is_kept_and_names_are_the_same(name):
+def test_fewer_bytes_are_kept_and_names_are_the_same(name):
     model = shallow(name, "aff")
     lean = model.clone(remat=True)
     assert lean != model
@@ -43,12 +43,12 @@ def test_less_is_kept_and_names_are_the_same(name):
     }
     weights = sum(leaf.size * 4 for leaf in jax.tree.leaves(plain.variables))
     kept = kept_bytes(model, plain.variables) - weights
-    # One block a stage, so that much of what is left is what goes from block to block.
+    # There is one block in each stage: the inputs of blocks are much of what is left.
     assert kept_bytes(lean, less.variables) - weights < 0.6 * kept
 
 
 def test_gradients_and_statistics_are_the_same():
-    """In double precision, where another order of the same sums shows at 1e-15."""
+    """Compare in double precision, where another order of the same sums differs by 1e-15."""
     with jax.enable_x64(True):
         model = shallow("unet_resnet20").clone(param_dtype=jnp.float64)
         variables = random_variables(model, X)
@@ -59,8 +59,8 @@ def test_gradients_and_statistics_are_the_same():
     chex.assert_trees_all_close(lean, plain, rtol=1e-10, atol=1e-12)
 
 
-def test_features_and_fusion_weights_are_the_same():
-    model = create_model("cifar_resnet8", "aff", features=True)
+def test_feature_maps_and_fusion_weights_are_the_same():
+    model = create_model("cifar_resnet8", "aff", features_only=True)
     x = np.float32(X)
     variables = random_variables(model, x, dtype=np.float32)
     plain, lean = (
@@ -78,11 +78,11 @@ def test_a_policy_keeps_more():
     everything, products, nothing = (
         kept_bytes(model.clone(remat=remat), variables) for remat in (False, "dots_saveable", True)
     )
-    # Of what is kept at all, for the weights are kept in any case.
+    # The difference to `nothing` leaves out the parameters, which are always kept.
     assert 0.05 < (products - nothing) / (everything - nothing) < 0.5
 
 
-def test_is_no_part_of_what_is_saved():
+def test_remat_is_not_saved():
     model = create_model("cifar_resnet8", remat=True, fusion_fields={"remat": True, "reduction": 2})
     again = build_model(describe_model(model))
     assert again.remat is False

@@ -1,4 +1,4 @@
-"""ResNetV1d: pinned counts, stem and skips, and where it fuses."""
+"""ResNetV1d: parameter counts, stem and skips in NumPy, and the stages that fuse."""
 
 import jax
 import jax.numpy as jnp
@@ -6,29 +6,13 @@ import numpy as np
 import pytest
 
 from aff_jax import create_model
-from aff_jax.hosts.resnet_v1d import ResNetV1d
+from tests.aff_jax.hosts.families import count_parameters, normal, pool, shapes_of, small
 from tests.aff_jax.random_variables import random_variables
-
-TINY = {
-    "blocks_per_stage": (1, 1),
-    "base_channels": 8,
-    "stem_width": 4,
-    "fusion_start": 2,
-    "num_classes": 3,
-}
-
-
-def normal(shape, seed=0):
-    return np.float32(np.random.default_rng(seed).standard_normal(shape))
-
-
-def shapes_of(model, shape=(1, 32, 32, 3)):
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
 
 
 # Trainable parameters of open-aff's AFFResNet and AFFResNeXt, the paper's 30.3M, 35.1M, 29.9M and
-# 34.7M. The deeper ones, with addition, are torchvision's and the deep stem's 19,232 more, as
-# resnet50_v1d is ResNet-50.
+# 34.7M. The counts of the deeper networks, with addition, are torchvision's plus 19,232 of the deep
+# stem, as that of resnet50_v1d is that of ResNet-50 plus 19,232.
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
@@ -40,8 +24,7 @@ def shapes_of(model, shape=(1, 32, 32, 3)):
 )
 def test_parameter_counts(name, counts):
     for fusion, count in counts.items():
-        params = shapes_of(create_model(name, fusion))["params"]
-        assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+        assert count_parameters(create_model(name, fusion)) == count
 
 
 def test_fuses_from_the_third_stage_on_with_a_reduction_of_16():
@@ -60,9 +43,9 @@ def test_stem_has_three_convolutions(name, width):
 
 
 def test_stem_and_skips_equal_their_formulas_in_numpy():
-    """Pools and sizes, from the activations around them, at an odd size."""
+    """Check pools and sizes, from the activations around them, at an odd size."""
     x = np.float64(normal((2, 21, 25, 3)))
-    model = ResNetV1d(param_dtype=jnp.float64, **TINY)
+    model = small("resnet50_v1d", fusion_start=2, param_dtype=jnp.float64)
     with jax.enable_x64(True):
         variables = random_variables(model, x)
         _, seen = jax.jit(
@@ -73,41 +56,32 @@ def test_stem_and_skips_equal_their_formulas_in_numpy():
     assert [z.shape for z in stem] == [(2, 11, 13, 4), (2, 11, 13, 4), (2, 11, 13, 8)]
     assert all((z >= 0).all() for z in stem)
 
-    def windows(z, before, size):
-        rows = range(0, z.shape[1], 2), range(0, z.shape[2], 2)
-        return [
-            [z[:, max(i - before, 0) : i + size, max(j - before, 0) : j + size] for j in rows[1]]
-            for i in rows[0]
+    def max_pool(z):
+        """Return maxima of 3x3 windows around every second row and column."""
+        rows = [
+            [
+                z[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].max((1, 2))
+                for j in range(0, 13, 2)
+            ]
+            for i in range(0, 11, 2)
         ]
-
-    def reduced(cells, reduce):
-        return np.moveaxis(np.asarray([[reduce(c, (1, 2)) for c in row] for row in cells]), 2, 0)
+        return np.moveaxis(np.asarray(rows), 2, 0)
 
     def pointwise(z, *path):
         return z @ variables["params"][path[0]][path[1]]["conv"]["kernel"][0, 0]
 
-    # Double precision. The first stage keeps the size: its skip pools nothing.
+    # Double precision. The first stage keeps the size: its skip has no pool.
     close = {"rtol": 1e-12, "atol": 1e-12}
-    first = reduced(windows(stem[2], 1, 2), np.max)
+    first = max_pool(stem[2])
     assert first.shape == (2, 6, 7, 8)
     for name in ("conv1", "downsample"):
         convolved = seen["stage1_block0"][name]["conv"]["__call__"][0]
         np.testing.assert_allclose(convolved, pointwise(first, "stage1_block0", name), **close)
-    second = seen["stage1_block0"]["__call__"][0]
+    second = pool(seen["stage1_block0"]["__call__"][0])
     convolved = seen["stage2_block0"]["downsample"]["conv"]["__call__"][0]
     assert convolved.shape == (2, 3, 4, 64)
-    mean = reduced(windows(second, 0, 2), np.mean)
-    np.testing.assert_allclose(convolved, pointwise(mean, "stage2_block0", "downsample"), **close)
+    np.testing.assert_allclose(convolved, pointwise(second, "stage2_block0", "downsample"), **close)
 
 
-def test_the_last_scale_starts_at_zero_as_in_the_published_recipe():
+def test_the_last_scale_is_initialized_with_zeros_as_in_the_published_recipe():
     assert create_model("resnet50_v1d").zero_init_last_scale
-
-
-@pytest.mark.parametrize("size", [(1, 1), (7, 33)])
-def test_takes_odd_and_tiny_sizes(size):
-    x = normal((2, *size, 3))
-    model = ResNetV1d(fusion="add", **TINY)
-    logits = jax.jit(model.apply)(random_variables(model, x, dtype=np.float32), x)
-    assert logits.shape == (2, 3)
-    assert np.isfinite(logits).all()

@@ -37,7 +37,7 @@ def test_chunks_devices_and_donation_change_nothing(chunk_size, devices, options
 
 
 def test_chunks_of_several_outputs():
-    model = create_model("cifar_resnet8", num_classes=3, features=True)
+    model = create_model("cifar_resnet8", num_classes=3, features_only=True)
     variables = model.init(jax.random.key(0), IMAGES)
     frozen = freeze(model, variables, IMAGES, chunk_size=3)
     chex.assert_trees_all_close(

@@ -58,7 +58,7 @@ def images(batch, size=16):
 
 MODELS = {
     "a host": (aff_jax.create_model("cifar_resnet8", "iaff", num_classes=5), 1),
-    "a backbone": (aff_jax.create_model("cifar_resnet8", "aff", features=True), 1),
+    "a backbone": (aff_jax.create_model("cifar_resnet8", "aff", features_only=True), 1),
     "a fusion of two inputs": (aff_jax.IAFF(reduction=1), 2),
 }
 

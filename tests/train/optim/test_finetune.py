@@ -54,12 +54,12 @@ def test_weights_of_another_network_are_refused_and_all_told(file):
     path, saved = file
     fresh = {**saved, "params": dict(saved["params"])}
     fresh["params"]["stem"] = {"kernel": jnp.zeros((3, 3, 3, 16))}
-    fresh["params"]["more"] = fresh["params"].pop("norm")
+    fresh["params"]["more"] = fresh["params"].pop("final_norm")
     with pytest.raises(ValueError) as error:
         initialize_from(path, fresh)
     message = str(error.value)
     assert "missing: params/more/bias [64]" in message
-    assert "unexpected: params/norm/scale [64]" in message
+    assert "unexpected: params/final_norm/scale [64]" in message
     assert "different: params/stem/kernel is [3, 3, 1, 16], expected [3, 3, 3, 16]" in message
 
 
@@ -94,7 +94,7 @@ def test_what_is_frozen_has_no_gradient_no_update_and_fixed_statistics(network):
             assert any(moves) != (name in ("stem", "stage1_block0")), name
     before = variables["batch_stats"]
     chex.assert_trees_all_equal(statistics["stage1_block0"], before["stage1_block0"])
-    for name in ("stage2_block0", "norm"):
+    for name in ("stage2_block0", "final_norm"):
         assert not np.allclose(
             jax.tree.leaves(statistics[name])[0], jax.tree.leaves(before[name])[0]
         )
@@ -103,7 +103,7 @@ def test_what_is_frozen_has_no_gradient_no_update_and_fixed_statistics(network):
 def test_frozen_norms_normalise_by_running_statistics(network):
     """Frozen but for the head, a training step sees what an evaluation sees."""
     model, variables = network
-    part = FrozenPart(model, ("input_norm", "stem", "stage", "norm"))
+    part = FrozenPart(model, ("input_norm", "stem", "stage", "final_norm"))
     part.check(variables)
     images = jnp.float32(np.random.default_rng(0).standard_normal((4, 8, 8, 1)))
     logits, _ = part.apply(variables, images, train=True, mutable=["batch_stats"])
@@ -114,7 +114,7 @@ def test_frozen_norms_normalise_by_running_statistics(network):
     ("prefixes", "message"),
     [
         (("stagee1",), "unknown submodule to freeze 'stagee1'. Did you mean 'stage1_block0'"),
-        (("st", "norm", "head"), "expected a network with something left to train"),
+        (("st", "final_norm", "head"), "expected a network with something left to train"),
     ],
 )
 def test_what_cant_be_meant_is_refused(network, prefixes, message):

@@ -1,0 +1,199 @@
+"""The base class of all host networks: shared fields, the loop over stages, and the head."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array, Float
+
+from aff_jax.fusion.baselines import Add
+from aff_jax.fusion.registry import FusionSpec, make_fusion
+from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.convolution import ConvNorm, convolution
+from aff_jax.nn.input_checks import check_images
+from aff_jax.nn.rematerialization import rematerialize
+
+__all__ = ["Host", "ModuleFactory", "apply_block", "logits_dtype"]
+
+ModuleFactory = Callable[..., nn.Module]
+"""A function that makes a module: a class, or a `functools.partial` of it with some fields."""
+
+
+class Host(nn.Module):
+    """Base class of the host networks.
+
+    A host applies a stem and stages of blocks, and a dense layer to the mean of the last map.
+    Every stage but the first starts with stride 2 and has twice the channels of the previous one.
+
+    A subclass defines `apply_stem`, `make_block` and `first_channels`. It may also override
+    `feature_maps` and `head_input`. A submodule must not have the name of a field or a method:
+    `flax.nnx.bridge.ToNNX` stores submodules as attributes, and two things of one name clash.
+
+    Attributes:
+        num_classes: Number of classes.
+        features_only: Return the feature maps instead of logits. The host then has no head.
+        blocks_per_stage: Number of blocks of each stage, one integer for each stage.
+        fusion_start: First stage, counted from 1, that has fusions. Earlier stages add.
+        fusion: Name of a registered fusion, or a function that makes a fusion module.
+        fusion_fields: Fields of the fusion.
+        reduction: Reduction r of the fusions.
+        norm: Function that makes a normalization layer.
+        kernel_init: Initializer of the kernels of convolutions and fusions.
+        head_init: Initializer of the kernel of the head. None stands for `kernel_init`.
+        remat: Recompute the activations of each block in the backward pass to save memory. True
+            recomputes all of them; the name of a policy of `jax.checkpoint_policies` keeps some,
+            as in `Fusion`.
+        dtype: Dtype of the computation. None infers it from the input and the parameters. Logits
+            are at least float32.
+        param_dtype: Dtype of the parameters.
+    """
+
+    num_classes: int = 1000
+    features_only: bool = False
+    blocks_per_stage: Sequence[int] = (3, 3, 3)
+    fusion_start: int = 1
+    fusion: FusionSpec = "aff"
+    fusion_fields: Mapping[str, Any] = nn.FrozenDict()
+    reduction: int = 4
+    norm: NormFactory = BatchNorm
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
+    head_init: Initializer | None = None
+    remat: bool | str = False
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch *positions classes"] | tuple[Array, ...]:
+        """Compute logits, or feature maps where `features_only` is set.
+
+        Args:
+            images: Floating-point images.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Logits of shape `(batch, classes)`, or `(batch, height, width, classes)` from a host
+            for segmentation. With `features_only`, a tuple of one map for each stage, from shallow
+            to deep; each is half the size of the previous one, rounded up.
+
+        Raises:
+            TypeError: If `images` are not floating point, or `blocks_per_stage` is not a sequence.
+            ValueError: If `images` do not have four axes, or a field has an unknown value. See
+                also `BatchNorm` for `train`.
+        """
+        check_images(self, images)
+        if isinstance(self.blocks_per_stage, int):
+            raise TypeError(
+                f"{type(self).__name__}: expected blocks_per_stage to be a sequence with the "
+                f"number of blocks of each stage, as (3, 3, 3), got {self.blocks_per_stage}."
+            )
+        maps = self.feature_maps(images, train)
+        if self.features_only:
+            return maps
+        head = nn.Dense(
+            self.num_classes,
+            kernel_init=self.kernel_init if self.head_init is None else self.head_init,
+            dtype=logits_dtype(self.dtype),
+            param_dtype=self.param_dtype,
+            name="head",
+        )
+        return head(self.head_input(maps, train))
+
+    # Hooks, which families override.
+
+    @property
+    def first_channels(self) -> int:
+        """The `channels` of the blocks of the first stage."""
+        raise NotImplementedError
+
+    def apply_stem(self, images: Array, train: bool) -> Array:
+        """Apply the layers before the first stage."""
+        raise NotImplementedError
+
+    def make_block(
+        self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
+    ) -> nn.Module:
+        """Make a block, called as `(x, train)`, whose fusions `fusion` makes."""
+        raise NotImplementedError
+
+    def feature_maps(self, images: Array, train: bool) -> tuple[Array, ...]:
+        """Return the last map of each stage, before the layers of `head_input`."""
+        x = self.apply_stem(images, train)
+        maps = []
+        for stage, blocks in enumerate(self.blocks_per_stage, start=1):
+            for index in range(blocks):
+                block = self.make_block(
+                    channels=self.first_channels * 2 ** (stage - 1),
+                    strides=2 if stage > 1 and index == 0 else 1,
+                    fusion=self.make_fusion(stage),
+                    name=f"stage{stage}_block{index}",
+                )
+                x = apply_block(block, x, train, self.remat)
+            maps.append(x)
+        return tuple(maps)
+
+    def head_input(self, maps: tuple[Array, ...], train: bool) -> Array:
+        """Return the input of the dense layer: the mean of the last map over the positions."""
+        return jnp.mean(maps[-1], axis=(1, 2))
+
+    # Functions that make layers with the fields of this host. Blocks take them as fields.
+
+    @property
+    def layer_fields(self) -> dict[str, Any]:
+        """The fields of every layer with a kernel."""
+        return {"kernel_init": self.kernel_init, **self._dtypes}
+
+    @property
+    def make_conv(self) -> Callable[..., nn.Conv]:
+        """`convolution` with the fields of this host."""
+        return partial(convolution, **self.layer_fields)
+
+    @property
+    def make_norm(self) -> NormFactory:
+        """`norm` with the dtypes of this host."""
+        return partial(self.norm, **self._dtypes)
+
+    @property
+    def make_conv_norm(self) -> Callable[..., ConvNorm]:
+        """`ConvNorm` with ReLU and the fields of this host."""
+        return partial(ConvNorm, activation=nn.relu, norm=self.norm, **self.layer_fields)
+
+    def make_fusion(self, stage: int) -> ModuleFactory:
+        """Return the function that makes the fusions of a stage."""
+        if stage < self.fusion_start:
+            return partial(Add, dtype=self.dtype)
+        return partial(
+            make_fusion,
+            self.fusion,
+            self.fusion_fields,
+            reduction=self.reduction,
+            norm=self.norm,
+            **self.layer_fields,
+        )
+
+    @property
+    def _dtypes(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+
+def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | str) -> Array:
+    """Return `block(x, train)`, with its activations rematerialized as `remat` says."""
+
+    def apply(block: nn.Module, x: Array) -> Any:
+        return block(x, train)
+
+    result: Array = rematerialize(apply, remat)(block, x)
+    return result
+
+
+def logits_dtype(dtype: Dtype | None) -> Dtype | None:
+    """Return the dtype of the layer that computes logits: at least float32, and None for None.
+
+    bfloat16 has eight significant bits. Logits in bfloat16 are often equal, so that the predicted
+    class would be arbitrary.
+    """
+    return None if dtype is None else jnp.promote_types(dtype, jnp.float32)

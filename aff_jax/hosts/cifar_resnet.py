@@ -1,0 +1,36 @@
+"""The authors' pre-activation ResNet for CIFAR."""
+
+import flax.linen as nn
+
+from aff_jax.hosts.base import ModuleFactory
+from aff_jax.hosts.pre_activation import PreActivationBlock, PreActivationHost
+
+__all__ = ["CIFARResNet"]
+
+
+class CIFARResNet(PreActivationHost):
+    """Pre-activation ResNet of depth 6b + 2 for small images, with fused skips.
+
+    The block is::
+
+        fuse(conv(relu(norm(conv(relu(norm(x)))))), skip(x))
+
+    The fields are those of `PreActivationHost` and `Host`.
+
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1; open-aff
+        `model/classification.py` (CIFARAFFResNet), `model/block.py` and `train_cifar.py`.
+    """
+
+    def make_block(
+        self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
+    ) -> nn.Module:
+        """Make a block with a fused skip."""
+        return PreActivationBlock(
+            channels,
+            conv=self.make_conv,
+            norm=self.make_norm,
+            fusion=fusion,
+            strides=strides,
+            name=name,
+        )
