@@ -18,6 +18,7 @@ from flax import traverse_util
 
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
+from aff_jax.differences import list_differences
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
 from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import host_classes
@@ -134,17 +135,14 @@ def _require_fit(path: str | PathLike[str], model: nn.Module, variables: dict[st
     structure = inspect_module(model, (), channels=image_channels(variables))
     expected = traverse_util.flatten_dict(dict(structure.variables), sep="/")
     found = traverse_util.flatten_dict(variables, sep="/")
-    wrong = [
-        name
-        for name in sorted(expected.keys() | found.keys())
-        if not name.startswith(UNREAD)
-        and (name not in expected or np.shape(found.get(name)) != expected[name].shape)
-    ]
+    wrong = list_differences(
+        {name: leaf.shape for name, leaf in expected.items()},
+        {n: np.shape(leaf) for n, leaf in found.items() if not n.startswith(UNREAD)},
+    )
     if wrong:
         raise ValueError(
-            f"{path}: the arrays do not match the model {type(model).__name__}: {len(wrong)} are "
-            f"missing, unexpected or misshapen, among them {', '.join(wrong[:5])}. The file is "
-            f"damaged."
+            f"{path}: the arrays do not match the model {type(model).__name__}: {len(wrong)} "
+            "differ. The file is damaged.\n" + "\n".join(wrong)
         )
 
 

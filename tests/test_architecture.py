@@ -15,6 +15,7 @@ SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / 
 # For each folder or module, what it may import of this project besides itself.
 ROOMS = {
     "aff_jax.lookup": set(),
+    "aff_jax.differences": set(),
     "aff_jax.files": set(),
     "aff_jax.hub": set(),
     "aff_jax.nn": {"aff_jax.lookup"},
@@ -26,6 +27,7 @@ ROOMS = {
     "aff_jax.inspection": {"aff_jax.hosts"},
     "aff_jax.convert": {
         "aff_jax.attention",
+        "aff_jax.differences",
         "aff_jax.files",
         "aff_jax.fusion",
         "aff_jax.hosts",
@@ -33,11 +35,18 @@ ROOMS = {
         "aff_jax.lookup",
         "aff_jax.nn",
     },
-    "aff_jax.inference": {"aff_jax.files", "aff_jax.inspection", "aff_jax.lookup", "aff_jax.nn"},
+    "aff_jax.inference": {
+        "aff_jax.differences",
+        "aff_jax.files",
+        "aff_jax.inspection",
+        "aff_jax.lookup",
+        "aff_jax.nn",
+    },
     "aff_jax.parity": {"aff_jax.convert", "aff_jax.inspection"},
     "aff_jax.serialization": {
         "aff_jax.attention",
         "aff_jax.convert",
+        "aff_jax.differences",
         "aff_jax.files",
         "aff_jax.fusion",
         "aff_jax.hosts",
@@ -50,7 +59,7 @@ ROOMS = {
     "train.data": {"aff_jax"},
     "train.optim": {"aff_jax"},
     "train.runtime": {"aff_jax"},
-    "train.checkpoints": {"train.runtime"},
+    "train.checkpoints": {"aff_jax.differences", "train.runtime"},
     "train.steps": {"aff_jax", "train.data"},
     "train.reporting": {"train.data", "train.runtime", "train.steps"},
     "train.config_checks": set(),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 from flax.typing import Dtype
 
+from aff_jax.differences import list_differences
 from aff_jax.inference.folding import NORMS, apply_folded, find_foldings, fold
 from aff_jax.inference.frozen import Frozen
 from aff_jax.inspection import example_images, image_channels, inspect_module
@@ -141,20 +142,12 @@ def _check_variables(
         leaves = traverse_util.flatten_dict(kept, sep="/")
         return {path: tuple(jnp.shape(leaf)) for path, leaf in leaves.items()}
 
-    ours, given = shapes(expected), shapes(variables)
-    wrong = [f"{path}: missing" for path in ours if path not in given]
-    wrong += [f"{path}: unexpected" for path in given if path not in ours]
-    wrong += [
-        f"{path}: expected {shape}, got {given[path]}"
-        for path, shape in ours.items()
-        if given.get(path, shape) != shape
-    ]
-    if wrong:
-        listed = "\n  ".join(wrong)
+    if wrong := list_differences(shapes(expected), shapes(variables)):
+        listed = "\n".join(wrong)
         raise ValueError(
             f"expected the variables of this {type(model).__name__}, as its init or aff_jax.load "
             f"gives them; {len(wrong)} arrays differ. Probably they are another network's, or "
-            f"'batch_stats' was left out.\n  {listed}"
+            f"'batch_stats' was left out.\n{listed}"
         )
 
 

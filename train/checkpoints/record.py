@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aff_jax.differences import list_differences
 from train.runtime.distributed import gather_from_processes
 from train.runtime.writing import write_atomically
 
@@ -119,18 +120,11 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
         ValueError: lists every array that only one of the two has, or has in another shape or
             dtype.
     """
-    saved = {name: f"{leaf['dtype']}{leaf['shape']}" for name, leaf in record["leaves"].items()}
-    wanted = {
-        name: f"{np.dtype(leaf.dtype).name}{[*leaf.shape]}"
-        for name, leaf in named_leaves(template).items()
+    saved = {
+        name: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"])
+        for name, leaf in record["leaves"].items()
     }
-    lines = [f"  missing: {name} {wanted[name]}" for name in wanted if name not in saved]
-    lines += [f"  unexpected: {name} {saved[name]}" for name in saved if name not in wanted]
-    lines += [
-        f"  different: {name} is {saved[name]}, expected {wanted[name]}"
-        for name in wanted
-        if name in saved and saved[name] != wanted[name]
-    ]
+    lines = list_differences(named_leaves(template), saved)
     if lines:
         raise ValueError(
             f"the checkpoint {path} holds other arrays than this run's state:\n"

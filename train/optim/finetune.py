@@ -10,6 +10,7 @@ import optax
 from flax import traverse_util
 
 import aff_jax
+from aff_jax.differences import list_differences
 from aff_jax.lookup import unknown_name
 
 __all__ = ["FrozenPart", "initialize_from"]
@@ -36,17 +37,14 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
         for name in ours
         if name in theirs and _in_head(name) and ours[name].shape != theirs[name].shape
     ]
-    lines = [f"  missing: {name} {list(ours[name].shape)}" for name in ours if name not in theirs]
-    lines += [f"  unexpected: {name} {list(theirs[name].shape)}" for name in theirs.keys() - ours]
-    lines += [
-        f"  different: {name} is {list(theirs[name].shape)}, expected {list(ours[name].shape)}"
-        for name in ours
-        if name in theirs and name not in new_head and ours[name].shape != theirs[name].shape
-    ]
+    lines = list_differences(
+        {name: leaf.shape for name, leaf in ours.items()},
+        {n: (ours if n in new_head else theirs)[n].shape for n in theirs},
+    )
     if lines:
         raise ValueError(
             f"init_from {path} holds other arrays than the network:\n"
-            + "\n".join(sorted(lines))
+            + "\n".join(lines)
             + "\nProbably its model, fusion or one of their fields is another: `aff-jax summary` "
             "and the file's metadata tell. Only the head may differ in shape."
         )

@@ -142,10 +142,10 @@ def test_grey_images_are_known_from_the_weights():
 def test_variables_of_another_network_are_refused_with_a_list():
     model = create_model("cifar_resnet8", num_classes=3)
     variables = model.init(jax.random.key(0), IMAGES.astype(np.float32))
-    with pytest.raises(ValueError, match="batch_stats/input_norm/mean: missing"):
+    with pytest.raises(ValueError, match="missing     batch_stats/input_norm/mean"):
         freeze(model, {"params": variables["params"]})
     other = create_model("cifar_resnet8", num_classes=4)
-    with pytest.raises(ValueError, match=r"params/head/bias: expected \(4,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"params/head/bias: \(3,\), expected \(4,\)"):
         freeze(other, variables)
 
 

@@ -110,10 +110,10 @@ def test_another_model_is_refused_with_all_that_differs() -> None:
         require_same_leaves(Path("1"), record, other)
     lines = [line for line in str(error.value).splitlines() if line.startswith("  ")]
     assert lines == [
-        "  missing: params/head/kernel float32[4]",
-        "  unexpected: params/stem/bias float64[4]",
-        "  different: opt_state/0/trace/kernel is bfloat16[2], expected float16[2]",
-        "  different: params/stem/kernel is float32[3, 4], expected float32[3, 5]",
+        "  missing     params/head/kernel (4,) float32",
+        "  unexpected  params/stem/bias (4,) float64",
+        "  wrong dtype opt_state/0/trace/kernel: (2,) bfloat16, expected (2,) float16",
+        "  misshapen   params/stem/kernel: (3, 4) float32, expected (3, 5) float32",
     ]
 
 

@@ -58,9 +58,9 @@ def test_weights_of_another_network_are_refused_and_all_told(file):
     with pytest.raises(ValueError) as error:
         initialize_from(path, fresh)
     message = str(error.value)
-    assert "missing: params/more/bias [64]" in message
-    assert "unexpected: params/final_norm/scale [64]" in message
-    assert "different: params/stem/kernel is [3, 3, 1, 16], expected [3, 3, 3, 16]" in message
+    assert "missing     params/more/bias (64,)" in message
+    assert "unexpected  params/final_norm/scale (64,)" in message
+    assert "misshapen   params/stem/kernel: (3, 3, 1, 16), expected (3, 3, 3, 16)" in message
 
 
 def test_a_file_that_is_not_there_is_told(network):

@@ -1,0 +1,66 @@
+"""List the arrays in which two sets of named arrays differ, for error messages."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["list_differences"]
+
+MAX_HINTS = 20
+"""Number of missing, and of unexpected, names that get a hint: each one is a slow search."""
+
+
+def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """List the arrays that are missing, unexpected, or of another shape or dtype.
+
+    The lines are, in this order::
+
+          missing     layer1.weight (8, 3)   (nearest: layer1.wieght)
+          unexpected  layer1.wieght (8, 3)   (nearest: layer1.weight)
+          misshapen   head.bias: (10,), expected (5,)
+          wrong dtype head.weight: (5, 8) float16, expected (5, 8) float32
+
+    Args:
+        expected: Arrays by name. A value is a shape, or has a `shape` and a `dtype`.
+        found: Arrays by name, described in the same way. Dtypes are compared where both values
+            have one.
+
+    Returns:
+        One line per array that differs; no lines if none does.
+    """
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    lines = [
+        f"  missing     {name} {_describe(expected[name])}{_hint(index, name, unexpected)}"
+        for index, name in enumerate(missing)
+    ]
+    lines += [
+        f"  unexpected  {name} {_describe(found[name])}{_hint(index, name, missing)}"
+        for index, name in enumerate(unexpected)
+    ]
+    for name in expected:
+        if name in found and (label := _compare(expected[name], found[name])):
+            described = f"{_describe(found[name])}, expected {_describe(expected[name])}"
+            lines.append(f"  {label:<11} {name}: {described}")
+    return lines
+
+
+def _compare(expected: Any, found: Any) -> str:
+    """Return the label of the difference, or an empty string."""
+    if _shape(expected) != _shape(found):
+        return "misshapen"
+    dtypes = getattr(expected, "dtype", None), getattr(found, "dtype", None)
+    return "wrong dtype" if None not in dtypes and dtypes[0] != dtypes[1] else ""
+
+
+def _shape(array: Any) -> tuple[int, ...]:
+    return tuple(getattr(array, "shape", array))
+
+
+def _describe(array: Any) -> str:
+    return f"{_shape(array)} {array.dtype}" if hasattr(array, "dtype") else str(_shape(array))
+
+
+def _hint(index: int, name: str, others: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, others, n=1, cutoff=0.7) if index < MAX_HINTS else []
+    return f"   (nearest: {near[0]})" if near else ""

@@ -1,0 +1,46 @@
+"""Lists of arrays that differ."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aff_jax.differences import MAX_HINTS, list_differences
+
+
+def test_equal_sets_of_arrays_give_no_lines():
+    assert list_differences({}, {}) == []
+    assert list_differences({"a": (2, 3), "b": ()}, {"b": (), "a": (2, 3)}) == []
+
+
+def test_lists_missing_then_unexpected_then_misshapen_arrays():
+    expected = {"stem.weight": (8, 3), "stem.bias": (8,), "head.bias": (5,), "norm.mean": ()}
+    found = {"head.bias": (10,), "stem.wieght": (8, 3), "norm.mean": (), "step": ()}
+    found["stem.bias"] = (8,)
+    assert list_differences(expected, found) == [
+        "  missing     stem.weight (8, 3)   (nearest: stem.wieght)",
+        "  unexpected  stem.wieght (8, 3)   (nearest: stem.weight)",
+        "  unexpected  step ()",
+        "  misshapen   head.bias: (10,), expected (5,)",
+    ]
+
+
+def test_compares_dtypes_where_both_sides_have_one():
+    expected = {
+        "a": jax.ShapeDtypeStruct((2,), jnp.bfloat16),
+        "b": jax.ShapeDtypeStruct((2,), np.float32),
+        "c": jax.ShapeDtypeStruct((3,), np.int32),
+        "d": (2,),
+    }
+    found = {name: np.zeros(2, np.float32) for name in expected}
+    assert list_differences(expected, found) == [
+        "  wrong dtype a: (2,) float32, expected (2,) bfloat16",
+        "  misshapen   c: (2,) float32, expected (3,) int32",
+    ]
+
+
+def test_searches_the_nearest_name_of_the_first_arrays_only():
+    expected = {f"layer{index}.weight": () for index in range(MAX_HINTS + 5)}
+    found = {f"layer{index}.wieght": () for index in range(MAX_HINTS + 5)}
+    lines = list_differences(expected, found)
+    assert len(lines) == 2 * len(expected)
+    assert sum("nearest" in line for line in lines) == 2 * MAX_HINTS
