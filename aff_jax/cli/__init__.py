@@ -1,1 +1,1 @@
-"""The command `aff-jax`: one file per subcommand."""
+"""Command line `aff-jax`, with one file per command."""

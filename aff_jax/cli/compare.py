@@ -1,4 +1,4 @@
-"""`aff-jax compare`: a PyTorch network and ours, activation by activation."""
+"""`aff-jax compare`: compare a PyTorch network and a linen network."""
 
 import argparse
 import importlib.util
@@ -16,23 +16,23 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to those of `aff-jax`; `network` has the flags that they share."""
+    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
     command = commands.add_parser("compare", parents=[network], help=compare.__doc__)
-    command.add_argument("torch", metavar="FILE.py:CALLABLE", help="makes the PyTorch module")
+    command.add_argument("torch", metavar="FILE.py:CALLABLE", help="creates the PyTorch module")
     command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")
-    command.add_argument("--checkpoint", help="state dict for the PyTorch module")
+    command.add_argument("--checkpoint", help="weights of the PyTorch module")
     command.add_argument("--input-size", type=positive, default=64, help="height and width")
     command.add_argument("--batch", type=positive, default=2, help="number of random images")
-    command.add_argument("--seed", type=int, default=0, help="of the random images")
-    command.add_argument("--float64", action="store_true", help="both in double precision")
-    command.add_argument("--tolerance", type=float, help="relative to each layer's largest value")
-    command.add_argument("--json", metavar="FILE", help="write the rows there")
-    command.add_argument("--html", metavar="FILE", help="write a page with a plot there")
+    command.add_argument("--seed", type=int, default=0, help="seed of the random images")
+    command.add_argument("--float64", action="store_true", help="run both networks in float64")
+    command.add_argument("--tolerance", type=float, help="relative to the layer's largest value")
+    command.add_argument("--json", metavar="FILE", help="write the rows as JSON")
+    command.add_argument("--html", metavar="FILE", help="write a page with a plot")
     command.set_defaults(run=compare)
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """A PyTorch network and ours, activation by activation."""
+    """Compare a PyTorch network and a linen network, activation by activation."""
     for file in (arguments.json, arguments.html):
         if file:
             check_target(Path(file))
@@ -62,13 +62,13 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def _make_torch_module(text: str, checkpoint: str | None) -> Any:
-    """What the callable makes, with the weights of the checkpoint."""
+    """Create the PyTorch module and load the checkpoint into it."""
     import torch
 
     make = _load_callable(text)
     try:
         module = make()
-    except Exception as error:  # it is the user's code
+    except Exception as error:  # the user's code may raise anything
         raise ValueError(f"{text} raised {type(error).__name__}: {error}") from error
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"{text}: expected a torch.nn.Module, got a {type(module).__name__}.")
@@ -78,24 +78,24 @@ def _make_torch_module(text: str, checkpoint: str | None) -> Any:
         try:
             module.load_state_dict({k: torch.from_numpy(v) for k, v in narrow.items()})
         except RuntimeError as error:
-            raise ValueError(f"{checkpoint} does not fit {text}: {error}") from error
+            raise ValueError(f"{checkpoint} does not match {text}: {error}") from error
     return module
 
 
 def _load_callable(text: str) -> Any:
-    """The callable of "file.py:name"."""
+    """Import a callable given as "file.py:name"."""
     file, _, name = text.rpartition(":")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file) if file else None
     if spec is None or spec.loader is None or not Path(file).exists():
         raise ValueError(
-            f"expected FILE.py:CALLABLE, a file and a function or class in it that makes the "
+            f"expected FILE.py:CALLABLE, a file and a function or class in it that returns the "
             f"PyTorch module, got {text!r}."
         )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # it is the user's code
+    except Exception as error:  # the user's code may raise anything
         raise ValueError(f"{file} raised {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
-        raise ValueError(f"{file} has no {name!r}.")
+        raise ValueError(f"{file} does not define {name!r}.")
     return getattr(module, name)

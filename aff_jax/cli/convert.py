@@ -1,4 +1,4 @@
-"""`aff-jax convert`: weight files of PyTorch and MXNet to ours, and ours to PyTorch's."""
+"""`aff-jax convert`: convert weight files of PyTorch and MXNet, and back to PyTorch."""
 
 import argparse
 from pathlib import Path
@@ -19,30 +19,38 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to those of `aff-jax`; `network` has the flags that they share."""
+    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
     command = commands.add_parser("convert", parents=[network], help=convert.__doc__)
-    command.add_argument("source", help=".pth, .pt, .safetensors, .params; or a file of ours")
-    command.add_argument("target", help=".safetensors; from a file of ours also .pth, .pt")
+    command.add_argument(
+        "source",
+        help="weights of PyTorch (.pth, .pt, .safetensors) or MXNet (.params), or a file written "
+        "by aff_jax.save",
+    )
+    command.add_argument(
+        "target",
+        help=".safetensors file for aff_jax.load; from a file written by aff_jax.save, a PyTorch "
+        "state dict (.pth, .pt, .safetensors)",
+    )
     command.add_argument("--model", help="a name of aff_jax.list_models()")
     command.add_argument("--force", action="store_true", help="overwrite the target")
     command.set_defaults(run=convert)
 
 
 def convert(arguments: argparse.Namespace) -> int:
-    """A checkpoint of PyTorch or MXNet to ours, or ours to PyTorch's."""
+    """Convert weights from PyTorch or MXNet for aff_jax.load, or back to PyTorch."""
     source, target = Path(arguments.source), Path(arguments.target)
     check_target(target)
     if target.exists() and not arguments.force:
-        raise FileExistsError(f"{target} exists; give --force to overwrite it.")
+        raise FileExistsError(f"{target} exists already; pass --force to overwrite it.")
     if source.suffix == ".safetensors" and is_saved(read_metadata(source)):
-        return _convert_ours(source, target, arguments)
+        return _convert_to_torch(source, target, arguments)
     if target.suffix != ".safetensors":
         raise ValueError(
-            f"{target}: expected .safetensors, which is what aff_jax.load reads. To write for "
-            f"PyTorch, give a file of aff_jax.save as the source."
+            f"{target}: expected a .safetensors file, which aff_jax.load reads. To write a "
+            f"PyTorch state dict, pass a file written by aff_jax.save as the source."
         )
     if arguments.model is None:
-        raise ValueError(f"expected --model: {source} does not say which network it is.")
+        raise ValueError(f"expected --model: {source} does not describe its network.")
     arrays = read_weights(source)
     from_mxnet = source.suffix == ".params"
     if arguments.reference is None:
@@ -58,14 +66,14 @@ def convert(arguments: argparse.Namespace) -> int:
     print(f"reference {arguments.reference}, {_fusion_of(model)}")
     unread = variables.get(UNREAD, {})
     if unread:
-        print(f"kept, though the network never reads it ({len(unread)} arrays):")
+        print(f"also saved {len(unread)} arrays that the network never reads:")
         print("\n".join(f"  {name}" for name in unread))
     return 0
 
 
-def _convert_ours(source: Path, target: Path, arguments: argparse.Namespace) -> int:
+def _convert_to_torch(source: Path, target: Path, arguments: argparse.Namespace) -> int:
     if arguments.model is not None:
-        raise ValueError(f"{source} says itself which network it is: leave --model out.")
+        raise ValueError(f"{source} describes its network itself: remove --model.")
     model, variables = aff_jax.load(source)
     arrays = aff_jax.convert.to_torch(variables, model)
     if target.suffix in (".pth", ".pt"):
@@ -73,20 +81,20 @@ def _convert_ours(source: Path, target: Path, arguments: argparse.Namespace) -> 
     elif target.suffix == ".safetensors":
         write_safetensors(target, arrays, overwrite=arguments.force)
     else:
-        raise ValueError(f"{target}: expected .pth, .pt or .safetensors to write for PyTorch.")
+        raise ValueError(f"{target}: expected a .pth, .pt or .safetensors file.")
     print(f"{source} -> {target}: {len(arrays)} arrays for PyTorch")
-    theirs = REFERENCES["pytorch"].get(getattr(model, "fusion", ""), {})
-    ours = getattr(model, "fusion_fields", {})
-    differing = {name: value for name, value in theirs.items() if ours.get(name) != value}
+    expected = REFERENCES["pytorch"].get(getattr(model, "fusion", ""), {})
+    fields = getattr(model, "fusion_fields", {})
+    differing = {name: value for name, value in expected.items() if fields.get(name) != value}
     if differing:
         print(
-            f"note: this network has {_fusion_of(model)}; open-aff's PyTorch code computes with "
-            f"{differing} and will give other numbers from the same weights."
+            f"note: this network has {_fusion_of(model)}; open-aff's PyTorch code has {differing} "
+            f"and computes other outputs with the same weights."
         )
     return 0
 
 
 def _fusion_of(model: nn.Module) -> str:
-    """Its fusion and the fields of it that are not the paper's."""
+    """Describe the fusion and the fields in which it differs from the paper's."""
     fields = dict(getattr(model, "fusion_fields", {}))
     return f"fusion {getattr(model, 'fusion', None)}" + (f" with {fields}" if fields else "")

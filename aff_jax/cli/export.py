@@ -1,4 +1,4 @@
-"""`aff-jax export`: a file of `aff_jax.save` as a program that runs without this library."""
+"""`aff-jax export`: write a saved network as StableHLO, which runs without this library."""
 
 import argparse
 import re
@@ -18,40 +18,49 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to those of `aff-jax`; of the flags in `network` it needs none."""
+    """Add the command to the subparsers of `aff-jax`; `network` is not used."""
     command = commands.add_parser("export", help=export.__doc__)
-    command.add_argument("source", help=".safetensors that aff_jax.save wrote, or hf://user/name")
-    command.add_argument("target", help=".stablehlo, for jax.export.deserialize")
     command.add_argument(
-        "--batch", type=_batch, default="symbolic", help="a number, or symbolic (default): any"
+        "source", help=".safetensors file written by aff_jax.save, or hf://user/name"
+    )
+    command.add_argument("target", help=".stablehlo file to write, for jax.export.deserialize")
+    command.add_argument(
+        "--batch",
+        type=_batch,
+        default="symbolic",
+        help="batch size, or symbolic (default) for any batch size",
     )
     command.add_argument(
-        "--size", type=_size, required=True, metavar="HxW", help="of the images, as in 224x224"
+        "--size",
+        type=_size,
+        required=True,
+        metavar="HxW",
+        help="height and width of the images, such as 224x224",
     )
     command.add_argument(
         "--platform",
         action="append",
         choices=sorted(PLATFORMS),
-        help="may be repeated; default: cpu, cuda and tpu",
+        help="platform to compile for; may be repeated; default: cpu, cuda and tpu",
     )
     command.add_argument("--force", action="store_true", help="overwrite the target")
     command.set_defaults(run=export)
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """A saved network as a StableHLO file, which any process with JAX can run."""
+    """Write a saved network as a StableHLO file, which runs in JAX without aff_jax."""
     target = Path(arguments.target)
     check_target(target)
     if target.suffix != ".stablehlo":
-        raise ValueError(f"{target}: expected an ending of .stablehlo.")
+        raise ValueError(f"{target}: expected the extension .stablehlo.")
     if target.exists() and not arguments.force:
-        raise FileExistsError(f"{target} exists already; name another, or give --force")
+        raise FileExistsError(f"{target} exists already; pass --force to overwrite it.")
     model, variables = aff_jax.load(arguments.source)
     if type(model) not in host_classes():
         raise ValueError(
             f"{arguments.source}: expected a network of create_model, which takes images; got "
-            f"{type(model).__name__}. Call "
-            f"aff_jax.inference.save_stablehlo with its inputs instead."
+            f"{type(model).__name__}. Call aff_jax.inference.save_stablehlo with its inputs "
+            f"instead."
         )
     symbolic = arguments.batch == "symbolic"
     shape = (1 if symbolic else arguments.batch, *arguments.size, image_channels(variables))

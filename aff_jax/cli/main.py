@@ -1,4 +1,4 @@
-"""The command line: `aff-jax models | summary | convert | compare | export`."""
+"""Convert, compare, list and export attentional feature fusion networks."""
 
 import argparse
 import sys
@@ -6,20 +6,27 @@ import traceback
 from collections.abc import Sequence
 
 import aff_jax
-from aff_jax.cli import compare, convert, export, models
+from aff_jax.cli import compare, convert, export, models, summary
 from aff_jax.cli.network_flags import network_flags
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 is success, 1 a comparison that parts, 2 an error."""
+    """Run one command.
+
+    Args:
+        argv: Arguments of the command line. None reads `sys.argv`.
+
+    Returns:
+        The exit code: 0 for success, 1 if compared networks differ, 2 for an error.
+    """
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
-    except Exception as error:  # 1 is for networks that part, so nothing may leave with it
+    except Exception as error:  # uncaught, it would exit with 1, which means that networks differ
         traceback.print_exc()
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
     return 2
@@ -30,6 +37,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=aff_jax.__version__)
     commands = parser.add_subparsers(title="commands", required=True)
     network = network_flags()
-    for command in (models, convert, compare, export):
+    for command in (models, convert, compare, summary, export):
         command.add_parser(commands, network)
     return parser

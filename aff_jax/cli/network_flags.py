@@ -1,4 +1,4 @@
-"""The flags that say which network is meant, and what commands check alike."""
+"""Flags and checks that several commands share."""
 
 import argparse
 import ast
@@ -15,23 +15,28 @@ __all__ = ["check_target", "classes_in", "create", "network_flags", "positive"]
 
 
 def network_flags() -> argparse.ArgumentParser:
-    """A parser to be a parent of those commands that make a network."""
+    """Return a parent parser with the flags that describe a network."""
     network = argparse.ArgumentParser(add_help=False)
     network.add_argument("--fusion", default="aff", help="a name of aff_jax.list_fusions()")
     network.add_argument(
-        "--reference", help="paper, pytorch or mxnet; default: that of the weights, else paper"
+        "--reference",
+        help="paper, pytorch or mxnet; default: the framework of the weights, else paper",
     )
     network.add_argument(
-        "--num-classes", type=positive, help="default: as in the checkpoint, or 1000"
+        "--num-classes", type=positive, help="default: that of the checkpoint, or 1000"
     )
     network.add_argument(
-        "--field", action="append", default=[], metavar="NAME=VALUE", help="another of the host"
+        "--field",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="field of the network, such as width=4; may be repeated",
     )
     return network
 
 
 def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
-    """The network of the flags; `name` stands in for its `--model`."""
+    """Create the network that the flags describe; `name` overrides `--model`."""
     fields = dict(_field(text) for text in arguments.field)
     return aff_jax.create_model(
         name or arguments.model,
@@ -43,13 +48,17 @@ def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
 
 
 def check_target(target: Path) -> None:
-    """`FileNotFoundError` where there is no directory to write to."""
+    """Check that the directory of a file to write exists.
+
+    Raises:
+        FileNotFoundError: The directory is missing.
+    """
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: there is no directory {target.parent}.")
+        raise FileNotFoundError(f"{target}: no directory {target.parent}. Create it first.")
 
 
 def positive(text: str) -> int:
-    """The number in a flag that must be at least 1."""
+    """Parse an integer of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
@@ -67,8 +76,9 @@ def _field(text: str) -> tuple[str, Any]:
 
 
 def classes_in(arrays: dict[str, Any], model: nn.Module, from_mxnet: bool) -> int:
-    """How many classes a checkpoint's head has; 1000 where it has none by that name."""
+    """Return the number of classes of a checkpoint's head, or 1000 if it has no such array."""
     framework = MXNET if from_mxnet else PYTORCH
-    alone = Structure({(): Layer(model, 2)}, {})  # the head's name needs no more
-    head = f"{framework.name_of(('head',), alone)}.weight"
+    # The name of the head depends only on the network itself.
+    structure = Structure({(): Layer(model, 2)}, {})
+    head = f"{framework.name_of(('head',), structure)}.weight"
     return int(arrays[head].shape[0]) if head in arrays else 1000

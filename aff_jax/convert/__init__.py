@@ -1,4 +1,4 @@
-"""Weights from PyTorch and MXNet, both ways where both ways exist, and the proof that they fit."""
+"""Conversion of weights from PyTorch and MXNet, and back to PyTorch."""
 
 from aff_jax.convert.mxnet import from_mxnet
 from aff_jax.convert.mxnet_params import read_mxnet_params

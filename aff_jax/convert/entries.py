@@ -1,4 +1,4 @@
-"""One array of a checkpoint and where it is among the variables; how its layout becomes ours."""
+"""Arrays of a checkpoint, their paths among the variables, and their memory layouts."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,35 +11,41 @@ from aff_jax.inspection import Path
 __all__ = ["LAYOUTS", "UNREAD", "Entry"]
 
 UNREAD = "unread"
-"""Collection of what a checkpoint holds and its network never reads, by its name there."""
+"""Collection for the arrays that a checkpoint has and its network never reads."""
 
 
 class Layout(NamedTuple):
-    """How an array of the references becomes ours and back, and the shape that it has there."""
+    """Memory layout of an array in the reference frameworks.
 
-    to_ours: Callable[[np.ndarray], np.ndarray]
-    to_theirs: Callable[[np.ndarray], np.ndarray]
-    shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+    Attributes:
+        to_flax: Converts an array of the reference to Flax's layout.
+        to_reference: Inverse of `to_flax`.
+        reference_shape: Maps a shape in Flax's layout to the shape in the reference.
+    """
+
+    to_flax: Callable[[np.ndarray], np.ndarray]
+    to_reference: Callable[[np.ndarray], np.ndarray]
+    reference_shape: Callable[[tuple[int, ...]], tuple[int, ...]]
 
 
-def _spatial(array: np.ndarray) -> tuple[int, ...]:
+def _spatial_axes(array: np.ndarray) -> tuple[int, ...]:
     return tuple(range(array.ndim - 2))
 
 
 LAYOUTS = {
     "same": Layout(lambda a: a, lambda a: a, lambda s: s),
-    # (out, in), with ones behind it where the reference has a convolution; here (in, out).
+    # Reference (out, in), followed by axes of size 1 for a convolution; Flax (in, out).
     "dense": Layout(lambda a: a.T, lambda a: a.T, lambda s: s[::-1]),
-    # (out, in, *size); here (*size, in, out).
+    # Reference (out, in, *size); Flax (*size, in, out).
     "convolution": Layout(
         lambda a: a.transpose(*range(2, a.ndim), 1, 0),
-        lambda a: a.transpose(-1, -2, *_spatial(a)),
+        lambda a: a.transpose(-1, -2, *_spatial_axes(a)),
         lambda s: (s[-1], s[-2], *s[:-2]),
     ),
-    # (in, out, *size), and Flax does not mirror the kernel; here (*size, in, out).
+    # Reference (in, out, *size); Flax (*size, in, out). Flax does not flip the kernel.
     "transposed convolution": Layout(
-        lambda a: np.flip(a.transpose(*range(2, a.ndim), 0, 1), _spatial(a)),
-        lambda a: np.flip(a, _spatial(a)).transpose(-2, -1, *_spatial(a)),
+        lambda a: np.flip(a.transpose(*range(2, a.ndim), 0, 1), _spatial_axes(a)),
+        lambda a: np.flip(a, _spatial_axes(a)).transpose(-2, -1, *_spatial_axes(a)),
         lambda s: (*s[-2:], *s[:-2]),
     ),
 }
@@ -48,11 +54,18 @@ LAYOUTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One array: its `name` and `shape` in the checkpoint, and where it is among the variables.
+    """One array of a checkpoint and the variable that it belongs to.
 
-    `collection` is `UNREAD` for what the network never reads; `path` leads to the leaf, of
-    `leaf_shape` and `dtype`. `layout` is one of `LAYOUTS`. `stand_in` names the entry that is
-    written for an unread one that never came.
+    Attributes:
+        name: Name in the checkpoint.
+        shape: Shape in the checkpoint.
+        collection: Collection of the variable. `UNREAD` if the network never reads the array.
+        path: Path of the variable in the collection.
+        dtype: Dtype of the variable.
+        leaf_shape: Shape of the variable.
+        layout: Key of `LAYOUTS`.
+        fallback: For an unread entry, the name of the entry whose array is written instead if the
+            variables don't have this one.
     """
 
     name: str
@@ -62,23 +75,23 @@ class Entry:
     dtype: Any
     leaf_shape: tuple[int, ...]
     layout: str = "same"
-    stand_in: str = ""
+    fallback: str = ""
 
-    def fits(self, array: np.ndarray) -> bool:
-        """Whether the array has this shape; a dense kernel may end in more or fewer ones."""
+    def accepts(self, array: np.ndarray) -> bool:
+        """Return whether the shape is right. Dense kernels may have any number of final ones."""
         if self.layout == "dense":
             rest = array.shape[2:]
             return array.shape[:2] == self.shape[:2] and all(size == 1 for size in rest)
         return array.shape == self.shape
 
-    def to_ours(self, array: np.ndarray) -> np.ndarray:
-        """The leaf, in our layout and dtype."""
+    def to_leaf(self, array: np.ndarray) -> np.ndarray:
+        """Convert an array of the checkpoint to the layout and dtype of the variable."""
         if self.layout == "dense":
             array = array.reshape(array.shape[:2])
-        return LAYOUTS[self.layout].to_ours(array).astype(self.dtype)
+        return LAYOUTS[self.layout].to_flax(array).astype(self.dtype)
 
-    def to_theirs(self, leaf: Any) -> np.ndarray:
-        """The array, in the checkpoint's layout and the leaf's dtype."""
-        array = LAYOUTS[self.layout].to_theirs(np.asarray(leaf))
-        # A copy: arrays of JAX can't be written to, which PyTorch's tensors must.
+    def to_array(self, leaf: Any) -> np.ndarray:
+        """Convert a variable to the layout of the checkpoint. The dtype is kept."""
+        array = LAYOUTS[self.layout].to_reference(np.asarray(leaf))
+        # Copy: NumPy views of JAX arrays are read-only, and PyTorch needs writable memory.
         return np.array(array, order="C").reshape(self.shape)

@@ -1,7 +1,6 @@
-"""Arrays of a checkpoint and variables of a module: an entry for each, and nothing left over."""
+"""Map the arrays of a checkpoint to the variables of a linen module, and back."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,25 +12,29 @@ from flax import traverse_util
 from aff_jax.attention.ms_cam import Branch, branch_names
 from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
+from aff_jax.differences import list_differences
 from aff_jax.fusion.iaff import IAFF
 from aff_jax.inspection import Path, Structure
 
-__all__ = ["Variables", "list_entries", "read_arrays", "renamed", "write_arrays"]
+__all__ = [
+    "Variables",
+    "arrays_to_variables",
+    "list_entries",
+    "rename_prefixes",
+    "variables_to_arrays",
+]
 
 Variables = dict[str, Any]
-"""Collections by name: "params", "batch_stats", and `UNREAD` where there is such a thing."""
-
-NEAREST = 20
-"""For how many names that do not fit the nearest is looked for; it takes a while each."""
+"""Collections by name: "params", "batch_stats", and `UNREAD` if the checkpoint has such arrays."""
 
 
 def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
-    """Every array of the reference's checkpoint, `UNREAD` ones included."""
-    read = list(_read_entries(structure, framework))
-    return [*read, *_second_global_branches(read, structure, framework)]
+    """List every array of the reference's checkpoint, including the `UNREAD` ones."""
+    read = list(_list_read_entries(structure, framework))
+    return [*read, *_list_unread_branches(read, structure, framework)]
 
 
-def _read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]:
+def _list_read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]:
     for collection in ("params", "batch_stats"):
         for path, leaf in structure.leaves(collection):
             is_norm = path[:-1] in structure.norms
@@ -41,24 +44,27 @@ def _read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]
             shape, layout = tuple(leaf.shape), "same"
             if path[-1] == "kernel":
                 layout = _layout_of_kernel(path, len(shape), structure, framework)
-                shape = LAYOUTS[layout].shape(shape)
+                shape = LAYOUTS[layout].reference_shape(shape)
                 if layout == "dense":
                     shape += (1,) * _spatial_axes_of_branch(path, structure)
             full_name = f"{name}.{leaf_name}" if name else leaf_name
             yield Entry(full_name, shape, collection, path, leaf.dtype, tuple(leaf.shape), layout)
 
 
-def _second_global_branches(
+def _list_unread_branches(
     read: Sequence[Entry], structure: Structure, framework: Framework
 ) -> Iterator[Entry]:
-    """`global_att2` of a PyTorch iAFF, whose second pass reads the first's global branch again."""
+    """List the second global branch of every `IAFF` that shares the global branch.
+
+    PyTorch's iAFF has it as `global_att2`, and its second pass reads `global_att` instead.
+    """
     for at, layer in structure.layers.items():
         if not (isinstance(layer.module, IAFF) and layer.module.share_global):
             continue
         scales = layer.module.scales
-        for reading in range(2, layer.module.iterations + 1):
-            own = zip(scales, branch_names(scales), branch_names(scales, reading), strict=True)
-            for scale, first, later in own:
+        for number in range(2, layer.module.iterations + 1):
+            pairs = zip(scales, branch_names(scales), branch_names(scales, number), strict=True)
+            for scale, first, later in pairs:
                 first_at, later_at = (*at, first), (*at, later)
                 for entry in read if scale == "global" else ():
                     if entry.path[: len(first_at)] == first_at:
@@ -66,87 +72,106 @@ def _second_global_branches(
                         leaf = entry.name.rpartition(".")[2]
                         name = f"{framework.name_of(path[:-1], structure)}.{leaf}"
                         yield dataclasses.replace(
-                            entry, name=name, collection=UNREAD, path=(name,), stand_in=entry.name
+                            entry, name=name, collection=UNREAD, path=(name,), fallback=entry.name
                         )
 
 
-def read_arrays(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray], what: str) -> Variables:
-    """The variables that the arrays hold; `what` holds them is said in errors.
+def arrays_to_variables(
+    entries: Sequence[Entry], arrays: Mapping[str, np.ndarray], source: str
+) -> Variables:
+    """Convert the arrays of a checkpoint to variables.
+
+    Args:
+        entries: Entries of the module, from `list_entries`.
+        arrays: Arrays by their names in the checkpoint.
+        source: Name of the checkpoint in error messages.
+
+    Returns:
+        The variables, in the dtypes of the entries.
 
     Raises:
-        ValueError: arrays are missing, unexpected or misshapen; lists all of them.
+        ValueError: Arrays are missing, unexpected, misshapen or not floating point. The message
+            lists all of them.
     """
     known = {entry.name: entry for entry in entries}
-    lines = _missing(known, arrays) + _unexpected(known, arrays) + _misfits(known, arrays)
-    if lines:
+    if lines := _list_wrong_arrays(known, arrays):
         raise ValueError(
-            f"{what} does not fit this module: of {len(known)} arrays, {len(lines)} differ.\n"
+            f"{source} does not match this module: of {len(known)} arrays, {len(lines)} differ.\n"
             + "\n".join(lines)
-            + f"\n{_advice(known, arrays)}"
+            + f"\n{_guess_cause(known, arrays)}"
         )
     flat: dict[Path, Any] = {}
     for name, array in arrays.items():
         entry = known[name]
-        unread = entry.collection == UNREAD  # as it was written, so that nobody takes it for ours
-        leaf = array.astype(entry.dtype) if unread else jnp.asarray(entry.to_ours(array))
+        # Unread arrays keep the checkpoint's layout and stay in NumPy: no module uses them.
+        is_unread = entry.collection == UNREAD
+        leaf = array.astype(entry.dtype) if is_unread else jnp.asarray(entry.to_leaf(array))
         flat[(entry.collection, *entry.path)] = leaf
     return traverse_util.unflatten_dict(flat)
 
 
-def write_arrays(entries: Sequence[Entry], variables: Variables) -> dict[str, np.ndarray]:
-    """The checkpoint that holds those variables, in the order of the entries.
+def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[str, np.ndarray]:
+    """Convert variables to the arrays of a checkpoint.
 
-    What the network never reads is written back as it came, or as a copy of what is read instead.
+    Unread arrays are written as they were read. If the variables have none, a copy of the array
+    that is read instead is written.
+
+    Args:
+        entries: Entries of the module, from `list_entries`.
+        variables: Variables of the module.
+
+    Returns:
+        Arrays by name, in the order of the entries and in the dtypes of the variables.
 
     Raises:
-        ValueError: leaves are missing, unexpected or misshapen; lists all of them.
+        ValueError: Variables are missing, unexpected or misshapen. The message lists all of them.
     """
-    unread = variables.get(UNREAD, {})
+    read = [entry for entry in entries if entry.collection != UNREAD]
+    unread = [entry for entry in entries if entry.collection == UNREAD]
+    stored = variables.get(UNREAD, {})
     leaves = {
         "/".join((collection, *path)): leaf
         for collection in ("params", "batch_stats")
         for path, leaf in traverse_util.flatten_dict(dict(variables.get(collection, {}))).items()
     }
-    wanted = {"/".join((e.collection, *e.path)): e for e in entries if e.collection != UNREAD}
-    lines = [f"  missing     {name}" for name in wanted if name not in leaves]
-    lines += [f"  unexpected  {name}" for name in leaves if name not in wanted]
-    lines += [
-        f"  misshapen   {name}: {np.shape(leaves[name])}, expected {entry.leaf_shape}"
-        for name, entry in wanted.items()
-        if name in leaves and np.shape(leaves[name]) != entry.leaf_shape
-    ]
-    shapes = {entry.name: entry.shape for entry in entries if entry.collection == UNREAD}
-    lines += [f"  unexpected  unread/{name}" for name in unread if name not in shapes]
-    lines += [
-        f"  misshapen   unread/{name}: {np.shape(unread[name])}, expected {shape}"
-        for name, shape in shapes.items()
-        if name in unread and np.shape(unread[name]) != shape
-    ]
-    if lines:
+    expected = {"/".join((e.collection, *e.path)): e.leaf_shape for e in read}
+    found = {name: np.shape(leaf) for name, leaf in leaves.items()}
+    # Unread arrays are optional: compare only those that the variables have.
+    expected |= {f"{UNREAD}/{e.name}": e.shape for e in unread if e.name in stored}
+    found |= {f"{UNREAD}/{name}": np.shape(array) for name, array in stored.items()}
+    if lines := list_differences(expected, found):
         raise ValueError(
-            f"the variables are not this module's: {len(lines)} differ.\n"
+            f"the variables do not match this module: {len(lines)} differ.\n"
             + "\n".join(lines)
-            + "\nGive the module that they were made with, and inputs like those it was made for."
+            + "\nPass the module that the variables were created with, and inputs of the shapes "
+            "that it was created for."
         )
     written: dict[str, np.ndarray] = {}
     for entry in entries:
         if entry.collection == UNREAD:
-            stand_in = written[entry.stand_in]
-            written[entry.name] = np.array(unread.get(entry.name, stand_in))
+            written[entry.name] = np.array(stored.get(entry.name, written[entry.fallback]))
         else:
-            written[entry.name] = entry.to_theirs(leaves["/".join((entry.collection, *entry.path))])
+            leaf = leaves["/".join((entry.collection, *entry.path))]
+            written[entry.name] = entry.to_array(leaf)
     return written
 
 
-def renamed(
+def rename_prefixes(
     arrays: Mapping[str, Any], rename: Mapping[str, str] | None, strict: bool = True
 ) -> dict[str, Any]:
-    """The arrays with the longest fitting prefix of each name replaced.
+    """Replace the longest matching prefix of each name.
 
-    A prefix ends at a dot; the empty one stands before every name.
+    Args:
+        arrays: Values by name.
+        rename: New prefixes by old prefix. A prefix is a whole number of dotted components. The
+            empty prefix matches every name.
+        strict: Raise an error for a prefix that matches no name.
+
+    Returns:
+        The same values by their new names.
 
     Raises:
-        ValueError: two names become one, or, if `strict`, a prefix fits no name.
+        ValueError: Two names become equal, or, with `strict`, a prefix matches no name.
     """
     prefixes = sorted(rename or {}, key=len, reverse=True)
     unused = set(prefixes)
@@ -161,68 +186,54 @@ def renamed(
                 unused.discard(prefix)
                 break
         if new in result:
-            raise ValueError(f"rename makes two arrays {new!r}; one of them was {name!r}.")
+            raise ValueError(
+                f"rename gives two arrays the name {new!r}; one of them was {name!r}. Map them to "
+                f"different prefixes."
+            )
         result[new] = array
     if unused and strict:
         raise ValueError(
-            f"rename: no name begins with {', '.join(map(repr, sorted(unused)))}. Names are such "
-            f"as {', '.join(list(arrays)[:3])}."
+            f"rename: no name begins with {', '.join(map(repr, sorted(unused)))}. The first names "
+            f"are {', '.join(list(arrays)[:3])}."
         )
     return result
 
 
-def _missing(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
-    # What is never read may be left out, but all of it: half a branch is a damaged checkpoint.
-    some_unread = any(e.name in arrays for e in known.values() if e.collection == UNREAD)
-    absent = [
-        entry
-        for entry in known.values()
-        if entry.name not in arrays and (some_unread or entry.collection != UNREAD)
-    ]
-    spare = [name for name in arrays if name not in known]
-    return [
-        f"  missing     {entry.name} {entry.shape}{_nearest(number, entry.name, spare)}"
-        for number, entry in enumerate(absent)
-    ]
-
-
-def _unexpected(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
-    absent = [name for name in known if name not in arrays]
-    spare = [name for name in arrays if name not in known]
-    return [
-        f"  unexpected  {name} {arrays[name].shape}{_nearest(number, name, absent)}"
-        for number, name in enumerate(spare)
+def _list_wrong_arrays(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """List the arrays that are missing, unexpected, misshapen or not floating point."""
+    # A checkpoint may lack all of the unread arrays. If it has only some, it is damaged.
+    has_unread = any(e.name in arrays for e in known.values() if e.collection == UNREAD)
+    expected = {
+        name: entry.shape
+        for name, entry in known.items()
+        if has_unread or entry.collection != UNREAD
+    }
+    accepted = {name for name in known if name in arrays and known[name].accepts(arrays[name])}
+    found = {
+        name: expected[name] if name in accepted else array.shape for name, array in arrays.items()
+    }
+    return list_differences(expected, found) + [
+        f"  wrong dtype {name}: {array.dtype}, expected floating point"
+        for name, array in arrays.items()
+        if name in accepted and not jnp.issubdtype(array.dtype, jnp.floating)
     ]
 
 
-def _misfits(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
-    lines = []
-    for name, entry in known.items():
-        array = arrays.get(name)
-        if array is None:
-            continue
-        if not entry.fits(array):
-            lines.append(f"  misshapen   {name}: {array.shape}, expected {entry.shape}")
-        elif not jnp.issubdtype(array.dtype, jnp.floating):
-            lines.append(f"  wrong kind  {name}: {array.dtype}, expected floating point")
-    return lines
+def _guess_cause(known: Iterable[str], arrays: Iterable[str]) -> str:
+    """Guess from the names why a checkpoint does not match."""
+    expected, found = _guess_fusion(known), _guess_fusion(arrays)
+    if expected != found:
+        return (
+            f"The checkpoint looks like a network with fusion={found!r}; the module has "
+            f"fusion={expected!r}."
+        )
+    return (
+        "Probably the checkpoint belongs to another network, or its names have another prefix, "
+        "which `rename` can change."
+    )
 
 
-def _nearest(number: int, name: str, others: Sequence[str]) -> str:
-    # Looking through hundreds of names takes a while for each: the first ones tell enough.
-    near = difflib.get_close_matches(name, others, n=1, cutoff=0.7) if number < NEAREST else []
-    return f"   (nearest: {near[0]})" if near else ""
-
-
-def _advice(known: Iterable[str], arrays: Iterable[str]) -> str:
-    """What probably went wrong, read off the names."""
-    here, there = _fusion_in(known), _fusion_in(arrays)
-    if here != there:
-        return f"The checkpoint looks like one of fusion={there!r}, the module like {here!r}."
-    return "Probably it is of another network, or its names have another prefix: see `rename`."
-
-
-def _fusion_in(names: Iterable[str]) -> str:
+def _guess_fusion(names: Iterable[str]) -> str:
     joined = "\n".join(names)
     for mark, fusion in (("local_att2", "iaff"), ("local_att", "aff")):
         if mark in joined:
@@ -231,10 +242,10 @@ def _fusion_in(names: Iterable[str]) -> str:
 
 
 def _layout_of_kernel(path: Path, axes: int, structure: Structure, framework: Framework) -> str:
-    """By the layer that it belongs to.
+    """Return the key of `LAYOUTS` for the kernel at `path`.
 
     Raises:
-        ValueError: a layer whose kernel means something else in every framework.
+        ValueError: The layer is not a dense layer or a convolution.
     """
     layer = structure.layers.get(path[:-1])
     module = layer.module if layer else None
@@ -243,17 +254,17 @@ def _layout_of_kernel(path: Path, axes: int, structure: Structure, framework: Fr
     if type(module) is nn.Conv and axes > 2:
         return "convolution"
     if isinstance(module, nn.ConvTranspose) and axes > 2:
-        # With `transpose_kernel` it is (*size, out, in) here and mirrored by Flax.
+        # With `transpose_kernel`, Flax has (*size, out, in) and flips the kernel itself.
         return "convolution" if module.transpose_kernel else "transposed convolution"
     raise ValueError(
         f"expected kernels of Dense, Conv and ConvTranspose, got that of a "
-        f"{type(module).__name__} with {axes} axes at {'/'.join(path)}, whose layout in "
-        f"{framework.name} is not known here. Convert this layer by hand, or use one of those."
+        f"{type(module).__name__} with {axes} axes at {'/'.join(path)}. Its layout in "
+        f"{framework.name} is not known. Convert this layer by hand, or use one of those."
     )
 
 
 def _spatial_axes_of_branch(path: Path, structure: Structure) -> int:
-    """How many ones end the reference's kernel: a branch's layers are convolutions there."""
+    """Return the number of spatial axes of a branch's kernels: 1x1 convolutions in references."""
     branch = structure.layers.get(path[:-2])
     if branch is None or not isinstance(branch.module, Branch):
         return 0

@@ -1,4 +1,4 @@
-"""MXNet's parameters in; the framework is retired, so they only ever come in."""
+"""Convert MXNet parameters to variables."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -8,7 +8,7 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.convert.mapping import Variables, list_entries, read_arrays
+from aff_jax.convert.mapping import Variables, arrays_to_variables, list_entries
 from aff_jax.convert.mxnet_params import read_mxnet_params
 from aff_jax.convert.rules import MXNET
 from aff_jax.convert.weight_files import unwrap_state_dict
@@ -22,26 +22,32 @@ def from_mxnet(
     module: nn.Module,
     *example_inputs: Any,
 ) -> Variables:
-    """Variables of a linen module from the parameters of the Gluon network that it follows.
+    """Convert the parameters of a Gluon network to the variables of a linen module.
 
-    `source` is a dict of arrays or a .params file, float32 or float16, of open-aff's MXNet code;
-    `example_inputs` are what `module` is called with, only their shapes count, and a network of
-    `create_model` needs none for images with three channels.
+    Gluon stores a gamma for a batch norm with `scale=False` and ignores it, so it is dropped.
+    Gluon never trains the beta of a batch norm with `center=False`, but adds it. This beta is
+    folded into the running mean, which gives the same output in evaluation::
 
-    Gluon stores a gamma for a batch norm with `scale=False` and ignores it; it is left out. The
-    beta for `center=False` is never trained, but added: it becomes part of the running mean, which
-    is the same in evaluation.
+        mean' = mean - beta * sqrt(var + epsilon) / gamma
 
-    Returns {"params", "batch_stats"}, in the dtypes that `module` gives them.
+    Args:
+        source: Dict of arrays, or path of a `.params` file, in float32 or float16, of a network
+            of open-aff's MXNet code.
+        module: Linen module of the same architecture.
+        *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
+            of `create_model` need none if their images have three channels.
+
+    Returns:
+        The collections "params" and "batch_stats", in the dtypes of `module`.
 
     Raises:
-        ValueError: an array is missing, unexpected or misshapen (all are listed), or the file is
-            not one of MXNet's.
+        ValueError: Arrays are missing, unexpected or misshapen (the message lists all of them), or
+            the file is not an MXNet file.
     """
     if isinstance(source, str | PathLike):
-        arrays, what = read_mxnet_params(source), str(source)
+        arrays, where = read_mxnet_params(source), str(source)
     else:
-        arrays, what = unwrap_state_dict(source), "the dict"
+        arrays, where = unwrap_state_dict(source), "the dict"
     structure = inspect_module(module, example_inputs)
     betas: dict[Path, np.ndarray] = {}
     for path in structure.norms:
@@ -49,7 +55,7 @@ def from_mxnet(
         for used, leaf in (("use_scale", "gamma"), ("use_bias", "beta")):
             stored = arrays.get(f"{name}.{leaf}")
             mean = arrays.get(f"{name}.running_mean")
-            # Of another shape than its batch norm, it stays and is listed as unexpected.
+            # An array of the wrong shape stays and is listed as unexpected.
             if getattr(norm, used, True) or stored is None or mean is None:
                 continue
             if stored.shape != mean.shape:
@@ -58,12 +64,11 @@ def from_mxnet(
             if leaf == "beta":
                 betas[path] = np.asarray(stored)
 
-    variables = read_arrays(list_entries(structure, MXNET), arrays, what)
+    variables = arrays_to_variables(list_entries(structure, MXNET), arrays, where)
     stats = traverse_util.flatten_dict(variables.get("batch_stats", {}))
-    scales = traverse_util.flatten_dict(variables.get("params", {}))
+    params = traverse_util.flatten_dict(variables.get("params", {}))
     for path, beta in betas.items():
-        # gamma * (x - mean) / deviation + beta, without a beta.
         deviation = np.sqrt(stats[(*path, "var")] + structure.layers[path].module.epsilon)
-        shift = beta.astype(deviation.dtype) * deviation / scales.get((*path, "scale"), 1.0)
+        shift = beta.astype(deviation.dtype) * deviation / params.get((*path, "scale"), 1.0)
         stats[(*path, "mean")] -= shift
     return {**variables, "batch_stats": traverse_util.unflatten_dict(stats)}

@@ -1,23 +1,24 @@
-"""The files that MXNet keeps weights in, read without MXNet.
+"""Read MXNet's `.params` files without MXNet.
 
-`mx.nd.save`, Gluon's `save_parameters` and Module's checkpoints (`.params`) all write one list of
-arrays, little-endian and without padding:
+`mx.nd.save`, Gluon's `save_parameters` and Module's checkpoints all write one list of arrays,
+little-endian and without padding::
 
     uint64 0x112, uint64 reserved
     uint64 count, then each array
-        uint32 version        0xF993FAC8 (1), 0xF993FAC9 (2), 0xF993FACA (3); in files of before
-                              versions were written, this is the number of axes itself
+        uint32 version        0xF993FAC8 (1), 0xF993FAC9 (2), 0xF993FACA (3); the oldest files
+                              have no version and begin with the number of axes
         int32  storage        versions 2 and 3: 0 dense, 1 row-sparse, 2 compressed sparse rows
         uint32 axes           versions 1 to 3
         int64  size           of each axis; uint32 where there is no version
-        int32  device, int32  the device's number: where the array lived when it was saved
+        int32  device, int32  the device's number, when the array was saved
         int32  type
         the values, in C order
     uint64 count, then each name
-        uint64 length, and as many bytes of UTF-8
+        uint64 length, then that many bytes of UTF-8
 
-Source: `NDArray::Save` and `NDArray::Load` in src/ndarray/ndarray.cc, `TShape` in
-include/mxnet/tuple.h and `TypeFlag` in mshadow/base.h of Apache MXNet 1.9.
+References:
+    Apache MXNet 1.9: `NDArray::Save` and `NDArray::Load` in src/ndarray/ndarray.cc, `TShape` in
+    include/mxnet/tuple.h, `TypeFlag` in mshadow/base.h.
 """
 
 import math
@@ -50,20 +51,27 @@ DTYPES: dict[int, np.dtype[Any]] = {
     11: np.dtype("<u8"),
     12: np.dtype(ml_dtypes.bfloat16),
 }
-MAX_AXES = 32  # a convolution over a volume has five; NumPy ends at 64
+MAX_AXES = 32  # kernels of 3-d convolutions have 5; NumPy allows 64
 SMALLEST_ARRAY = 21  # bytes: no version, one axis, one value of one byte
-SMALLEST_NAME = 8  # bytes: its length alone
+SMALLEST_NAME = 8  # bytes: an empty name has only its length
 
 
 def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of a `.params` file by name, in the file's order, layouts and dtypes untouched.
+    """Read the arrays of a `.params` file.
 
-    The prefixes `arg:` and `aux:` of Module's checkpoints come off. Nothing is allocated that the
-    rest of the file could not fill.
+    The prefixes `arg:` and `aux:` of Module's checkpoints are removed. No array is allocated that
+    is larger than the rest of the file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Arrays by name, in the order, layouts and dtypes of the file.
 
     Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: the file is damaged or is something else; gives the byte and the reason.
+        OSError: The file is missing or cannot be read.
+        ValueError: The file is damaged or of another format. The message has the byte offset and
+            the reason.
     """
     with open(path, "rb") as file:
         reader = _Reader(os.fspath(path), file)
@@ -77,23 +85,23 @@ def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
 
 
 class _Reader:
-    """A file read from front to back, which says where it was when something is wrong."""
+    """Sequential reader whose errors have the byte offset of the current field."""
 
     def __init__(self, path: str, file: BufferedReader) -> None:
         self.path = path
         self.file = file
         self.left = os.fstat(file.fileno()).st_size
-        self.position = 0  # where the field that is being read began
+        self.position = 0  # start of the current field
 
     def error(self, reason: str) -> ValueError:
         return ValueError(
             f"{self.path}: not a readable MXNet .params file. At byte {self.position}: {reason}. "
-            f"Probably the file is damaged or incomplete, or something else wrote it; fetch or "
-            f"save it again."
+            f"Probably the file is damaged, incomplete or of another format; download or save it "
+            f"again."
         )
 
     def claim(self, size: int, what: str) -> None:
-        """Make sure that `size` bytes are left for `what`, before anything is made for them."""
+        """Check that `size` bytes are left for `what`, before memory is allocated for them."""
         self.position = self.file.tell()
         if size > self.left:
             raise self.error(f"{what} would take {size} bytes, but the file has {self.left} left")
@@ -107,7 +115,7 @@ class _Reader:
         return content
 
     def number(self, form: str, what: str) -> int:
-        """One number; `form` is a character of `struct`."""
+        """Read one number; `form` is a format character of `struct`."""
         return self.numbers(form, 1, what)[0]
 
     def numbers(self, form: str, count: int, what: str) -> tuple[int, ...]:
@@ -115,27 +123,27 @@ class _Reader:
         return struct.unpack(form, self.take(struct.calcsize(form), what))
 
     def count(self, what: str, smallest: int) -> int:
-        """How many of `what` follow, `smallest` bytes each or more."""
+        """Read the number of `what`, each of which takes at least `smallest` bytes."""
         count = self.number("Q", f"the number of {what}")
         if count * smallest > self.left:
-            raise self.error(f"{count} {what} cannot lie in the {self.left} bytes that follow")
+            raise self.error(f"{count} {what} need more than the {self.left} bytes that follow")
         return count
 
     def expect_list(self) -> None:
         magic = self.number("Q", "the magic number of a list of arrays")
         if magic != LIST_MAGIC:
             zipped = magic & 0xFFFFFFFF == 0x04034B50
-            hint = "; this is a zip archive, as MXNet 2 writes: try numpy.load" if zipped else ""
+            hint = "; this is a zip archive, as MXNet 2 writes it: try numpy.load" if zipped else ""
             raise self.error(f"expected the magic number {LIST_MAGIC:#x}, got {magic:#x}{hint}")
         self.number("Q", "the reserved number")
 
     def array(self, what: str) -> np.ndarray:
         shape = self.shape(what)
-        self.numbers("i", 2, f"the device of {what}")  # arrays go to the host, wherever they were
+        self.numbers("i", 2, f"the device of {what}")  # unused
         flag = self.number("i", f"the type of {what}")
         if flag not in DTYPES:
-            raise self.error(f"{what} has the unknown type {flag}; known are 0 to {max(DTYPES)}")
-        # The product is one of Python's integers and cannot overflow.
+            raise self.error(f"{what} has the unknown type {flag}; expected 0 to {max(DTYPES)}")
+        # `math.prod` cannot overflow, unlike `np.prod`.
         self.claim(math.prod(shape) * DTYPES[flag].itemsize, f"{what}, of shape {shape},")
         values = np.empty(shape, DTYPES[flag])
         if self.file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
@@ -149,21 +157,21 @@ class _Reader:
             if storage != 0:
                 raise self.error(
                     f"{what} is stored as {STORAGES.get(storage, f'unknown kind {storage}')}; "
-                    f"expected dense, as by `array.tostype('default')`"
+                    f"expected dense. In MXNet, convert it with `array.tostype('default')`"
                 )
         versioned = version in (VERSION_1, VERSION_2, VERSION_3)
-        # Before there were versions, this number was the number of axes.
+        # The oldest files have no version; this number is the number of axes.
         axes = self.number("I", f"the number of axes of {what}") if versioned else version
         if axes > MAX_AXES:
             known = "" if versioned else f", or a version {VERSION_1:#x} to {VERSION_3:#x}"
             raise self.error(f"{what}: expected at most {MAX_AXES} axes{known}; got {axes:#x}")
         shape = self.numbers("q" if versioned else "I", axes, f"the shape of {what}")
-        # Version 3 has scalars. Elsewhere no axes, and everywhere a size below one, stand for a
-        # shape not known yet; then nothing follows.
+        # A size below 1, and before version 3 also a shape without axes, means that the shape is
+        # unknown and no values follow.
         if (axes == 0 and version != VERSION_3) or any(size < 1 for size in shape):
             raise self.error(
-                f"{what} has the shape {shape}, which holds no values; it was probably saved "
-                f"before it was initialised"
+                f"{what} has the shape {shape}, which has no values; it was probably saved before "
+                f"it was initialized"
             )
         return shape
 
@@ -182,6 +190,6 @@ class _Reader:
             if name.startswith(("arg:", "aux:")):
                 name = name[4:]
             if name in names:
-                raise self.error(f"name {index}, {name!r}, came before")
+                raise self.error(f"name {index}, {name!r}, is a duplicate")
             names[name] = None
         return list(names)

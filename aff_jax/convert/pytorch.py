@@ -1,4 +1,4 @@
-"""PyTorch's state dicts in and out."""
+"""Convert PyTorch state dicts to variables, and variables to state dicts."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -10,10 +10,10 @@ import numpy as np
 from aff_jax.convert.entries import Entry
 from aff_jax.convert.mapping import (
     Variables,
+    arrays_to_variables,
     list_entries,
-    read_arrays,
-    renamed,
-    write_arrays,
+    rename_prefixes,
+    variables_to_arrays,
 )
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
@@ -22,7 +22,7 @@ from aff_jax.inspection import image_channels, inspect_module
 __all__ = ["from_torch", "to_torch"]
 
 COUNTER = "num_batches_tracked"
-"""PyTorch's batch norm counts steps, and uses the count only where it has no momentum."""
+"""Step counter of PyTorch's batch norm, which uses it only with `momentum=None`."""
 
 
 def from_torch(
@@ -31,37 +31,43 @@ def from_torch(
     *example_inputs: Any,
     rename: Mapping[str, str] | None = None,
 ) -> Variables:
-    """Variables of a linen module from the state dict of the PyTorch module that it follows.
+    """Convert the state dict of a PyTorch module to the variables of a linen module.
 
-    `source` is a dict of tensors or arrays, or a .pth, .pt or .safetensors file; wrappings such as
-    a "state_dict" key or "module." prefixes come off. `example_inputs` are what `module` is called
-    with, only their shapes count; a network of `create_model` needs none for images with three
-    channels. Batch norms, dense layers and convolutions are called in PyTorch as in the module,
-    with dots, and the parts of `MSCAM`, `AFF`, `IAFF` and of the hosts as in open-aff's code;
-    `rename` maps prefixes of `source` to prefixes of that, as in `{"encoder.fuse": "AFF_0"}`.
-
-    Returns {"params", "batch_stats"}, in the dtypes that `module` gives them. For an `IAFF` with
-    `share_global`, "unread" holds what PyTorch's iAFF has and never reads, for `to_torch`.
+    PyTorch's names are the paths of the linen module, with dots. Submodules of `MSCAM`, `AFF`,
+    `IAFF` and of the hosts have their names in open-aff's PyTorch code.
 
         >>> import torch, flax.linen as nn, jax.numpy as jnp
-        >>> theirs = torch.nn.Conv2d(3, 8, 5)
-        >>> variables = from_torch(theirs.state_dict(), nn.Conv(8, (5, 5)), jnp.zeros((1, 9, 9, 3)))
+        >>> conv = torch.nn.Conv2d(3, 8, 5)
+        >>> variables = from_torch(conv.state_dict(), nn.Conv(8, (5, 5)), jnp.zeros((1, 9, 9, 3)))
         >>> variables["params"]["kernel"].shape
         (5, 5, 3, 8)
 
+    Args:
+        source: Dict of tensors or arrays, or path of a `.pth`, `.pt` or `.safetensors` file.
+            Wrappings such as a "state_dict" key or a "module." prefix are removed.
+        module: Linen module of the same architecture.
+        *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
+            of `create_model` need none if their images have three channels.
+        rename: New prefixes by the prefixes in `source`, such as `{"encoder.fuse": "AFF_0"}`.
+
+    Returns:
+        The collections "params" and "batch_stats", in the dtypes of `module`. For an `IAFF` with
+        `share_global`, "unread" holds the second global branch, which PyTorch's iAFF has and never
+        reads, so that `to_torch` can write it.
+
     Raises:
-        ValueError: an array is missing, unexpected or misshapen (all are listed), or a file is not
-            what its ending says.
+        ValueError: Arrays are missing, unexpected or misshapen (the message lists all of them), or
+            the file is not of the type of its extension.
     """
     if isinstance(source, str | PathLike):
-        arrays, what = read_weights(source), str(source)
+        arrays, where = read_weights(source), str(source)
     else:
-        arrays, what = unwrap_state_dict(source), "the state dict"
-    arrays = renamed(arrays, rename)
+        arrays, where = unwrap_state_dict(source), "the state dict"
+    arrays = rename_prefixes(arrays, rename)
     entries = list_entries(inspect_module(module, example_inputs), PYTORCH)
     for counter in _counters(entries):
         arrays.pop(counter, None)
-    return read_arrays(entries, arrays, what)
+    return arrays_to_variables(entries, arrays, where)
 
 
 def to_torch(
@@ -70,19 +76,29 @@ def to_torch(
     *example_inputs: Any,
     rename: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The state dict of the PyTorch module that a linen module follows, as arrays.
+    """Convert the variables of a linen module to a PyTorch state dict of NumPy arrays.
 
-    The inverse of `from_torch`, to the bit; `example_inputs` and `rename` as there. Counters of
-    batches are zero. `torch_module.load_state_dict({k: torch.from_numpy(v) ...})` takes it.
+    This is the bit-exact inverse of `from_torch`, except that `num_batches_tracked` is reset. Load
+    the result into a PyTorch module with
+    `module.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})`.
+
+    Args:
+        variables: Variables of `module`.
+        module: Linen module.
+        *example_inputs: As in `from_torch`.
+        rename: As in `from_torch`; it is applied in reverse.
+
+    Returns:
+        Arrays by PyTorch's names.
 
     Raises:
-        ValueError: the variables are not this module's; lists every leaf that differs.
+        ValueError: The variables do not match the module. The message lists every difference.
     """
     structure = inspect_module(module, example_inputs, channels=image_channels(variables))
     entries = list_entries(structure, PYTORCH)
-    written = write_arrays(entries, variables)
+    written = variables_to_arrays(entries, variables)
     written |= {counter: np.zeros((), np.int64) for counter in _counters(entries)}
-    return renamed(written, {ours: theirs for theirs, ours in (rename or {}).items()})
+    return rename_prefixes(written, {new: old for old, new in (rename or {}).items()})
 
 
 def _counters(entries: Sequence[Entry]) -> list[str]:

@@ -1,10 +1,10 @@
-"""How other frameworks' names map onto ours: tables of rules, one a reference network.
+"""Rules that map paths of linen modules to names in other frameworks.
 
-A rule is a pair: a pattern for a path inside a module of ours, and what the reference calls what
-stands there. Tables belong to classes of modules, and a name is made from the outside in: at each
-module that has a table, the rule that takes the most of the path that is left; what no rule takes
-keeps its name. So a fusion is named by its own table wherever it stands, in a host or in a module
-of yours.
+A rule is a pair: a regular expression for a path inside a module, and a template for the name in
+the reference. Each table of rules belongs to a class of modules. A name is built from the outermost
+module inward. At each module that has a table, the rule that matches the longest prefix of the
+remaining path applies; a path component that no rule matches keeps its name. A fusion therefore has
+the names of its own table in every network that contains it.
 """
 
 import dataclasses
@@ -33,10 +33,13 @@ Table = Callable[[Any], Sequence[Rule]]
 
 @dataclasses.dataclass(frozen=True)
 class Framework:
-    """What one framework calls things.
+    """Names in one framework.
 
-    `tables` by class of module, each a function of the module, whose fields may move names;
-    `norm`, its names of a batch norm's variables, and `other`, of any other layer's.
+    Attributes:
+        name: Name of the framework in error messages.
+        tables: Rules by class of module, as functions of the module: names may depend on fields.
+        norm: Names of the variables of batch norms.
+        other: Names of the variables of all other layers.
     """
 
     name: str
@@ -45,7 +48,15 @@ class Framework:
     other: Mapping[str, str]
 
     def name_of(self, path: Path, structure: Structure) -> str:
-        """The reference's name of what stands at `path`, without that of a variable in it."""
+        """Return the name of a submodule in the reference.
+
+        Args:
+            path: Path of the submodule.
+            structure: Structure of the module that contains it.
+
+        Returns:
+            Components joined by dots; an empty string for an empty path.
+        """
         parts: list[str] = []
         start = 0
         while start < len(path):
@@ -77,7 +88,7 @@ def _apply(rules: Sequence[Rule], path: str) -> str | None:
     return None
 
 
-# A branch's layers by their position in open-aff's nn.Sequential; a global one starts with a pool.
+# Layers of a branch by position in open-aff's nn.Sequential. A global branch starts with a pooling.
 ATTENTION: list[Rule] = [
     (r"local(\d*)", r"local_att\1"),
     (r"global(\d*)", r"global_att\1"),
@@ -214,7 +225,7 @@ PYTORCH = Framework(
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "weight", "embedding": "weight"},
 )
-"""What open-aff's PyTorch port calls things."""
+"""Names in open-aff's PyTorch code."""
 
 MXNET = Framework(
     name="MXNet",
@@ -227,4 +238,4 @@ MXNET = Framework(
     norm={"scale": "gamma", "bias": "beta", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "gamma", "embedding": "weight"},
 )
-"""What open-aff's MXNet code calls things."""
+"""Names in open-aff's MXNet code."""

@@ -1,9 +1,9 @@
-"""PyTorch's files in, read by PyTorch itself and only after a look at what is in them.
+"""Read PyTorch's `.pth` files, after checking that they are safe.
 
-A `.pth` file is a pickle, and a pickle is a program: `torch.load(weights_only=True)` runs only the
-few functions that build tensors. Before that, the checks here refuse files that name anything
-else, and damaged ones, at which PyTorch would stumble in many ways: it compares no checksums, and
-makes memory for a storage before it looks for the values.
+A `.pth` file is a pickle, and loading a pickle runs code. `torch.load(weights_only=True)` runs only
+the functions that build tensors. The checks here come first. They reject files that mention any
+other function, and damaged files: PyTorch does not compare checksums, and it allocates a storage
+before it reads the values.
 """
 
 import io
@@ -25,25 +25,31 @@ PLAIN = re.compile(
     r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)"
     r"|torch\._tensor\._rebuild_from_type_v2|torch\.nn\.parameter\.Parameter"
 )
-"""Names that the pickle of a training checkpoint may mention; PyTorch has a list of its own."""
+"""Names that the pickle of a training checkpoint may mention. PyTorch has its own list as well."""
 
 INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
-"""Opcodes that push a number; pickles never fetch one from their memory."""
+"""Opcodes that push an integer. Pickles do not memoize integers."""
 
 DOS_DIRECTORY = 0x10
-"""The attribute of a directory in a zip archive."""
+"""File attribute of a directory in a zip archive."""
 
 PICKLES_OF_OLD_FILE = 5
-"""Magic number, version, system, the state itself, the storages' keys; their values follow."""
+"""Number of pickles: magic number, version, system, state, keys of the storages."""
 
 
 def read_torch_file(path: str | PathLike[str]) -> Any:
-    """What torch.save wrote: tensors in plain containers. Takes as much memory as the file.
+    """Read a file that `torch.save` wrote. Needs as much memory as the file has bytes.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The saved object: CPU tensors in plain containers.
 
     Raises:
-        OSError: the file is missing or cannot be read.
+        OSError: The file is missing or cannot be read.
         ImportError: PyTorch is missing or too old.
-        ValueError: the file holds code, or is damaged; gives the reason.
+        ValueError: The file contains code or is damaged. The message has the reason.
     """
     torch = import_torch(path)
     with open(path, "rb") as file:
@@ -55,42 +61,43 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
         except Exception as error:  # zipfile and pickletools raise many types
             raise ValueError(
                 f"{path}: not a readable PyTorch file of {size} bytes: {error}. Probably it is "
-                f"damaged or incomplete, or something else wrote it; fetch or save it again"
+                f"damaged, incomplete or of another format; download or save it again"
             ) from error
     if code := _code(names):
         raise ValueError(
-            f"{path}: refused, because it holds code: loading it would call {', '.join(code[:5])}. "
-            f"Expected a plain dict of tensors. Probably a whole model was saved; if you trust it, "
-            f"convert it where it was made: `torch.save(model.state_dict(), ...)`"
+            f"{path}: refused, because it contains code: loading it would call "
+            f"{', '.join(code[:5])}. Expected a plain dict of tensors. Probably a whole model was "
+            f"saved. If you trust the file, load it with the code that wrote it and save "
+            f"`model.state_dict()` instead"
         )
     try:
-        # Not mapped into memory: when a mapped file is cut short, the process ends.
+        # No `mmap=True`: if a mapped file is truncated, reading it kills the process (SIGBUS).
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of as many types as there are ways to be damaged
+    except Exception as error:  # damaged files raise many types
         reason = str(error).strip().split(". ")[0] or type(error).__name__
         raise ValueError(f"{path}: PyTorch cannot read it: {reason}") from error
 
 
 def import_torch(path: str | PathLike[str]) -> ModuleType:
-    """PyTorch, for the sake of the file at `path`.
+    """Import PyTorch to read or write the file at `path`.
 
     Raises:
-        ImportError: it is missing, or before 2.10; says what to install.
+        ImportError: PyTorch is missing or older than 2.10. The message says what to install.
     """
     try:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"{path}: PyTorch's files need PyTorch, which cannot be imported: "
-            f"install the extra 'torch', as in pip install -e '.[torch]' in a clone of aff_jax. "
-            f"Files that end in .safetensors do without"
+            f"{path}: PyTorch's files need PyTorch, which cannot be imported. Install the extra "
+            f"'torch', as in `pip install -e '.[torch]'` in a clone of aff_jax. Files in "
+            f".safetensors format don't need it"
         ) from error
-    # Before 2.6 `weights_only` could be escaped (CVE-2025-32434), and before 2.10 a storage larger
-    # than its record was read past its end.
+    # Before 2.6, `weights_only=True` could be bypassed (CVE-2025-32434). Before 2.10, a storage
+    # larger than its record was read past its end.
     if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10):
         raise ImportError(
-            f"{path}: expected PyTorch 2.10 or later, got {torch.__version__}, in which a bad "
-            f"file can do harm: pip install --upgrade 'torch>=2.10'"
+            f"{path}: expected PyTorch 2.10 or later, got {torch.__version__}, in which malicious "
+            f"files are unsafe to load: pip install --upgrade 'torch>=2.10'"
         )
     return torch
 
@@ -100,28 +107,36 @@ def _is_zip(file: BinaryIO) -> bool:
 
 
 def _check_archive(file: BinaryIO, size: int) -> set[str]:
-    """Since PyTorch 1.6: a zip archive of one pickle, and a record for each storage."""
+    """Check a file of PyTorch 1.6 or later: a zip archive of one pickle and the storages.
+
+    Returns:
+        The names that the pickle mentions.
+    """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise ValueError("it is a TorchScript program; save its state_dict() instead")
         for entry in entries:
-            # For a record that claims to be a directory, or to have two sizes, PyTorch returns
-            # memory that nobody wrote to.
+            # PyTorch returns uninitialized memory for a record that is marked as a directory or
+            # whose two sizes differ.
             directory = entry.external_attr & DOS_DIRECTORY
             compressed = entry.compress_type != zipfile.ZIP_STORED
             if directory or compressed or entry.compress_size != entry.file_size:
                 raise ValueError(f"record {entry.filename!r} is not stored as torch.save stores it")
         if sum(entry.file_size for entry in entries) > size:
-            raise ValueError("its records would take more than that")
+            raise ValueError("its records are larger than the file")
         if damaged := archive.testzip():
-            raise ValueError(f"record {damaged!r} does not have the checksum it was saved with")
+            raise ValueError(f"the checksum of record {damaged!r} is wrong")
         pickles = [archive.read(e) for e in entries if e.filename.endswith("/data.pkl")]
     return set().union(*(_check_pickle(io.BytesIO(p), size, ["TUPLE"]) for p in pickles))
 
 
 def _check_old_file(file: BinaryIO, size: int) -> set[str]:
-    """Before PyTorch 1.6: pickles one after the other. Of plain pickles there is but one."""
+    """Check a file of PyTorch before 1.6, which is several pickles, or a single plain pickle.
+
+    Returns:
+        The names that the pickles mention.
+    """
     names: set[str] = set()
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for _ in range(PICKLES_OF_OLD_FILE):
@@ -131,16 +146,19 @@ def _check_old_file(file: BinaryIO, size: int) -> set[str]:
 
 
 def _check_pickle(stream: Any, size: int, after: list[str]) -> set[str]:
-    """The names that a pickle mentions; nothing in it is run.
+    """Check a pickle without running it.
 
-    Storages are referred to by (..., elements) or, in old files, (..., elements, None), which
-    ends in the opcodes `after`. The file must have at least a byte for each of the elements.
+    A reference to a storage is a tuple (..., elements) or, in old files, (..., elements, None).
+    The opcodes `after` end it. The file must have at least one byte per element.
+
+    Returns:
+        The names that the pickle mentions.
     """
     names: set[str] = set()
     wrong = ""
     recent: deque[tuple[str, Any]] = deque(maxlen=3)
     for opcode, argument, position in pickletools.genops(stream):
-        if "PUT" in opcode.name or opcode.name == "MEMOIZE":  # remembers, and changes nothing
+        if "PUT" in opcode.name or opcode.name == "MEMOIZE":  # leaves the stack as it is
             continue
         if opcode.name in ("GLOBAL", "INST"):
             names.add(str(argument).replace(" ", "."))
@@ -151,9 +169,9 @@ def _check_pickle(stream: Any, size: int, after: list[str]) -> set[str]:
             if kind not in INTEGERS or [name for name, _ in rest] != after:
                 wrong = wrong or f"the storage at byte {position} of a pickle has no known size"
             elif not 0 <= elements <= size:
-                wrong = wrong or f"a storage would have {elements} elements"
+                wrong = wrong or f"a storage of {elements} elements is larger than the file"
         recent.append((opcode.name, argument))
-    if wrong and not _code(names):  # whole models refer to more than storages
+    if wrong and not _code(names):  # whole models have other references; they contain code
         raise ValueError(wrong)
     return names
 

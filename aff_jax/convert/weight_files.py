@@ -1,11 +1,13 @@
-"""Files of weights: a name -> array dict in and out, whatever wrote the file.
+"""Read weight files of any supported format, and write PyTorch's.
 
-    .safetensors   in and out, with metadata
-    .pth, .pt      PyTorch's state dicts, in and out: `torch_files`
-    .params        MXNet's lists of arrays, in: `mxnet_params`
+The formats are::
 
-Damaged and hostile files end in a `ValueError` that gives file and reason. Nothing is made for a
-size that a file claims and could not hold, and a file that is written is whole or not there.
+    .safetensors   read and written by `aff_jax.files.safetensors`
+    .pth, .pt      PyTorch state dicts, read by `torch_files` and written here
+    .params        MXNet's lists of arrays, read by `mxnet_params`
+
+Damaged and malicious files raise a `ValueError` with the path and the reason. No memory is
+allocated for arrays that are larger than their file. Files are written atomically.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,62 +23,71 @@ from aff_jax.convert.torch_files import import_torch, read_torch_file
 from aff_jax.files.atomic_write import atomic_file
 from aff_jax.files.safetensors import read_safetensors, to_array
 
-__all__ = [
-    "read_weights",
-    "unwrap_state_dict",
-    "write_torch",
-]
+__all__ = ["read_weights", "unwrap_state_dict", "write_torch"]
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "params", "net", "ema")
-"""Keys under which training scripts keep a state dict; the first that holds one counts."""
+"""Keys under which training scripts save a state dict. The first that has one is used."""
 
 PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel, and what torch.compile puts before every name."""
+"""Prefixes that `DataParallel` and `torch.compile` add to every name."""
 
 MAX_NESTING = 4
 
 
 def read_weights(path: str | PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of a weight file by name, without wrappings: see `unwrap_state_dict`.
+    """Read the arrays of a weight file, without wrappings: see `unwrap_state_dict`.
+
+    Args:
+        path: Path of a `.safetensors`, `.pth`, `.pt` or `.params` file.
+
+    Returns:
+        Arrays by name.
 
     Raises:
-        OSError: there is no such file, it is a directory, or it cannot be read.
-        ImportError: the ending is .pth or .pt and PyTorch is missing or too old.
-        ValueError: the ending is unknown, or the file is damaged, or holds code or no weights.
+        OSError: The file is missing, a directory, or cannot be read.
+        ImportError: The extension is .pth or .pt, and PyTorch is missing or too old.
+        ValueError: The extension is unknown, or the file is damaged, contains code, or has no
+            weights.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    if not path.is_file():  # to read a pipe could take for ever
-        raise IsADirectoryError(f"{path}: expected a file of weights, got a directory or a device")
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():  # reading a pipe could block forever
+        raise IsADirectoryError(f"{path}: expected a weight file, got a directory or a device")
     if path.suffix.lower() not in READERS:
         raise ValueError(
-            f"{path}: unknown ending {path.suffix!r}; known are {', '.join(READERS)}. If "
-            f"torch.save wrote it, as it does many .ckpt, .bin and .pth.tar, rename it to .pth"
+            f"{path}: unknown extension {path.suffix!r}; expected one of {', '.join(READERS)}. If "
+            f"torch.save wrote the file, as many .ckpt, .bin and .pth.tar files, rename it to .pth"
         )
     arrays = unwrap_state_dict(READERS[path.suffix.lower()](path), str(path))
     size = path.stat().st_size
     for name, array in arrays.items():
-        # With strides of zero, a tensor of any size can stand on one value.
+        # With strides of 0, a tensor of any size can be a view of one value.
         if array.nbytes > size:
             raise ValueError(
-                f"{path}: {name!r} of shape {array.shape} would take {array.nbytes} bytes, but "
-                f"the file has {size}. Probably a tensor was saved as it was expanded: call "
-                f"`.contiguous()` before; or the file is damaged"
+                f"{path}: {name!r} of shape {array.shape} needs {array.nbytes} bytes, but the "
+                f"file has {size}. Probably an expanded tensor was saved: call `.contiguous()` "
+                f"before saving. Or the file is damaged"
             )
     return arrays
 
 
 def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np.ndarray]:
-    """Arrays by name from what a training script saved, or hands over.
+    """Extract the arrays of a state dict.
 
-    The nesting under one of `WRAPPINGS` comes off, and all that lies beside it, and so do those of
-    `PREFIXES` that every name has. Values may be tensors of PyTorch (on any device), arrays of
-    NumPy or JAX, or anything with `__array__`; the result may share their memory. `where` is what
-    error messages begin with.
+    If the state dict is nested under one of `WRAPPINGS`, everything else is dropped. Those of
+    `PREFIXES` that all names share are removed.
+
+    Args:
+        state: Dict of PyTorch tensors (on any device), NumPy or JAX arrays, or other objects with
+            `__array__`.
+        where: Start of error messages.
+
+    Returns:
+        Arrays by name. They may share the memory of the inputs.
 
     Raises:
-        ValueError: nothing looks like a state dict, or an entry of it is not an array.
+        ValueError: There is no state dict, or a value in it is not an array.
     """
     weights = _find_weights(state, MAX_NESTING)
     if weights is None:
@@ -85,15 +96,15 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
             got = f"a dict with the keys {', '.join(map(repr, list(state)[:20])) or '(none)'}"
         advice = "; pass its state_dict()" if hasattr(state, "state_dict") else ""
         raise ValueError(
-            f"{where}: expected arrays by name, at the top or under one of the keys "
+            f"{where}: expected a dict of arrays, or one under one of the keys "
             f"{', '.join(map(repr, WRAPPINGS))}; got {got}{advice}"
         )
     odd = [name for name, value in weights.items() if not _is_entry(name, value)]
     if odd:
         listed = ", ".join(f"{name!r} ({type(weights[name]).__name__})" for name in odd[:10])
         raise ValueError(
-            f"{where}: expected an array under each name, but {len(odd)} of {len(weights)} "
-            f"entries are something else: {listed}. Leave them out, or pass only the weights"
+            f"{where}: expected arrays by name, but {len(odd)} of {len(weights)} entries are "
+            f"something else: {listed}. Remove them, or pass only the weights"
         )
     while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in weights)), None):
         weights = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -101,8 +112,8 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
 
 
 def _find_weights(state: Any, depth: int) -> Mapping[Any, Any] | None:
-    """The innermost mapping, along `WRAPPINGS`, that holds an array."""
-    if not isinstance(state, Mapping) or depth == 0:  # a dict from a file may contain itself
+    """Return the innermost dict, under keys of `WRAPPINGS`, that has an array."""
+    if not isinstance(state, Mapping) or depth == 0:  # a pickled dict may contain itself
         return None
     for key in WRAPPINGS:
         if (found := _find_weights(state.get(key), depth - 1)) is not None:
@@ -119,15 +130,20 @@ def write_torch(
 ) -> None:
     """Write arrays as a PyTorch state dict, for `load_state_dict(torch.load(path))`.
 
+    Args:
+        path: Path of the file.
+        arrays: Arrays by name.
+        overwrite: Replace an existing file.
+
     Raises:
-        FileExistsError: `path` exists, and not `overwrite`.
+        FileExistsError: `path` exists and `overwrite` is False.
         ImportError: PyTorch is missing or too old.
-        ValueError: an entry is not an array, or has a dtype that PyTorch lacks.
+        ValueError: A value is not an array, or has a dtype that PyTorch does not support.
     """
     torch = import_torch(path)
     tensors = {}
     for name, value in arrays.items():
-        # A copy, because PyTorch takes neither negative strides nor what may not be written to.
+        # Copy: `torch.from_numpy` accepts neither negative strides nor read-only arrays.
         array = np.array(to_array(value, f"{path}: {name!r}"), order="C")
         try:
             if array.dtype == ml_dtypes.bfloat16:
@@ -135,7 +151,8 @@ def write_torch(
             else:
                 tensors[name] = torch.from_numpy(array)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {name!r} cannot become a tensor: {error}") from error
+            message = f"{path}: {name!r} cannot be converted to a tensor: {error}"
+            raise ValueError(message) from error
     with atomic_file(path, overwrite) as partial, open(partial, "wb") as file:
         torch.save(tensors, file)
 

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and arrays in .safetensors files."""
+"""Atomic file writing, and `.safetensors` files."""

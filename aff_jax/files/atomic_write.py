@@ -1,4 +1,4 @@
-"""Write a file so that it is there whole or not at all."""
+"""Write files atomically."""
 
 import contextlib
 import os
@@ -12,16 +12,31 @@ __all__ = ["atomic_file"]
 
 @contextlib.contextmanager
 def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
-    """An empty file beside `path` that takes its place in the end, or disappears on an error."""
+    """Create a temporary file and move it to `path` at the end of the context.
+
+    If the context raises an error, the temporary file is deleted and `path` is left as it was.
+
+    Args:
+        path: Path of the file to write.
+        overwrite: Replace an existing file.
+
+    Yields:
+        Path of the temporary file, in the directory of `path`.
+
+    Raises:
+        FileExistsError: `path` exists and `overwrite` is False.
+    """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path}: exists already; name another, or overwrite it with intent")
+        raise FileExistsError(
+            f"{path} exists already. Choose another path, or overwrite it explicitly."
+        )
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     partial.touch(exist_ok=False)
     try:
         mode = partial.stat().st_mode
         yield partial
-        partial.chmod(mode)  # safetensors makes files that nobody else may read
+        partial.chmod(mode)  # safetensors creates files with mode 0600
         with open(partial, "rb") as written:
             os.fsync(written.fileno())
         os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""Arrays in .safetensors files, with metadata."""
+"""Read and write `.safetensors` files with metadata."""
 
 import contextlib
 import os
@@ -16,17 +16,23 @@ from aff_jax.files.atomic_write import atomic_file
 __all__ = ["read_metadata", "read_safetensors", "to_array", "write_safetensors"]
 
 HEADER_LIMIT = 100_000_000
-"""Bytes that the header of a .safetensors file may have, by the format."""
+"""Largest header in bytes that the format allows."""
 
 
 def read_safetensors(
     path: str | PathLike[str],
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a .safetensors file by name, and its metadata, as they were written.
+    """Read the arrays and the metadata of a `.safetensors` file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        Arrays by name, and the metadata.
 
     Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: the file is damaged; gives the reason.
+        OSError: The file is missing or cannot be read.
+        ValueError: The file is damaged. The message has the reason.
     """
     with _open_safetensors(path) as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -34,10 +40,17 @@ def read_safetensors(
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
-    """The metadata of a .safetensors file, without its arrays.
+    """Read the metadata of a `.safetensors` file, without its arrays.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The metadata, which is empty if the file has none.
 
     Raises:
-        OSError, ValueError: as `read_safetensors`.
+        OSError: The file is missing or cannot be read.
+        ValueError: The file is damaged. The message has the reason.
     """
     with _open_safetensors(path) as file:
         return file.metadata() or {}
@@ -48,22 +61,23 @@ def _open_safetensors(path: str | PathLike[str]) -> Iterator[Any]:
     with open(path, "rb") as start:
         size = os.fstat(start.fileno()).st_size
         length = int.from_bytes(start.read(8), "little")
-    room = min(size - 8, HEADER_LIMIT)
-    if length > room:
+    limit = min(size - 8, HEADER_LIMIT)
+    if length > limit:
         raise ValueError(
             f"{path}: not a readable .safetensors file of {size} bytes. At byte 0: expected a "
-            f"header of at most {max(room, 0)} bytes, got {length}. Probably the file is "
-            f"incomplete, or something else wrote it; fetch or save it again"
+            f"header of at most {max(limit, 0)} bytes, got {length}. Probably the file is "
+            f"incomplete or of another format; download or save it again"
         )
     try:
-        # Mapped into memory, the file would be there twice while arrays are copied from it.
+        # The default backend maps the file, which takes twice the memory while arrays are copied.
         with safe_open(path, framework="numpy", backend="pread") as file:
             yield file
-    # The last two are NumPy's, about shapes and types that it lacks.
+    # NumPy raises the last two for shapes and dtypes that it does not support.
     except (SafetensorError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a readable .safetensors file of {size} bytes, {length} of them a header "
-            f"from byte 8: {error}. Probably it is damaged or incomplete; fetch or save it again"
+            f"from byte 8: {error}. Probably it is damaged or incomplete; download or save it "
+            f"again"
         ) from error
 
 
@@ -74,41 +88,54 @@ def write_safetensors(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write arrays, and strings about them, as one .safetensors file.
+    """Write arrays and metadata to a `.safetensors` file.
+
+    Args:
+        path: Path of the file.
+        arrays: Arrays by name: NumPy or JAX arrays, or PyTorch tensors.
+        metadata: Strings by name.
+        overwrite: Replace an existing file.
 
     Raises:
-        FileExistsError: `path` exists, and not `overwrite`.
-        ValueError: an entry is not an array, or has a dtype that the format lacks.
+        FileExistsError: `path` exists and `overwrite` is False.
+        ValueError: A value is not an array, or has a dtype that the format does not support.
     """
-    # What is not contiguous would be written in the wrong order, without an error. Not
-    # `ascontiguousarray`, which gives scalars an axis.
+    # safetensors writes arrays that are not contiguous in the wrong order, without an error.
+    # `np.ascontiguousarray` would give scalars an axis; `np.require` does not.
     dense = {n: np.require(to_array(v, f"{path}: {n!r}"), None, "C") for n, v in arrays.items()}
     with atomic_file(path, overwrite) as partial:
         try:
-            # Of no arrays and an empty dict, safetensors 0.8 makes a file that it cannot read.
+            # safetensors 0.8 cannot read a file that it wrote with no arrays and empty metadata.
             save_file(dense, partial, dict(metadata) if metadata else None)
         except SafetensorError as error:
             raise ValueError(f"{path}: cannot be written: {error}") from error
 
 
 def to_array(value: Any, what: str) -> np.ndarray:
-    """Convert a tensor or an array to NumPy; `what` names it in errors.
+    """Convert a PyTorch tensor, or anything with `__array__`, to NumPy.
+
+    Args:
+        value: Tensor or array.
+        what: Name of the value in error messages.
+
+    Returns:
+        The array, which may share the memory of `value`.
 
     Raises:
-        ValueError: it is not an array of numbers.
+        ValueError: The value is not an array of numbers.
     """
     try:
-        if hasattr(value, "detach"):  # a tensor, and so PyTorch is there
+        if hasattr(value, "detach"):  # a tensor, so PyTorch is installed
             value = value.detach().cpu().resolve_conj().resolve_neg()
-            if str(value.dtype) == "torch.bfloat16":  # NumPy takes only its bits
+            if str(value.dtype) == "torch.bfloat16":  # `Tensor.numpy` does not support bfloat16
                 import torch
 
                 return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
             value = value.numpy()
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{what} cannot become an array: {error}") from error
-    # Not by `dtype.kind`: that of bfloat16 is the same as that of records.
+        raise ValueError(f"{what} cannot be converted to an array: {error}") from error
+    # `dtype.kind` does not help: bfloat16 and structured dtypes both have "V".
     if not issubclass(array.dtype.type, np.number | np.bool_ | ml_dtypes.bfloat16):
         raise ValueError(f"{what}: expected an array of numbers, got one of {array.dtype}")
     return array

@@ -1,7 +1,8 @@
-"""Layer-by-layer comparison of a PyTorch network and ours, on the same weights and input.
+"""Compare the activations of a PyTorch module and a linen module.
 
-Both run once. Whatever has a name on both sides, by the same rules that weights are converted
-with, is lined up in the order in which it ran here, and the first that parts is named.
+Both modules run once, with the same weights and inputs. The rules that convert weights give the
+PyTorch name of each linen module. Activations with the same name are compared in the order in which
+the linen modules ran.
 """
 
 import copy
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.convert.mapping import renamed
+from aff_jax.convert.mapping import rename_prefixes
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Path, inspect_module
@@ -23,17 +24,28 @@ from aff_jax.inspection import Path, inspect_module
 __all__ = ["Parity", "Row", "compare"]
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
-"""Default largest error, as a share of the layer's largest value: sums of thousands of products in
-another order keep four of float32's seven digits through a hundred layers, nine of float64's 16."""
+"""Default tolerances, relative to the largest value of each layer.
+
+Sums of thousands of products are rounded differently in another order. Through a hundred layers,
+four of float32's seven digits stay the same, and nine of float64's 16.
+"""
+
+ONLY_FLAX = "called in Flax only"
+ONLY_TORCH = "called in PyTorch only"
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One activation on both sides.
+    """Comparison of one activation.
 
-    `name` is PyTorch's and `path` ours, `call` the number of the call from 1; `shape` is ours,
-    channels last. `max_abs` is the largest absolute difference and `max_rel` that over the largest
-    absolute value in PyTorch; both None where there is nothing to compare, and `note` says why.
+    Attributes:
+        name: Name of the PyTorch module. Empty for the output of the whole network.
+        path: Path of the linen module. Empty for the output of the whole network.
+        call: Number of the call of this module, starting at 1.
+        shape: Shape of the linen activation, channels last.
+        max_abs: Largest absolute difference. None if the activations could not be compared.
+        max_rel: `max_abs` divided by PyTorch's largest absolute value. None if `max_abs` is.
+        note: Reason why the activations could not be compared.
     """
 
     name: str
@@ -47,10 +59,14 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """Outcome of a comparison.
+    """Result of a comparison.
 
-    `rows` in the order of our network, the output last; `alone`, the layers with weights, on either
-    side, that have no counterpart and so were not compared; `dtype` and `tolerance`, its terms.
+    Attributes:
+        rows: Compared activations in the order of the linen network, the output last.
+        dtype: Dtype that both networks ran in.
+        tolerance: Largest allowed `max_rel` of a row.
+        unmatched: Layers with weights, of either network, that have no counterpart in the other
+            one. They were not compared.
     """
 
     rows: Sequence[Row]
@@ -59,17 +75,17 @@ class Parity:
     unmatched: Sequence[str] = ()
 
     def differs(self, row: Row) -> bool:
-        """Whether a row is beyond the tolerance; NaN is."""
+        """Return whether a row exceeds the tolerance, is NaN, or could not be compared."""
         return row.note != "" or row.max_rel is None or not row.max_rel <= self.tolerance
 
     @property
     def first_mismatch(self) -> Row | None:
-        """The first row beyond the tolerance; None where the networks are the same."""
+        """First row that differs, or None."""
         return next((row for row in self.rows if self.differs(row)), None)
 
     @property
     def equal(self) -> bool:
-        """Whether the outputs were compared, and all rows are within the tolerance."""
+        """Whether the outputs were compared and no row differs."""
         compared = any(row.path.partition("[")[0] == "" for row in self.rows)
         return compared and self.first_mismatch is None
 
@@ -77,73 +93,86 @@ class Parity:
 def compare(
     torch_module: Any,
     module: nn.Module,
-    variables: Mapping[str, Any] | None,
+    variables: Mapping[str, Any] | None = None,
     *inputs: Any,
     float64: bool = False,
     tolerance: float | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Parity:
-    """Run both networks in evaluation mode on the same input and compare every activation.
+    """Run both modules in evaluation mode on the same inputs and compare every activation.
 
-    `variables` are those of `module`; None converts them from `torch_module`. `inputs` are ours,
-    channels last. `float64` runs both in double precision, which tells whether the mapping is right
-    where rounding could hide it. `tolerance` is relative to each layer's largest value. `rename` is
-    as in `from_torch`.
+    Args:
+        torch_module: PyTorch module. It is copied and not changed.
+        module: Linen module.
+        variables: Variables of `module`. None converts them from `torch_module`.
+        *inputs: Inputs of `module`, channels last. `torch_module` gets them channels first.
+        float64: Run both modules in float64 instead of float32, which separates wrong weights from
+            rounding errors.
+        tolerance: Largest allowed difference, relative to the largest value of each layer. The
+            default is 1e-4 in float32 and 1e-9 in float64.
+        rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
+
+    Returns:
+        The compared activations.
 
     Raises:
-        ValueError: the weights do not fit the module, or the networks have no layer in common.
+        ValueError: The weights do not match the module, the networks have no layer in common, or
+            the inputs are empty.
     """
     if getattr(module, "remat", False):
-        module = module.clone(remat=False)  # no gradient is taken, and its insides can't be seen
+        # Activations inside rematerialized blocks can't be intercepted. Without a gradient,
+        # rematerialization changes nothing.
+        module = module.clone(remat=False)
     dtype = "float64" if float64 else "float32"
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"expected a tolerance of at least 0, got {tolerance}.")
     with jax.enable_x64(float64):
         inputs = tuple(_as_float(x, dtype) for x in inputs)
         if variables is None:
-            wide = module.clone(param_dtype=jnp.float64) if _widens(module, float64) else module
+            # With float32 parameters, float64 weights would lose digits.
+            widened = float64 and hasattr(module, "param_dtype")
+            wide = module.clone(param_dtype=jnp.float64) if widened else module
             variables = from_torch(torch_module.state_dict(), wide, *inputs, rename=rename)
-        ours = _run_ours(module, _cast(variables, dtype), inputs)
+        calls = _run_linen(module, _cast(variables, dtype), inputs)
         structure = inspect_module(module, inputs)
-    theirs, existing = _run_theirs(torch_module, inputs, dtype, rename or {})
+    torch_outputs, has_weights = _run_torch(torch_module, inputs, dtype, rename or {})
 
     def name_of(path: Path) -> str:
-        part = path[-1] if path and path[-1].startswith("[") else ""
-        return PYTORCH.name_of(path[: len(path) - bool(part)], structure) + part
+        index = path[-1] if path and path[-1].startswith("[") else ""
+        return PYTORCH.name_of(path[: len(path) - bool(index)], structure) + index
 
-    rows = _line_up(ours, theirs, set(existing), name_of)
+    rows = _match(calls, torch_outputs, set(has_weights), name_of)
     if any(row.max_abs is not None and 0 in row.shape for row in rows):
-        raise ValueError("expected inputs of at least one value each, got empty ones.")
+        raise ValueError("expected inputs with at least one value each, got an empty array.")
     if not any(row.max_abs is not None for row in rows):
-        expected = sorted({PYTORCH.name_of(call.path, structure) for call in ours})
+        expected = sorted({PYTORCH.name_of(call.path, structure) for call in calls})
         raise ValueError(
             "the networks have no layer in common. PyTorch's modules are "
-            f"{', '.join(sorted(existing)[:8])} ...; by the rules they are expected to be "
-            f"{', '.join(expected[:8])} ... Probably the names have another prefix: give `rename`."
+            f"{', '.join(sorted(has_weights)[:8])} ...; the rules for names expect "
+            f"{', '.join(expected[:8])} ... Probably the names have another prefix: pass `rename`."
         )
-    compared = {row.name for row in rows}
+    matched = {row.name for row in rows}
     layers = {path[:-1] for path, _ in structure.leaves("params")}
-    alone = [path for path in map("/".join, sorted(layers)) if path not in {r.path for r in rows}]
-    alone += [
-        f"{name} (PyTorch)"
-        for name, weights in existing.items()
-        if weights and name not in compared
+    paths = {row.path for row in rows}
+    unmatched = [path for path in map("/".join, sorted(layers)) if path not in paths]
+    unmatched += [
+        f"{name} (PyTorch)" for name, has in has_weights.items() if has and name not in matched
     ]
-    return Parity(rows, dtype, TOLERANCES[dtype] if tolerance is None else tolerance, alone)
+    return Parity(rows, dtype, TOLERANCES[dtype] if tolerance is None else tolerance, unmatched)
 
 
 class _Call(NamedTuple):
-    """The output of the `number`-th call, from 1, of what is at `path`."""
+    """Output of one call of the module at `path`; `number` counts its calls from 1."""
 
     path: Path
     number: int
     output: np.ndarray
 
 
-def _run_ours(
+def _run_linen(
     module: nn.Module, variables: Mapping[str, Any], inputs: Sequence[Any]
 ) -> list[_Call]:
-    """Outputs of all submodules and weights of all passes, in the order in which they are ready."""
+    """Return the outputs of all submodules and the weights of all passes, in order of execution."""
     paths: list[Path] = []
 
     @jax.jit
@@ -175,18 +204,21 @@ def _run_ours(
     return calls
 
 
-def _run_theirs(
+def _run_torch(
     module: Any, inputs: Sequence[np.ndarray], dtype: str, rename: Mapping[str, str]
 ) -> tuple[dict[tuple[str, int], np.ndarray], dict[str, bool]]:
-    """Outputs of all PyTorch modules by name and number of the call; who has weights of its own."""
+    """Run a copy of the PyTorch module.
+
+    Returns:
+        Outputs by name and number of the call, and for each name whether the module has weights.
+    """
     import torch
 
-    below = renamed(
-        {name: name for name, _ in module.named_modules() if name}, rename, strict=False
-    )
-    names = {theirs: ours for ours, theirs in below.items()}
-    # The whole stands beside the whole, unless a part of it was named as what is compared.
-    names[""] = "(whole)" if "" in below else ""
+    submodules = {name: name for name, _ in module.named_modules() if name}
+    renamed = rename_prefixes(submodules, rename, strict=False)
+    names = {old: new for new, old in renamed.items()}
+    # The linen network is compared with the whole module, unless a submodule was renamed to "".
+    names[""] = "(whole)" if "" in renamed else ""
     outputs: dict[tuple[str, int], np.ndarray] = {}
     numbers: Counter[str] = Counter()
 
@@ -195,10 +227,10 @@ def _run_theirs(
             tensors = [x for x in jax.tree.leaves(output) if isinstance(x, torch.Tensor)]
             numbers[name] += 1
             for index, tensor in enumerate(tensors):
-                part = f"{name}[{index}]" if len(tensors) > 1 else name
-                # A copy: the next layer may be a ReLU that writes over it.
+                key = f"{name}[{index}]" if len(tensors) > 1 else name
+                # Copy: the next layer may work in place.
                 array = tensor.detach().cpu().numpy().copy()
-                outputs[part, numbers[name]] = _channels_last(array)
+                outputs[key, numbers[name]] = _channels_last(array)
 
         return note
 
@@ -208,52 +240,53 @@ def _run_theirs(
         return torch.from_numpy(np.ascontiguousarray(_channels_first(x)))
 
     module = copy.deepcopy(module).to("cpu", getattr(torch, dtype)).eval()
-    for name, part in module.named_modules():
-        part.register_forward_hook(hook(names[name]))
+    for name, submodule in module.named_modules():
+        submodule.register_forward_hook(hook(names[name]))
     with torch.no_grad():
         module(*map(as_tensor, inputs))
-    weights = {names[name]: bool(part._parameters) for name, part in module.named_modules()}
-    return outputs, weights | {name: False for name, _ in outputs if name not in weights}
+    has_weights = {names[n]: bool(submodule._parameters) for n, submodule in module.named_modules()}
+    return outputs, has_weights | {name: False for name, _ in outputs if name not in has_weights}
 
 
-def _line_up(
-    ours: Sequence[_Call],
-    theirs: Mapping[tuple[str, int], np.ndarray],
-    existing: set[str],
+def _match(
+    calls: Sequence[_Call],
+    torch_outputs: Mapping[tuple[str, int], np.ndarray],
+    torch_names: set[str],
     name_of: Callable[[Path], str],
 ) -> list[Row]:
-    """A row for whatever ran here and has a name there, then what ran only there."""
-    # A convolution and the ConvNorm around it may have one name: the reference means the inner one.
+    """Return a row per linen call that has a name in PyTorch, then the calls of PyTorch only."""
+    # A convolution and the ConvNorm that contains it may have the same PyTorch name, which is that
+    # of the convolution.
     innermost: dict[str, Path] = {}
-    for call in ours:
+    for call in calls:
         name = name_of(call.path)
-        if name in existing:
+        if name in torch_names:
             innermost[name] = max(innermost.get(name, call.path), call.path, key=len)
 
     rows = []
-    for call in ours:
+    for call in calls:
         name = name_of(call.path)
         if innermost.get(name) == call.path:
-            rows.append(_row(name, call, theirs.get((name, call.number))))
+            rows.append(_compare_call(name, call, torch_outputs.get((name, call.number))))
     compared = {(row.name, row.call) for row in rows}
     rows += [
-        Row(name, "/".join(innermost[name]), number, output.shape, None, None, "ran there only")
-        for (name, number), output in theirs.items()
+        Row(name, "/".join(innermost[name]), number, output.shape, None, None, ONLY_TORCH)
+        for (name, number), output in torch_outputs.items()
         if name in innermost and (name, number) not in compared
     ]
     return rows
 
 
-def _row(name: str, call: _Call, theirs: np.ndarray | None) -> Row:
+def _compare_call(name: str, call: _Call, torch_output: np.ndarray | None) -> Row:
     path, shape = "/".join(call.path), call.output.shape
-    if theirs is None:
-        return Row(name, path, call.number, shape, None, None, "ran here only")
-    if theirs.shape != shape:
-        note = f"PyTorch's shape is {theirs.shape}"
+    if torch_output is None:
+        return Row(name, path, call.number, shape, None, None, ONLY_FLAX)
+    if torch_output.shape != shape:
+        note = f"PyTorch's shape is {torch_output.shape}"
         return Row(name, path, call.number, shape, None, None, note)
-    wide = np.asarray(call.output, np.float64) - np.asarray(theirs, np.float64)
-    max_abs = float(np.max(np.abs(wide), initial=0))
-    largest = float(np.max(np.abs(theirs), initial=0))
+    difference = np.asarray(call.output, np.float64) - np.asarray(torch_output, np.float64)
+    max_abs = float(np.max(np.abs(difference), initial=0))
+    largest = float(np.max(np.abs(torch_output), initial=0))
     return Row(name, path, call.number, shape, max_abs, max_abs / (largest or 1.0))
 
 
@@ -266,15 +299,10 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
 
 
 def _as_float(x: Any, dtype: str) -> Any:
-    """Floating-point arrays in the precision that is compared in; tokens and flags as they are."""
+    """Convert floating-point arrays to `dtype`; leave integer arrays and flags as they are."""
     if not hasattr(x, "dtype"):
         return x
     return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
-
-
-def _widens(module: nn.Module, float64: bool) -> bool:
-    # With parameters in single precision, weights in double precision would lose digits.
-    return float64 and hasattr(module, "param_dtype")
 
 
 def _cast(variables: Mapping[str, Any], dtype: str) -> Any:

@@ -1,71 +1,100 @@
-"""A comparison on paper: as a table, as JSON, and as one HTML page with a plot."""
+"""Reports of a comparison: text, JSON, and an HTML page with a plot."""
 
 import dataclasses
 import html
+import io
 import json
 import math
 import re
 
 from aff_jax.parity.comparison import Parity, Row
 
-__all__ = ["to_html", "to_json", "to_text"]
+__all__ = ["to_html", "to_json", "to_text", "verdict"]
 
-# Blue and vermilion of Okabe and Ito's palette, which colour-blind readers tell apart.
-WITHIN, BEYOND = "#0072B2", "#D55E00"
+# Blue and vermilion of Okabe and Ito's palette, which is safe for color-blind readers.
+EQUAL, DIFFERENT = "#0072B2", "#D55E00"
+
+COLUMNS = ("PyTorch", "Flax", "call", "shape", "max abs", "max rel")
 
 
 def to_text(parity: Parity) -> str:
-    """A line a layer, and the verdict."""
-    header = ("", "PyTorch", "ours", "call", "shape", "max abs", "max rel")
-    table = [header]
-    for row in parity.rows:
-        mark = "!" if parity.differs(row) else ""
-        table.append((mark, row.name or "(output)", row.path or "(output)", *_cells(row)))
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+    """Format a table with one line per activation, followed by the verdict.
+
+    Lines that begin with "!" differ.
+
+    Args:
+        parity: Result of a comparison.
+
+    Returns:
+        The text, without a final newline.
+    """
+    table = [("", *COLUMNS)]
+    table += [("!" if parity.differs(row) else "", *_cells(row)) for row in parity.rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in table]
     return "\n".join([*lines, "", verdict(parity)])
 
 
 def to_json(parity: Parity) -> str:
-    """{"equal", "dtype", "tolerance", "first_mismatch", "not_compared", "rows"}; NaN is null."""
+    """Format a comparison as JSON.
+
+    The keys are "equal", "dtype", "tolerance", "first_mismatch" (a row or null), "unmatched" and
+    "rows". A row has the fields of `Row` and "differs". NaN and infinity are null.
+
+    Args:
+        parity: Result of a comparison.
+
+    Returns:
+        The JSON text.
+    """
     first = parity.first_mismatch
 
     def as_dict(row: Row) -> dict[str, object]:
         numbers = {"max_abs": _finite(row.max_abs), "max_rel": _finite(row.max_rel)}
-        return {**dataclasses.asdict(row), **numbers, "within": not parity.differs(row)}
+        return {**dataclasses.asdict(row), **numbers, "differs": parity.differs(row)}
 
     content = {
         "equal": parity.equal,
         "dtype": parity.dtype,
         "tolerance": parity.tolerance,
         "first_mismatch": None if first is None else as_dict(first),
-        "not_compared": list(parity.unmatched),
+        "unmatched": list(parity.unmatched),
         "rows": [as_dict(row) for row in parity.rows],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def to_html(parity: Parity, title: str = "Parity") -> str:
-    """One page that needs nothing else: verdict, plot of error against depth, table."""
+    """Format a comparison as a self-contained HTML page with a plot and a table.
+
+    The plot has the relative error of each activation. It needs matplotlib; without it, the page
+    has a note instead.
+
+    Args:
+        parity: Result of a comparison.
+        title: Title of the page.
+
+    Returns:
+        The page.
+    """
     rows = []
     for row in parity.rows:
-        kind = ' class="beyond"' if parity.differs(row) else ""
-        cells = (row.name or "(output)", row.path or "(output)", *_cells(row))
-        rows.append(f"<tr{kind}>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
-    names = ("PyTorch", "ours", "call", "shape", "max abs", "max rel")
-    head = "".join(f"<th>{name}</th>" for name in names)
+        kind = ' class="different"' if parity.differs(row) else ""
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row))
+        rows.append(f"<tr{kind}>{cells}</tr>")
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem }}
 table {{ border-collapse: collapse; font-size: 13px }}
 td, th {{ padding: .15rem .7rem .15rem 0; text-align: left; border-bottom: 1px solid #ddd }}
 td:nth-child(n+3) {{ font-variant-numeric: tabular-nums; white-space: nowrap }}
-.beyond td {{ color: {BEYOND}; font-weight: 600 }}
-svg text {{ font: 12px system-ui, sans-serif }}
+.different td {{ color: {DIFFERENT}; font-weight: 600 }}
+svg {{ width: 100%; height: auto }}
 </style></head><body>
 <h1>{html.escape(title)}</h1>
 <p>{html.escape(verdict(parity))}</p>
-{_plot(parity)}
+{_plot_or_note(parity)}
 <table><thead><tr>{head}</tr></thead><tbody>
 {chr(10).join(rows)}
 </tbody></table></body></html>
@@ -73,7 +102,14 @@ svg text {{ font: 12px system-ui, sans-serif }}
 
 
 def verdict(parity: Parity) -> str:
-    """What came out, in a sentence or two."""
+    """Describe the outcome of a comparison in one or two sentences.
+
+    Args:
+        parity: Result of a comparison.
+
+    Returns:
+        The sentences, which name the first mismatch if there is one.
+    """
     first = parity.first_mismatch
     if first is None and not parity.equal:
         return f"Undecided: the outputs were not compared.{_not_compared(parity)}"
@@ -85,12 +121,12 @@ def verdict(parity: Parity) -> str:
             f"Equal: {len(compared)} activations {terms}; the largest error is "
             f"{worst.max_rel:.1e}, at {worst.path or 'the output'}.{_not_compared(parity)}"
         )
-    beyond = sum(parity.differs(row) for row in parity.rows)
+    count = sum(parity.differs(row) for row in parity.rows)
     why = first.note or f"error {first.max_rel:.1e}"
     where = f"{first.path or 'the output'}, call {first.call} (PyTorch's {first.name or 'output'})"
     return (
-        f"Different: {beyond} of {len(parity.rows)} activations part {terms}. "
-        f"First: {where}, {why}.{_pass_of_fusion(first)}{_not_compared(parity)}"
+        f"Different: {count} of {len(parity.rows)} activations differ {terms}. "
+        f"First mismatch: {where}, {why}.{_pass_of_fusion(first)}{_not_compared(parity)}"
     )
 
 
@@ -98,11 +134,11 @@ def _not_compared(parity: Parity) -> str:
     if not parity.unmatched:
         return ""
     listed = ", ".join(parity.unmatched[:5]) + (" ..." if len(parity.unmatched) > 5 else "")
-    return f" Not compared, for want of a counterpart: {len(parity.unmatched)} layers ({listed})."
+    return f" Not compared, as they have no counterpart: {len(parity.unmatched)} layers ({listed})."
 
 
 def _pass_of_fusion(row: Row) -> str:
-    """Which pass of a fusion a row belongs to, where it belongs to one after the first."""
+    """Name the pass of a fusion that a row belongs to, if it is not the first one."""
     branch = re.fullmatch(r"(.*?)/?(?:local|global)(\d*)(?:/.*)?", row.path)
     weights = re.fullmatch(r"(.*?)/?sigmoid", row.path)
     if branch and (branch[2] or row.call > 1):
@@ -112,65 +148,75 @@ def _pass_of_fusion(row: Row) -> str:
     else:
         return ""
     return (
-        f" That is pass {number} of the fusion {fusion or 'itself'}, where the references differ: "
-        f"is `reference` the one that the weights were trained with?"
+        f" This is pass {number} of the fusion {fusion or 'itself'}, where the references differ. "
+        f"Check that `reference` is the one that the weights were trained with."
     )
 
 
-def _cells(row: Row) -> tuple[str, str, str, str]:
+def _cells(row: Row) -> tuple[str, ...]:
+    """Format the columns of a row."""
     shape = "x".join(map(str, row.shape))
+    cells = (row.name or "(output)", row.path or "(output)", str(row.call), shape)
     if row.max_abs is None or row.max_rel is None:
-        return str(row.call), shape, row.note, ""
-    return str(row.call), shape, f"{row.max_abs:.1e}", f"{row.max_rel:.1e}"
+        return (*cells, row.note, "")
+    return (*cells, f"{row.max_abs:.1e}", f"{row.max_rel:.1e}")
 
 
 def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
 
 
-def _plot(parity: Parity, width: int = 1000, height: int = 260) -> str:
-    """Relative error against depth, logarithmic, as SVG; zeros lie on the lowest line."""
+def _plot_or_note(parity: Parity) -> str:
+    try:
+        return _plot(parity)
+    except ImportError as error:
+        return (
+            "<p>No plot: it needs matplotlib, which cannot be imported "
+            f"({html.escape(str(error))}). Install the extra 'parity' of aff_jax.</p>"
+        )
+
+
+def _plot(parity: Parity) -> str:
+    """Plot the relative error of each activation on a logarithmic axis.
+
+    Returns:
+        An SVG element. Its groups have the ids "equal", "different", "tolerance" and
+        "first-mismatch".
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
     points = [(i, row) for i, row in enumerate(parity.rows) if _finite(row.max_rel) is not None]
     errors = [row.max_rel for _, row in points if row.max_rel]
-    levels = [math.log10(e) for e in [*errors, parity.tolerance, 1e-16] if 0 < e < math.inf]
-    low, high = math.floor(min(levels)) - 1, math.ceil(max(levels)) + 1
-    left, bottom, top = 60, height - 40, 10
+    levels = [e for e in (*errors, parity.tolerance, 1e-16) if 0 < e < math.inf]
+    # Errors of 0 are drawn at the lower edge.
+    low, high = 10.0 ** math.floor(math.log10(min(levels)) - 1), 10 * max(levels)
 
-    def x(index: int) -> float:
-        return left + (width - left - 10) * (index + 0.5) / max(len(parity.rows), 1)
-
-    def y(level: float) -> float:
-        return bottom - (bottom - top) * (level - low) / (high - low)
-
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="error against depth">']
-    for level in range(low, high + 1):
-        parts.append(
-            f'<line x1="{left}" x2="{width - 10}" y1="{y(level):.1f}" y2="{y(level):.1f}" '
-            f'stroke="#eee"/><text x="{left - 8}" y="{y(level) + 4:.1f}" text-anchor="end">'
-            f"1e{level}</text>"
-        )
-    shown = 0 < parity.tolerance < math.inf
-    limit = y(math.log10(parity.tolerance)) if shown else y(low)
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axes = figure.add_subplot(
+        yscale="log", ylim=(low, high), xlim=(-1, len(parity.rows)), ylabel="relative error"
+    )
+    axes.set_xlabel("activations in order; dashed: tolerance; vertical line: first mismatch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="y", color="0.9")
+    if 0 < parity.tolerance < math.inf:
+        axes.axhline(parity.tolerance, color="0.4", linestyle="--", gid="tolerance")
     if parity.first_mismatch is not None:
-        place = x(list(parity.rows).index(parity.first_mismatch))
-        parts.append(
-            f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{bottom}" stroke="{BEYOND}"/>'
-        )
-    parts.append(
-        f'<line x1="{left}" x2="{width - 10}" y1="{limit:.1f}" y2="{limit:.1f}" stroke="#555" '
-        f'stroke-dasharray="6 4"/>'
-    )
-    for index, row in points:
-        height_of = y(math.log10(row.max_rel) if row.max_rel else low)
-        color = BEYOND if parity.differs(row) else WITHIN
-        label = html.escape(f"{row.path or '(output)'}: {row.max_rel:.1e}")
-        parts.append(
-            f'<circle cx="{x(index):.1f}" cy="{height_of:.1f}" r="3" fill="{color}">'
-            f"<title>{label}</title></circle>"
-        )
-    parts.append(
-        f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">layers in the order '
-        f"in which they run; relative error; dashed: tolerance; upright: the first that parts"
-        "</text></svg>"
-    )
-    return "\n".join(parts)
+        place = list(parity.rows).index(parity.first_mismatch)
+        axes.axvline(place, color=DIFFERENT, linewidth=1, gid="first-mismatch")
+    for gid, color, differs in (("equal", EQUAL, False), ("different", DIFFERENT, True)):
+        chosen = [(i, row.max_rel or low) for i, row in points if parity.differs(row) == differs]
+        if chosen:
+            x, y = zip(*chosen, strict=True)
+            axes.plot(x, y, "o", markersize=4, color=color, gid=gid, clip_on=False)
+
+    content = io.StringIO()
+    # A fixed salt and no metadata make the file the same in every run.
+    with matplotlib.rc_context({"svg.hashsalt": "aff_jax", "svg.fonttype": "none"}):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(content, format="svg", metadata=nothing)
+    svg = content.getvalue()
+    return svg[svg.index("<svg") :]  # HTML has no place for the XML declaration

@@ -1,4 +1,4 @@
-"""`aff-jax export`: from a saved network to a program, and what it refuses."""
+"""`aff-jax export`: StableHLO files of saved networks, and errors."""
 
 import jax
 import numpy as np
@@ -20,10 +20,10 @@ def saved(tmp_path_factory):
     return path, np.asarray(model.apply(variables, X))
 
 
-def test_a_saved_network_becomes_a_program(saved, tmp_path, capsys):
+def test_exports_a_saved_network(saved, tmp_path, capsys):
     source, expected = saved
     target = tmp_path / "model.stablehlo"
-    # Grey images: their channels are read from the weights.
+    # Grayscale images: the number of channels comes from the weights.
     command = ["export", str(source), str(target), "--size=16x12", "--platform=cpu"]
     assert cli.main(command) == 0
     printed = capsys.readouterr().out
@@ -41,7 +41,7 @@ def test_a_saved_network_becomes_a_program(saved, tmp_path, capsys):
     assert program.in_avals[0].shape == (3, 16, 12, 1)
 
 
-def test_unknown_sizes_batches_and_platforms_are_refused(saved, tmp_path, capsys):
+def test_rejects_unknown_sizes_batches_and_platforms(saved, tmp_path, capsys):
     source, _ = saved
     command = ["export", str(source), str(tmp_path / "model.stablehlo"), "--size=16x12"]
     for flag, message in (
@@ -55,11 +55,11 @@ def test_unknown_sizes_batches_and_platforms_are_refused(saved, tmp_path, capsys
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sources_and_targets_of_another_kind_are_refused(saved, tmp_path, capsys):
+def test_rejects_other_sources_and_targets(saved, tmp_path, capsys):
     source, _ = saved
     for command, message in (
-        ([str(source), str(tmp_path / "model.onnx")], "expected an ending of .stablehlo"),
-        ([str(source), str(tmp_path / "no" / "model.stablehlo")], "there is no directory"),
+        ([str(source), str(tmp_path / "model.onnx")], "expected the extension .stablehlo"),
+        ([str(source), str(tmp_path / "no" / "model.stablehlo")], "no directory"),
         ([str(tmp_path / "no"), str(tmp_path / "model.stablehlo")], "No such file"),
     ):
         assert cli.main(["export", *command, "--size=16x12"]) == 2

@@ -1,4 +1,4 @@
-"""The command line, called as a program would call it; once for real."""
+"""Commands of `aff-jax`, called in this process, and the installed program."""
 
 import json
 import shutil
@@ -47,56 +47,56 @@ def checkpoint(tmp_path_factory):
 
 
 def test_convert_from_pytorch_and_back(checkpoint, tmp_path, capsys):
-    ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
-    assert cli.main(["convert", str(checkpoint), str(ours), *RESNET]) == 0
+    saved, back = tmp_path / "saved.safetensors", tmp_path / "back.pth"
+    assert cli.main(["convert", str(checkpoint), str(saved), *RESNET]) == 0
     printed = capsys.readouterr().out
     assert "resnet18" in printed
-    # global_att2 of eight fusions: two convolutions of two arrays each, two batch norms of four.
-    assert "never reads it (96 arrays)" in printed
+    # global_att2 of 8 fusions: 2 convolutions with 2 arrays and 2 batch norms with 4 arrays each.
+    assert "also saved 96 arrays that the network never reads" in printed
     assert "  layer1.0.fuse_mode.global_att2.1.weight" in printed
     assert "reference pytorch, fusion iaff with" in printed
-    model, _ = aff_jax.load(ours)
+    model, _ = aff_jax.load(saved)
     assert (model.num_classes, model.small_input) == (7, True)
 
-    assert cli.main(["convert", str(ours), str(back)]) == 0
+    assert cli.main(["convert", str(saved), str(back)]) == 0
     before = torch.load(checkpoint, weights_only=True)["state_dict"]
     after = torch.load(back, weights_only=True)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
-    assert cli.main(["convert", str(ours), str(tmp_path / "back.safetensors")]) == 0
+    assert cli.main(["convert", str(saved), str(tmp_path / "back.safetensors")]) == 0
     assert load_file(tmp_path / "back.safetensors").keys() == before.keys()
 
 
 def test_convert_from_mxnet(tmp_path):
-    ours = tmp_path / "ours.safetensors"
+    saved = tmp_path / "saved.safetensors"
     source = DATA / "cifar_resnet8_aff.params"
-    command = ["convert", str(source), str(ours), "--model=cifar_resnet8", "--reference=mxnet"]
+    command = ["convert", str(source), str(saved), "--model=cifar_resnet8", "--reference=mxnet"]
     assert cli.main(command) == 0
-    model, variables = aff_jax.load(ours)
+    model, variables = aff_jax.load(saved)
     assert model.num_classes == 10
     assert dict(model.fusion_fields) == {"gain": 2.0}
     assert np.isfinite(model.apply(variables, np.ones((1, 32, 32, 3), np.float32))).all()
 
 
-def test_the_reference_is_that_of_the_weights_unless_given(tmp_path, capsys):
+def test_the_default_reference_is_the_framework_of_the_weights(tmp_path, capsys):
     source = str(DATA / "cifar_resnet8_aff.params")
     for flags, gain in (([], 2.0), (["--reference=paper"], None)):
-        ours = tmp_path / f"{gain}.safetensors"
-        assert cli.main(["convert", source, str(ours), "--model=cifar_resnet8", *flags]) == 0
-        assert dict(aff_jax.load(ours)[0].fusion_fields).get("gain") == gain
+        saved = tmp_path / f"{gain}.safetensors"
+        assert cli.main(["convert", source, str(saved), "--model=cifar_resnet8", *flags]) == 0
+        assert dict(aff_jax.load(saved)[0].fusion_fields).get("gain") == gain
     capsys.readouterr()
-    # On the way to PyTorch, a network that computes otherwise than its code is told of.
-    assert cli.main(["convert", str(ours), str(tmp_path / "out.pth")]) == 0
+    # A network that differs from open-aff's PyTorch code is converted with a note.
+    assert cli.main(["convert", str(saved), str(tmp_path / "out.pth")]) == 0
     assert "note: this network has fusion aff; open-aff's PyTorch code" in capsys.readouterr().out
-    assert cli.main(["convert", str(ours), str(tmp_path / "b.pth"), "--model=resnet50"]) == 2
-    assert "leave --model out" in capsys.readouterr().err
+    assert cli.main(["convert", str(saved), str(tmp_path / "b.pth"), "--model=resnet50"]) == 2
+    assert "remove --model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["compare", "MAKER:make", "--model=resnet18", "--checkpoint=CHECKPOINT"], "does not fit"),
+        (["compare", "MAKER:make", "--model=resnet18", "--checkpoint=CHECKPOINT"], "not match"),
         (["compare", "MAKER:fail", "--model=resnet18"], "raised RuntimeError: no such luck"),
         (["compare", "MAKER:number", "--model=resnet18"], "expected a torch.nn.Module, got a int"),
         (["compare", "MAKER:make", "--model=resnet18", "--html=no/where"], "no directory no"),
@@ -104,7 +104,7 @@ def test_the_reference_is_that_of_the_weights_unless_given(tmp_path, capsys):
         (["summary", "resnet18", "--field=blocks_per_stage=5"], "TypeError"),
     ],
 )
-def test_nothing_but_a_comparison_that_parts_leaves_with_one(tmp_path, capsys, command, message):
+def test_only_different_networks_exit_with_1(tmp_path, capsys, command, message):
     maker, checkpoint = tmp_path / "maker.py", tmp_path / "w.safetensors"
     maker.write_text(MAKER + FAILURES)
     save_file({"foo": np.zeros(2, np.float32)}, checkpoint)
@@ -115,13 +115,13 @@ def test_nothing_but_a_comparison_that_parts_leaves_with_one(tmp_path, capsys, c
     assert message in capsys.readouterr().err
 
 
-def test_an_existing_target_is_kept_without_force(tmp_path, capsys):
-    target = tmp_path / "ours.safetensors"
+def test_keeps_an_existing_target_without_force(tmp_path, capsys):
+    target = tmp_path / "saved.safetensors"
     target.write_bytes(b"precious")
     command = ["convert", str(DATA / "cifar_resnet8_aff.params"), str(target)]
     command += ["--model=cifar_resnet8", "--reference=mxnet"]
     assert cli.main(command) == 2
-    assert "give --force" in capsys.readouterr().err
+    assert "pass --force" in capsys.readouterr().err
     assert target.read_bytes() == b"precious"
     assert cli.main([*command, "--force"]) == 0
     aff_jax.load(target)
@@ -131,29 +131,29 @@ def test_an_existing_target_is_kept_without_force(tmp_path, capsys):
     ("flags", "message"),
     [
         (["--model=cifar_resnet9"], "unknown model 'cifar_resnet9'. Did you mean"),
-        (["--model=cifar_resnet14"], "does not fit this module"),
-        (["--model=cifar_resnet8", "--fusion=iaff"], "looks like one of fusion='aff'"),
+        (["--model=cifar_resnet14"], "does not match this module"),
+        (["--model=cifar_resnet8", "--fusion=iaff"], "looks like a network with fusion='aff'"),
         (["--model=cifar_resnet8", "--field=widht=2"], "Did you mean 'width'"),
         (["--model=cifar_resnet8", "--field=width"], "expected --field NAME=VALUE"),
         ([], "expected --model"),
     ],
 )
-def test_a_failed_conversion_says_why_and_leaves_nothing(tmp_path, capsys, flags, message):
-    target = tmp_path / "ours.safetensors"
+def test_a_failed_conversion_explains_and_writes_nothing(tmp_path, capsys, flags, message):
+    target = tmp_path / "saved.safetensors"
     assert cli.main(["convert", str(DATA / "cifar_resnet8_aff.params"), str(target), *flags]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_that_are_not_there_or_end_wrongly(tmp_path, capsys):
+def test_rejects_missing_files_and_wrong_extensions(tmp_path, capsys):
     assert cli.main(["convert", "nothing.pth", str(tmp_path / "a.pth"), "--model=resnet18"]) == 2
-    assert "expected .safetensors, which is what aff_jax.load reads" in capsys.readouterr().err
+    assert "expected a .safetensors file, which aff_jax.load reads" in capsys.readouterr().err
     target = str(tmp_path / "a.safetensors")
     assert cli.main(["convert", "nothing.pth", target, "--model=resnet18"]) == 2
-    assert "nothing.pth: there is no such file" in capsys.readouterr().err
+    assert "nothing.pth: no such file" in capsys.readouterr().err
 
 
-def test_compare_tells_equal_from_different(checkpoint, tmp_path, capsys):
+def test_compare_finds_equal_and_different_networks(checkpoint, tmp_path, capsys):
     maker = tmp_path / "maker.py"
     maker.write_text(MAKER)
     report, page = tmp_path / "report.json", tmp_path / "report.html"
@@ -166,13 +166,13 @@ def test_compare_tells_equal_from_different(checkpoint, tmp_path, capsys):
 
     wrong = [flag.replace("pytorch", "paper") for flag in RESNET]
     assert cli.main([*command, *wrong, "--float64", *files]) == 1
-    assert "That is pass 2 of the fusion stage1_block0/fuse" in capsys.readouterr().out
+    assert "This is pass 2 of the fusion stage1_block0/fuse" in capsys.readouterr().out
     assert json.loads(report.read_text())["first_mismatch"]["path"].startswith(
         "stage1_block0/fuse/global2"
     )
 
 
-def test_compare_refuses_what_is_no_callable(capsys):
+def test_compare_rejects_missing_files(capsys):
     assert cli.main(["compare", "nothing.py:make", "--model=resnet18"]) == 2
     assert "expected FILE.py:CALLABLE" in capsys.readouterr().err
 
@@ -182,20 +182,20 @@ def test_models_lists_parameters_and_operations(capsys):
     header, row = capsys.readouterr().out.splitlines()
     assert "GFLOPs at 32x32" in header
     name, parameters, operations = row.split()
-    # 100 classes make 89,916 (open-aff); 1000 make 900 rows of 65 more.
+    # open-aff has 89,916 with 100 classes; 900 more classes have 65 parameters each.
     assert (name, parameters) == ("cifar_resnet8", f"{89_916 + 900 * 65:,}")
-    # 12.4 million multiply-adds in its convolutions of 3x3.
+    # The 3x3 convolutions have 12.4 million multiply-adds.
     assert 2 * 0.0124 <= float(operations) < 0.04
 
 
-def test_summary_tabulates_every_layer(capsys):
+def test_summary_prints_every_layer(capsys):
     assert cli.main(["summary", "cifar_resnet8", "--num-classes=10", "--input-size=8"]) == 0
     printed = capsys.readouterr().out
     assert "stage3_block0/fuse" in printed
     assert "Total Parameters" in printed
 
 
-def test_the_command_is_installed():
+def test_the_program_is_installed():
     program = Path(sys.executable).parent / "aff-jax"
     assert shutil.which(program)
     process = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""PyTorch draws the same numbers in every module of tests."""
+"""Seed PyTorch before every test module."""
 
 import pytest
 
@@ -7,6 +7,6 @@ import pytest
 def seeded_torch():
     try:
         import torch
-    except ImportError:  # the readers of other files are tested without it
+    except ImportError:  # tests of the other file formats run without PyTorch
         return
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""Recorded outputs of the reference implementations, and the rules that make their weights.
+"""Recorded outputs of the reference implementations, and their weights.
 
-`data/*.npz` come from open-aff's PyTorch port, LAION-CLAP and 3D-Speaker (PyTorch 2.13), those
-called `mxnet_*` from open-aff's MXNet code (MXNet 1.9.1). Weights are not stored: each is drawn by
-a rule from its entry's name and shape, so that nothing but names and layouts is at stake.
+`data/*.npz` were recorded with open-aff's PyTorch code, LAION-CLAP and 3D-Speaker (PyTorch 2.13),
+`data/mxnet_*.npz` with open-aff's MXNet code (MXNet 1.9.1). Weights are not stored. Each one is
+drawn by a rule that depends only on its name and shape, so the cases test names and layouts.
 """
 
 import json
@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 
 
 class Case:
-    """One recorded case: `meta`, arrays by name, and the weights that were used."""
+    """One recorded case: its arrays by name, its metadata, and the weights that it ran with."""
 
     def __init__(self, name):
         with np.load(DATA / f"{name}.npz") as arrays:
@@ -35,7 +35,7 @@ class Case:
 
     @property
     def inputs(self):
-        """X and, for fusions, y."""
+        """The input x, and for fusions also y."""
         given = [self.meta["inputs"]["x"], self.meta["inputs"]["y"]]
         return [channels_last(draw(**each)) for each in given if each is not None]
 

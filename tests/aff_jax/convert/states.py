@@ -1,4 +1,4 @@
-"""State dicts of PyTorch's reference with values that are not the initial ones, and inputs."""
+"""State dicts of the PyTorch reference with random values, and random inputs."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from tests.reference import torch_aff
 
 
 def randomized(module, seed=0):
-    """The module in evaluation mode, with statistics and scales that are not zero and one."""
+    """Return the module in evaluation mode, with random statistics, scales and biases."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in module.state_dict().items():

@@ -1,4 +1,4 @@
-"""Layouts of kernels: what a layer computes here with ours is what PyTorch computes with theirs."""
+"""Layouts of kernels: Flax layers compute the same as PyTorch's after conversion."""
 
 import flax.linen as nn
 import numpy as np
@@ -11,7 +11,7 @@ rng = np.random.default_rng(0)
 
 
 def entry(layout, shape, dtype=np.float32):
-    leaf_shape = LAYOUTS[layout].to_ours(np.zeros(shape)).shape
+    leaf_shape = LAYOUTS[layout].to_flax(np.zeros(shape)).shape
     return Entry("weight", shape, "params", ("layer", "kernel"), dtype, leaf_shape, layout)
 
 
@@ -24,13 +24,13 @@ def entry(layout, shape, dtype=np.float32):
         for size in ((), (3,), (2, 3), (2, 3, 4))
     ],
 )
-def test_there_and_back_is_the_same_to_the_bit(layout, size):
-    theirs = rng.standard_normal((4, 5, *size), np.float32)
-    found = entry(layout, theirs.shape)
-    ours = found.to_ours(theirs)
-    assert LAYOUTS[layout].shape(ours.shape) == theirs.shape
-    back = found.to_theirs(ours)
-    np.testing.assert_array_equal(back, theirs)
+def test_round_trip_is_bit_exact(layout, size):
+    array = rng.standard_normal((4, 5, *size), np.float32)
+    kernel = entry(layout, array.shape)
+    leaf = kernel.to_leaf(array)
+    assert LAYOUTS[layout].reference_shape(leaf.shape) == array.shape
+    back = kernel.to_array(leaf)
+    np.testing.assert_array_equal(back, array)
     assert back.flags.c_contiguous
     assert back.flags.writeable
 
@@ -47,29 +47,29 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("layout", LAYERS)
-def test_kernels_mean_the_same(layout):
-    theirs, ours, shape = LAYERS[layout]
-    weight = theirs.weight.detach().numpy()
-    kernel = entry(layout, weight.shape).to_ours(weight)
+def test_converted_kernels_compute_the_same(layout):
+    torch_layer, layer, shape = LAYERS[layout]
+    weight = torch_layer.weight.detach().numpy()
+    kernel = entry(layout, weight.shape).to_leaf(weight)
     x = rng.standard_normal(shape, np.float32)
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(np.moveaxis(x, -1, 1))).numpy()
-    params = {"kernel": kernel, "bias": theirs.bias.detach().numpy()}
-    # A dozen products in single precision.
+        expected = torch_layer(torch.from_numpy(np.moveaxis(x, -1, 1))).numpy()
+    params = {"kernel": kernel, "bias": torch_layer.bias.detach().numpy()}
+    # Sums of a dozen products in float32.
     np.testing.assert_allclose(
-        np.moveaxis(ours.apply({"params": params}, x), -1, 1), expected, rtol=1e-5, atol=1e-5
+        np.moveaxis(layer.apply({"params": params}, x), -1, 1), expected, rtol=1e-5, atol=1e-5
     )
 
 
-def test_a_dense_kernel_fits_with_any_number_of_ones_behind_it():
-    found = entry("dense", (5, 4))
-    assert all(found.fits(np.zeros((5, 4, *ones))) for ones in ((), (1,), (1, 1)))
-    assert not any(found.fits(np.zeros(shape)) for shape in ((4, 5), (5, 4, 2), (5,)))
-    assert not entry("convolution", (5, 4, 3)).fits(np.zeros((5, 4, 3, 1)))
+def test_dense_kernels_may_have_any_number_of_final_ones():
+    dense = entry("dense", (5, 4))
+    assert all(dense.accepts(np.zeros((5, 4, *ones))) for ones in ((), (1,), (1, 1)))
+    assert not any(dense.accepts(np.zeros(shape)) for shape in ((4, 5), (5, 4, 2), (5,)))
+    assert not entry("convolution", (5, 4, 3)).accepts(np.zeros((5, 4, 3, 1)))
 
 
 def test_leaves_have_the_dtype_of_the_module():
     half = rng.standard_normal((5, 4)).astype(np.float16)
-    found = entry("dense", (5, 4), np.float64).to_ours(half)
-    assert found.dtype == np.float64
-    np.testing.assert_array_equal(found, half.T)
+    leaf = entry("dense", (5, 4), np.float64).to_leaf(half)
+    assert leaf.dtype == np.float64
+    np.testing.assert_array_equal(leaf, half.T)

@@ -1,4 +1,4 @@
-"""Every recorded case of the reference implementations, from their weights to their numbers."""
+"""Converted weights give the recorded outputs of the reference implementations."""
 
 import flax.linen as nn
 import jax
@@ -45,14 +45,14 @@ MXNET_NETWORKS = {
 
 
 def largest_error(result, expected):
-    """Largest difference as a share of the largest value."""
+    """Return the largest difference relative to the largest value."""
     assert result.shape == expected.shape
     return np.max(np.abs(np.asarray(result) - expected)) / np.max(np.abs(expected))
 
 
 @pytest.mark.parametrize("name", MODULES)
 class TestModules:
-    """Single precision on both sides, sums of up to 252 x 64 products."""
+    """Modules in float32 on both sides, with sums of up to 252 x 64 products."""
 
     def load(self, name):
         case = Case(name)
@@ -86,7 +86,7 @@ class TestModules:
 
         named = to_torch({**variables, "params": gradients, **new}, module, *case.inputs)
         for key, expected in case.starting_with("grad/").items():
-            # A bias in front of a batch norm moves nothing: both sides hold rounding only.
+            # A bias before a batch norm has no effect: its gradient is rounding on both sides.
             before_norm = key.endswith((".0.bias", ".3.bias")) or (
                 key.startswith("global") and key.endswith((".1.bias", ".4.bias"))
             )

@@ -1,4 +1,4 @@
-"""What of a checkpoint goes where: names, layouts, what is left over, and what errors say of it."""
+"""Matching of checkpoint arrays and variables, renaming, and error messages."""
 
 import flax.linen as nn
 import numpy as np
@@ -25,11 +25,11 @@ def test_rename_maps_prefixes_both_ways():
     assert_same(to_torch(variables, Wrapped(), x, x, rename=rename), state)
     bare = from_torch(state, aff_jax.AFF(), x, x, rename={"encoder.fuse": ""})
     assert bare["params"].keys() == {"local", "global"}
-    with pytest.raises(ValueError, match=r"rename makes two arrays 'a.b'"):
+    with pytest.raises(ValueError, match=r"rename gives two arrays the name 'a.b'"):
         from_torch({"a.b": x, "c.b": x}, aff_jax.AFF(), x, x, rename={"c": "a"})
 
 
-def test_lists_everything_that_is_missing_unexpected_and_misshapen():
+def test_lists_all_missing_unexpected_and_misshapen_arrays():
     state, x = aff_state(), images(2, 3, 3, 8)
     state["local_att.0.wieght"] = state.pop("local_att.0.weight")
     del state["global_att.5.running_mean"]
@@ -46,14 +46,13 @@ def test_lists_everything_that_is_missing_unexpected_and_misshapen():
     assert "5 differ" in message
 
 
-def test_says_which_fusion_a_checkpoint_looks_like():
+def test_guesses_the_fusion_of_a_checkpoint():
     x = images(2, 3, 3, 8)
-    with pytest.raises(ValueError, match="looks like one of fusion='aff', the module like 'iaff'"):
+    with pytest.raises(ValueError, match=r"looks like a network with fusion='aff'; .* 'iaff'"):
         from_torch(aff_state(), aff_jax.IAFF(), x, x)
 
 
-def test_dense_kernels_may_have_any_number_of_trailing_ones():
-    """The same AFF serves 1-d, 2-d and 3-d; a linear layer is one of none."""
+def test_fusions_convert_from_layers_with_any_number_of_spatial_axes():
     x = images(2, 3, 3, 8)
     state = {k: v.reshape(v.shape[:2]) if v.ndim == 4 else v for k, v in aff_state().items()}
     flat = from_torch(state, aff_jax.AFF(), x, x)
@@ -63,29 +62,29 @@ def test_dense_kernels_may_have_any_number_of_trailing_ones():
 
 
 class Up(nn.Module):
-    mirrored: bool = False
+    transpose_kernel: bool = False
 
     @nn.compact
     def __call__(self, x):
         up = nn.ConvTranspose(
-            8, (2, 2), (2, 2), padding="VALID", transpose_kernel=self.mirrored, name="up"
+            8, (2, 2), (2, 2), padding="VALID", transpose_kernel=self.transpose_kernel, name="up"
         )
         return up(x)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_transposed_convolutions(mirrored):
-    theirs, x = torch.nn.ConvTranspose2d(8, 8, 2, 2), images(2, 3, 4, 8)
-    state = {f"up.{key}": value.numpy() for key, value in theirs.state_dict().items()}
-    module = Up(mirrored)
+@pytest.mark.parametrize("transpose_kernel", [False, True])
+def test_transposed_convolutions(transpose_kernel):
+    layer, x = torch.nn.ConvTranspose2d(8, 8, 2, 2), images(2, 3, 4, 8)
+    state = {f"up.{key}": value.numpy() for key, value in layer.state_dict().items()}
+    module = Up(transpose_kernel)
     variables = from_torch(state, module, x)
     with torch.no_grad():
-        expected = np.moveaxis(theirs(channels_first(x)).numpy(), 1, -1)
+        expected = np.moveaxis(layer(channels_first(x)).numpy(), 1, -1)
     np.testing.assert_allclose(module.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
     assert_same(to_torch(variables, module, x), state)
 
 
-def test_kernels_of_other_layers_are_refused_by_name():
+def test_rejects_kernels_of_other_layers():
     class Other(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -97,18 +96,18 @@ def test_kernels_of_other_layers_are_refused_by_name():
         from_torch({"a": np.zeros(2)}, Other(), images(2, 3))
 
 
-def test_weights_that_are_not_floating_point_are_refused():
+def test_rejects_weights_that_are_not_floating_point():
     state, x = aff_state(), images(2, 3, 3, 8)
     state["local_att.0.weight"] = state["local_att.0.weight"].astype(np.int8)
     with pytest.raises(
-        ValueError, match=r"wrong kind  local_att.0.weight: int8, expected floating"
+        ValueError, match=r"wrong dtype local_att.0.weight: int8, expected floating"
     ):
         from_torch(state, aff_jax.AFF(), x, x)
 
 
-def test_what_is_never_read_comes_whole_or_not_at_all():
-    theirs, x = randomized(torch_aff.iAFF(8)), images(2, 3, 3, 8)
-    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+def test_unread_arrays_are_all_present_or_all_absent():
+    iaff, x = randomized(torch_aff.iAFF(8)), images(2, 3, 3, 8)
+    state = {key: value.numpy() for key, value in iaff.state_dict().items()}
     module = aff_jax.IAFF(share_global=True)
     without = {key: value for key, value in state.items() if "global_att2" not in key}
     assert "unread" not in from_torch(without, module, x, x)
@@ -121,7 +120,7 @@ def test_what_is_never_read_comes_whole_or_not_at_all():
         to_torch(variables, module, x, x)
 
 
-def test_rename_takes_the_longest_prefix_and_refuses_one_that_fits_nothing():
+def test_rename_uses_the_longest_prefix_and_rejects_unused_ones():
     x, state = images(2, 3, 3, 8), aff_state()
     names = {f"enc.fuse.{key}": value for key, value in state.items()}
     rename = {"enc": "wrong", "enc.fuse": ""}

@@ -1,4 +1,4 @@
-"""Files that MXNet wrote, the format's variants written here, and damage."""
+"""MXNet `.params` files: recorded ones, every variant of the format, and damaged ones."""
 
 import struct
 import time
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aff_jax.convert.mxnet_params import read_mxnet_params
-from tests.aff_jax.convert.mutations import mutations
+from tests.aff_jax.files.mutations import mutations
 
 DATA = Path(__file__).parent / "data"
 AFF, AFF_HALF, IAFF = (
@@ -39,7 +39,7 @@ FLAGS = {
 
 
 def expected_weight(name, shape):
-    """The rule by which the weights of the files were drawn, from a name and a shape."""
+    """Draw an array by the rule that the recorded files were made with."""
     seed = zlib.crc32(name.encode()) & 0x7FFFFFFF
     normal = np.random.RandomState(seed).standard_normal(shape)
     kind = name.rsplit(".", 1)[-1]
@@ -77,7 +77,7 @@ def encode_list(arrays, names, magic=0x112):
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads bytes as a file."""
+    """Return a function that reads bytes as a `.params` file."""
 
     def read_bytes(content):
         path = tmp_path / "x.params"
@@ -100,14 +100,14 @@ PAIR = np.ones(2, np.float32)
     ],
     ids=["aff", "aff-float16", "iaff"],
 )
-def test_every_array_of_a_file_that_mxnet_wrote(path, arrays, values, dtype):
+def test_recorded_files_have_the_expected_arrays(path, arrays, values, dtype):
     weights = read_mxnet_params(path)
     assert len(weights) == arrays
     assert sum(array.size for array in weights.values()) == values
     for name, array in weights.items():
         normed = name.endswith(("gamma", "beta", "running_mean", "running_var"))
-        # MXNet keeps batch norm in single precision, and in the half-precision network had set
-        # the gamma that is not used to one.
+        # MXNet's batch norm stays in float32. In the float16 network, MXNet set the unused gamma
+        # to 1.
         expected = expected_weight(name, array.shape).astype(np.float32 if normed else dtype)
         if path == AFF_HALF and name == "features.0.gamma":
             expected = np.ones(3, np.float32)
@@ -124,23 +124,23 @@ def test_every_type_in_every_version(read, flag, version):
     array = weights["ünïcode"]
     assert (array.dtype, array.shape) == (values.dtype, values.shape)
     assert array.tobytes() == values.tobytes()
-    array += array.dtype.type(1)  # its own memory, and writable
+    array += array.dtype.type(1)  # the array is writable
 
 
 def test_scalars_exist_in_version_3_only(read):
     scalar = np.float32(3).reshape(())
     assert read(encode_list([encode_array(scalar, version=V3)], ["a"]))["a"].shape == ()
     for version in (LEGACY, V1, V2):
-        with pytest.raises(ValueError, match=r"array 0 of 1 has the shape \(\), which holds no"):
+        with pytest.raises(ValueError, match=r"array 0 of 1 has the shape \(\), which has no"):
             read(encode_list([encode_array(scalar, version=version)], ["a"]))
 
 
-def test_order_is_kept_and_an_empty_list_is_empty(read):
+def test_keeps_the_order_and_reads_empty_lists(read):
     assert list(read(encode_list([ONE] * 3, ["b", "c", "a"]))) == ["b", "c", "a"]
     assert read(encode_list([], [])) == {}
 
 
-def test_prefixes_of_module_checkpoints_come_off(read):
+def test_removes_prefixes_of_module_checkpoints(read):
     names = ["arg:conv.weight", "aux:norm.running_mean", "fc.arg:x"]
     expected = ["conv.weight", "norm.running_mean", "fc.arg:x"]
     assert list(read(encode_list([ONE] * 3, names))) == expected
@@ -154,11 +154,11 @@ def of_shape(*shape, version=V2, values=b""):
     ("content", "message"),
     [
         (b"", "the magic number .* would take 8 bytes, but the file has 0 left"),
-        (b"PK\x03\x04" + bytes(60), "zip archive, as MXNet 2 writes: try numpy.load"),
+        (b"PK\x03\x04" + bytes(60), "zip archive, as MXNet 2 writes it: try numpy.load"),
         (encode_list([ONE], ["a"], magic=0x113), "expected the magic number 0x112, got 0x113"),
         (encode_list([ONE], ["a"]) + b"!", "1 bytes follow the last name"),
-        (encode_list([ONE, ONE], ["a", "a"]), "name 1, 'a', came before"),
-        (encode_list([ONE, ONE], ["arg:a", "aux:a"]), "name 1, 'a', came before"),
+        (encode_list([ONE, ONE], ["a", "a"]), "name 1, 'a', is a duplicate"),
+        (encode_list([ONE, ONE], ["arg:a", "aux:a"]), "name 1, 'a', is a duplicate"),
         (encode_list([ONE], []), "expected 1 names.*got 0; save a dict, not a list"),
         (encode_list([ONE], ["a", "b"]), "expected 1 names, one for each array; got 2"),
         (encode_list([ONE], [b"\xff"]), "name 0 is not UTF-8"),
@@ -168,28 +168,28 @@ def of_shape(*shape, version=V2, values=b""):
             "compressed sparse row; expected",
         ),
         (encode_list([encode_array(PAIR, storage=9)], ["a"]), "stored as unknown kind 9"),
-        (encode_list([encode_array(PAIR, flag=13)], ["a"]), "unknown type 13; known are 0 to 12"),
+        (encode_list([encode_array(PAIR, flag=13)], ["a"]), "unknown type 13; expected 0 to 12"),
         (encode_list([encode_array(PAIR, flag=-1)], ["a"]), "unknown type -1"),
-        (encode_list([of_shape(0, 3)], ["a"]), r"shape \(0, 3\), which holds no values"),
-        (encode_list([of_shape(-1, version=V3)], ["a"]), r"shape \(-1,\), which holds no values"),
+        (encode_list([of_shape(0, 3)], ["a"]), r"shape \(0, 3\), which has no values"),
+        (encode_list([of_shape(-1, version=V3)], ["a"]), r"shape \(-1,\), which has no values"),
         (encode_list([of_shape(*[1] * 33)], ["a"]), "expected at most 32 axes; got 0x21"),
         (encode_list([of_shape(*[1] * 33, version=LEGACY)], ["a"]), "or a version 0xf993fac8 to"),
         # Products that would be small, zero or negative if they overflowed 64 bits.
         (encode_list([of_shape(2**62, 4, 1)], ["a"]), "would take 73786976294838206464 bytes"),
         (encode_list([of_shape(2**32, 2**32)], ["a"]), "but the file has 17 left"),
         (encode_list([of_shape(*[2**63 - 1] * 32)], ["a"]), "but the file has 17 left"),
-        (struct.pack("<QQQ", 0x112, 0, 2**64 - 1), "18446744073709551615 arrays cannot lie in"),
-        (encode_list([], [])[:-8] + struct.pack("<Q", 2**61), "names cannot lie in the 0 bytes"),
+        (struct.pack("<QQQ", 0x112, 0, 2**64 - 1), "18446744073709551615 arrays need more than"),
+        (encode_list([], [])[:-8] + struct.pack("<Q", 2**61), "names need more than the 0 bytes"),
         (encode_list([ONE], ["a"])[:-9] + struct.pack("<Q", 2**63) + b"a", "name 0 would take 9"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_wrong_is_said(read, content, message):
+def test_errors_have_the_offset_and_the_reason(read, content, message):
     with pytest.raises(ValueError, match=r"x\.params: not a readable .*At byte \d+: .*" + message):
         read(content)
 
 
-def test_every_truncation_is_noticed(read):
+def test_rejects_every_truncation(read):
     content = encode_list([ONE, encode_array(np.float64([[1.0]]), 1, LEGACY)], ["weight", "b"])
     assert len(read(content)) == 2
     for length in range(len(content)):
@@ -202,27 +202,27 @@ def test_missing_file(tmp_path):
         read_mxnet_params(tmp_path / "nowhere.params")
 
 
-def test_damage_ends_in_a_dict_or_a_value_error(tmp_path):
-    """2,500 damaged copies: no other error, no hang, no memory beyond what the file could fill."""
+def test_damaged_files_give_a_dict_or_a_value_error(tmp_path):
+    """2,500 damaged copies give no other error, end quickly and need little memory."""
     original = AFF.read_bytes()
     path = tmp_path / "x.params"
     dicts, messages = 0, []
     for index, damaged in enumerate(mutations(original, 2_500)):
         path.write_bytes(damaged)
-        traced = index % 5 == 0  # it takes five times as long
+        traced = index % 5 == 0  # tracing takes five times as long
         if traced:
             tracemalloc.start()
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             assert isinstance(read_mxnet_params(path), dict)
             dicts += 1
         except ValueError as error:
             messages.append(str(error))
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
         if traced:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-            assert peak < len(damaged) + 200_000  # the rest are names and the arrays' heads
+            assert peak < len(damaged) + 200_000  # plus names and array headers
     assert all(message.startswith(f"{path}: ") for message in messages)
     assert all("At byte " in message for message in messages)
     assert dicts > 250

@@ -1,4 +1,4 @@
-"""Conversion against PyTorch itself: fusions and networks, both directions, and what is refused."""
+"""Conversion from and to PyTorch, compared with PyTorch's outputs."""
 
 import flax.linen as nn
 import hypothesis
@@ -32,8 +32,8 @@ FUSIONS = {
 )
 def test_fusions_agree_in_any_shape(name, channels, reduction, shape, seed):
     make_torch, make, fields = FUSIONS[name]
-    theirs = randomized(make_torch(channels, reduction), seed).double()
-    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    torch_module = randomized(make_torch(channels, reduction), seed).double()
+    state = {key: value.numpy() for key, value in torch_module.state_dict().items()}
     batch, height, width = shape
     x, y = (
         images(batch, height, width, channels, seed=seed + i).astype(np.float64) for i in (0, 1)
@@ -45,46 +45,46 @@ def test_fusions_agree_in_any_shape(name, channels, reduction, shape, seed):
         result = module.apply(variables, *inputs)
         back = to_torch(variables, module, *inputs)
     with torch.no_grad():
-        expected = theirs(*map(channels_first, inputs)).numpy()
-    # Double precision on both sides.
+        expected = torch_module(*map(channels_first, inputs)).numpy()
+    # float64 on both sides.
     np.testing.assert_allclose(result, np.moveaxis(expected, 1, -1), rtol=1e-9, atol=1e-11)
     assert_same(back, state)
 
 
 @pytest.mark.parametrize("fuse_type", ["DAF", "AFF", "iAFF"])
-def test_networks_agree_and_come_back_to_the_bit(fuse_type):
-    theirs = randomized(torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5))
+def test_networks_agree_and_round_trip_bit_exactly(fuse_type):
+    network = randomized(torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5))
     fusion = {"DAF": "add"}.get(fuse_type, fuse_type.lower())
     model = aff_jax.create_model("resnet18", fusion, "pytorch", num_classes=5)
-    variables = from_torch(theirs.state_dict(), model)
+    variables = from_torch(network.state_dict(), model)
     x = images(2, 33, 40, 3)
     with torch.no_grad():
-        expected = theirs(channels_first(x)).numpy()
-    # Single precision through twenty layers.
+        expected = network(channels_first(x)).numpy()
+    # float32 through twenty layers.
     result = jax.jit(model.apply)(variables, x)
     np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
     back = to_torch(variables, model)
-    assert_same(back, {key: value.numpy() for key, value in theirs.state_dict().items()})
+    assert_same(back, {key: value.numpy() for key, value in network.state_dict().items()})
     again = torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5)
     again.load_state_dict({key: torch.from_numpy(value) for key, value in back.items()})
 
 
-def test_what_was_trained_here_loads_strictly_there():
-    """A second global branch that never was is written as a copy of the first."""
+def test_variables_without_unread_arrays_load_strictly_in_pytorch():
+    """The second global branch is written as a copy of the first."""
     model = aff_jax.create_model("resnet18", "iaff", "pytorch", num_classes=5)
     variables = random_variables(model, images(1, 32, 32, 3), dtype=np.float32)
     state = to_torch(variables, model)
-    theirs = torch_aff.resnet("resnet18", fuse_type="iAFF", num_classes=5)
-    theirs.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    network = torch_aff.resnet("resnet18", fuse_type="iAFF", num_classes=5)
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     np.testing.assert_array_equal(
         state["layer1.0.fuse_mode.global_att2.1.weight"],
         state["layer1.0.fuse_mode.global_att.1.weight"],
     )
 
 
-class Mine(nn.Module):
-    """A user's own module, with an AFF under a name of theirs."""
+class LinenNetwork(nn.Module):
+    """Network with an AFF under a name of its own."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -94,7 +94,7 @@ class Mine(nn.Module):
         return nn.Dense(4, name="out")(x.mean((1, 2)))
 
 
-class TorchMine(torch.nn.Module):
+class TorchNetwork(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.mix = torch.nn.Conv2d(8, 8, 3, padding=1)
@@ -106,14 +106,14 @@ class TorchMine(torch.nn.Module):
         return self.out(self.blend(self.mix_norm(self.mix(x)), x).mean((2, 3)))
 
 
-def test_a_users_own_module_with_a_fusion_under_a_name_of_theirs():
-    theirs, x = randomized(TorchMine()), images(2, 5, 6, 8)
-    variables = from_torch(theirs.state_dict(), Mine(), x)
+def test_custom_modules_may_contain_fusions():
+    network, x = randomized(TorchNetwork()), images(2, 5, 6, 8)
+    variables = from_torch(network.state_dict(), LinenNetwork(), x)
     with torch.no_grad():
-        expected = theirs(channels_first(x)).numpy()
-    np.testing.assert_allclose(Mine().apply(variables, x), expected, rtol=1e-4, atol=1e-5)
-    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
-    assert_same(to_torch(variables, Mine(), x), state)
+        expected = network(channels_first(x)).numpy()
+    np.testing.assert_allclose(LinenNetwork().apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+    state = {key: value.numpy() for key, value in network.state_dict().items()}
+    assert_same(to_torch(variables, LinenNetwork(), x), state)
 
 
 @pytest.mark.parametrize(
@@ -124,31 +124,31 @@ def test_a_users_own_module_with_a_fusion_under_a_name_of_theirs():
         lambda state: {k: v for k, v in state.items() if "num_batches_tracked" not in k},
     ],
 )
-def test_wrappings_come_off(wrap):
+def test_wrappings_are_removed(wrap):
     state, x = aff_state(), images(2, 3, 3, 8)
     variables = from_torch(wrap(state), aff_jax.AFF(), x, x)
     assert_same(to_torch(variables, aff_jax.AFF(), x, x), state)
 
 
-def test_half_precision_becomes_the_modules_own():
+def test_half_precision_is_converted_to_the_dtype_of_the_module():
     x = images(2, 3, 3, 8)
     halves = {k: torch.from_numpy(v).to(torch.bfloat16) for k, v in aff_state().items() if v.ndim}
     variables = from_torch(halves, aff_jax.AFF(), x, x)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
 
 
-def test_example_inputs_may_be_left_out_for_hosts_only():
+def test_only_hosts_need_no_example_inputs():
     with pytest.raises(ValueError, match="expected example inputs for a AFF, got none"):
         from_torch(aff_state(), aff_jax.AFF())
 
 
-def test_to_torch_reads_the_channels_of_images_off_the_variables():
+def test_to_torch_finds_the_image_channels_in_the_variables():
     model = aff_jax.create_model("cifar_resnet8", num_classes=3)
     variables = random_variables(model, images(1, 8, 8, 1), dtype=np.float32)
     assert to_torch(variables, model)["stem.weight"].shape == (16, 1, 3, 3)
 
 
-def test_to_torch_refuses_variables_of_another_module():
+def test_to_torch_rejects_variables_of_another_module():
     x = images(2, 3, 3, 8)
     variables = aff_jax.AFF().init(jax.random.key(0), x, x)
     with pytest.raises(ValueError, match=r"missing     params/local2/reduce/kernel"):
@@ -157,7 +157,7 @@ def test_to_torch_refuses_variables_of_another_module():
         to_torch(variables, aff_jax.AFF(reduction=2), x, x)
 
 
-def test_a_fusion_may_be_called_by_keyword_and_with_flags():
+def test_fusions_may_be_called_with_keywords_and_flags():
     class Keyword(nn.Module):
         @nn.compact
         def __call__(self, x, train):
@@ -170,14 +170,14 @@ def test_a_fusion_may_be_called_by_keyword_and_with_flags():
 
 
 @pytest.mark.parametrize("name", ["inception8", "fpn_resnet20", "unet_resnet20"])
-def test_hosts_without_a_reference_go_to_pytorch_and_back_under_their_own_names(name):
+def test_hosts_without_a_reference_keep_their_names_in_pytorch(name):
     model = aff_jax.create_model(name, num_classes=3)
     variables = random_variables(model, images(1, 8, 8, 1), dtype=np.float32)
     state = to_torch(variables, model)
     assert_same(to_torch(from_torch(state, model, images(1, 8, 8, 1)), model), state)
 
 
-def test_a_transposed_convolution_is_pytorch_s():
+def test_unet_upsampling_is_a_pytorch_transposed_convolution():
     model = aff_jax.create_model("unet_resnet20", num_classes=3)
     x = images(2, 5, 6, 3)
     variables = random_variables(model, x, dtype=np.float32)
@@ -197,6 +197,6 @@ def test_a_transposed_convolution_is_pytorch_s():
     _, seen = jax.jit(
         lambda v, x: model.apply(v, x, capture_intermediates=True, mutable=["intermediates"])
     )(variables, x)
-    ours = np.moveaxis(np.array(seen["intermediates"]["up1"]["__call__"][0]), -1, 1)
-    # Single precision, sums over 512 products.
-    np.testing.assert_allclose(ours, up.numpy(), rtol=1e-4, atol=1e-4)
+    result = np.moveaxis(np.array(seen["intermediates"]["up1"]["__call__"][0]), -1, 1)
+    # Sums of 512 products in float32.
+    np.testing.assert_allclose(result, up.numpy(), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""PyTorch's files: all that torch.save writes is read, code is refused, and damage is noticed."""
+"""PyTorch files: reading what `torch.save` writes, rejecting code and damage."""
 
 import os
 import pickle
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict, write_torch
-from tests.aff_jax.convert.mutations import mutations
+from tests.aff_jax.files.mutations import mutations
 
 torch = pytest.importorskip("torch")
 
@@ -31,7 +31,7 @@ def small_network():
 
 @FORMATS
 @pytest.mark.parametrize("ending", [".pth", ".pt"])
-def test_state_dicts_of_torch(tmp_path, ending, options):
+def test_reads_state_dicts(tmp_path, ending, options):
     state = small_network().state_dict()
     torch.save(state, tmp_path / f"x{ending}", **options)
     weights = read_weights(tmp_path / f"x{ending}")
@@ -43,7 +43,7 @@ def test_state_dicts_of_torch(tmp_path, ending, options):
 
 
 @FORMATS
-def test_checkpoints_of_training_scripts(path, options):
+def test_reads_checkpoints_of_training_scripts(path, options):
     network = torch.nn.DataParallel(small_network())
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])
@@ -61,7 +61,7 @@ def test_checkpoints_of_training_scripts(path, options):
 
 
 @FORMATS
-def test_tensors_of_every_kind(path, options):
+def test_reads_tensors_of_every_kind(path, options):
     shared = torch.arange(12.0).reshape(3, 4)
     tensors = {
         "bfloat16": torch.tensor([1.5, -2, float("nan")], dtype=torch.bfloat16),
@@ -86,7 +86,7 @@ def test_tensors_of_every_kind(path, options):
             np.testing.assert_array_equal(weights[name], tensor.numpy(), strict=True)
 
 
-def test_torch_loads_what_is_written(path):
+def test_pytorch_loads_written_files(path):
     expected = small_network()
     write_torch(path, unwrap_state_dict(expected.state_dict()))
     network = small_network()
@@ -95,18 +95,18 @@ def test_torch_loads_what_is_written(path):
     network.load_state_dict(torch.load(path, weights_only=True))
     x = torch.ones(2, 3, 5, 5)
     assert torch.equal(network.eval()(x), expected.eval()(x))
-    with pytest.raises(ValueError, match="'a' cannot become a tensor"):
+    with pytest.raises(ValueError, match="'a' cannot be converted to a tensor"):
         write_torch(path, {"a": np.ones(2, np.longdouble)}, overwrite=True)
 
 
-def test_tensors_without_values_are_named():
+def test_rejects_tensors_without_values_by_name():
     for tensor in (torch.ones(2, device="meta"), torch.ones(2).to_sparse()):
-        with pytest.raises(ValueError, match="the state dict: 'a' cannot become an array"):
+        with pytest.raises(ValueError, match="the state dict: 'a' cannot be converted to an arr"):
             unwrap_state_dict({"a": tensor})
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, target):
         self.target = target
@@ -127,21 +127,21 @@ def saved(payload, file):
     torch.save({"a": torch.ones(2), "state_dict": payload}, file)
 
 
-def saved_as_before(payload, file):
+def saved_in_old_format(payload, file):
     torch.save(payload, file, **OLD)
 
 
-@pytest.mark.parametrize("dump", [pickled, pickled_as_text, saved, saved_as_before])
-def test_code_is_refused_and_does_not_run(tmp_path, path, dump):
-    target = tmp_path / "made"
+@pytest.mark.parametrize("dump", [pickled, pickled_as_text, saved, saved_in_old_format])
+def test_code_is_rejected_and_does_not_run(tmp_path, path, dump):
+    target = tmp_path / "created"
     with open(path, "wb") as file:
         dump(Payload(target), file)
     with pytest.raises(
-        ValueError, match=r"x\.pth: refused, because it holds code: .* posix.system"
+        ValueError, match=r"x\.pth: refused, because it contains code: .* posix.system"
     ):
         read_weights(path)
     assert not target.exists()
-    # The payload is a real one.
+    # Check that the payload works.
     if dump in (pickled, pickled_as_text):
         pickle.loads(path.read_bytes())
     else:
@@ -150,24 +150,24 @@ def test_code_is_refused_and_does_not_run(tmp_path, path, dump):
 
 
 @FORMATS
-def test_whole_models_are_refused(path, options):
+def test_rejects_whole_models(path, options):
     torch.save(small_network(), path, **options)
-    advice = r"torch\.nn\.modules\..* Probably a whole model .*torch\.save\(model\.state_dict\(\)"
+    advice = r"torch\.nn\.modules\..* Probably a whole model .* save `model\.state_dict\(\)`"
     with pytest.raises(ValueError, match=advice):
         read_weights(path)
 
 
-def test_without_torch_the_extra_is_named(path, monkeypatch):
+def test_errors_name_the_extra_that_installs_pytorch(path, monkeypatch):
     write_torch(path, {"a": np.ones(2)})
     monkeypatch.setitem(sys.modules, "torch", None)
     for use in (read_weights, lambda path: write_torch(path.with_name("y.pth"), {})):
-        with pytest.raises(ImportError, match="install the extra 'torch'"):
+        with pytest.raises(ImportError, match="Install the extra 'torch'"):
             use(path)
     assert os.listdir(path.parent) == [path.name]
 
 
 @pytest.mark.parametrize("version", ["1.13.1", "2.5.1+cu121", "2.9.0a0+git"])
-def test_versions_of_torch_that_files_can_harm(path, monkeypatch, version):
+def test_rejects_unsafe_versions_of_pytorch(path, monkeypatch, version):
     write_torch(path, {"a": np.ones(2)})
     monkeypatch.setattr(torch, "__version__", version)
     with pytest.raises(ImportError, match="expected PyTorch 2.10 or later, got " + version[:5]):
@@ -175,7 +175,7 @@ def test_versions_of_torch_that_files_can_harm(path, monkeypatch, version):
 
 
 def rezip(path, change=lambda record: record, compression=zipfile.ZIP_STORED):
-    """Write the archive again, with other records or compressed."""
+    """Rewrite the archive with changed or compressed records."""
     with zipfile.ZipFile(path) as old:
         records = {name: change(old.read(name)) for name in old.namelist()}
     with zipfile.ZipFile(path, "w", compression) as new:
@@ -193,14 +193,14 @@ def rezip(path, change=lambda record: record, compression=zipfile.ZIP_STORED):
         (pickle.dumps(3, protocol=2), "PyTorch cannot read it"),
     ],
 )
-def test_other_files(path, content, message):
+def test_rejects_other_files(path, content, message):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.pth: .*(" + message + ")"):
         read_weights(path)
 
 
 @FORMATS
-def test_every_truncation_is_noticed(path, options):
+def test_rejects_every_truncation(path, options):
     torch.save({"a": torch.arange(9.0), "b": torch.ones(2)}, path, **options)
     content = path.read_bytes()
     for length in [*range(0, len(content), 17), len(content) - 1]:
@@ -210,20 +210,20 @@ def test_every_truncation_is_noticed(path, options):
 
 
 @pytest.mark.parametrize("bit", range(32))
-def test_a_flipped_bit_of_a_weight_is_noticed(path, bit):
+def test_rejects_a_weight_with_a_flipped_bit(path, bit):
     write_torch(path, {"a": np.float32([3.25, 7.5])})
     content = bytearray(path.read_bytes())
     at = content.index(struct.pack("<f", 7.5))
     content[at + bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"record 'archive/data/0' does not have the checksum"):
+    with pytest.raises(ValueError, match=r"checksum of record 'archive/data/0' is wrong"):
         read_weights(path)
 
 
 @pytest.mark.parametrize(
     ("offset", "value"), [(20, b"\1"), (38, b"\x10")], ids=["two sizes", "directory"]
 )
-def test_directory_entries_at_which_torch_returns_stray_memory(path, offset, value):
+def test_rejects_entries_for_which_pytorch_returns_uninitialized_memory(path, offset, value):
     write_torch(path, {"a": np.ones(300, np.float32)})
     content = bytearray(path.read_bytes())
     entry = content.index(b"archive/data/0", content.index(b"PK\1\2")) - 46
@@ -233,7 +233,7 @@ def test_directory_entries_at_which_torch_returns_stray_memory(path, offset, val
         read_weights(path)
 
 
-def test_compressed_records_are_refused(path):
+def test_rejects_compressed_records(path):
     write_torch(path, {"a": np.zeros(10_000)})
     rezip(path, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(ValueError, match=r"is not stored as torch\.save stores it"):
@@ -242,34 +242,34 @@ def test_compressed_records_are_refused(path):
 
 @FORMATS
 @pytest.mark.parametrize("elements", [2**31 - 1, -1])
-def test_storages_larger_than_the_file(path, options, elements):
+def test_rejects_storages_larger_than_the_file(path, options, elements):
     torch.save({"a": torch.ones(70_000)}, path, **options)
     as_int = b"J" + struct.pack("<i", 70_000)
     content = path.read_bytes()
-    lie = b"J" + struct.pack("<i", elements)
+    forged = b"J" + struct.pack("<i", elements)
     if options:
-        path.write_bytes(content.replace(as_int, lie))
+        path.write_bytes(content.replace(as_int, forged))
     else:
-        rezip(path, lambda record: record.replace(as_int, lie))
-    with pytest.raises(ValueError, match=f"a storage would have {elements} elements"):
+        rezip(path, lambda record: record.replace(as_int, forged))
+    with pytest.raises(ValueError, match=f"a storage of {elements} elements is larger"):
         read_weights(path)
 
 
 @FORMATS
-def test_expanded_tensors_are_refused(path, options):
+def test_rejects_expanded_tensors(path, options):
     torch.save({"a": torch.ones(1).expand(1000, 1000)}, path, **options)
-    with pytest.raises(ValueError, match=r"'a' of shape \(1000, 1000\) would take 4000000 bytes"):
+    with pytest.raises(ValueError, match=r"'a' of shape \(1000, 1000\) needs 4000000 bytes"):
         read_weights(path)
 
 
-def test_torchscript_is_named(path):
+def test_rejects_torchscript_by_name(path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/constants.pkl", b"")
     with pytest.raises(ValueError, match=r"TorchScript program; save its state_dict\(\)"):
         read_weights(path)
 
 
-def test_a_dict_that_contains_itself(path):
+def test_rejects_a_dict_that_contains_itself(path):
     cycle = {}
     cycle["model"] = cycle["net"] = cycle
     torch.save(cycle, path)
@@ -277,10 +277,10 @@ def test_a_dict_that_contains_itself(path):
         read_weights(path)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch's, of what it meets
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PyTorch warns about damaged files
 @FORMATS
-def test_damage_ends_in_the_same_weights_or_a_value_error(path, options):
-    """In the old format, which has no checksums, in other weights of the same size at most."""
+def test_damaged_files_give_the_same_weights_or_a_value_error(path, options):
+    """The old format has no checksums: there the weights may differ, but not be larger."""
     weights = {f"layer{n}": np.full((n, 9), n, np.float32) for n in range(1, 9)}
     torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, path, **options)
     messages = []

@@ -1,4 +1,4 @@
-"""PyTorch draws the same numbers in every module of tests."""
+"""Seed PyTorch before every test module."""
 
 from tests.aff_jax.convert.conftest import seeded_torch
 

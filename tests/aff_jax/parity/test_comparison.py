@@ -1,4 +1,4 @@
-"""Two networks, compared activation by activation: equal ones, and ones that part."""
+"""Comparison of equal and of different networks, activation by activation."""
 
 import json
 import math
@@ -11,19 +11,19 @@ import aff_jax
 from aff_jax import parity
 from aff_jax.convert import from_torch
 from aff_jax.parity import report as parity_report
-from tests.aff_jax.convert.test_pytorch import Mine, TorchMine, images, randomized
+from tests.aff_jax.convert.test_pytorch import LinenNetwork, TorchNetwork, images, randomized
 from tests.reference import torch_aff
 
 
 @pytest.fixture(scope="module")
-def theirs():
+def network():
     network = torch_aff.ResNet(
         torch_aff.basic_block, (1, 1), "iAFF", num_classes=4, small_input=True, features=8
     )
     return randomized(network)
 
 
-def ours(reference):
+def linen_model(reference):
     fields = aff_jax.create_model("resnet18", "iaff", reference).fusion_fields
     return aff_jax.hosts.resnet.ResNet(
         num_classes=4,
@@ -37,44 +37,46 @@ def ours(reference):
 
 
 @pytest.mark.parametrize(("float64", "largest"), [(False, 1e-5), (True, 1e-13)])
-def test_equal_networks(theirs, float64, largest):
-    outcome = parity.compare(theirs, ours("pytorch"), None, images(2, 12, 12, 3), float64=float64)
+def test_equal_networks(network, float64, largest):
+    outcome = parity.compare(
+        network, linen_model("pytorch"), None, images(2, 12, 12, 3), float64=float64
+    )
     assert outcome.equal
     assert outcome.first_mismatch is None
     assert max(row.max_rel for row in outcome.rows) < largest
     rows = [(row.path, row.call) for row in outcome.rows]
     assert rows[0] == ("stem/conv", 1)
     assert rows[-1] == ("", 1)
-    # Both readings of the shared branch, and the weights of both passes.
+    # Both calls of the shared branch, and the weights of both passes.
     for call in (1, 2):
         assert ("stage1_block0/fuse/global", call) in rows
         assert ("stage1_block0/fuse/sigmoid", call) in rows
-    # Every layer of ours with parameters stands in a row.
+    # Every layer with parameters has a row.
     paths = {path for path, _ in rows}
     for layer in ("stem/norm", "stage2_block0/downsample/norm", "stage2_block0/fuse/local2/expand"):
         assert layer in paths
 
 
-def test_a_network_that_computes_blocks_anew_is_compared_as_any_other(theirs):
+def test_rematerialized_networks_are_compared_in_full(network):
     outcome = parity.compare(
-        theirs, ours("pytorch").clone(remat=True), None, images(2, 12, 12, 3), float64=True
+        network, linen_model("pytorch").clone(remat=True), None, images(2, 12, 12, 3), float64=True
     )
     assert outcome.equal
     assert ("stage1_block0/fuse/sigmoid", 1) in [(row.path, row.call) for row in outcome.rows]
 
 
-def test_a_wrong_reference_is_found_in_the_first_fusions_second_pass(theirs):
-    outcome = parity.compare(theirs, ours("paper"), None, images(2, 12, 12, 3))
+def test_a_wrong_reference_differs_first_in_the_second_pass_of_the_first_fusion(network):
+    outcome = parity.compare(network, linen_model("paper"), None, images(2, 12, 12, 3))
     assert not outcome.equal
     assert outcome.first_mismatch.path == "stage1_block0/fuse/global2/reduce"
-    assert outcome.first_mismatch.note == "ran here only"
+    assert outcome.first_mismatch.note == "called in Flax only"
     text = parity_report.to_text(outcome)
-    assert "That is pass 2 of the fusion stage1_block0/fuse" in text
+    assert "This is pass 2 of the fusion stage1_block0/fuse" in text
     before = outcome.rows[: outcome.rows.index(outcome.first_mismatch)]
     assert all(row.max_rel < 1e-5 for row in before)
 
 
-def test_a_wrong_gain_is_found_at_the_first_fusion(theirs):
+def test_a_wrong_gain_differs_first_in_the_first_fusion():
     network = torch_aff.ResNet(
         torch_aff.basic_block, (1,), "AFF", num_classes=4, small_input=True, features=8
     )
@@ -86,42 +88,42 @@ def test_a_wrong_gain_is_found_at_the_first_fusion(theirs):
     assert outcome.first_mismatch.max_rel == pytest.approx(0.5, rel=1e-3)
 
 
-def test_a_changed_weight_is_found_where_it_is(theirs):
+def test_a_changed_weight_differs_first_in_its_layer(network):
     x = images(2, 12, 12, 3)
-    variables = from_torch(theirs.state_dict(), ours("pytorch"), x)
+    variables = from_torch(network.state_dict(), linen_model("pytorch"), x)
     kernel = variables["params"]["stage2_block0"]["conv1"]["conv"]["kernel"]
     variables["params"]["stage2_block0"]["conv1"]["conv"]["kernel"] = kernel.at[0, 0, 0, 0].add(1)
-    outcome = parity.compare(theirs, ours("pytorch"), variables, x)
+    outcome = parity.compare(network, linen_model("pytorch"), variables, x)
     assert outcome.first_mismatch.path == "stage2_block0/conv1/conv"
 
 
-def test_not_a_number_parts(theirs):
+def test_nan_differs(network):
     x = images(2, 12, 12, 3)
     x[0, 0, 0, 0] = math.nan
-    outcome = parity.compare(theirs, ours("pytorch"), None, x)
+    outcome = parity.compare(network, linen_model("pytorch"), None, x)
     assert not outcome.equal
     assert outcome.first_mismatch.path == "stem/conv"
     report = json.loads(parity_report.to_json(outcome))
     assert report["first_mismatch"]["max_rel"] is None
 
 
-def test_the_network_that_is_given_stays_as_it_is(theirs):
-    before = {name: value.clone() for name, value in theirs.state_dict().items()}
-    theirs.train()
-    parity.compare(theirs, ours("pytorch"), None, images(2, 12, 12, 3), float64=True)
-    assert theirs.training
-    assert all(torch.equal(value, before[name]) for name, value in theirs.state_dict().items())
-    assert not any(part._forward_hooks for part in theirs.modules())
+def test_the_pytorch_module_is_not_changed(network):
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.train()
+    parity.compare(network, linen_model("pytorch"), None, images(2, 12, 12, 3), float64=True)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(part._forward_hooks for part in network.modules())
 
 
-def test_a_users_own_module():
-    outcome = parity.compare(randomized(TorchMine()), Mine(), None, images(2, 5, 6, 8))
+def test_custom_modules():
+    outcome = parity.compare(randomized(TorchNetwork()), LinenNetwork(), None, images(2, 5, 6, 8))
     assert outcome.equal
     assert [row.name for row in outcome.rows][:2] == ["mix", "mix_norm"]
 
 
 class Pair(nn.Module):
-    """Two outputs, from one layer whose name the reference does not have."""
+    """Module with two outputs, from a layer whose name PyTorch does not have."""
 
     factor: float = 3.0
 
@@ -142,27 +144,27 @@ class TorchPair(torch.nn.Module):
         return y, 3 * y
 
 
-def test_every_output_is_compared_and_flags_stay_flags():
-    theirs, x = TorchPair(), images(2, 3)
+def test_compares_every_output_and_passes_flags_on():
+    pair, x = TorchPair(), images(2, 3)
     rename = {"elsewhere": "somewhere"}
-    outcome = parity.compare(theirs, Pair(), None, x, False, rename=rename)
+    outcome = parity.compare(pair, Pair(), None, x, False, rename=rename)
     assert outcome.equal
     assert [row.path for row in outcome.rows] == ["somewhere", "[0]", "[1]"]
-    wrong = parity.compare(theirs, Pair(factor=-1.0), None, x, False, rename=rename)
+    wrong = parity.compare(pair, Pair(factor=-1.0), None, x, False, rename=rename)
     assert wrong.first_mismatch.path == "[1]"
 
 
 def test_layers_without_a_counterpart_are_listed():
-    theirs, x = TorchPair(), images(2, 3)
-    state = {name.replace("else", "some"): value for name, value in theirs.state_dict().items()}
+    pair, x = TorchPair(), images(2, 3)
+    state = {name.replace("else", "some"): value for name, value in pair.state_dict().items()}
     variables = from_torch(state, Pair(), x, False)
-    outcome = parity.compare(theirs, Pair(), variables, x, False)
+    outcome = parity.compare(pair, Pair(), variables, x, False)
     assert outcome.equal
     assert outcome.unmatched == ["somewhere", "elsewhere (PyTorch)"]
 
 
-def test_nothing_to_compare_is_refused(theirs):
-    with pytest.raises(ValueError, match="expected inputs of at least one value"):
-        parity.compare(theirs, ours("pytorch"), None, images(0, 12, 12, 3))
+def test_rejects_empty_inputs_and_negative_tolerances(network):
+    with pytest.raises(ValueError, match="expected inputs with at least one value"):
+        parity.compare(network, linen_model("pytorch"), None, images(0, 12, 12, 3))
     with pytest.raises(ValueError, match="expected a tolerance of at least 0, got -1"):
-        parity.compare(theirs, ours("pytorch"), None, images(2, 12, 12, 3), tolerance=-1)
+        parity.compare(network, linen_model("pytorch"), None, images(2, 12, 12, 3), tolerance=-1)

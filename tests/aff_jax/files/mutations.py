@@ -1,14 +1,14 @@
-"""Damage of the kinds that files suffer, and that attackers make: seeded, and so repeatable."""
+"""Damaged copies of a file, as accidents and attackers make them. They are seeded."""
 
 import random
 from collections.abc import Iterator
 
 HUGE = [0, 2**24, 2**31, 2**32, 2**40, 2**48, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
-EDGE = 1500  # bytes at either end, where headers and directories lie
+EDGE = 1500  # bytes at both ends, where headers and directories are
 
 
 def mutations(original: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
-    """`count` damaged copies, each damaged in one to four places."""
+    """Yield `count` copies, each damaged in one to four places."""
     rng = random.Random(seed)
     for _ in range(count):
         damaged = bytearray(original)

@@ -1,0 +1,36 @@
+"""`aff-jax summary`: print the layers of a network."""
+
+import argparse
+import shutil
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from aff_jax.cli.network_flags import create, positive
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
+    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    command = commands.add_parser("summary", parents=[network], help=summary.__doc__)
+    command.add_argument("model", help="a name of aff_jax.list_models()")
+    command.add_argument("--input-size", type=positive, default=224, help="height and width")
+    command.add_argument("--depth", type=int, help="depth of nested submodules to print")
+    command.set_defaults(run=summary)
+
+
+def summary(arguments: argparse.Namespace) -> int:
+    """Print the layers of a network with their parameters and outputs."""
+    size = arguments.input_size
+    images = jnp.zeros((1, size, size, 3))
+    # By default, `tabulate` prints 80 columns in color, into files as well.
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else 160
+    console = {"force_terminal": terminal, "width": width}
+    model = create(arguments)
+    key = jax.random.key(0)
+    print(model.tabulate(key, images, depth=arguments.depth, console_kwargs=console))
+    return 0
