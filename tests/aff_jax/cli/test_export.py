@@ -17,7 +17,7 @@ def saved(tmp_path_factory):
     variables = random_variables(model, X, dtype=np.float32)
     path = tmp_path_factory.mktemp("saved") / "weights.safetensors"
     aff_jax.save(path, variables, model)
-    return path, np.asarray(model.apply(variables, X))
+    return path, np.asarray(jax.jit(model.apply)(variables, X))
 
 
 def test_exports_a_saved_network(saved, tmp_path, capsys):

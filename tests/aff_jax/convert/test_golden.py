@@ -1,5 +1,7 @@
 """Converted weights give the recorded outputs of the reference implementations."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -44,29 +46,37 @@ MXNET_NETWORKS = {
 }
 
 
+@functools.cache
+def compiled(model):
+    """Return the compiled network, which cases with the same model share."""
+    return jax.jit(model.apply)
+
+
 def largest_error(result, expected):
     """Return the largest difference relative to the largest value."""
     assert result.shape == expected.shape
     return np.max(np.abs(np.asarray(result) - expected)) / np.max(np.abs(expected))
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.fixture(scope="module", params=MODULES)
+def loaded(request):
+    """Case, module and converted variables."""
+    case = Case(request.param)
+    make, fields = MODULES[request.param]
+    module = make(**fields, norm=functools.partial(BatchNorm, unbiased_variance=True))
+    return case, module, from_torch(case.weights, module, *case.inputs)
+
+
 class TestModules:
     """Modules in float32 on both sides, with sums of up to 252 x 64 products."""
 
-    def load(self, name):
-        case = Case(name)
-        make, fields = MODULES[name]
-        module = make(**fields, norm=lambda **f: BatchNorm(unbiased_variance=True, **f))
-        return case, module, from_torch(case.weights, module, *case.inputs)
-
-    def test_evaluation(self, name):
-        case, module, variables = self.load(name)
-        result = module.apply(variables, *case.inputs)
+    def test_evaluation(self, loaded):
+        case, module, variables = loaded
+        result = jax.jit(module.apply)(variables, *case.inputs)
         assert largest_error(result, channels_last(case["eval"])) < 1e-6
 
-    def test_training_with_gradients_and_running_statistics(self, name):
-        case, module, variables = self.load(name)
+    def test_training_with_gradients_and_running_statistics(self, loaded):
+        case, module, variables = loaded
         cotangent = channels_last(
             draw(case.meta["inputs"]["cotangent"]["seed"], case["eval"].shape)
         )
@@ -98,8 +108,8 @@ class TestModules:
             if not key.endswith("num_batches_tracked"):
                 assert largest_error(named[key], expected) < 1e-6, key
 
-    def test_round_trip_is_exact(self, name):
-        case, module, variables = self.load(name)
+    def test_round_trip_is_exact(self, loaded):
+        case, module, variables = loaded
         back = to_torch(variables, module, *case.inputs)
         assert back.keys() == case.weights.keys()
         for key, array in case.weights.items():
@@ -119,10 +129,10 @@ def test_pytorch_networks(name):
     host, fusion, fields = TORCH_NETWORKS[name]
     model = create_model(host, fusion, "pytorch", **fields)
     variables = from_torch(case.weights, model)
-    assert largest_error(jax.jit(model.apply)(variables, case.image), case["logits"]) < 1e-5
+    assert largest_error(compiled(model)(variables, case.image), case["logits"]) < 1e-5
 
     with jax.enable_x64(True):
-        result = jax.jit(model.apply)(variables, np.float64(case.image))
+        result = compiled(model)(variables, np.float64(case.image))
     assert result.dtype == np.float64
     assert largest_error(result, case["logits64"]) < 1e-10
 
@@ -133,7 +143,7 @@ def test_mxnet_networks(name):
     host, fusion, fields = MXNET_NETWORKS[name]
     model = create_model(host, fusion, "mxnet", **fields)
     variables = from_mxnet(case.weights, model)
-    assert largest_error(jax.jit(model.apply)(variables, case.image), case["logits"]) < 1e-5
+    assert largest_error(compiled(model)(variables, case.image), case["logits"]) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -150,4 +160,4 @@ def test_files_that_mxnet_wrote(file, name, key):
     model = create_model(host, fusion, "mxnet", **fields)
     variables = from_mxnet(DATA / file, model)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
-    assert largest_error(jax.jit(model.apply)(variables, case.image), case[key]) < 1e-5
+    assert largest_error(compiled(model)(variables, case.image), case[key]) < 1e-5

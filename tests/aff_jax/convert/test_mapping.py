@@ -48,7 +48,7 @@ def test_lists_all_missing_unexpected_and_misshapen_arrays():
 
 def test_guesses_the_fusion_of_a_checkpoint():
     x = images(2, 3, 3, 8)
-    with pytest.raises(ValueError, match=r"looks like a network with fusion='aff'; .* 'iaff'"):
+    with pytest.raises(ValueError, match=r"looks like a network with fusion='aff'; .*='iaff'"):
         from_torch(aff_state(), aff_jax.IAFF(), x, x)
 
 

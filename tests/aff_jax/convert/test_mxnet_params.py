@@ -202,12 +202,13 @@ def test_missing_file(tmp_path):
         read_mxnet_params(tmp_path / "nowhere.params")
 
 
-def test_damaged_files_give_a_dict_or_a_value_error(tmp_path):
-    """2,500 damaged copies give no other error, end quickly and need little memory."""
+@pytest.mark.parametrize("copies", [500, pytest.param(2_500, marks=pytest.mark.slow)])
+def test_damaged_files_give_a_dict_or_a_value_error(tmp_path, copies):
+    """Damaged copies give no other error, end quickly and need little memory."""
     original = AFF.read_bytes()
     path = tmp_path / "x.params"
     dicts, messages = 0, []
-    for index, damaged in enumerate(mutations(original, 2_500)):
+    for index, damaged in enumerate(mutations(original, copies)):
         path.write_bytes(damaged)
         traced = index % 5 == 0  # tracing takes five times as long
         if traced:
@@ -225,5 +226,5 @@ def test_damaged_files_give_a_dict_or_a_value_error(tmp_path):
             assert peak < len(damaged) + 200_000  # plus names and array headers
     assert all(message.startswith(f"{path}: ") for message in messages)
     assert all("At byte " in message for message in messages)
-    assert dicts > 250
-    assert len(messages) > 1_000
+    assert dicts > copies / 10
+    assert len(messages) > copies * 0.4

@@ -42,7 +42,7 @@ def test_fusions_agree_in_any_shape(name, channels, reduction, shape, seed):
     with jax.enable_x64(True):
         module = make(reduction=reduction, param_dtype=jnp.float64, **fields)
         variables = from_torch(state, module, *inputs)
-        result = module.apply(variables, *inputs)
+        result = jax.jit(module.apply)(variables, *inputs)
         back = to_torch(variables, module, *inputs)
     with torch.no_grad():
         expected = torch_module(*map(channels_first, inputs)).numpy()
@@ -51,31 +51,39 @@ def test_fusions_agree_in_any_shape(name, channels, reduction, shape, seed):
     assert_same(back, state)
 
 
+def torch_resnet(fuse_type):
+    return torch_aff.ResNet(torch_aff.basic_block, (1, 1), fuse_type, num_classes=5, features=8)
+
+
+def linen_resnet(fusion):
+    fields = {"blocks_per_stage": (1, 1), "base_channels": 8}
+    return aff_jax.create_model("resnet18", fusion, "pytorch", num_classes=5, **fields)
+
+
 @pytest.mark.parametrize("fuse_type", ["DAF", "AFF", "iAFF"])
 def test_networks_agree_and_round_trip_bit_exactly(fuse_type):
-    network = randomized(torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5))
-    fusion = {"DAF": "add"}.get(fuse_type, fuse_type.lower())
-    model = aff_jax.create_model("resnet18", fusion, "pytorch", num_classes=5)
+    network = randomized(torch_resnet(fuse_type))
+    model = linen_resnet({"DAF": "add"}.get(fuse_type, fuse_type.lower()))
     variables = from_torch(network.state_dict(), model)
     x = images(2, 33, 40, 3)
     with torch.no_grad():
         expected = network(channels_first(x)).numpy()
-    # float32 through twenty layers.
+    # float32 through six layers and two fusions.
     result = jax.jit(model.apply)(variables, x)
     np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
     back = to_torch(variables, model)
     assert_same(back, {key: value.numpy() for key, value in network.state_dict().items()})
-    again = torch_aff.resnet("resnet18", fuse_type=fuse_type, num_classes=5)
+    again = torch_resnet(fuse_type)
     again.load_state_dict({key: torch.from_numpy(value) for key, value in back.items()})
 
 
 def test_variables_without_unread_arrays_load_strictly_in_pytorch():
     """The second global branch is written as a copy of the first."""
-    model = aff_jax.create_model("resnet18", "iaff", "pytorch", num_classes=5)
+    model = linen_resnet("iaff")
     variables = random_variables(model, images(1, 32, 32, 3), dtype=np.float32)
     state = to_torch(variables, model)
-    network = torch_aff.resnet("resnet18", fuse_type="iAFF", num_classes=5)
+    network = torch_resnet("iAFF")
     network.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     np.testing.assert_array_equal(
         state["layer1.0.fuse_mode.global_att2.1.weight"],
@@ -111,7 +119,8 @@ def test_custom_modules_may_contain_fusions():
     variables = from_torch(network.state_dict(), LinenNetwork(), x)
     with torch.no_grad():
         expected = network(channels_first(x)).numpy()
-    np.testing.assert_allclose(LinenNetwork().apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+    result = jax.jit(LinenNetwork().apply)(variables, x)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
     state = {key: value.numpy() for key, value in network.state_dict().items()}
     assert_same(to_torch(variables, LinenNetwork(), x), state)
 
@@ -150,7 +159,7 @@ def test_to_torch_finds_the_image_channels_in_the_variables():
 
 def test_to_torch_rejects_variables_of_another_module():
     x = images(2, 3, 3, 8)
-    variables = aff_jax.AFF().init(jax.random.key(0), x, x)
+    variables = random_variables(aff_jax.AFF(), x, x)
     with pytest.raises(ValueError, match=r"missing     params/local2/reduce/kernel"):
         to_torch(variables, aff_jax.IAFF(), x, x)
     with pytest.raises(ValueError, match=r"misshapen   params/local/reduce/kernel: \(8, 2\), exp"):
@@ -169,16 +178,23 @@ def test_fusions_may_be_called_with_keywords_and_flags():
     assert_same(to_torch(variables, Keyword(), x, False), state)
 
 
-@pytest.mark.parametrize("name", ["inception8", "fpn_resnet20", "unet_resnet20"])
-def test_hosts_without_a_reference_keep_their_names_in_pytorch(name):
-    model = aff_jax.create_model(name, num_classes=3)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("inception8", {}),
+        ("fpn_resnet20", {"blocks_per_stage": 1}),
+        ("unet_resnet20", {"blocks_per_stage": 1}),
+    ],
+)
+def test_hosts_without_a_reference_keep_their_names_in_pytorch(name, fields):
+    model = aff_jax.create_model(name, num_classes=3, **fields)
     variables = random_variables(model, images(1, 8, 8, 1), dtype=np.float32)
     state = to_torch(variables, model)
     assert_same(to_torch(from_torch(state, model, images(1, 8, 8, 1)), model), state)
 
 
 def test_unet_upsampling_is_a_pytorch_transposed_convolution():
-    model = aff_jax.create_model("unet_resnet20", num_classes=3)
+    model = aff_jax.create_model("unet_resnet20", num_classes=3, blocks_per_stage=1)
     x = images(2, 5, 6, 3)
     variables = random_variables(model, x, dtype=np.float32)
     maps = jax.jit(model.clone(features_only=True).apply)(variables, x)
