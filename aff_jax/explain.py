@@ -1,4 +1,4 @@
-"""What a network looks at: the weights of its fusions, and class-activation maps."""
+"""Explanations of a network's output: fusion weights and Grad-CAM maps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,21 +21,32 @@ SOWN = "fusion_weights"
 def fusion_weights(
     model: nn.Module, variables: Mapping[str, Any], *inputs: Any
 ) -> dict[str, tuple[Float[Array, "batch *spatial channels"], ...]]:
-    """The weights M that the fusions of a network compute, by the fusion's path.
+    """Compute the fusion weights M of a network in evaluation mode.
+
+    In most fusions M weights x, and 1 - M weights y::
 
         AFF(x, y) = gain * (x * M + y * (1 - M))
 
-    What M weighs is in each fusion's docstring: x and, by 1 - M, y in most of them; y in GAU.
+    In GAU M weights y; the docstring of each fusion has its formula. The weights are what modules
+    sow as `fusion_weights` in the collection `intermediates`, so this also finds those of other
+    modules that sow under this name.
 
-    In evaluation mode: `model.apply(variables, *inputs)`. A path is that of the fusion among the
-    submodules, as "stage1_block0/fuse", and "" for `model` itself. There is one array a pass: one
-    for AFF and `MSCAM`, M_1 and M_2 for IAFF. They lie in (0, 1), and spatial axes are of size one
-    where all scales are global.
+    The function is pure. Compile it with `jax.jit(functools.partial(fusion_weights, model))`.
 
-    It is what modules sow as `fusion_weights` in `intermediates`, so modules of your own that sow
-    under that name are found as well. Pure, and to be compiled as
-    `jax.jit(functools.partial(fusion_weights, model))`.
+    Args:
+        model: A network, or a single fusion.
+        variables: Variables of `model`.
+        *inputs: Inputs of `model`, called as `model.apply(variables, *inputs)`.
 
+    Returns:
+        By path of the fusion, such as `stage1_block0/fuse`, the weights of each pass: M for AFF and
+        MSCAM, and M_1 and M_2 for IAFF. The path of `model` itself is the empty string. Weights are
+        in (0, 1). Their spatial axes have size one if all scales of the attention are global.
+
+    Raises:
+        ValueError: if no module in `model` sows weights.
+
+    Examples:
         >>> import aff_jax, jax
         >>> x, y = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 16))
         >>> iaff = aff_jax.IAFF()
@@ -43,22 +54,21 @@ def fusion_weights(
         >>> {path: len(passes) for path, passes in fusion_weights(iaff, variables, x, y).items()}
         {'': 2}
 
-    Raises:
-        ValueError: nothing in `model` sows weights.
-
-    Source: paper section 3.3, equation 3, and 3.4, equation 4.
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 3.3, equation 3, and section 3.4,
+        equation 4.
     """
-    # What an earlier call has left there would stand beside what this one sows.
+    # Sowing appends to intermediates, so those of an earlier call must not be passed on.
     variables = {name: tree for name, tree in variables.items() if name != "intermediates"}
     _, state = model.apply(variables, *inputs, mutable=["intermediates"])
     sown = traverse_util.flatten_dict(dict(state.get("intermediates", {})))
     weights = {"/".join(path[:-1]): value for path, value in sown.items() if path[-1] == SOWN}
     if not weights:
         raise ValueError(
-            f"expected a network whose fusions have weights, got {type(model).__name__}, in which "
-            f"nothing sows {SOWN!r}. Probably its fusion is 'add' or 'concat', whose weights are "
-            f"the same for all inputs; or it stands in a flax.linen.scan or vmap whose "
-            f"`variable_axes` leave 'intermediates' out."
+            f"expected a network with fusion weights, got {type(model).__name__}, in which "
+            f"nothing sows {SOWN!r}. Probably its fusion is 'add' or 'concat', which has no "
+            f"weights; or it is inside flax.linen.scan or vmap, whose `variable_axes` must include "
+            f"'intermediates'."
         )
     return weights
 
@@ -71,66 +81,79 @@ def grad_cam(
     classes: int | Int[Array, " batch"] | None = None,
     where: Bool[Array, "batch *positions"] | None = None,
 ) -> Float[Array, "batch *spatial"]:
-    """Class-activation maps by gradients (Grad-CAM), of the spatial size of a layer's output.
+    """Compute Grad-CAM maps, which show where an image supports a class.
+
+    For class c, the map of a layer with output A, `(batch, *spatial, channels)`, is::
 
         a_k = mean over positions i of  d y_c / d A_ik
         L_c = ReLU(sum over k of a_k A_k)
 
-    A, (batch, *spatial, channels), is what `layer` returns. y_c is the logit of class c; of a
-    network that answers for each position, (batch, *positions, classes), it is the sum of those
-    logits over all positions, or over those in `where`. No map is scaled: to lay one over an image,
-    divide by its maximum and resize it, as with `jax.image.resize`.
+    y_c is the logit of class c. If the network has logits for each position,
+    `(batch, *positions, classes)`, y_c is their sum over all positions, or over those in `where`.
 
-    `layer` is the path of a submodule, as "stage3_block0/fuse", and by default the last fusion.
-    `classes` is one class for the whole batch or one for each example; by default the predicted
-    one, which is for networks that answer once an example. The network runs in evaluation mode.
+    The network runs in evaluation mode. It can be any linen module without `flax.linen.jit`.
 
-    Pure, and to be compiled as `jax.jit(functools.partial(grad_cam, model, layer=...))`. It works
-    with any linen module that is not under `flax.linen.jit`, and needs no change of it. Where the
-    values of `classes` are not known while it is traced, a class that does not exist gives NaN.
+    The function is pure. Compile it with `jax.jit(functools.partial(grad_cam, model, layer=...))`.
+    If `classes` is traced, its values cannot be checked: the map of an unknown class is NaN.
+
+    Args:
+        model: A network that returns logits.
+        variables: Variables of `model`.
+        *inputs: Inputs of `model`, called as `model.apply(variables, *inputs)`.
+        layer: Path of a submodule, such as `stage3_block0/fuse`. Default: the last fusion.
+        classes: One class for the whole batch, or one per example. Default: the predicted class of
+            each example. Required if the network has logits for each position.
+        where: Positions whose logits are summed. Default: all.
+
+    Returns:
+        Maps with the spatial shape of the layer's output, not normalized and at least float32. To
+        overlay one on an image, divide it by its maximum and use `jax.image.resize`.
 
     Raises:
-        ValueError: `layer` is no submodule with a spatial output, or runs more than once; there is
-            no fusion to take by default; the answer is no array of logits; `classes` or `where` do
-            not fit it.
+        ValueError: if `layer` is not a submodule with a spatial output, or is called more than
+            once; if there is no fusion to use by default; if the output of `model` is not an array
+            of logits; if `classes` or `where` have the wrong shape, dtype or range.
 
-    Source: Selvaraju et al., Grad-CAM, 2017, equations 1 and 2; for the sum over positions
-    Vinogradova et al., Towards Interpretable Semantic Segmentation via Gradient-weighted Class
-    Activation Mapping, 2020.
+    References:
+        Selvaraju et al., Grad-CAM, 2017, equations 1 and 2. Sum over positions: Vinogradova et al.,
+        Towards Interpretable Semantic Segmentation via Gradient-weighted Class Activation Mapping,
+        2020.
     """
-    calls, logits = _trace(model, variables, inputs)
-    chosen = _choose(model, calls, layer)
+    calls, logits = _trace_calls(model, variables, inputs)
+    chosen = _choose_call(model, calls, layer)
     _check_logits(model, logits)
     batch, num_classes = logits.shape[0], logits.shape[-1]
     if classes is not None:
         classes = _check_classes(classes, batch, num_classes)
     elif logits.ndim > 2:
         raise ValueError(
-            f"expected a class to explain, got none: {type(model).__name__} answers for each "
-            f"position, {logits.shape}, which may be of several classes. Give `classes`, one of "
-            f"0 to {num_classes - 1} or one for each example."
+            f"expected `classes`, got none: {type(model).__name__} has logits for each position, "
+            f"{logits.shape}, whose predicted classes may differ. Pass one class of "
+            f"0 to {num_classes - 1}, or one per example."
         )
     if where is not None and jnp.shape(where) != logits.shape[:-1]:
         raise ValueError(
-            f"expected `where` of the shape of the answers' positions, {logits.shape[:-1]}, got "
+            f"expected `where` with one value per logit position, {logits.shape[:-1]}, got "
             f"{jnp.shape(where)}."
         )
 
     def score(shift: Array) -> tuple[Array, Array]:
         logits, activations = _apply_shifted(model, variables, inputs, chosen.path, shift)
-        # Half precision holds too few digits to sum thousands of positions in.
-        logits = logits.astype(_wide(logits.dtype))
-        of = jnp.argmax(logits, axis=-1) if classes is None else classes
-        scores = jnp.sum(logits * _one_hot(of, logits), axis=-1)
+        # Half precision has too few digits to sum thousands of positions.
+        logits = logits.astype(_at_least_float32(logits.dtype))
+        target = jnp.argmax(logits, axis=-1) if classes is None else classes
+        scores = jnp.sum(logits * _one_hot(target, logits), axis=-1)
         if where is not None:
             scores = jnp.where(where, scores, 0)
-        # Examples don't touch one another in evaluation, so one sum gives the gradients of all.
+        # Examples are independent in evaluation mode, so one sum has the gradients of all.
         return jnp.sum(scores), activations
 
-    # The gradient by what is added to A is the gradient by A, and A need not be an argument.
+    # The gradient by a shift of A equals the gradient by A, and A need not be an argument.
     shift = jnp.zeros(chosen.shape, chosen.dtype)
     gradients, activations = jax.grad(score, has_aux=True)(shift)
-    gradients, activations = (x.astype(_wide(x.dtype)) for x in (gradients, activations))
+    gradients, activations = (
+        x.astype(_at_least_float32(x.dtype)) for x in (gradients, activations)
+    )
     importance = jnp.mean(gradients, axis=tuple(range(1, gradients.ndim - 1)), keepdims=True)
     maps = nn.relu(jnp.sum(importance * activations, axis=-1))
     if classes is None:
@@ -140,7 +163,7 @@ def grad_cam(
 
 
 class _Call(NamedTuple):
-    """One call of a submodule, in the order in which they end."""
+    """A call of a submodule with a spatial output."""
 
     path: str
     is_fusion: bool
@@ -148,22 +171,24 @@ class _Call(NamedTuple):
     dtype: Dtype
 
 
-def _trace(
+def _trace_calls(
     model: nn.Module, variables: Mapping[str, Any], inputs: Sequence[Any]
 ) -> tuple[list[_Call], Any]:
-    """All calls that return a map with spatial axes, and the shape of the answer."""
+    """Return the calls with a spatial output, in the order they end, and the output's shape."""
     calls: list[_Call] = []
 
-    def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def record_call(
+        call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
         output = call(*args, **kwargs)
         path = _path_of(context)
         if path and getattr(output, "ndim", 0) > 2 and jnp.issubdtype(output.dtype, jnp.floating):
-            fuses = isinstance(context.module, Fusion)
-            calls.append(_Call(path, fuses, output.shape, output.dtype))
+            is_fusion = isinstance(context.module, Fusion)
+            calls.append(_Call(path, is_fusion, output.shape, output.dtype))
         return output
 
     def run(variables: Mapping[str, Any]) -> Any:
-        with nn.intercept_methods(note):
+        with nn.intercept_methods(record_call):
             return model.apply(variables, *inputs)
 
     return calls, jax.eval_shape(run, variables)
@@ -172,18 +197,18 @@ def _trace(
 def _apply_shifted(
     model: nn.Module, variables: Mapping[str, Any], inputs: Sequence[Any], path: str, shift: Array
 ) -> tuple[Array, Array]:
-    """The network's answer where `shift` is added to what a submodule returns, and that sum."""
+    """Add `shift` to the output of one submodule; return the network's output and that sum."""
 
-    def add(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def add_shift(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         output = call(*args, **kwargs)
         if _path_of(context) != path:
             return output
         shifted = output + shift
-        # Sown rather than kept in a list: the call may be traced by itself, as in `nn.remat`.
+        # Sow it: `nn.remat` traces the call separately, so its tracers must not leave it otherwise.
         context.module.sow("intermediates", "shifted", shifted)
         return shifted
 
-    with nn.intercept_methods(add):
+    with nn.intercept_methods(add_shift):
         logits, state = model.apply(variables, *inputs, mutable=["intermediates"])
     sown = traverse_util.flatten_dict(dict(state["intermediates"]), sep="/")
     (activations,) = sown[f"{path}/shifted"]
@@ -191,34 +216,36 @@ def _apply_shifted(
 
 
 def _path_of(context: nn.module.InterceptorContext) -> str:
-    """The path of the submodule that is called; "" for the whole and for other methods."""
+    """Return the path of the called submodule, or "" for the model itself and other methods."""
     return "/".join(context.module.path) if context.method_name == "__call__" else ""
 
 
-def _choose(model: nn.Module, calls: Sequence[_Call], layer: str | None) -> _Call:
-    """The only call of that layer, or of the last fusion."""
+def _choose_call(model: nn.Module, calls: Sequence[_Call], layer: str | None) -> _Call:
+    """Return the only call of that layer, or of the last fusion."""
     paths = [call.path for call in calls]
     if layer is None:
         fusions = [call.path for call in calls if call.is_fusion]
         if not fusions:
             raise ValueError(
-                f"expected a layer to explain {type(model).__name__} by, got none, and it has no "
-                f"fusion to take by default. Give `layer`, most often the last map before the "
-                f"pooling. Known: {', '.join(dict.fromkeys(paths)) or 'none'}."
+                f"expected `layer`, got none: {type(model).__name__} has no fusion to use by "
+                f"default. Pass the path of a layer, usually the last one before the pooling. "
+                f"Known: {', '.join(dict.fromkeys(paths)) or 'none'}."
             )
         layer = fusions[-1]
     if layer not in paths:
         raise ValueError(unknown_name("layer with a spatial output:", layer, set(paths)))
     if paths.count(layer) > 1:
         raise ValueError(
-            f"expected a layer that runs once, got {layer!r}, which runs {paths.count(layer)} "
-            f"times and has as many maps. Choose the module around one of its calls. Known: "
-            f"{', '.join(path for path in paths if paths.count(path) == 1) or 'none'}."
+            f"expected a layer that is called once, got {layer!r}, which is called "
+            f"{paths.count(layer)} times and has as many maps. Choose a module that contains one "
+            f"of its calls. "
+            f"Known: {', '.join(path for path in paths if paths.count(path) == 1) or 'none'}."
         )
     return calls[paths.index(layer)]
 
 
 def _check_logits(model: nn.Module, logits: Any) -> None:
+    """Raise ValueError if the output of the model is not an array of logits."""
     if getattr(logits, "ndim", 0) < 2:
         got = f"the shape {logits.shape}" if hasattr(logits, "shape") else type(logits).__name__
         raise ValueError(
@@ -229,24 +256,24 @@ def _check_logits(model: nn.Module, logits: Any) -> None:
 
 
 def _check_classes(classes: Any, batch: int, num_classes: int) -> Array:
+    """Return the classes as an array, after checks of shape, dtype and range."""
     classes = jnp.asarray(classes)
     if not jnp.issubdtype(classes.dtype, jnp.integer) or classes.shape not in ((), (batch,)):
         raise ValueError(
             f"expected `classes` to be one integer or one for each of {batch} examples, got "
             f"{classes.dtype} of shape {classes.shape}."
         )
-    # What is being traced has no value yet.
-    known = not isinstance(classes, jax.core.Tracer)
-    if known and bool(jnp.any((classes < 0) | (classes >= num_classes))):
+    is_traced = isinstance(classes, jax.core.Tracer)
+    if not is_traced and bool(jnp.any((classes < 0) | (classes >= num_classes))):
         raise ValueError(f"expected classes of 0 to {num_classes - 1}, got {classes.tolist()}.")
     return classes
 
 
 def _one_hot(classes: Array, logits: Array) -> Array:
-    """Ones at those classes, (batch, 1 ..., classes), or (1 ..., classes) for one class."""
+    """Return one-hot vectors that broadcast against the logits."""
     hot = jax.nn.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
     return hot.reshape(*hot.shape[:-1], *[1] * (logits.ndim - hot.ndim), hot.shape[-1])
 
 
-def _wide(dtype: Dtype) -> Any:
+def _at_least_float32(dtype: Dtype) -> Any:
     return jnp.promote_types(dtype, jnp.float32)

@@ -1,4 +1,4 @@
-"""Networks on the Hugging Face Hub: files of `aff_jax.save`, by `hf://user/name`."""
+"""Download from and upload to the Hugging Face Hub, by addresses `hf://user/name`."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["FILE", "HubAddress", "download", "is_address", "parse_address", "upload"]
 
 FILE = "model.safetensors"
-"""The file of a repository that is meant where an address names none."""
+"""File of a repository if the address names none."""
 
 SCHEME = "hf://"
 
@@ -18,7 +18,13 @@ ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^@/\s]+))?(?:/([^@\s]+\.safet
 
 @dataclasses.dataclass(frozen=True)
 class HubAddress:
-    """A file of a repository of models; `revision` is a branch, tag or commit, None the newest."""
+    """A file in a model repository.
+
+    Attributes:
+        repo_id: Repository, `user/name`.
+        revision: Branch, tag or commit. None is the latest commit of the default branch.
+        file: Path of the file in the repository.
+    """
 
     repo_id: str
     revision: str | None = None
@@ -26,59 +32,72 @@ class HubAddress:
 
 
 def is_address(path: object) -> bool:
-    """Whether a path is meant for the hub."""
+    """Return whether this is an address of the hub, `hf://...`, rather than a local path."""
     return isinstance(path, str) and path.startswith(SCHEME)
 
 
 def parse_address(text: str) -> HubAddress:
-    """What `hf://user/name[@revision][/file.safetensors]` stands for.
+    """Parse an address `hf://user/name[@revision][/file.safetensors]`.
+
+    Slashes in a revision are written as `%2F`.
 
     Raises:
-        ValueError: the text is no such address.
+        ValueError: if the text is not such an address.
     """
     match = ADDRESS.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"expected hf://USER/NAME, with @REVISION and /FILE.safetensors after it if need be, "
-            f"got {text!r}. In a revision that is a path, write its slashes as %2F."
+            f"expected hf://USER/NAME, optionally followed by @REVISION and /FILE.safetensors, "
+            f"got {text!r}. Write slashes in a revision as %2F."
         )
     repo_id, revision, file = match.groups()
     return HubAddress(repo_id, revision and revision.replace("%2F", "/"), file or FILE)
 
 
 def download(text: str) -> str:
-    """The path of a local copy, which the hub's cache keeps for the next time.
+    """Download a file into the cache of the hub's client and return its local path.
+
+    Args:
+        text: Address, as `parse_address` takes it.
 
     Raises:
-        ValueError: the text is no address of the hub.
-        ImportError: `huggingface_hub` is missing.
-        OSError: there is no such repository, revision or file, it may not be read, or the hub
-            cannot be reached.
+        ValueError: if the text is not an address of the hub.
+        ImportError: if `huggingface_hub` is not installed.
+        OSError: if the repository, revision or file does not exist, if you have no read access, or
+            if the hub cannot be reached.
     """
     address = parse_address(text)
     hub = _import_hub(text)
-    with _explained(text):
+    with _translate_errors(text):
         return str(hub.hf_hub_download(address.repo_id, address.file, revision=address.revision))
 
 
 def upload(text: str, path: str, *, overwrite: bool) -> None:
-    """Make the file at `path` that of the address, in a new repository where there is none.
+    """Upload a file. Create the repository if it does not exist.
+
+    Args:
+        text: Address, as `parse_address` takes it.
+        path: Local file.
+        overwrite: Whether to replace an existing file of the repository.
 
     Raises:
-        ValueError, ImportError, OSError: as `download`; or you may not write there.
-        FileExistsError: the repository has that file, and not `overwrite`.
+        ValueError: if the text is not an address of the hub.
+        ImportError: if `huggingface_hub` is not installed.
+        OSError: if the revision does not exist, if you have no write access, or if the hub cannot
+            be reached.
+        FileExistsError: if the repository has that file and `overwrite` is False.
     """
     address = parse_address(text)
     hub = _import_hub(text)
-    with _explained(text):
+    with _translate_errors(text):
         api = hub.HfApi()
         if not api.repo_exists(address.repo_id):
             api.create_repo(address.repo_id, exist_ok=True)
-        there = api.file_exists(address.repo_id, address.file, revision=address.revision)
-        if there and not overwrite:
+        exists = api.file_exists(address.repo_id, address.file, revision=address.revision)
+        if exists and not overwrite:
             raise FileExistsError(
-                f"{text}: the repository has {address.file} already; name another, or overwrite "
-                f"it with intent"
+                f"{text}: the repository already has {address.file}; choose another file, or pass "
+                f"overwrite=True"
             )
         api.upload_file(
             path_or_fileobj=path,
@@ -89,31 +108,32 @@ def upload(text: str, path: str, *, overwrite: bool) -> None:
 
 
 def _import_hub(text: str) -> Any:
+    """Import the hub's client, which is an optional dependency."""
     try:
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"{text}: expected the package huggingface_hub: pip install huggingface_hub, or the "
-            f"extra 'hub'."
+            f"{text}: expected the package huggingface_hub: pip install huggingface_hub, or "
+            f"install the extra 'hub'."
         ) from error
     return huggingface_hub
 
 
 @contextlib.contextmanager
-def _explained(text: str) -> Iterator[None]:
-    """The hub's errors as `OSError`s that say what to do."""
+def _translate_errors(text: str) -> Iterator[None]:
+    """Raise the errors of the hub's client as `OSError` with advice."""
     from huggingface_hub import errors
 
-    login = "run `hf auth login`, or set HF_TOKEN to a token that may do this"
+    login = "run `hf auth login`, or set HF_TOKEN to a token with access"
     advice: tuple[tuple[type[Exception], str], ...] = (
-        (errors.GatedRepoError, f"access is granted on its page on the hub; then {login}"),
+        (errors.GatedRepoError, f"request access on its page on the hub, then {login}"),
         (
             errors.RepositoryNotFoundError,
-            f"no such repository, or a private one; check the name, or {login}",
+            f"the repository does not exist or is private; check the name, or {login}",
         ),
-        (errors.RevisionNotFoundError, "the repository has no such revision"),
-        (errors.LocalEntryNotFoundError, "the hub cannot be reached, and there is no copy here"),
-        (errors.EntryNotFoundError, "the repository has no such file; name it after a slash"),
+        (errors.RevisionNotFoundError, "the revision does not exist"),
+        (errors.LocalEntryNotFoundError, "the hub cannot be reached, and no copy is cached"),
+        (errors.EntryNotFoundError, "the file does not exist; name another after a slash"),
         (errors.LocalTokenNotFoundError, login),
     )
     try:
@@ -121,15 +141,16 @@ def _explained(text: str) -> Iterator[None]:
     except FileExistsError:
         raise
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.LocalTokenNotFoundError) as e:
-        why = next((words for kind, words in advice if isinstance(e, kind)), None)
+        why = next((text for error, text in advice if isinstance(e, error)), None)
         if why is None:
             code = getattr(getattr(e, "response", None), "status_code", None)
-            why = login if code in (401, 403) else "the hub refused"
+            why = login if code in (401, 403) else "the hub refused the request"
         raise OSError(f"{text}: {why}. ({type(e).__name__}: {str(e).strip()})") from e
     except Exception as e:
-        # The client's own, whose package has changed its name between versions of the hub's.
+        # Versions of huggingface_hub use different HTTP clients (requests, httpx, httpx2), so
+        # compare the names of their error classes.
         if not any(
-            kind.__name__ in ("TransportError", "RequestException") for kind in type(e).__mro__
+            cls.__name__ in ("TransportError", "RequestException") for cls in type(e).__mro__
         ):
             raise
         raise OSError(f"{text}: the hub cannot be reached. ({type(e).__name__}: {e})") from e

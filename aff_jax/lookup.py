@@ -1,4 +1,4 @@
-"""Tables of names: look one up, and make what it stands for, with errors that help."""
+"""Lookup in tables of names, with errors that list the known names."""
 
 import difflib
 import inspect
@@ -11,7 +11,13 @@ T = TypeVar("T")
 
 
 def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
-    """The message for a name that nothing stands for: the nearest ones first, then all."""
+    """Return an error message that suggests the closest known names and lists all of them.
+
+    Args:
+        what: Kind of the name, such as "fusion".
+        given: The unknown name.
+        known: The known names.
+    """
     names = sorted(known)
     lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(given).lower(), lower, n=3, cutoff=0.5)
@@ -21,10 +27,15 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
 
 
 def look_up(table: Mapping[str, T], what: str, name: str) -> T:
-    """`table[name]`.
+    """Return `table[name]`.
+
+    Args:
+        table: Table of names.
+        what: Kind of the name, for the message.
+        name: Name to look up.
 
     Raises:
-        ValueError: the table has no such name; offers the nearest and lists all.
+        ValueError: if the table does not have the name; lists the names it has.
     """
     if name not in table:
         raise ValueError(unknown_name(what, name, table))
@@ -37,34 +48,43 @@ def construct(
     fields: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
 ) -> T:
-    """`constructor(**fields)`, with those `defaults` that it knows and `fields` leaves out.
+    """Call a constructor with fields by name, and with those defaults that it accepts.
+
+    Args:
+        what: Description of the result, for the message.
+        constructor: Class or function to call.
+        fields: Arguments by name.
+        defaults: Arguments for parameters that the constructor has and `fields` omits.
 
     Raises:
-        ValueError: `fields` names one that the constructor does not have.
+        ValueError: if the constructor has no parameter for one of `fields`; lists those it has.
     """
     known = _parameters(constructor)
     for field in fields:
         if known is not None and field not in known:
             raise ValueError(unknown_name(f"field of {what}:", field, known))
-    offered = accepted_fields(constructor, defaults or {})
-    return constructor(**{**offered, **fields})
+    accepted = accepted_fields(constructor, defaults or {})
+    return constructor(**{**accepted, **fields})
 
 
 def accepted_fields(constructor: Callable[..., Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `fields` that `constructor` has a parameter for and no value yet."""
+    """Return those `fields` that the constructor has a parameter for.
+
+    A field that a `functools.partial` has already set is left out.
+    """
     known = _parameters(constructor)
-    given = getattr(constructor, "keywords", {})
+    already_set = getattr(constructor, "keywords", {})
     return {
         name: value
         for name, value in fields.items()
-        if name not in given and (known is None or name in known)
+        if name not in already_set and (known is None or name in known)
     }
 
 
 def _parameters(constructor: Callable[..., Any]) -> set[str] | None:
-    """Names that a constructor takes by keyword; None where it takes any."""
+    """Return the names of keyword parameters, or None if the constructor takes any."""
     parameters = inspect.signature(constructor).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return named - {"parent"}  # linen's own, and never to be given
+    return named - {"parent"}  # Every linen module has it, and only linen sets it.

@@ -1,1 +1,1 @@
-"""One file per question, a ratio per answer."""
+"""Benchmarks of speed, memory and startup. See `benchmarks/README.md`."""

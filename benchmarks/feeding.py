@@ -1,12 +1,15 @@
-"""Is the feed ever the bottleneck? Two ratios, each of two sides timed in turns in this process.
+"""Time the input pipeline against a training step and against a Pillow loop.
 
     python -m benchmarks.feeding
 
-1. Batches a second that the device-resident feed gives, over steps a second of `cifar_resnet8` with
-   AFF on the same batches: 128 images of 32 x 32 pixels, as many as CIFAR-10 has, at random.
-2. JPEGs a second that the ImageNet path decodes, crops at random and resizes to 224 x 224, on one
-   core, over those of a plain Pillow loop that does the same work: noise photographs of 500 x 375
-   pixels, which is about the mean size in ImageNet.
+The benchmark prints two ratios. The sides of each take turns in one process:
+
+1. batches per second of the device feed, over training steps per second of `cifar_resnet8` with AFF
+   on the same batches. A batch has 128 random images of 32 x 32 pixels, and the data set has as
+   many images as CIFAR-10;
+2. JPEG images per second of the ImageNet pipeline (decode, random crop, resize to 224 x 224) on one
+   core, over those of a plain Pillow loop with the same work. The images are noise of 500 x 375
+   pixels, about the mean size in ImageNet.
 
 Takes two minutes on two CPU cores.
 """
@@ -14,10 +17,7 @@ Takes two minutes on two CPU cores.
 import argparse
 import io
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from benchmarks.timing import Side, take_turns
 from configs import cifar10_resnet8
 from train.data.device_feed import DeviceFeed
 from train.data.feed import TrainFeed, training_order
@@ -36,7 +37,7 @@ from train.steps.parallel import Pmap
 
 
 class RandomImages:
-    """A data set of CIFAR-10's size that needs no files."""
+    """A data set of random images with the size of CIFAR-10."""
 
     image_shape, label_shape, num_classes = (32, 32, 3), (), 10
     class_names = tuple("0123456789")
@@ -54,20 +55,8 @@ class RandomImages:
         return {"image": self.images[i], "label": self.labels[i], "index": np.int64(i)}
 
 
-def alternate(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side; the first turn of each is a warm-up and is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats + 1):
-        for name, side in sides.items():
-            started = time.perf_counter()
-            side()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(found) for name, found in seconds.items()}
-
-
-def resident_against_step(repeats: int) -> tuple[float, float]:
-    """Seconds of a batch of the resident feed, and of a training step on it."""
+def time_feed_and_step(rounds: int) -> tuple[float, float]:
+    """Return the seconds per batch of the device feed, and per training step on a batch."""
     config = cifar10_resnet8.get_config()
     source: Any = RandomImages(50_000)
     run = assemble(config, source, source, Pmap())
@@ -76,19 +65,25 @@ def resident_against_step(repeats: int) -> tuple[float, float]:
     state = run.state
     batch = next(feed)
 
-    def step() -> None:
+    def step() -> Any:
         nonlocal state
         state, metrics = run.train_step(state, batch)
-        jax.block_until_ready(metrics)
+        return metrics
 
-    found = alternate({"feed": lambda: jax.block_until_ready(next(feed)), "step": step}, repeats)
-    return found["feed"], found["step"]
+    seconds = take_turns(
+        {
+            "feed": Side(lambda: next(feed), jax.block_until_ready).once,
+            "step": Side(step, jax.block_until_ready).once,
+        },
+        rounds,
+    )
+    return seconds["feed"], seconds["step"]
 
 
-def jpegs_against_pillow(repeats: int, images: int) -> tuple[float, float]:
-    """Seconds of one JPEG by the feed with one thread, and by the loop."""
+def time_feed_and_pillow(rounds: int, images: int) -> tuple[float, float]:
+    """Return the seconds per JPEG image of the feed with one thread, and of a Pillow loop."""
     with tempfile.TemporaryDirectory() as folder:
-        files = write_photographs(Path(folder), images)
+        files = write_noise_images(Path(folder), images)
         source = load_source("image_folder", "train", data_dir=folder, image_size=224)
         feed = TrainFeed(source, batch_size=images, seed=0, random_crop=True, threads=1)
         rng = np.random.default_rng(0)
@@ -104,23 +99,23 @@ def jpegs_against_pillow(repeats: int, images: int) -> tuple[float, float]:
                 )
             return batch
 
-        # Nothing is read ahead between turns: each one asks for a batch that was not begun.
+        # Set the position before each batch, so that the feed has not prefetched it.
         position = 0
 
-        def fed() -> np.ndarray:
+        def read_batch() -> np.ndarray:
             nonlocal position
             feed.set_state({"next_index": position})
             position += 1
             image: np.ndarray = next(feed)["image"]
             return image
 
-        found = alternate({"feed": fed, "loop": loop}, repeats)
+        seconds = take_turns({"feed": Side(read_batch).once, "loop": Side(loop).once}, rounds)
         feed.close()
-        return found["feed"] / images, found["loop"] / images
+        return seconds["feed"] / images, seconds["loop"] / images
 
 
-def write_photographs(folder: Path, images: int) -> list[Path]:
-    """Smooth noise in JPEG files, in two classes and two splits, as a data set has."""
+def write_noise_images(folder: Path, images: int) -> list[Path]:
+    """Write JPEG images of smooth noise in two classes and two splits; return those to train on."""
     rng = np.random.default_rng(0)
     files = []
     for split, count in (("train", images), ("test", 2)):
@@ -136,21 +131,21 @@ def write_photographs(folder: Path, images: int) -> list[Path]:
 def main() -> None:
     """Print both ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=21)
-    parser.add_argument("--images", type=int, default=64, help="JPEGs of one turn")
+    parser.add_argument("--rounds", type=int, default=21, help="number of turns of each side")
+    parser.add_argument("--images", type=int, default=64, help="JPEG images per turn")
     arguments = parser.parse_args()
     console = Console(highlight=False)
     os.sched_setaffinity(0, all_cores := os.sched_getaffinity(0))
-    feed, step = resident_against_step(arguments.repeats)
+    feed, step = time_feed_and_step(arguments.rounds)
     console.print(
-        f"resident feed {1e3 * feed:.2f} ms a batch, step {1e3 * step:.0f} ms: "
+        f"device feed {1e3 * feed:.2f} ms per batch, training step {1e3 * step:.0f} ms: "
         f"{step / feed:.0f} times the step rate (target: 20)"
     )
     os.sched_setaffinity(0, {min(all_cores)})
-    ours, loop = jpegs_against_pillow(arguments.repeats, arguments.images)
+    feed, loop = time_feed_and_pillow(arguments.rounds, arguments.images)
     console.print(
-        f"on one core {1 / ours:.0f} JPEGs/s through the feed, {1 / loop:.0f} by a Pillow loop: "
-        f"{loop / ours:.2f} times as many (target: 1)"
+        f"on one core {1 / feed:.0f} JPEG images/s of the feed, {1 / loop:.0f} of a Pillow loop: "
+        f"{loop / feed:.2f} times as many (target: 1)"
     )
 
 

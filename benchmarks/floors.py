@@ -1,7 +1,8 @@
-"""What no program can be faster than: bytes over bandwidth, or operations over arithmetic rate.
+"""Lower bounds of the time of a computation, called floors, by the roofline model.
 
-Both rates are measured in the run that they are compared with: a copy of an array too large for
-any cache, and a product of large square matrices.
+A program cannot be faster than its bytes over the memory bandwidth, or its operations over the
+arithmetic rate. Both rates are measured in the same run: the bandwidth by a copy of an array that
+is too large for any cache, and the arithmetic rate by a product of large square matrices.
 """
 
 import math
@@ -16,28 +17,40 @@ __all__ = ["AFF_ARRAYS", "Floors", "Work", "attention_work", "measure_floors"]
 
 
 class Work(NamedTuple):
-    """Bytes that move between memory and chip, and floating-point operations."""
+    """The work of a computation.
+
+    Attributes:
+        bytes: Bytes moved between memory and chip.
+        flops: Floating-point operations.
+    """
 
     bytes: float
     flops: float
 
 
 class Floors(NamedTuple):
-    """Rates of a device: bytes/s of a copy, FLOP/s of a matrix product."""
+    """The rates of a device.
+
+    Attributes:
+        bandwidth: Bytes/s of a copy, read and written.
+        arithmetic: FLOP/s of a matrix product.
+    """
 
     bandwidth: float
     arithmetic: float
 
     def seconds(self, work: Work) -> float:
-        """Of whichever of the two takes longer, the other hidden behind it."""
+        """Return the floor in seconds: the larger of both times, since they can overlap."""
         return max(work.bytes / self.bandwidth, work.flops / self.arithmetic)
 
 
 class Arrays(NamedTuple):
-    """How many arrays of the size of x a forward pass moves.
+    """Number of arrays of the size of x that a forward pass moves.
 
-    `streamed`: the pooled pass reads its inputs, the second pass reads them again and writes the
-    result. `cached`: what the pooled pass read is still on the chip.
+    Attributes:
+        streamed: If the pass that pools reads its inputs, and the second pass reads them again and
+            writes the result.
+        cached: If the second pass finds on the chip what the first has read.
     """
 
     streamed: int
@@ -45,38 +58,51 @@ class Arrays(NamedTuple):
 
 
 AFF_ARRAYS = {"MSCAM": Arrays(3, 2), "AFF": Arrays(5, 3), "IAFF": Arrays(7, 3)}
-"""By module. IAFF pools the first fusion as well, which depends on all of the first pooled pass."""
+"""By module. IAFF also pools its first fusion, which depends on the first pooled mean."""
 
 
 def attention_work(
     module: str, shape: Sequence[int], itemsize: int, reduction: int = 4, cached: bool = False
 ) -> Work:
-    """The least that the forward pass of a frozen module with that input must do.
+    """Return the least work of the forward pass of a frozen module.
 
-    With N values of which C are channels, and h = C / reduction: the products of the local branch,
-    4 N h for each reading of M, and the weights of both branches, 4 C h, read once.
+    For an input of N values with C channels and h = C / reduction, each pass of the attention has
+    4 N h FLOPs in the local branch and 4 C h weights in both branches, which are read once.
+
+    Args:
+        module: Name in `AFF_ARRAYS`.
+        shape: Shape of an input, channels last.
+        itemsize: Bytes of a value.
+        reduction: Reduction of the attention.
+        cached: Whether the second pass finds the inputs on the chip.
     """
     values, channels = math.prod(shape), shape[-1]
     hidden = max(1, channels // reduction)
-    readings = 2 if module == "IAFF" else 1
+    passes = 2 if module == "IAFF" else 1
     arrays = AFF_ARRAYS[module].cached if cached else AFF_ARRAYS[module].streamed
-    weights = readings * 4 * channels * hidden
-    return Work(itemsize * (arrays * values + weights), readings * 4 * values * hidden)
+    weights = passes * 4 * channels * hidden
+    return Work(itemsize * (arrays * values + weights), passes * 4 * values * hidden)
 
 
 def measure_floors(dtype: Any, megabytes: int = 1024, side: int = 8192) -> Floors:
-    """Both rates of the default device."""
+    """Measure the rates of the default device.
+
+    Args:
+        dtype: Dtype of the arrays.
+        megabytes: Size of the copied array in MiB.
+        side: Number of rows and columns of the matrices.
+    """
     key = jax.random.key(0)
     length = megabytes * 2**20 // jnp.dtype(dtype).itemsize
     copied = jnp.ones(length, dtype)
-    copy_seconds = _best(jax.jit(lambda a: a + 1), copied)
+    copy_seconds = _fastest(jax.jit(lambda a: a + 1), copied)
     matrix = jax.random.normal(key, (side, side), dtype)
-    product_seconds = _best(jax.jit(jnp.matmul), matrix, matrix)
+    product_seconds = _fastest(jax.jit(jnp.matmul), matrix, matrix)
     return Floors(2 * megabytes * 2**20 / copy_seconds, 2 * side**3 / product_seconds)
 
 
-def _best(function: Callable[..., Any], *inputs: Any, repeats: int = 10) -> float:
-    """Seconds of the fastest call: a floor is no average."""
+def _fastest(function: Callable[..., Any], *inputs: Any, repeats: int = 10) -> float:
+    """Return the seconds of the fastest call. A lower bound must not be an average."""
     taken = []
     for _ in range(repeats + 1):
         started = time.perf_counter()

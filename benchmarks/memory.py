@@ -1,4 +1,4 @@
-"""How much memory a training step needs at its peak, by what each framework knows of it."""
+"""Peak memory of a training step, as each framework reports it."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,9 +9,9 @@ __all__ = ["peak_bytes_of_torch", "peak_bytes_of_xla"]
 
 
 def peak_bytes_of_xla(compiled: Any) -> int:
-    """Of a compiled program: arguments, results and temporary arrays.
+    """Return the bytes of the arguments, results and temporary arrays of a compiled program.
 
-    A result that takes the place of an argument that is given away is counted once.
+    A result that takes the memory of a donated argument is counted once.
     """
     found = compiled.memory_analysis()
     return int(
@@ -23,16 +23,20 @@ def peak_bytes_of_xla(compiled: Any) -> int:
 
 
 def peak_bytes_of_torch(step: Callable[[], Any], held: Iterable[torch.Tensor]) -> int:
-    """The most that PyTorch has allocated in a step, what was there before it included.
+    """Return the most bytes that PyTorch has allocated at a time during a step.
 
-    `step` has run before, so that the optimizer has its state; `held` are all tensors that it then
-    finds, gradients included. Other networks' may be on the device too, and are not counted.
+    Args:
+        step: The training step. It must have run before, so that the optimizer has its state.
+        held: All tensors that exist before the step, including gradients. Tensors of other networks
+            may be on the device and are not counted.
     """
     before = sum(tensor.nbytes for tensor in held)
-    return before + (_rise_on_gpu(step) if torch.cuda.is_available() else _rise_on_cpu(step))
+    is_gpu = torch.cuda.is_available()
+    return before + (_increase_on_gpu(step) if is_gpu else _increase_on_cpu(step))
 
 
-def _rise_on_gpu(step: Callable[[], Any]) -> int:
+def _increase_on_gpu(step: Callable[[], Any]) -> int:
+    """Return the peak increase by the statistics of the allocator."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -41,12 +45,12 @@ def _rise_on_gpu(step: Callable[[], Any]) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def _rise_on_cpu(step: Callable[[], Any]) -> int:
-    """By the profiler, which tells each allocation (positive) and release (negative)."""
+def _increase_on_cpu(step: Callable[[], Any]) -> int:
+    """Return the peak increase by the profiler's allocations (positive) and frees (negative)."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         step()
-    # The public tables add up per operator, and lose the order that a peak needs.
+    # The public tables sum over each operator and lose the order of events.
     kineto: Any = profile.profiler
     events = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
     allocated = peak = 0

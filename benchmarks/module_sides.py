@@ -1,4 +1,4 @@
-"""The sides of `benchmarks.modules`: evaluation and training of one module, in both frameworks."""
+"""The sides of `benchmarks.modules`: evaluation and training of a module in both frameworks."""
 
 import dataclasses
 import math
@@ -15,28 +15,48 @@ import torch
 import aff_jax
 from aff_jax.inference.freezing import freeze
 from benchmarks.timing import Side, check_equal
-from benchmarks.torch_sides import channels_first, channels_last, copies, device, synchronize
+from benchmarks.torch_sides import (
+    autocast,
+    channels_first,
+    channels_last,
+    copies,
+    synchronize,
+    torch_dtype,
+)
 from tests.reference import torch_aff
 
 __all__ = ["MODULES", "TOLERANCES", "Case", "chunk_size", "evaluation", "make_case", "training"]
 
 CHUNK_BYTES = 2e6
-TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
-"""Differences that are allowed, as a share of the largest value of an array."""
+"""Largest array of a chunk, so that a chunk stays in the cache."""
 
-# PyTorch keeps n / (n - 1) times the batch's variance.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}
+"""Allowed difference by dtype, relative to the largest value of an array."""
+
+# The running variance of PyTorch is unbiased.
 NORM = partial(aff_jax.BatchNorm, unbiased_variance=True)
 MODULES: dict[str, tuple[Callable[..., nn.Module], Callable[[int], torch.nn.Module], int]] = {
     "MSCAM": (partial(aff_jax.MSCAM, norm=NORM), torch_aff.MS_CAM, 1),
     "AFF": (partial(aff_jax.AFF, gain=2.0, norm=NORM), torch_aff.AFF, 2),
     "IAFF": (partial(aff_jax.IAFF, share_global=True, norm=NORM), torch_aff.iAFF, 2),
 }
-"""Ours, as PyTorch's reference has it, that reference, and how many inputs they have."""
+"""By name, the linen module, the PyTorch module it equals, and the number of inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A module at a shape: both frameworks' with one set of weights, and inputs as arrays."""
+    """A module in both frameworks with the same weights, and its inputs.
+
+    Attributes:
+        name: Name in `MODULES`.
+        shape: Shape of the inputs, `(batch, height, width, channels)`.
+        dtype: Dtype of the computation.
+        module: The linen module.
+        variables: Its variables, converted from PyTorch.
+        reference: Makes PyTorch's module with these weights.
+        inputs: The inputs, float32.
+        cotangent: Gradient of the output, for the backward pass, float32.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -49,31 +69,25 @@ class Case:
 
     @property
     def label(self) -> str:
-        """As in "AFF 32x16x16x256"."""
+        """Name and shape, such as `AFF 32x16x16x256`."""
         return f"{self.name} {'x'.join(map(str, self.shape))}"
 
     def arrays(self) -> list[jax.Array]:
-        """The inputs as JAX has them; new ones each time, which may be given away."""
+        """Return the inputs as new JAX arrays, which may be donated."""
         return [jnp.asarray(array, self.dtype) for array in self.inputs]
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """PyTorch's word for the dtype."""
-        found: torch.dtype = getattr(torch, self.dtype)
-        return found
 
 
 def make_case(name: str, shape: tuple[int, ...], dtype: str) -> Case:
-    """Random weights and statistics, not the initial ones, and random inputs."""
+    """Make a case with random inputs, and random values for the weights and statistics of norms."""
     make_module, make_reference, count = MODULES[name]
     torch.manual_seed(0)
     reference = make_reference(shape[-1])
     for layer in reference.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
-            _randomise(layer)
+            _randomize(layer)
     state = {key: value.clone() for key, value in reference.state_dict().items()}
 
-    def fresh() -> torch.nn.Module:
+    def make_copy() -> torch.nn.Module:
         made = make_reference(shape[-1])
         made.load_state_dict(state)
         return made
@@ -83,12 +97,12 @@ def make_case(name: str, shape: tuple[int, ...], dtype: str) -> Case:
     module = make_module(dtype=None if dtype == "float32" else dtype)
     variables = dict(aff_jax.convert.from_torch(state, module, *inputs))
     variables.pop("unread", None)
-    return Case(
-        name, shape, dtype, module, variables, fresh, inputs, rng.standard_normal(shape, np.float32)
-    )
+    cotangent = rng.standard_normal(shape, np.float32)
+    return Case(name, shape, dtype, module, variables, make_copy, inputs, cotangent)
 
 
-def _randomise(norm: Any) -> None:
+def _randomize(norm: Any) -> None:
+    """Replace the initial scale, bias and statistics of a PyTorch batch norm."""
     torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
     torch.nn.init.normal_(norm.bias, std=0.2)
     torch.nn.init.normal_(norm.running_mean, std=0.2)
@@ -96,24 +110,25 @@ def _randomise(norm: Any) -> None:
 
 
 def chunk_size(shape: tuple[int, ...], devices: int, itemsize: int) -> int:
-    """Samples that a device takes at a time: as many as keep one array below `CHUNK_BYTES`.
+    """Return the number of examples per chunk, the largest whose array is below `CHUNK_BYTES`.
 
-    At least one, and a divisor of the device's part of the batch.
+    It is at least one and divides the share of the batch of each device.
     """
-    part = shape[0] // devices
+    share = shape[0] // devices
     fitting = max(1, int(CHUNK_BYTES // (itemsize * math.prod(shape[1:]))))
-    return max(n for n in range(1, part + 1) if part % n == 0 and n <= fitting)
+    return max(n for n in range(1, share + 1) if share % n == 0 and n <= fitting)
 
 
 def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:
-    """The sides, and how far they are apart."""
+    """Return the sides of evaluation by name, and the largest difference of their outputs."""
     sides: dict[str, Side] = {}
     outputs: dict[str, dict[str, np.ndarray]] = {}
+    dtype = torch_dtype(case.dtype)
 
-    # The first side is what the others are compared with.
-    for name, called, module, layout in copies(case.reference, with_compiled, case.torch_dtype):
+    # The other sides are compared with the first.
+    for name, called, module, layout in copies(case.reference, with_compiled, dtype):
         module.eval()
-        tensors = [channels_first(array, layout).to(case.torch_dtype) for array in case.inputs]
+        tensors = [channels_first(array, layout).to(dtype) for array in case.inputs]
 
         def call(called: Any = called, tensors: list[torch.Tensor] = tensors) -> torch.Tensor:
             with torch.inference_mode():
@@ -145,16 +160,17 @@ def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]
         result = function(*case.arrays())
         outputs[name] = {"output": np.asarray(result, np.float32)}
         placed = [jax.device_put(array, result.sharding) for array in case.arrays()]
-        sides[name] = _consuming(function, placed) if donated else _repeated(function, placed)
+        sides[name] = _donating_side(function, placed) if donated else _side(function, placed)
     return sides, check_equal(outputs, TOLERANCES[case.dtype], f"{case.label}, evaluation")
 
 
-def _repeated(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> Side:
+def _side(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> Side:
+    """Return the side of a function."""
     return Side(lambda: function(*inputs), jax.block_until_ready)
 
 
-def _consuming(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> Side:
-    """Of a function that x is given away to: each call has a copy of its own, made before it."""
+def _donating_side(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> Side:
+    """Return the side of a function that donates its first input: each call gets a new copy."""
     first, rest = inputs[0], inputs[1:]
     x = first
 
@@ -166,16 +182,20 @@ def _consuming(function: Callable[..., jax.Array], inputs: list[jax.Array]) -> S
 
 
 def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:
-    """The sides, and how far they are apart; gradients of parameters and inputs, new statistics."""
+    """Return the sides of training by name, and the largest difference of their results.
+
+    Training is a forward and backward pass with gradients of parameters and inputs, and new
+    running statistics.
+    """
     sides: dict[str, Side] = {}
     outputs: dict[str, dict[str, np.ndarray]] = {}
+    dtype = torch_dtype(case.dtype)
     for name, called, module, layout in copies(case.reference, with_compiled):
         module.train()
         tensors = [
-            channels_first(array, layout).to(case.torch_dtype).requires_grad_()
-            for array in case.inputs
+            channels_first(array, layout).to(dtype).requires_grad_() for array in case.inputs
         ]
-        cotangent = channels_first(case.cotangent, layout).to(case.torch_dtype)
+        cotangent = channels_first(case.cotangent, layout).to(dtype)
 
         def call(
             called: Any = called,
@@ -186,8 +206,7 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:
             module.zero_grad(set_to_none=True)
             for tensor in tensors:
                 tensor.grad = None
-            low = case.torch_dtype != torch.float32
-            with torch.autocast(device().type, case.torch_dtype, enabled=low):
+            with autocast(case.dtype):
                 result: torch.Tensor = called(*tensors)
             result.backward(cotangent)
             return result
@@ -198,10 +217,11 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:
         for key, parameter in module.named_parameters():
             found[key] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         found = {key: value.detach().float().cpu() for key, value in found.items()}
-        ours = aff_jax.convert.from_torch(found, case.module, *case.inputs)
-        inputs = [tensor.grad for tensor in tensors if tensor.grad is not None]
-        outputs[name] = _gathered(
-            channels_last(result), [channels_last(t) for t in inputs], ours["params"], ours
+        # Gradients have the names and shapes of the parameters, so they are converted like them.
+        converted = aff_jax.convert.from_torch(found, case.module, *case.inputs)
+        inputs = [channels_last(tensor.grad) for tensor in tensors if tensor.grad is not None]
+        outputs[name] = _arrays_to_compare(
+            channels_last(result), inputs, converted["params"], converted
         )
 
     @jax.jit
@@ -219,15 +239,21 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:
     variables, arrays = case.variables, case.arrays()
     cotangent_array = jnp.asarray(case.cotangent, case.dtype)
     output, (gradients, input_gradients), new = forward_backward(variables, arrays, cotangent_array)
-    outputs["aff_jax"] = _gathered(output, input_gradients, gradients, new)
+    outputs["aff_jax"] = _arrays_to_compare(output, input_gradients, gradients, new)
     sides["aff_jax"] = Side(
         lambda: forward_backward(variables, arrays, cotangent_array), jax.block_until_ready
     )
     return sides, check_equal(outputs, TOLERANCES[case.dtype], f"{case.label}, training")
 
 
-def _gathered(output: Any, inputs: list[Any], params: Any, variables: Any) -> dict[str, np.ndarray]:
-    """Arrays to compare. Of a kind all in one: the gradient of a bias before a norm is rounding."""
+def _arrays_to_compare(
+    output: Any, inputs: list[Any], params: Any, variables: Any
+) -> dict[str, np.ndarray]:
+    """Concatenate the arrays of each kind.
+
+    Differences are relative to the largest value of an array, and the gradient of a bias before a
+    norm consists of rounding errors only.
+    """
 
     def flat(tree: Any) -> np.ndarray:
         return np.concatenate([np.asarray(a, np.float32).ravel() for a in jax.tree.leaves(tree)])

@@ -1,4 +1,4 @@
-"""The sides of `benchmarks.networks`: a training step and evaluation, in both frameworks."""
+"""The sides of `benchmarks.networks`: a training step and evaluation in both frameworks."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,34 +15,38 @@ from torch.nn import functional
 import aff_jax
 from aff_jax.inference.freezing import freeze
 from benchmarks.memory import peak_bytes_of_torch, peak_bytes_of_xla
+from benchmarks.step_check import check_step
 from benchmarks.timing import Side, check_equal
 from benchmarks.torch_networks import make_network
-from benchmarks.torch_sides import SIDES, channels_first, copies, device, synchronize
-from benchmarks.twins import check_step
+from benchmarks.torch_sides import (
+    EAGER,
+    EAGER_LAST,
+    autocast,
+    channels_first,
+    copies,
+    device,
+    synchronize,
+    torch_dtype,
+)
 
-__all__ = [
-    "COMPILED",
-    "EAGER",
-    "EAGER_LAST",
-    "OURS",
-    "TOLERANCES",
-    "Case",
-    "Size",
-    "evaluation",
-    "make_case",
-    "training",
-]
+__all__ = ["AFF_JAX", "TOLERANCES", "Case", "Size", "evaluation", "make_case", "training"]
 
-EAGER, EAGER_LAST, COMPILED = SIDES
-OURS = "aff_jax"
-RATE, MOMENTUM = 1e-3, 0.9
+AFF_JAX = "aff_jax"
+"""Name of the side of this library."""
+
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
-"""Differences that are allowed, as a share of the largest logit or loss."""
+"""Allowed difference by dtype, relative to the largest logit or the loss."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Images of a step, and their height and width."""
+    """Size of a step.
+
+    Attributes:
+        batch: Number of images.
+        pixels: Height and width of an image.
+    """
 
     batch: int
     pixels: int
@@ -50,7 +54,18 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network with a fusion: both frameworks' with one set of weights, and random images."""
+    """A network with a fusion, and random images and labels.
+
+    Attributes:
+        name: Name of the network in both frameworks.
+        fusion: Name of the fusion.
+        size: Size of the images.
+        dtype: Dtype of the computation.
+        model: The linen module.
+        variables: The weights of PyTorch's network, converted.
+        images: `(batch, height, width, channels)`, float32.
+        labels: `(batch,)`, int64.
+    """
 
     name: str
     fusion: str
@@ -61,19 +76,13 @@ class Case:
     images: np.ndarray
     labels: np.ndarray
 
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """PyTorch's word for the dtype."""
-        found: torch.dtype = getattr(torch, self.dtype)
-        return found
-
     def tensors(self, layout: torch.memory_format) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and labels as PyTorch has them."""
+        """Return images and labels as tensors."""
         return channels_first(self.images, layout), torch.tensor(self.labels).to(device())
 
 
 def make_case(name: str, fusion: str, size: Size, dtype: str) -> Case:
-    """Weights as PyTorch starts them, and as aff_jax reads them from its state dict."""
+    """Make a case with the initial weights of PyTorch's network."""
     model = aff_jax.create_model(
         name,
         fusion,
@@ -90,13 +99,18 @@ def make_case(name: str, fusion: str, size: Size, dtype: str) -> Case:
 
 
 def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str, Any]]:
-    """The sides of one network with one fusion."""
+    """Return the sides of evaluation, after a check that their logits are equal.
+
+    Returns:
+        The sides by name, and the largest relative `difference`.
+    """
     sides: dict[str, Side] = {}
     outputs: dict[str, dict[str, np.ndarray]] = {}
-    made = copies(lambda: make_network(case.name, case.fusion), with_compiled, case.torch_dtype)
+    dtype = torch_dtype(case.dtype)
+    made = copies(lambda: make_network(case.name, case.fusion), with_compiled, dtype)
     for name, called, module, layout in made:
         module.eval()
-        images = case.tensors(layout)[0].to(case.torch_dtype)
+        images = case.tensors(layout)[0].to(dtype)
 
         def call(called: Any = called, images: torch.Tensor = images) -> torch.Tensor:
             with torch.inference_mode():
@@ -105,16 +119,21 @@ def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[s
 
         sides[name] = Side(call, synchronize)
         outputs[name] = {"logits": call().float().cpu().numpy()}
-    ours = jnp.asarray(case.images)
-    frozen = freeze(case.model, case.variables, ours, dtype=case.dtype)
-    sides[OURS] = Side(lambda: frozen(ours), jax.block_until_ready)
-    outputs[OURS] = {"logits": np.asarray(frozen(ours), np.float32)}
+    jax_images = jnp.asarray(case.images)
+    frozen = freeze(case.model, case.variables, jax_images, dtype=case.dtype)
+    sides[AFF_JAX] = Side(lambda: frozen(jax_images), jax.block_until_ready)
+    outputs[AFF_JAX] = {"logits": np.asarray(frozen(jax_images), np.float32)}
     what = f"{case.name} with {case.fusion}, evaluation"
     return sides, {"difference": check_equal(outputs, TOLERANCES[case.dtype], what)}
 
 
 def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str, Any]]:
-    """The sides of one network with one fusion, and bytes and operations of a step."""
+    """Return the sides of a training step, after a check that steps are equal.
+
+    Returns:
+        The sides by name, and facts on the step: the largest relative `difference`, the `flops` of
+        aff_jax, and by side the peak bytes of aff_jax and of PyTorch eager, channels-last.
+    """
     few, small = min(4, case.size.batch), min(64, case.size.pixels)
     check_step(
         make_network(case.name, case.fusion),
@@ -133,11 +152,11 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str
         if name == EAGER_LAST:
             facts[name] = peak_bytes_of_torch(step, held())
 
-    optimizer = optax.sgd(RATE, momentum=MOMENTUM, nesterov=True)
+    optimizer = optax.sgd(LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
     labels = jnp.asarray(case.labels)
     images = jnp.asarray(case.images)
 
-    def step_of(state: tuple[Any, Any, Any], images: Any, labels: Any) -> tuple[Any, jax.Array]:
+    def train_step(state: tuple[Any, Any, Any], images: Any, labels: Any) -> tuple[Any, jax.Array]:
         params, stats, opt_state = state
 
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
@@ -152,9 +171,9 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str
 
     params, stats = (jax.tree.map(jnp.array, case.variables[k]) for k in ("params", "batch_stats"))
     state = (params, stats, optimizer.init(params))
-    lowered = jax.jit(step_of, donate_argnums=0).lower(state, images, labels)
+    lowered = jax.jit(train_step, donate_argnums=0).lower(state, images, labels)
     compiled = lowered.compile()
-    facts[OURS] = peak_bytes_of_xla(compiled)
+    facts[AFF_JAX] = peak_bytes_of_xla(compiled)
     facts["flops"] = (compiled.cost_analysis() or {}).get("flops")
 
     def call() -> jax.Array:
@@ -162,13 +181,14 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str
         state, loss = compiled(state, images, labels)
         return loss
 
-    outputs[OURS] = {"loss": np.asarray(call())}
-    # The state is ready when the loss is: one program computes both.
-    sides[OURS] = Side(call, jax.block_until_ready)
-    # Where PyTorch's two layouts part, as with a pooled branch's norm over four images, so may we.
+    outputs[AFF_JAX] = {"loss": np.asarray(call())}
+    # One program computes the state and the loss, so both are ready at the same time.
+    sides[AFF_JAX] = Side(call, jax.block_until_ready)
+    # PyTorch's two layouts may differ too, for example if the norm of a pooled branch has only four
+    # values per channel.
     losses = {name: float(arrays["loss"]) for name, arrays in outputs.items()}
-    own = abs(losses[EAGER_LAST] - losses[EAGER]) / abs(losses[EAGER])
-    allowed = max(TOLERANCES[case.dtype], 10 * own)
+    between_layouts = abs(losses[EAGER_LAST] - losses[EAGER]) / abs(losses[EAGER])
+    allowed = max(TOLERANCES[case.dtype], 10 * between_layouts)
     what = f"{case.name} with {case.fusion}, training"
     return sides, facts | {"difference": check_equal(outputs, allowed, what)}
 
@@ -176,14 +196,18 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str
 def _torch_step(
     case: Case, called: Any, module: torch.nn.Module, layout: torch.memory_format
 ) -> tuple[Callable[[], torch.Tensor], Callable[[], list[torch.Tensor]]]:
-    """One training step of PyTorch, which gives the loss; and the tensors kept between steps."""
+    """Return PyTorch's training step, and a function that lists the tensors it keeps.
+
+    The step returns the loss.
+    """
     images, labels = case.tensors(layout)
-    low = case.torch_dtype != torch.float32
-    optimizer = torch.optim.SGD(module.parameters(), RATE, momentum=MOMENTUM, nesterov=True)
+    optimizer = torch.optim.SGD(
+        module.parameters(), LEARNING_RATE, momentum=MOMENTUM, nesterov=True
+    )
 
     def step() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device().type, case.torch_dtype, enabled=low):
+        with autocast(case.dtype):
             loss = functional.cross_entropy(called(images), labels)
         loss.backward()
         optimizer.step()

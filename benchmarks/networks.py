@@ -1,38 +1,33 @@
-"""How fast are networks, and how much memory do they need? Beside PyTorch, and beside addition.
+"""Time networks and measure their peak memory, and compare with PyTorch and with addition.
 
     python -m benchmarks.networks
 
-Networks with `add`, `aff` and `iaff`: a training step (cross-entropy, gradients, new statistics,
-SGD with Nesterov momentum) and the evaluation of the frozen network, on random images. The sides of
-all fusions of a network take turns, so that what AFF costs over addition comes out of one run.
-Before anything is timed, a step on four images is compared in double precision, gradients and all
-(`benchmarks/twins.py`), and then the logits and the first loss of what is timed. Where PyTorch's
-own two memory layouts part in single precision, ours may be ten times as far from the first.
+The benchmark times networks with `add`, `aff` and `iaff` on random images: a training step
+(cross-entropy, gradients, new statistics, SGD with Nesterov momentum), and evaluation of the frozen
+network. The sides of all fusions of a network take turns, so the cost of AFF over addition is
+measured in one run. Before anything is timed, one step on four images is compared in float64,
+including gradients (`benchmarks/step_check.py`). Then the logits and the first loss of what is
+timed are compared. If PyTorch's two memory layouts differ in float32, aff_jax may differ by ten
+times as much.
 
-Peak memory of a training step is, for aff_jax, what XLA says its program needs: arguments, results
-and temporary arrays, what is given away counted once. For PyTorch it is the most that is allocated
-at a time, parameters, momentum and images included, by its profiler or on a GPU its allocator; on a
-CPU the scratch memory of its convolutions is in neither.
+Peak memory of a training step is, for aff_jax, the memory of XLA's program: arguments, results and
+temporary arrays, with donated arguments counted once. For PyTorch it is the largest amount that is
+allocated at a time, including parameters, momentum and images, from the profiler or on a GPU from
+the allocator. Neither includes the scratch memory of convolutions on a CPU.
 
-On a CPU images are small and torch.compile, which takes minutes for a large network, stands beside
-the first one only (`--compile=all` for all). On a GPU ImageNet's networks have 224 x 224 pixels and
-256 images a step, in bfloat16. Takes ten minutes on two CPU cores.
+On a CPU, images are small, and torch.compile, which takes minutes for a large network, is a side of
+the first network only (`--compile=all` for all). On a GPU, ImageNet networks have 256 images of
+224 x 224 pixels per step, in bfloat16. Takes ten minutes on two CPU cores.
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
-from rich.console import Console
 
 from benchmarks.floors import Floors
 from benchmarks.network_sides import (
-    COMPILED,
-    EAGER,
-    EAGER_LAST,
-    OURS,
+    AFF_JAX,
     TOLERANCES,
     Case,
     Size,
@@ -40,13 +35,11 @@ from benchmarks.network_sides import (
     make_case,
     training,
 )
-from benchmarks.plots import draw_sides
-from benchmarks.results import describe_machine, write_results
-from benchmarks.setting import add_setting_arguments, set_up
-from benchmarks.timing import Side, alternate, measuring_arguments
+from benchmarks.session import add_session_arguments, start_session
+from benchmarks.step_check import TOLERANCE
+from benchmarks.timing import Side, make_parser, time_sides
 from benchmarks.torch_networks import NETWORKS
-from benchmarks.torch_sides import SIDES
-from benchmarks.twins import TOLERANCE
+from benchmarks.torch_sides import COMPILED, EAGER, EAGER_LAST, faster_eager, speedups
 
 FUSIONS = ("add", "aff", "iaff")
 
@@ -65,133 +58,133 @@ GPU_SIZES = {
 }
 QUICK_SIZE = Size(4, 32)
 
-
 MODES = {"training": training, "evaluation": evaluation}
+
+COST_TABLE = "Training step: cost of a fusion relative to addition"
 
 
 def measure(
     mode: str, cases: Sequence[Case], with_compiled: bool, rounds: int, floors: Floors | None
-) -> list[dict[str, Any]]:
-    """Rows of one network, one a fusion; sides of all fusions take turns."""
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """Time one network with each fusion. The sides of all fusions take turns.
+
+    Returns:
+        The table's rows, one per fusion, and the seconds by case and side.
+    """
     sides: dict[str, Side] = {}
     facts: dict[str, dict[str, Any]] = {}
+    names: dict[str, list[str]] = {}
     for case in cases:
         made, facts[case.fusion] = MODES[mode](case, with_compiled)
+        names[case.fusion] = [AFF_JAX, *(name for name in made if name != AFF_JAX)]
         sides |= {f"{case.fusion} {name}": side for name, side in made.items()}
-    gpu = jax.default_backend() == "gpu"
-    seconds = alternate(sides, rounds, turn_seconds=0.5, most_calls=5, queue=gpu)
-    rows = []
+    queue = jax.default_backend() == "gpu"
+    found = time_sides(sides, rounds, turn_seconds=0.5, most_calls=5, queue=queue)
+    rows, seconds = [], {}
     for case in cases:
-        of = {s: seconds[f"{case.fusion} {s}"] for s in (OURS, *SIDES[: 2 + with_compiled])}
-        eager = min(of[EAGER], of[EAGER_LAST])
-        row: dict[str, Any] = {
-            "network": case.name,
-            "fusion": case.fusion,
-            "images": f"{case.size.batch} of {case.size.pixels}x{case.size.pixels}",
-        }
-        row |= {f"{side}, images/s": case.size.batch / value for side, value in of.items()}
-        if not with_compiled:
-            row[f"{COMPILED}, images/s"] = None
-        row["times eager, faster layout"] = eager / of[OURS]
-        row[f"times {COMPILED}"] = of[COMPILED] / of[OURS] if with_compiled else None
-        if floors and mode == "training":
-            flops = facts[case.fusion]["flops"]
-            row["time / arithmetic floor"] = flops and of[OURS] * floors.arithmetic / flops
-        row["largest difference"] = f"{facts[case.fusion]['difference']:.0e}"
-        rows.append(row)
-    return (
-        rows
-        if mode == "evaluation"
-        else [
-            row
-            | {f"{side}, peak MB": facts[row["fusion"]][side] / 1e6 for side in (OURS, EAGER_LAST)}
-            for row in rows
-        ]
-    )
+        times = {name: found[f"{case.fusion} {name}"] for name in names[case.fusion]}
+        seconds[f"{case.name}, {case.fusion}"] = times
+        rows.append(make_row(mode, case, times, facts[case.fusion], floors))
+    return rows, seconds
 
 
-def against_add(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a fusion costs over addition in a training step: ratios of time and of peak memory."""
-    found = []
+def make_row(
+    mode: str,
+    case: Case,
+    seconds: dict[str, float],
+    facts: dict[str, Any],
+    floors: Floors | None,
+) -> dict[str, Any]:
+    """Return the row of a case in the table of a mode."""
+    row: dict[str, Any] = {
+        "network": case.name,
+        "fusion": case.fusion,
+        "images": f"{case.size.batch} of {case.size.pixels}x{case.size.pixels}",
+    }
+    for side in (AFF_JAX, EAGER, EAGER_LAST, COMPILED):
+        row[f"{side}, images/s"] = case.size.batch / seconds[side] if side in seconds else None
+    row["times eager, faster layout"] = faster_eager(seconds) / seconds[AFF_JAX]
+    compiled = seconds.get(COMPILED)
+    row[f"times {COMPILED}"] = compiled / seconds[AFF_JAX] if compiled else None
+    if floors and mode == "training":
+        flops = facts["flops"]
+        row["time / arithmetic floor"] = flops and seconds[AFF_JAX] * floors.arithmetic / flops
+    row["largest difference"] = f"{facts['difference']:.0e}"
+    if mode == "training":
+        row |= {f"{side}, peak MB": facts[side] / 1e6 for side in (AFF_JAX, EAGER_LAST)}
+    return row
+
+
+def cost_over_addition(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return time and peak memory of each fusion's training step relative to addition."""
+    costs = []
     for row in rows:
         (base,) = (r for r in rows if r["network"] == row["network"] and r["fusion"] == "add")
         if row is base:
             continue
-        entry = {"network": row["network"], "fusion": row["fusion"]}
-        for side in (OURS, EAGER_LAST):
+        cost = {"network": row["network"], "fusion": row["fusion"]}
+        for side in (AFF_JAX, EAGER_LAST):
             speed, peak = f"{side}, images/s", f"{side}, peak MB"
-            entry[f"{side}: step / add's"] = base[speed] / row[speed]
-            entry[f"{side}: peak memory / add's"] = row[peak] / base[peak]
-        found.append(entry)
-    return found
+            cost[f"{side}: step / add's"] = base[speed] / row[speed]
+            cost[f"{side}: peak memory / add's"] = row[peak] / base[peak]
+        costs.append(cost)
+    return costs
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the tables, and write them."""
-    parser = measuring_arguments((__doc__ or "").splitlines()[0], rounds=5)
+    """Run the benchmark, print its tables and write them."""
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS))
     parser.add_argument("--fusions", nargs="+", default=FUSIONS, choices=FUSIONS)
-    parser.add_argument("--batch", type=int, help="images of a step, of every network")
-    parser.add_argument("--pixels", type=int, help="height and width of images")
-    parser.add_argument("--compile", choices=("all", "first", "none"), help="default: all on a GPU")
-    add_setting_arguments(parser, TOLERANCES)
-    arguments = parser.parse_args(argv)
-    setting = set_up(arguments)
-    gpu, dtype = setting.gpu, setting.dtype
-    sizes = dict(GPU_SIZES if gpu else CPU_SIZES)
-    names = arguments.networks or list(sizes)
-    compiling = arguments.compile or ("all" if gpu else "first")
-    rounds = arguments.rounds
+    parser.add_argument("--batch", type=int, help="images per step, for every network")
+    parser.add_argument("--pixels", type=int, help="height and width of the images")
+    parser.add_argument(
+        "--compile",
+        choices=("all", "first", "none"),
+        help="networks with a side of torch.compile; default: all on a GPU, otherwise first",
+    )
+    add_session_arguments(parser, TOLERANCES)
+    session = start_session(parser, argv)
+    arguments = session.arguments
+    sizes = dict(GPU_SIZES if session.gpu else CPU_SIZES)
+    networks = arguments.networks or list(sizes)
+    compiling = arguments.compile or ("all" if session.gpu else "first")
     if arguments.quick:
-        names = arguments.networks or names[:1]
-        sizes, compiling, rounds = dict.fromkeys(names, QUICK_SIZE), "none", 1
-    console = Console(highlight=False, soft_wrap=True)
+        networks = arguments.networks or networks[:1]
+        sizes, compiling = dict.fromkeys(networks, QUICK_SIZE), "none"
     rows: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
-    for index, name in enumerate(names):
+    seconds: dict[str, dict[str, dict[str, float]]] = {mode: {} for mode in MODES}
+    for index, name in enumerate(networks):
         size = sizes.get(name, GPU_SIZES[name])
         size = Size(arguments.batch or size.batch, arguments.pixels or size.pixels)
-        cases = [make_case(name, fusion, size, dtype) for fusion in arguments.fusions]
+        cases = [make_case(name, fusion, size, session.dtype) for fusion in arguments.fusions]
         with_compiled = compiling == "all" or (compiling == "first" and index == 0)
         for mode in MODES:
-            rows[mode] += measure(mode, cases, with_compiled, rounds, setting.floors)
-            console.print(f"{name}: {mode} done", style="dim")
+            found = measure(mode, cases, with_compiled, session.rounds, session.floors)
+            rows[mode] += found[0]
+            seconds[mode] |= found[1]
+            session.log(f"{name}: {mode} done")
         jax.clear_caches()
     tables = {"Training step": rows["training"]}
     if {"add"} < set(arguments.fusions):
-        tables["What a fusion costs over addition in a training step"] = against_add(
-            rows["training"]
-        )
+        tables[COST_TABLE] = cost_over_addition(rows["training"])
     tables["Evaluation"] = rows["evaluation"]
-    notes = [
-        f"Medians of {rounds} rounds, {dtype}. Before anything was timed, logits, loss, gradients "
-        f"and running statistics of a step on four images agreed to {TOLERANCE:.0e} in float64; "
-        f"and the logits and the first loss of what was timed, as the column says, to "
-        f"{TOLERANCES[dtype]:.0e} or ten times what PyTorch's two memory layouts are apart. "
-        "Peak memory as described in `benchmarks/networks.py`; PyTorch's is that of eager, "
-        "channels-last.",
-        *setting.notes,
-    ]
-    machine = describe_machine(arguments.threads)
-    title = "Networks beside PyTorch"
-    flags = sys.argv[1:] if argv is None else argv
-    page = write_results(arguments.output, "networks", title, tables, notes, machine, flags)
-    console.print(page)
-    draw_sides(
-        {mode.capitalize(): _speeds(rows[mode]) for mode in MODES},
-        "images a second, relative to PyTorch eager in its faster layout",
-        Path(arguments.output) / "networks.png",
+    note = (
+        f"Medians of {session.rounds} rounds, {session.dtype}. Before anything was timed, logits, "
+        f"loss, gradients and running statistics of a step on four images were equal to "
+        f"{TOLERANCE:.0e} in float64, and the logits and the first loss of what was timed, as in "
+        f"the column, to {TOLERANCES[session.dtype]:.0e} or ten times the difference between "
+        f"PyTorch's two memory layouts. `benchmarks/networks.py` describes peak memory; PyTorch's "
+        f"is that of eager, channels-last."
     )
-
-
-def _speeds(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Of every side, relative to the faster of PyTorch's two layouts."""
-    found = {}
-    for row in rows:
-        eager = max(row[f"{side}, images/s"] for side in SIDES[:2])
-        speeds = {side: row[f"{side}, images/s"] for side in (OURS, *SIDES)}
-        label = f"{row['network']}, {row['fusion']}"
-        found[label] = {side: v / eager for side, v in speeds.items() if v is not None}
-    return found
+    session.publish(
+        "networks",
+        "Networks compared with PyTorch",
+        tables,
+        [note],
+        {mode.capitalize(): speedups(cases) for mode, cases in seconds.items()},
+        "images per second, relative to PyTorch eager in its faster layout",
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures of benchmarks: a row a case, a marker a side; or bars of seconds."""
+"""Plots of benchmarks: speeds with one row per case and one marker per side, and bar charts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 __all__ = ["draw_seconds", "draw_sides"]
 
-# Okabe and Ito's palette; the shapes say the same for whoever sees no colours at all.
-OURS = (("#0072B2", "o"), ("#56B4E9", "D"), ("#009E73", "P"))
-THEIRS = {
+# The palette of Okabe and Ito. The marker also identifies a side, for readers who see no colors.
+AFF_JAX_STYLES = (("#0072B2", "o"), ("#56B4E9", "D"), ("#009E73", "P"))
+TORCH_STYLES = {
     "PyTorch": ("#D55E00", "s"),
     "PyTorch channels-last": ("#E69F00", "^"),
     "torch.compile": ("#000000", "X"),
@@ -24,13 +24,16 @@ THEIRS = {
 def draw_sides(
     panels: Mapping[str, Mapping[str, Mapping[str, float]]], label: str, path: Path
 ) -> None:
-    """Panels of cases of sides' values, on a logarithmic axis where further right is better.
+    """Plot values by side on a logarithmic axis, with a line at 1.
 
-    `panels` by title, each the cases by label, each the values by side; 1 is marked with a line.
+    Args:
+        panels: By title of the panel and label of the case, values by side.
+        label: Label of the axis.
+        path: PNG file to write.
     """
     sides = list(dict.fromkeys(s for cases in panels.values() for v in cases.values() for s in v))
-    ours = iter(OURS)
-    styles = {side: THEIRS.get(side) or next(ours) for side in sides}
+    free_styles = iter(AFF_JAX_STYLES)
+    styles = {side: TORCH_STYLES.get(side) or next(free_styles) for side in sides}
     found = [v for cases in panels.values() for values in cases.values() for v in values.values()]
     ticks = (1, 2, 5) if max(found) / min(found) > 30 else (1, 1.5, 2, 3, 5, 7)
     rows = [len(cases) for cases in panels.values()]
@@ -66,7 +69,12 @@ def draw_sides(
 
 
 def draw_seconds(panels: Mapping[str, Mapping[str, float]], path: Path) -> None:
-    """Panels of bars, from the top, with what they stand for written beside them."""
+    """Plot seconds as horizontal bars.
+
+    Args:
+        panels: By title of the panel, seconds by label of the bar.
+        path: PNG file to write.
+    """
     rows = [len(values) for values in panels.values()]
     figure, axes = plt.subplots(
         len(panels),
@@ -77,7 +85,9 @@ def draw_seconds(panels: Mapping[str, Mapping[str, float]], path: Path) -> None:
         squeeze=False,
     )
     for axis, (title, values) in zip(axes[:, 0], panels.items(), strict=True):
-        bars = axis.barh(list(values), list(values.values()), color=OURS[0][0], height=0.6)
+        bars = axis.barh(
+            list(values), list(values.values()), color=AFF_JAX_STYLES[0][0], height=0.6
+        )
         axis.bar_label(bars, fmt="%.2g s", padding=3)
         axis.margins(x=0.12)
         axis.invert_yaxis()

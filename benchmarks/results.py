@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: a page with a table, the same in JSON, and a picture."""
+"""Results of a benchmark: a Markdown page with tables, and the same in JSON."""
 
 import importlib.metadata
 import json
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """Processor, accelerator, cores, threads and versions."""
+    """Return the processor, accelerator, cores, threads and versions, as JSON values."""
     accelerators = [d for d in jax.devices() if d.platform != "cpu"]
     versions = {}
     for package in ("jax", "jaxlib", "flax", "torch", "mxnet", "numpy"):
@@ -37,7 +37,10 @@ def describe_machine(threads: int) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model's name, and the widest vectors it has: a virtual machine's name tells little."""
+    """Return the model of the processor and its widest vectors.
+
+    The name alone is not enough: in a virtual machine it may be generic.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -55,7 +58,7 @@ def _processor() -> str:
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """Rows of one kind as a table; a number has three digits, None is a dash."""
+    """Return rows with the same columns as a Markdown table with three significant digits."""
     columns = list(rows[0])
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     lines += [f"| {' | '.join(_cell(row[column]) for column in columns)} |" for row in rows]
@@ -79,9 +82,16 @@ def write_results(
     machine: Mapping[str, Any],
     flags: Sequence[str] = (),
 ) -> str:
-    """Write `name`.md and `name`.json into `output`, and return the page.
+    """Write `name`.md and `name`.json, and return the page.
 
-    `tables` by heading; `notes` are paragraphs under them; `flags` those of the command.
+    Args:
+        output: Directory of both files.
+        name: Name of the benchmark.
+        title: Title of the page.
+        tables: Rows of each table, by heading.
+        notes: Paragraphs below the tables.
+        machine: Description by `describe_machine`.
+        flags: Flags of the command.
     """
     command = shlex.join(["python", "-m", f"benchmarks.{name}", *flags])
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())

@@ -1,37 +1,37 @@
-"""How long until it runs? Imports, and the first training step with and without a cache.
+"""Time imports, and the first training step with an empty and a filled compilation cache.
 
     python -m benchmarks.startup
 
-Each turn is a fresh process, timed from before it is started; sides take turns, and the first turn,
-which brings files into memory, is not counted:
+Each turn is a new process, and its time starts before the process does. Sides take turns. The first
+round, which loads files into memory, is not counted. The benchmark times
 
-- import: `aff_jax`; `jax` and `flax.linen` alone, which is what of it is not ours; and `torch`;
-- a training step of `cifar_resnet8` with AFF on 64 images of 8 x 8 pixels, and
-- the first step of `python -m train --config=configs/digits.py`, data and all, until its loss is
-  there: with an empty directory for what is compiled, and with the one that another run left.
+- the import of `aff_jax`, of its dependencies `jax` and `flax.linen` alone, and of `torch`;
+- a training step of `cifar_resnet8` with AFF on 64 images of 8 x 8 pixels;
+- the first step of `python -m train --config=configs/digits.py`, including its data, until the loss
+  is ready.
 
-PyTorch's side of the step is eager, and torch.compile with its caches empty and filled. Takes three
-minutes on two CPU cores.
+Steps have an empty compilation cache, and the cache that an earlier process has filled. The sides
+of PyTorch are eager, and torch.compile with empty and filled caches. Takes three minutes on two CPU
+cores.
 """
 
 import os
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.timing import measuring_arguments
+from benchmarks.timing import make_parser, take_turns
 
 STARTED = "BENCHMARK_STARTED"
-"""Environment variable with the time at which the parent started the process."""
+"""Environment variable with the time at which the process was started."""
 
 IMPORTS = {
     "Python alone": "pass",
@@ -40,16 +40,18 @@ IMPORTS = {
     "torch": "import torch",
 }
 STEPS = {
-    "aff_jax": "step_of_ours",
+    "aff_jax": "step_of_aff_jax",
     "digits": "step_of_digits",
     "PyTorch": "step_of_torch",
     "torch.compile": "step_of_torch",
 }
+"""Functions of this module that take a training step, by side."""
+
 BATCH, PIXELS = 64, 8
 
 
 def step_of_digits(cache: str) -> None:
-    """One step of the digits run, as `python -m train` takes it."""
+    """Take the first step of `python -m train` on the digits."""
     import jax
 
     from configs import digits
@@ -64,8 +66,8 @@ def step_of_digits(cache: str) -> None:
     jax.block_until_ready(run.train_step(run.state, next(feed)))
 
 
-def step_of_ours(cache: str) -> None:
-    """One step of the same network on random images, by a plain jitted function."""
+def step_of_aff_jax(cache: str) -> None:
+    """Take a step of `cifar_resnet8` with AFF on random images, by a jitted function."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -98,7 +100,7 @@ def step_of_ours(cache: str) -> None:
 
 
 def step_of_torch(cache: str) -> None:
-    """The same in PyTorch; compiled where there is a directory to keep what is compiled."""
+    """Take the same step in PyTorch, compiled if there is a directory for the cache."""
     import torch
 
     from benchmarks.torch_networks import make_network
@@ -112,90 +114,82 @@ def step_of_torch(cache: str) -> None:
 
 
 def seconds_of(code: str, cache: str = "") -> float:
-    """From the start of a process until it has run `code`, by its own clock."""
-    tell = f"import os, time; print('took', time.time() - float(os.environ['{STARTED}']))"
+    """Return the seconds from before a new process starts until it has run `code`.
+
+    The process reads the clock at the end, so its exit does not count.
+
+    Args:
+        code: Python code.
+        cache: Directory of torch.compile's cache, or "" for the default.
+
+    Raises:
+        RuntimeError: if the process fails.
+    """
+    report = f"import os, time; print('took', time.time() - float(os.environ['{STARTED}']))"
     environment = {**os.environ, STARTED: repr(time.time())}
     if cache:
         environment["TORCHINDUCTOR_CACHE_DIR"] = cache
     process = subprocess.run(
-        [sys.executable, "-c", f"{code}; {tell}"], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", f"{code}; {report}"], env=environment, capture_output=True, text=True
     )
     if process.returncode:
-        raise RuntimeError(f"a side failed: {code}\n{process.stderr}")
+        raise RuntimeError(f"the process of a side failed: {code}\n{process.stderr}")
     return float(process.stdout.split()[-1])
 
 
-@dataclass(frozen=True)
-class Start:
-    """A fresh process: `seconds()` starts it and waits for it.
+def import_turns() -> dict[str, Callable[[], float]]:
+    """Return the turns of processes that import a package."""
+    return {name: partial(seconds_of, code) for name, code in IMPORTS.items()}
 
-    `turns` it has, if fewer than there are rounds; `first_uncounted`, whether it has one before.
+
+def step_turns(folder: Path, sides: Iterable[str]) -> dict[str, Callable[[], float]]:
+    """Return the turns of processes that take a training step.
+
+    A side that compiles has two turns in each round. "cache empty" clears the directory of compiled
+    programs and fills it again. "cache filled" finds the programs of the last such turn.
+
+    Args:
+        folder: Directory for the caches.
+        sides: Names in `STEPS`.
     """
 
-    seconds: Callable[[], float]
-    turns: int | None = None
-    first_uncounted: bool = True
+    def run(step: str, cache: Path | None, clear: bool = False) -> float:
+        if cache is not None and clear:
+            shutil.rmtree(cache, ignore_errors=True)
+            cache.mkdir()
+        path = "" if cache is None else str(cache)
+        return seconds_of(f"from benchmarks.startup import {step}; {step}({path!r})", path)
 
-
-def import_sides() -> dict[str, Start]:
-    """Processes that only import; and one that does nothing, for what Python itself takes."""
-    return {name: Start(partial(seconds_of, code)) for name, code in IMPORTS.items()}
-
-
-def step_sides(folder: Path, with_compiled: bool) -> dict[str, Start]:
-    """Processes that take a step: those that compile, with an empty cache and with a filled one."""
-
-    def empty(code: str) -> float:
-        with tempfile.TemporaryDirectory(dir=folder) as cache:
-            return seconds_of(code.format(cache=cache), cache)
-
-    def filled(code: str, name: str) -> float:
-        cache = str(folder / name)
-        return seconds_of(code.format(cache=cache), cache)
-
-    sides = {}
-    for name, side in STEPS.items():
-        code = f"from benchmarks.startup import {side} as side; side({{cache!r}})"
-        if name == "PyTorch":
-            sides[name] = Start(partial(seconds_of, code.format(cache="")))
-        elif with_compiled or name != "torch.compile":
-            # It is slow, and far from the others: one turn says enough.
-            turns = 1 if name == "torch.compile" else None
-            # The turn that is not counted fills the directory.
-            sides[f"{name}, cache empty"] = Start(partial(empty, code), turns, False)
-            sides[f"{name}, cache filled"] = Start(partial(filled, code, name), turns)
-    return sides
-
-
-def alternate(sides: dict[str, Start], rounds: int, warm: bool = True) -> dict[str, float]:
-    """Median seconds of each side; sides take turns, the first uncounted where `warm`."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
-    for side in sides.values():
-        if warm and side.first_uncounted:
-            side.seconds()
-    for number in range(rounds):
-        for name, side in sides.items():
-            if side.turns is None or number < side.turns:
-                found[name].append(side.seconds())
-    return {name: statistics.median(taken) for name, taken in found.items()}
+    turns: dict[str, Callable[[], float]] = {}
+    for side in sides:
+        if side == "PyTorch":
+            turns[side] = partial(run, STEPS[side], None)
+        else:
+            turns[f"{side}, cache empty"] = partial(run, STEPS[side], folder / side, clear=True)
+            turns[f"{side}, cache filled"] = partial(run, STEPS[side], folder / side)
+    return turns
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the tables, and write them."""
-    parser = measuring_arguments((__doc__ or "").splitlines()[0], rounds=3)
+    """Run the benchmark, print its tables and write them."""
+    parser = make_parser(__doc__, rounds=3)
     arguments = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
-    rounds = 1 if arguments.quick else arguments.rounds
-    import_rounds = 1 if arguments.quick else 2 * rounds
+    quick = arguments.quick
+    rounds, import_rounds = (1, 1) if quick else (arguments.rounds, 2 * arguments.rounds)
+    uncounted = 0 if quick else 1
     console = Console(highlight=False, soft_wrap=True)
-    imports = alternate(import_sides(), import_rounds, warm=not arguments.quick)
+    imports = take_turns(import_turns(), import_rounds, uncounted)
     console.print("imports done", style="dim")
     with tempfile.TemporaryDirectory() as folder:
-        sides = step_sides(Path(folder), with_compiled=not arguments.quick)
-        steps = alternate(sides, rounds, warm=not arguments.quick)
+        sides = ("aff_jax", "digits", "PyTorch")
+        steps = take_turns(step_turns(Path(folder), sides), rounds, uncounted)
+        if not quick:  # One turn of torch.compile is enough: it is slow and far from the others.
+            compiled = step_turns(Path(folder), ["torch.compile"])
+            steps |= take_turns(compiled, rounds=1, uncounted_rounds=0)
     console.print("first steps done", style="dim")
 
-    # Only now: this process was to hold no frameworks while others start.
+    # Imported late, so that this process has no framework loaded while it times others.
     from benchmarks.plots import draw_seconds
     from benchmarks.results import describe_machine, write_results
 
@@ -206,19 +200,21 @@ def main(argv: list[str] | None = None) -> None:
         ],
         "First training step": [{"side": name, "s": taken} for name, taken in steps.items()],
         "Second start over first": [
-            {"side": name, "ratio": steps[f"{name}, cache filled"] / taken}
+            {"side": side, "ratio": steps[f"{side}, cache filled"] / taken}
             for label, taken in steps.items()
-            if (name := label.removesuffix(", cache empty")) != label
+            if (side := label.removesuffix(", cache empty")) != label
         ],
     }
     notes = [
-        f"Medians of {rounds} fresh processes, {import_rounds} of those that import, and one of "
-        f"those with torch.compile. `aff_jax`, `PyTorch` and `torch.compile` take a step on random "
-        f"images; `digits` is the first step of `python -m train` with its data."
+        f"Medians of {rounds} new processes, {import_rounds} for imports and one for "
+        f"torch.compile. `aff_jax`, `PyTorch` and `torch.compile` take a step on random images; "
+        f"`digits` is the first step of `python -m train` with its data."
     ]
     machine = describe_machine(arguments.threads)
     console.print(
-        write_results(arguments.output, "startup", "From nothing", tables, notes, machine)
+        write_results(
+            arguments.output, "startup", "Time until the first step", tables, notes, machine
+        )
     )
     panels = {"Import": imports, "First training step": steps}
     draw_seconds(panels, Path(arguments.output) / "startup.png")

@@ -1,9 +1,10 @@
-"""How sides are timed: in turns within one process, after they were seen to agree.
+"""Timing of several sides in turns within one process.
 
-A turn of a side is a pause, calls for 30 ms that are not timed, and then a few that are. What a
-side takes is the median over rounds of the median over the calls of a turn; one round before those
-is a warm-up. Every other round runs the sides backwards, so that none has always the same one
-before it.
+A side is one implementation of the computation that a benchmark compares, such as PyTorch eager. A
+turn of a side is a pause, calls for 30 ms that are not timed, and a few calls that are. The time of
+a side is the median over rounds of the median over the calls of a turn. The first round is a
+warm-up and is not counted. Every other round runs in reverse order, so that no side always follows
+the same one.
 """
 
 import argparse
@@ -17,23 +18,34 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Side", "alternate", "check_equal", "geometric_mean", "measuring_arguments", "warm_up"]
+__all__ = [
+    "Side",
+    "check_equal",
+    "geometric_mean",
+    "make_parser",
+    "take_turns",
+    "time_sides",
+    "warm_up",
+]
 
-# libgomp's threads spin for some milliseconds after a parallel region of PyTorch, in case another
-# one comes, and Eigen's do so after one of XLA's. Whoever is called in that time shares the cores
-# with threads that do nothing. The pause lets them go to sleep. Then calls that are not timed wake
-# this side's own threads and the cores, and bring its arrays into the caches: after a pause, the
-# first dozen calls of a millisecond were seen to take up to half as long again.
+# After a parallel region, the threads of libgomp (PyTorch) and Eigen (XLA) spin for some
+# milliseconds in case another region follows. They would take the cores from the next side, so the
+# pause lets them sleep. The calls that are not timed then wake the threads of this side and load
+# its arrays into the caches: after a pause, the first dozen calls of a millisecond took up to half
+# as long again.
 PAUSE_SECONDS = 0.05
 WARM_UP_SECONDS = 0.03
 
 
 @dataclass
 class Side:
-    """One of those that are compared.
+    """One of the implementations that a benchmark compares.
 
-    `call` starts a call and returns its result, and `wait` returns when that is there. `prepare` is
-    called before each and not timed: where a call consumes its argument, it makes a new one.
+    Attributes:
+        call: Starts the computation and returns its result.
+        wait: Blocks until a result is ready.
+        prepare: Runs before each call and is not timed. If a call donates its argument, this makes
+            a new one.
     """
 
     call: Callable[[], Any]
@@ -41,16 +53,16 @@ class Side:
     prepare: Callable[[], object] = lambda: None
 
     def once(self) -> float:
-        """Seconds of one call, to its end."""
+        """Return the seconds from the start of one call until its result is ready."""
         self.prepare()
         started = time.perf_counter()
         self.wait(self.call())
         return time.perf_counter() - started
 
     def queued(self, calls: int) -> float:
-        """Seconds a call where the next one is started before this one has ended.
+        """Return the seconds per call when all calls are started before the last is waited for.
 
-        Only for sides that have nothing to prepare.
+        The side must have nothing to prepare.
         """
         started = time.perf_counter()
         for _ in range(calls):
@@ -59,39 +71,75 @@ class Side:
         return (time.perf_counter() - started) / calls
 
 
-def alternate(
+def take_turns(
+    turns: Mapping[str, Callable[[], float]], rounds: int, uncounted_rounds: int = 1
+) -> dict[str, float]:
+    """Run turns of several sides in rounds and return the median seconds of each side.
+
+    Args:
+        turns: By side, a function that runs one turn and returns its seconds.
+        rounds: Number of rounds that count.
+        uncounted_rounds: Number of rounds before those, as a warm-up.
+    """
+    seconds: dict[str, list[float]] = {side: [] for side in turns}
+    for number in range(uncounted_rounds + rounds):
+        order = list(turns.items())
+        for side, turn in reversed(order) if number % 2 else order:
+            taken = turn()
+            if number >= uncounted_rounds:
+                seconds[side].append(taken)
+    return {side: statistics.median(found) for side, found in seconds.items()}
+
+
+def time_sides(
     sides: Mapping[str, Side],
     rounds: int,
     turn_seconds: float = 0.1,
     most_calls: int = 10,
     queue: bool = False,
 ) -> dict[str, float]:
-    """Median seconds of a call of each side.
+    """Return the median seconds per call of each side.
 
-    A turn has as many calls as `turn_seconds` has room for, from 1 to `most_calls`. With `queue`
-    they are started one after the other and waited for together, which is how an accelerator is
-    used: its work is shorter than the host takes to start it and to hear that it has ended.
+    Args:
+        sides: The sides by name.
+        rounds: Number of rounds that count.
+        turn_seconds: Time of one turn. A turn has as many calls as fit, at least one.
+        most_calls: Largest number of calls in a turn.
+        queue: Whether to start all calls of a turn and wait once. This is how an accelerator is
+            used: a call on it is shorter than the overhead of the host to start it and to wait.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    calls: dict[str, int] = {}
-    for number in range(rounds + 1):
-        turns = list(sides.items())
-        for name, side in turns if number % 2 == 0 else reversed(turns):
-            time.sleep(PAUSE_SECONDS)
-            warm_up(side, WARM_UP_SECONDS)
-            if name not in calls:
-                fitting = int(turn_seconds / max(side.once(), 1e-9))
-                calls[name] = min(max(fitting, 1), most_calls)
-            elif queue:
-                seconds[name].append(side.queued(calls[name]))
-            else:
-                taken = [side.once() for _ in range(calls[name])]
-                seconds[name].append(statistics.median(taken))
-    return {name: statistics.median(found) for name, found in seconds.items()}
+    turns = {
+        name: _Turn(side, turn_seconds, most_calls, queue).seconds for name, side in sides.items()
+    }
+    return take_turns(turns, rounds)
+
+
+@dataclass
+class _Turn:
+    """Turns of one side. The first, which is not counted, sets the number of calls."""
+
+    side: Side
+    turn_seconds: float
+    most_calls: int
+    queue: bool
+    calls: int | None = None
+
+    def seconds(self) -> float:
+        """Run one turn and return its median seconds per call."""
+        time.sleep(PAUSE_SECONDS)
+        warm_up(self.side, WARM_UP_SECONDS)
+        if self.calls is None:
+            seconds = self.side.once()
+            fitting = int(self.turn_seconds / max(seconds, 1e-9))
+            self.calls = min(max(fitting, 1), self.most_calls)
+            return seconds
+        if self.queue:
+            return self.side.queued(self.calls)
+        return statistics.median(self.side.once() for _ in range(self.calls))
 
 
 def warm_up(side: Side, seconds: float, most_calls: int = 30) -> None:
-    """Call it, once at least, until so much time has gone."""
+    """Call a side until `seconds` have passed, at least once."""
     ends = time.perf_counter() + seconds
     for _ in range(most_calls):
         side.once()
@@ -102,42 +150,57 @@ def warm_up(side: Side, seconds: float, most_calls: int = 30) -> None:
 def check_equal(
     outputs: Mapping[str, Mapping[str, np.ndarray]], tolerance: float, what: str
 ) -> float:
-    """The largest difference from the first side, as a share of the largest value of its array.
+    """Check that all sides computed the same arrays.
 
-    Each side has arrays by name, the first side has all of them.
+    Args:
+        outputs: By side, arrays by name. The first side is the reference and has all names.
+        tolerance: Largest allowed difference, relative to the largest value of the array.
+        what: Description of the computation, for the message.
+
+    Returns:
+        The largest relative difference.
 
     Raises:
-        ValueError: a difference is larger than `tolerance`, or not a number; lists all of them.
+        ValueError: if a difference exceeds `tolerance` or is NaN; lists all of them.
     """
     (first, expected), *others = outputs.items()
-    worst, wrong = 0.0, []
+    largest, wrong = 0.0, []
     for side, arrays in others:
         for name, array in arrays.items():
-            truth = np.asarray(expected[name], np.float64)
-            scale = np.max(np.abs(truth)) or 1.0
-            difference = float(np.max(np.abs(np.asarray(array, np.float64) - truth)) / scale)
-            worst = max(worst, difference)
+            reference = np.asarray(expected[name], np.float64)
+            scale = np.max(np.abs(reference)) or 1.0
+            difference = float(np.max(np.abs(np.asarray(array, np.float64) - reference)) / scale)
+            largest = max(largest, difference)
             if not difference <= tolerance:
-                wrong.append(f"{name} of {side} by {difference:.1e}")
+                wrong.append(f"{name} of {side} differ by {difference:.1e}")
     if wrong:
         raise ValueError(
-            f"{what}: expected all sides to agree with {first} to {tolerance:.0e} of the largest "
+            f"{what}: expected all sides to equal {first} to {tolerance:.0e} of the largest "
             f"value, but {', '.join(wrong)}. Nothing was timed."
         )
-    return worst
+    return largest
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """The mean for ratios: that of the inverses is its inverse."""
+    """Return the geometric mean, the right mean of ratios: inverse ratios have the inverse mean."""
     return math.exp(statistics.fmean(math.log(value) for value in values))
 
 
-def measuring_arguments(description: str, rounds: int) -> argparse.ArgumentParser:
-    """A parser with the flags that the benchmarks share."""
-    parser = argparse.ArgumentParser(description=description)
+def make_parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """Return a parser with the flags that all benchmarks have.
+
+    Args:
+        description: Docstring of the benchmark, whose first line describes it.
+        rounds: Default number of rounds.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--threads", type=int, default=cores, help="of PyTorch; default: cores")
-    parser.add_argument("--rounds", type=int, default=rounds, help="turns of each side")
-    parser.add_argument("--quick", action="store_true", help="toy sizes: only whether it runs")
-    parser.add_argument("--output", default="benchmarks/results", help="where results are written")
+    parser.add_argument(
+        "--threads", type=int, default=cores, help="threads of PyTorch; default: number of cores"
+    )
+    parser.add_argument("--rounds", type=int, default=rounds, help="number of turns of each side")
+    parser.add_argument(
+        "--quick", action="store_true", help="use toy sizes, to test that the benchmark runs"
+    )
+    parser.add_argument("--output", default="benchmarks/results", help="directory for the results")
     return parser

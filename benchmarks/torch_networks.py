@@ -1,8 +1,8 @@
-"""The authors' CIFAR networks and ImageNet networks in PyTorch, which has neither.
+"""PyTorch versions of the authors' CIFAR and ImageNet networks, which exist only in MXNet.
 
-Submodules are called as ours, so that `aff_jax.convert.from_torch` takes their state dicts as they
-are; fusions are those of the reference that the tests compare with, `tests/reference/torch_aff.py`,
-which has torchvision's networks too.
+Submodules have the names of the linen modules, so `aff_jax.convert.from_torch` reads their state
+dicts. Fusions, and networks of torchvision, are those of the tests' reference,
+`tests/reference/torch_aff.py`.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from tests.reference import torch_aff
 __all__ = ["NETWORKS", "make_network"]
 
 FUSIONS = {"add": "DAF", "aff": "AFF", "iaff": "iAFF"}
-"""What open-aff's PyTorch code calls our fusions."""
+"""Names of the fusions in open-aff's PyTorch code, by their names in this library."""
 
 
 def fusion(name: str, channels: int, reduction: int) -> nn.Module:
-    """A fusion of the reference."""
+    """Make a fusion of the reference."""
     made: nn.Module = (
         torch_aff.DAF(channels)
         if name == "add"
@@ -30,19 +30,19 @@ def fusion(name: str, channels: int, reduction: int) -> nn.Module:
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    """A convolution without bias, padded by kernel // 2."""
+    """Make a convolution without bias, padded by kernel // 2."""
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 
 def pool(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """The average pool of a skip."""
+    """Apply the average pooling of a skip."""
     if stride == 1:
         return x
     return functional.avg_pool2d(x, stride, ceil_mode=True, count_include_pad=False)
 
 
 class ConvNorm(nn.Module):
-    """Convolution and norm."""
+    """A convolution and a batch norm."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -50,13 +50,13 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Both."""
+        """Return norm(conv(x))."""
         normed: torch.Tensor = self.norm(self.conv(x))
         return normed
 
 
 class CIFARBlock(nn.Module):
-    """`aff_jax.hosts.pre_activation.PreActivationBlock`."""
+    """As `aff_jax.hosts.pre_activation.PreActivationBlock`."""
 
     def __init__(self, inputs: int, channels: int, stride: int, fuse: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class CIFARBlock(nn.Module):
         self.fuse = fusion(fuse, channels, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """fuse(residual(x), skip(x))."""
+        """Return fuse(residual(x), skip(x))."""
         residual = self.conv1(torch.relu(self.norm1(x)))
         residual = self.conv2(torch.relu(self.norm2(residual)))
         if self.downsample is not None:
@@ -78,7 +78,7 @@ class CIFARBlock(nn.Module):
 
 
 class CIFARResNet(nn.Module):
-    """`aff_jax.hosts.cifar_resnet.CIFARResNet` of width 1."""
+    """As `aff_jax.hosts.cifar_resnet.CIFARResNet` of width 1."""
 
     def __init__(self, blocks: int, fuse: str, num_classes: int = 10) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class CIFARResNet(nn.Module):
         self.head = nn.Linear(inputs, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         x = self.stem(self.input_norm(images))
         for name in self.blocks:
             x = getattr(self, name)(x)
@@ -105,7 +105,7 @@ class CIFARResNet(nn.Module):
 
 
 class BottleneckV1d(nn.Module):
-    """`aff_jax.hosts.post_activation.Bottleneck` with `average_skip`."""
+    """As `aff_jax.hosts.post_activation.Bottleneck` with `average_skip`."""
 
     def __init__(self, inputs: int, channels: int, stride: int, fuse: str) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class BottleneckV1d(nn.Module):
         self.fuse = fusion(fuse, 4 * channels, 16)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """act(fuse(residual(x), skip(x)))."""
+        """Return relu(fuse(residual(x), skip(x)))."""
         residual = self.conv3(torch.relu(self.conv2(torch.relu(self.conv1(x)))))
         if self.downsample is not None:
             x = self.downsample(pool(x, self.stride))
@@ -126,7 +126,7 @@ class BottleneckV1d(nn.Module):
 
 
 class ResNet50V1d(nn.Module):
-    """`aff_jax.hosts.resnet_v1d.ResNetV1d` with 50 layers: fusions from stage 3 on."""
+    """As `aff_jax.hosts.resnet_v1d.ResNetV1d` with 50 layers, which fuses from stage 3 on."""
 
     def __init__(self, fuse: str, num_classes: int = 1000) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class ResNet50V1d(nn.Module):
         self.head = nn.Linear(inputs, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits."""
+        """Return the logits."""
         x = images
         for stem in (self.stem1, self.stem2, self.stem3):
             x = torch.relu(stem(x))
@@ -165,10 +165,10 @@ NETWORKS: dict[str, Callable[[str], nn.Module]] = {
     "resnet50": lambda fuse: torch_aff.resnet("resnet50", fuse_type=FUSIONS[fuse]),
     "resnet50_v1d": ResNet50V1d,
 }
-"""By the names of `aff_jax.create_model`."""
+"""Networks by their names in `aff_jax.create_model`."""
 
 
 def make_network(name: str, fuse: str) -> nn.Module:
-    """The PyTorch network that follows ours of that name, with random weights of seed 0."""
+    """Make the PyTorch network of that name, with random weights of seed 0."""
     torch.manual_seed(0)
     return NETWORKS[name](fuse)

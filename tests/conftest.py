@@ -1,12 +1,13 @@
-"""Eight fake devices for every test, what runs on one uses the first; and little garbage collected.
+"""Settings for all tests: eight CPU devices, and rare garbage collection.
 
-Tracing makes so many objects that looking for garbage among them was 7 % of the tests' time.
+Tracing makes many objects. At the default thresholds, garbage collection took 7 % of the tests'
+time.
 """
 
 import gc
 import os
 
-# Read once, when JAX first looks for devices.
+# JAX reads these once, when it first looks for devices.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )

@@ -1,4 +1,4 @@
-"""Networks for evaluation only: batch norms folded away, and StableHLO files."""
+"""Networks for evaluation: frozen networks with folded batch norms, and StableHLO files."""
 
 from aff_jax.inference.freezing import freeze
 from aff_jax.inference.frozen import Frozen

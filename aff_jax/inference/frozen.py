@@ -1,4 +1,4 @@
-"""What a frozen network is: a compiled function of arrays, on one device or several, in chunks."""
+"""A frozen network: a compiled function of arrays, on one or several devices, in chunks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,20 +12,24 @@ from jaxtyping import Array
 
 __all__ = ["Frozen"]
 
-CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
-"""XLA's options on a CPU: by itself it takes vectors of 256 bits where the CPU has longer ones.
+CPU_COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+"""XLA options on a CPU. By default XLA uses vectors of 256 bits, even if the CPU has longer ones.
 
-Longer ones make what lies between the products faster: the logistic function of AFF, and what is
-fused with it, takes half to two thirds of the time.
+Longer vectors speed up the elementwise operations between matrix products. The sigmoid of AFF and
+what is fused with it take half to two thirds of the time.
 """
 
 
 class Frozen:
-    """A network in evaluation, as `freeze` makes it: call it with what the model is called with.
+    """A network in evaluation mode, made by `freeze` and called as `frozen(*inputs)`.
 
-    **Attributes:** `variables`, the folded arrays; `apply(variables, *inputs)`, the pure function
-    that it is, to be used under `jit`, `vmap` or `jax.export`; `donate`, the position of the input
-    whose memory the result takes, or None; `devices` and `chunk_size` as given.
+    Attributes:
+        variables: The folded arrays.
+        apply: The pure function `apply(variables, *inputs)`, for use under `jit`, `vmap` or
+            `jax.export`.
+        donate: Position of the donated input, or None.
+        devices: Devices that share the batch, or None for the default device.
+        chunk_size: Number of examples that a device evaluates at a time, or None for all.
     """
 
     def __init__(
@@ -41,50 +45,65 @@ class Frozen:
         self.donate = donate
         self.chunk_size = chunk_size
         self.devices = None if devices is None else tuple(devices)
-        run: Callable[..., Any] = self._chunked
-        self._batch = self._everywhere = None
+        run: Callable[..., Any] = self._apply_in_chunks
+        self._batch_sharding = self._replicated = None
         if self.devices is not None:
             mesh = Mesh(np.array(self.devices), ("batch",))
-            rows, whole = PartitionSpec("batch"), PartitionSpec()
-            self._batch, self._everywhere = NamedSharding(mesh, rows), NamedSharding(mesh, whole)
+            split, whole = PartitionSpec("batch"), PartitionSpec()
+            self._batch_sharding = NamedSharding(mesh, split)
+            self._replicated = NamedSharding(mesh, whole)
 
             def run(variables: Mapping[str, Any], *inputs: Any) -> Any:
-                specs = (whole, *(rows for _ in inputs))
-                mapped = jax.shard_map(self._chunked, mesh=mesh, in_specs=specs, out_specs=rows)
+                specs = (whole, *(split for _ in inputs))
+                mapped = jax.shard_map(
+                    self._apply_in_chunks, mesh=mesh, in_specs=specs, out_specs=split
+                )
                 return mapped(variables, *inputs)
 
-        self.variables = jax.device_put(variables, self._everywhere)
-        self._nested = jax.jit(run)
+        self.variables = jax.device_put(variables, self._replicated)
+        self._nested_jit = jax.jit(run)
         on_cpu = (self.devices or jax.devices())[0].platform == "cpu"
-        self._jitted = jax.jit(
+        self._jit = jax.jit(
             run,
             donate_argnums=() if donate is None else (1 + donate,),
-            compiler_options=CPU_OPTIONS if on_cpu else None,
+            compiler_options=CPU_COMPILER_OPTIONS if on_cpu else None,
         )
 
     def __call__(self, *inputs: Any) -> Any:
-        """What the model gives in evaluation.
+        """Return the output of the model in evaluation mode.
+
+        Inside another `jit`, the compiler options of that program apply.
 
         Raises:
-            ValueError: with `devices`, a batch that they can't share evenly.
+            ValueError: if `devices` cannot share the batch evenly.
         """
-        # Options are for a program of its own; a part of another one is compiled with that one's.
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(inputs)):
-            return self._nested(self.variables, *inputs)
+            return self._nested_jit(self.variables, *inputs)
         try:
-            return self._jitted(self.variables, *self._place(inputs))
+            return self._jit(self.variables, *self._place(inputs))
         except ValueError as error:
+            # JAX refuses compiler options in a jit that is called inside another one. If no input
+            # is traced, only this error tells that there is another one: JAX deliberately has no
+            # public API for it (https://github.com/jax-ml/jax/discussions/20737). A JAX operation
+            # returns a tracer there, but trying one would double the overhead of each call.
             if "compiler_options" not in str(error):
                 raise
-            return self._nested(self.variables, *inputs)
+            return self._nested_jit(self.variables, *inputs)
 
     def compile(self, *inputs: Any) -> Callable[..., Any]:
-        """Compile for inputs of these shapes and dtypes: arrays or `jax.ShapeDtypeStruct`s.
+        """Compile for the shapes and dtypes of these inputs.
 
-        Returns a function of such inputs that never compiles again, and refuses others.
+        Args:
+            *inputs: Arrays or `jax.ShapeDtypeStruct`s.
+
+        Returns:
+            A function of such inputs that never compiles and refuses other shapes and dtypes.
+
+        Raises:
+            ValueError: if `devices` cannot share the batch evenly.
         """
         specs = [self._spec(x) for x in inputs]
-        compiled = self._jitted.lower(self.variables, *specs).compile()
+        compiled = self._jit.lower(self.variables, *specs).compile()
 
         def call(*inputs: Any) -> Any:
             return compiled(self.variables, *self._place(inputs))
@@ -92,50 +111,55 @@ class Frozen:
         return call
 
     def _place(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Shard the inputs over the devices."""
         if self.devices is None:
             return inputs
         for x in inputs:
-            self._check_shares(x)
-        # To put an array where it is takes as long as a tenth of a small fusion.
+            self._check_batch_size(x)
+        # Even if the array is already placed, device_put takes a tenth of the time of a small AFF.
         return tuple(
-            x if getattr(x, "sharding", None) == self._batch else jax.device_put(x, self._batch)
+            x
+            if getattr(x, "sharding", None) == self._batch_sharding
+            else jax.device_put(x, self._batch_sharding)
             for x in inputs
         )
 
     def _spec(self, x: Any) -> jax.ShapeDtypeStruct:
+        """Return the shape, dtype and sharding of an input."""
         if self.devices is not None:
-            self._check_shares(x)
+            self._check_batch_size(x)
         dtype = jax.dtypes.canonicalize_dtype(x.dtype)
-        return jax.ShapeDtypeStruct(x.shape, dtype, sharding=self._batch)
+        return jax.ShapeDtypeStruct(x.shape, dtype, sharding=self._batch_sharding)
 
-    def _check_shares(self, x: Any) -> None:
+    def _check_batch_size(self, x: Any) -> None:
+        """Raise ValueError if the devices cannot share the batch evenly."""
         assert self.devices is not None
         if x.shape[0] % len(self.devices):
             raise ValueError(
-                f"expected a batch that {len(self.devices)} devices can share evenly, got "
-                f"{x.shape[0]}. Probably the last batch of a data set: pad it, or evaluate it with "
-                f"a network frozen for one device."
+                f"expected a batch size divisible by the {len(self.devices)} devices, got "
+                f"{x.shape[0]}. This is probably the last batch of a data set: pad it, or evaluate "
+                f"it with a network that is frozen for one device."
             )
 
-    def _chunked(self, variables: Mapping[str, Any], *inputs: Array) -> Any:
-        """`apply`, to `chunk_size` examples at a time."""
+    def _apply_in_chunks(self, variables: Mapping[str, Any], *inputs: Array) -> Any:
+        """Call `apply` on `chunk_size` examples at a time, and on the rest."""
         if self.chunk_size is None or inputs[0].shape[0] <= self.chunk_size:
             return self.apply(variables, *inputs)
         size, batch = self.chunk_size, inputs[0].shape[0]
-        whole = batch - batch % size
-        results = [self._scan([x[:whole] for x in inputs], variables)]
-        if whole < batch:
-            results.append(self.apply(variables, *(x[whole:] for x in inputs)))
+        end = batch - batch % size
+        results = [self._scan_chunks([x[:end] for x in inputs], variables)]
+        if end < batch:
+            results.append(self.apply(variables, *(x[end:] for x in inputs)))
         return jax.tree.map(
-            lambda *parts: jnp.concatenate(parts) if parts[1:] else parts[0], *results
+            lambda *arrays: jnp.concatenate(arrays) if arrays[1:] else arrays[0], *results
         )
 
-    def _scan(self, inputs: Sequence[Array], variables: Mapping[str, Any]) -> Any:
-        """`apply` over a whole number of chunks, in place where an input is donated."""
+    def _scan_chunks(self, inputs: Sequence[Array], variables: Mapping[str, Any]) -> Any:
+        """Call `apply` on a whole number of chunks, in place if an input is donated."""
         assert self.chunk_size is not None
         size, batch = self.chunk_size, inputs[0].shape[0]
 
-        def one(start: Array, inputs: Sequence[Array]) -> Any:
+        def apply_at(start: Array, inputs: Sequence[Array]) -> Any:
             return self.apply(
                 variables, *(lax.dynamic_slice_in_dim(x, start, size) for x in inputs)
             )
@@ -143,11 +167,12 @@ class Frozen:
         if self.donate is not None:
             position = self.donate
 
-            def step(i: Array, into: Array) -> Array:
-                # A chunk of the result goes where the chunk was read that it comes from.
-                read = [*inputs[:position], into, *inputs[position + 1 :]]
-                return lax.dynamic_update_slice_in_dim(into, one(i * size, read), i * size, 0)
+            def step(i: Array, buffer: Array) -> Array:
+                # Each chunk of the result overwrites the chunk of the donated input it came from.
+                current = [*inputs[:position], buffer, *inputs[position + 1 :]]
+                chunk = apply_at(i * size, current)
+                return lax.dynamic_update_slice_in_dim(buffer, chunk, i * size, 0)
 
             return lax.fori_loop(0, batch // size, step, inputs[position])
-        chunks = lax.map(lambda i: one(i * size, inputs), jnp.arange(batch // size))
+        chunks = lax.map(lambda i: apply_at(i * size, inputs), jnp.arange(batch // size))
         return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), chunks)

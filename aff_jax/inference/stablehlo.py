@@ -1,4 +1,4 @@
-"""A network as one StableHLO file, which runs wherever JAX does, without this library."""
+"""StableHLO files, which run a network with JAX and without this library."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -15,7 +15,7 @@ from aff_jax.lookup import look_up
 __all__ = ["PLATFORMS", "save_stablehlo"]
 
 PLATFORMS = {name: name for name in ("cpu", "cuda", "rocm", "tpu")}
-"""What a file can be made for, by JAX's names."""
+"""Platforms of a StableHLO program, by the names of `jax.export`."""
 
 
 def save_stablehlo(
@@ -27,55 +27,64 @@ def save_stablehlo(
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
     overwrite: bool = False,
 ) -> export.Exported:
-    """Write what `model` computes in evaluation, weights included, into one file.
+    """Write `model` in evaluation mode and its weights to a StableHLO file.
+
+    The file needs only `jax` and `flatbuffers` to run::
 
         run = jax.export.deserialize(open(path, "rb").read()).call
-        run(*inputs) = model.apply(variables, *inputs)
+        run(*inputs)  # as model.apply(variables, *inputs)
 
-    Nothing but `jax` and `flatbuffers` is needed to run it. `example_inputs`, arrays or
-    `jax.ShapeDtypeStruct`s, fix shapes and dtypes, but for the first axis with `symbolic_batch`:
-    the file then takes any batch size, one for all inputs. One file serves all `platforms`.
+    The weights are constants of the program, frozen by `aff_jax.inference.freeze`, so the file is
+    about as large as they are. It follows the compatibility guarantees of `jax.export`: later
+    versions of JAX read it for at least six months, and earlier ones for three weeks.
 
-    Weights are constants of the program, frozen by `aff_jax.inference.freeze`, so the file is about
-    as large as they are.
+    Args:
+        path: File to write.
+        model: The module.
+        variables: Variables of `model`.
+        *example_inputs: Arrays or `jax.ShapeDtypeStruct`s with the shapes and dtypes of the inputs.
+        symbolic_batch: Whether the first axis of the inputs may have any size, the same for all
+            inputs. Otherwise it is fixed as well.
+        platforms: Platforms that the file runs on, of `PLATFORMS`.
+        overwrite: Whether to replace an existing file.
 
-    Returns what was written, to be called at once.
+    Returns:
+        The program, whose method `call` runs it.
 
     Raises:
-        ValueError: an unknown platform, no example inputs, or variables that are not the model's.
-        FileExistsError: `path` exists, and not `overwrite`.
-        ImportError: `flatbuffers`, in which the file is written, is missing.
-
-    Source: `jax.export`, whose compatibility guarantees hold: a file can be read for at least six
-    months by later versions of JAX, and three weeks by earlier ones.
+        ValueError: if a platform is unknown, if there are no example inputs, or if the variables
+            are not those of the model.
+        FileExistsError: if `path` exists and `overwrite` is False.
+        ImportError: if `flatbuffers`, which serializes the program, is not installed.
     """
     if isinstance(platforms, str) or not platforms:
         raise ValueError(f"expected a list of at least one platform, got {platforms!r}.")
     names = [look_up(PLATFORMS, "platform", platform) for platform in platforms]
     if not example_inputs:
         raise ValueError(
-            f"expected example inputs for {type(model).__name__}, got none: shapes are part of the "
-            f"file. Give what it is called with, as in `jax.ShapeDtypeStruct((1, 224, 224, 3), "
-            f"jnp.float32)`."
+            f"expected example inputs for {type(model).__name__}, got none. A StableHLO program "
+            f"has fixed shapes: pass the inputs of the model, such as "
+            f"`jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)`."
         )
     shapes = _input_shapes(example_inputs, symbolic_batch)
     frozen = freeze(model, variables, *example_inputs)
     evaluate = jax.jit(lambda *x: frozen.apply(frozen.variables, *x))
-    exported = export.export(evaluate, platforms=names)(*shapes)
-    content = _serialize(exported)
+    program = export.export(evaluate, platforms=names)(*shapes)
+    content = _serialize(program)
     with atomic_file(path, overwrite) as partial:
         partial.write_bytes(content)
-    return exported
+    return program
 
 
 def _input_shapes(inputs: Sequence[Any], symbolic_batch: bool) -> list[jax.ShapeDtypeStruct]:
+    """Return the inputs' shapes and dtypes, with a shared symbolic batch size if wanted."""
     scope = export.SymbolicScope()
     (batch,) = export.symbolic_shape("batch", scope=scope)
     shapes = []
     for x in inputs:
         if symbolic_batch and not x.shape:
             raise ValueError(
-                f"expected inputs with a batch axis, got {x}. Give symbolic_batch=False to fix "
+                f"expected inputs with a batch axis, got {x}. Pass symbolic_batch=False to fix "
                 f"all shapes."
             )
         shape = (batch, *x.shape[1:]) if symbolic_batch else x.shape
@@ -83,11 +92,12 @@ def _input_shapes(inputs: Sequence[Any], symbolic_batch: bool) -> list[jax.Shape
     return shapes
 
 
-def _serialize(exported: export.Exported) -> bytes:
+def _serialize(program: export.Exported) -> bytes:
+    """Return the content of the file."""
     try:
-        return bytes(exported.serialize())
+        return bytes(program.serialize())
     except ImportError as error:
         raise ImportError(
-            "expected the package flatbuffers, in which jax.export writes its files: "
-            "pip install flatbuffers, or the extra 'export'."
+            "expected the package flatbuffers, which jax.export needs to serialize a program: "
+            "pip install flatbuffers, or install the extra 'export'."
         ) from error

@@ -1,4 +1,4 @@
-"""The library's tests compile much and compute little, so their programs are made quickly."""
+"""Fast compilation for the library's tests, which compile much and compute little."""
 
 import os
 
@@ -9,11 +9,11 @@ SETTING = "jax_disable_most_optimizations"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def made_quickly(request):
-    """Compile without LLVM's optimisations, which takes two thirds of the time.
+def compile_fast(request):
+    """Compile without LLVM's optimizations, which take two thirds of the time.
 
-    Unless the environment has a say, as in CI, where programs are those that users run; and but for
-    modules marked `optimised`, which compute longer than they compile.
+    Except if the environment sets the option, as CI does to test the programs that users run, and
+    in modules marked `optimised`, which compute longer than they compile.
     """
     if SETTING.upper() in os.environ or request.node.get_closest_marker("optimised"):
         yield

@@ -1,4 +1,4 @@
-"""Fusion weights against NumPy, and class-activation maps against PyTorch's gradients."""
+"""Tests of fusion weights against NumPy, and of Grad-CAM maps against PyTorch's gradients."""
 
 import functools
 
@@ -15,7 +15,6 @@ from aff_jax import (
     AFF,
     IAFF,
     MSCAM,
-    create_fusion,
     create_model,
     fusion_weights,
     grad_cam,
@@ -25,16 +24,18 @@ from aff_jax.fusion.baselines import Add
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 
-# Both sides are float64, and sum at most a few hundred numbers of order one.
+# Both are float64 and sum at most a few hundred numbers of order one.
 EXACT = 1e-12
 RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((2, 8, 6, 3))
-# The smallest of each kind of network: classification, and a pyramid that answers for each pixel.
+# The smallest network with one class per image, and with one per pixel.
 CLASSIFIER, PYRAMID = "cifar_resnet8", "unet_resnet20"
+# Fusions without fusion weights.
+WITHOUT_WEIGHTS = {"add", "concat"}
 
 
 class Net(nn.Module):
-    """A user's network: two convolutions, and logits for the image or for each pixel of a half."""
+    """Two convolutions, and logits of the image or of each pixel at half the resolution."""
 
     pixels: bool = False
 
@@ -47,16 +48,16 @@ class Net(nn.Module):
 
 
 def torch_grad_cam(variables, layer, classes, pixels, where=None):
-    """Equations 1 and 2, by a hook on the convolution of `Net` and PyTorch's own gradients."""
+    """Compute the logits and maps of `Net` by equations 1 and 2 with PyTorch's gradients."""
     params = jax.tree.map(lambda x: torch.tensor(np.asarray(x)), variables["params"])
-    kept = []
+    activations = []
 
     def convolve(name, x):
         kernel = params[name]["kernel"].permute(3, 2, 0, 1)
         y = torch.nn.functional.conv2d(x, kernel, params[name]["bias"], padding=1)
         if name == layer:
             y.requires_grad_()
-            kept.append(y)
+            activations.append(y)
         return torch.relu(y)
 
     x = convolve("second", convolve("first", torch.tensor(IMAGES).permute(0, 3, 1, 2)))
@@ -68,14 +69,14 @@ def torch_grad_cam(variables, layer, classes, pixels, where=None):
             score = logits[example, ..., c].sum()
         else:
             score = logits[example, ..., c][torch.tensor(where[example])].sum()
-        (gradient,) = torch.autograd.grad(score, kept[0], retain_graph=True)
+        (gradient,) = torch.autograd.grad(score, activations[0], retain_graph=True)
         weights = gradient[example].mean((1, 2))
-        maps.append(torch.relu((weights[:, None, None] * kept[0][example]).sum(0)))
+        maps.append(torch.relu((weights[:, None, None] * activations[0][example]).sum(0)))
     return logits.detach().numpy(), torch.stack(maps).detach().numpy()
 
 
 @pytest.mark.parametrize("layer", ["first", "second"])
-def test_maps_are_pytorchs_for_a_class_and_for_that_predicted(layer):
+def test_maps_equal_pytorchs_for_given_and_predicted_classes(layer):
     with jax.enable_x64(True):
         variables = random_variables(Net(), IMAGES)
         classes = np.array([2, 0])
@@ -94,7 +95,7 @@ def test_maps_are_pytorchs_for_a_class_and_for_that_predicted(layer):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_maps_of_a_segmentation_sum_the_scores_of_positions(masked):
+def test_maps_of_a_segmentation_sum_the_logits_of_positions(masked):
     where = np.arange(24).reshape(2, 4, 3) % 5 < 2 if masked else None
     with jax.enable_x64(True):
         net = Net(pixels=True)
@@ -108,8 +109,8 @@ def test_maps_of_a_segmentation_sum_the_scores_of_positions(masked):
     assert np.any(expected > 0)
 
 
-def test_before_a_pool_and_a_dense_layer_a_map_is_the_class_activation_map():
-    """Zhou et al., 2016: sum_k w_kc A_k, which Grad-CAM divides by the number of positions."""
+def test_before_pooling_and_a_dense_layer_the_map_is_the_class_activation_map():
+    """Zhou et al., 2016: sum_k w_kc A_k. Grad-CAM divides it by the number of positions."""
 
     class Pooled(nn.Module):
         @nn.compact
@@ -128,7 +129,7 @@ def test_before_a_pool_and_a_dense_layer_a_map_is_the_class_activation_map():
 
 
 @pytest.mark.parametrize("fuse", [AFF, Add])
-def test_the_layer_is_the_last_fusion_unless_it_is_given(fuse):
+def test_the_default_layer_is_the_last_fusion(fuse):
     class Two(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -146,11 +147,11 @@ def test_the_layer_is_the_last_fusion_unless_it_is_given(fuse):
 
 
 @pytest.mark.parametrize("name", [CLASSIFIER, PYRAMID])
-def test_remat_changes_nothing(name):
+def test_remat_does_not_change_results(name):
     fields = {"blocks_per_stage": (1, 1, 1)} if name == PYRAMID else {}
     model = create_model(name, num_classes=3, **fields)
     variables = random_variables(model, IMAGES, dtype=np.float32)
-    # One inside of a block, which `remat` traces by itself.
+    # A layer inside a block, which `remat` traces separately.
     layer = "stage2_block0/conv1" if name == CLASSIFIER else "up1_block0/conv1"
 
     def explain(model, variables, images, classes):
@@ -165,18 +166,18 @@ def test_remat_changes_nothing(name):
     assert results[0][1].max() > 1e-3
 
 
-def test_half_precision_sums_in_single():
+def test_half_precision_is_summed_in_float32():
     variables = random_variables(Net(), IMAGES, dtype=jnp.bfloat16)
     maps = grad_cam(Net(), variables, jnp.asarray(IMAGES, jnp.bfloat16), layer="first", classes=1)
     assert maps.dtype == jnp.float32
     exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), variables)
     expected = grad_cam(Net(), exact, jnp.asarray(IMAGES, jnp.float32), layer="first", classes=1)
-    # bfloat16 has eight bits.
+    # bfloat16 has a significand of eight bits.
     np.testing.assert_allclose(maps, expected, rtol=0, atol=0.03 * float(expected.max()))
 
 
 class Fused(nn.Module):
-    """A user's network with an AFF and an IAFF of its own."""
+    """A custom network with an AFF and an IAFF."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -184,7 +185,7 @@ class Fused(nn.Module):
         return IAFF(param_dtype=jnp.float64, name="iaff")(x, -x, train)
 
 
-def test_weights_are_the_formulas_one_a_pass():
+def test_weights_of_each_pass_follow_the_formula():
     x = RNG.standard_normal((2, 3, 4, 8))
     with jax.enable_x64(True):
         variables = random_variables(Fused(), x)
@@ -198,11 +199,11 @@ def test_weights_are_the_formulas_one_a_pass():
     two = oracle.weights(again, params["iaff"], stats["iaff"], False, names=names)
     assert list(found) == ["aff", "iaff"]
     assert [len(passes) for passes in found.values()] == [1, 2]
-    for given, expected in zip([*found["aff"], *found["iaff"]], [first, one, two], strict=True):
-        np.testing.assert_allclose(given, expected, rtol=EXACT, atol=EXACT)
+    for actual, expected in zip([*found["aff"], *found["iaff"]], [first, one, two], strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=EXACT, atol=EXACT)
 
 
-def test_weights_of_a_module_by_itself_have_an_empty_path():
+def test_the_path_of_a_single_module_is_empty():
     x = RNG.standard_normal((2, 3, 8))
     variables = random_variables(MSCAM(), x, dtype=np.float32)
     ((weights,),) = fusion_weights(MSCAM(), variables, x).values()
@@ -212,10 +213,10 @@ def test_weights_of_a_module_by_itself_have_an_empty_path():
 
 
 @pytest.mark.parametrize("fusion", list_fusions())
-def test_every_fusion_has_weights_or_the_error_says_so(fusion):
+def test_every_fusion_has_weights_or_raises(fusion):
     model = create_model(CLASSIFIER, fusion=fusion, num_classes=3)
     variables = random_variables(model, IMAGES, dtype=np.float32)
-    if not hasattr(create_fusion(fusion), "scales"):
+    if fusion in WITHOUT_WEIGHTS:
         with pytest.raises(ValueError, match=r"nothing sows 'fusion_weights'.*'add' or 'concat'"):
             fusion_weights(model, variables, IMAGES)
         return
@@ -240,35 +241,35 @@ def classify(**options):
         ({"classes": -1}, r"expected classes of 0 to 2, got -1"),
         ({"classes": np.zeros(3, int)}, r"one for each of 2 examples, got int.* of shape \(3,\)"),
         ({"classes": 1.0}, r"one integer or one for each of 2 examples, got float"),
-        ({"where": np.ones((2, 8, 6), bool)}, r"positions, \(2,\), got \(2, 8, 6\)"),
+        ({"where": np.ones((2, 8, 6), bool)}, r"position, \(2,\), got \(2, 8, 6\)"),
     ],
 )
-def test_what_does_not_fit_is_told(options, message):
+def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         classify(**options)
 
 
 def test_a_network_without_fusions_needs_a_layer():
     variables = random_variables(Net(), IMAGES, dtype=np.float32)
-    with pytest.raises(ValueError, match=r"Net by, got none.*Known: first, second\."):
+    with pytest.raises(ValueError, match=r"Net has no fusion.*Known: first, second\."):
         grad_cam(Net(), variables, IMAGES)
 
 
 def test_a_segmentation_needs_a_class():
     net = Net(pixels=True)
     variables = random_variables(net, IMAGES, dtype=np.float32)
-    with pytest.raises(ValueError, match=r"answers for each position, \(2, 4, 3, 3\).*0 to 2"):
+    with pytest.raises(ValueError, match=r"logits for each position, \(2, 4, 3, 3\).*0 to 2"):
         grad_cam(net, variables, IMAGES, layer="first")
 
 
-def test_a_backbone_has_no_class_to_explain():
+def test_a_backbone_has_no_classes():
     model = create_model(CLASSIFIER, features_only=True)
     variables = random_variables(model, IMAGES, dtype=np.float32)
     with pytest.raises(ValueError, match=r"from CIFARResNet, got tuple.*features_only=False"):
         grad_cam(model, variables, IMAGES)
 
 
-def test_a_layer_that_runs_twice_has_two_maps():
+def test_a_layer_that_is_called_twice_is_refused():
     class Twice(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -276,10 +277,10 @@ def test_a_layer_that_runs_twice_has_two_maps():
             return nn.Dense(2, name="head")(conv(conv(x)).mean((1, 2)))
 
     variables = random_variables(Twice(), IMAGES, dtype=np.float32)
-    with pytest.raises(ValueError, match=r"'conv', which runs 2 times"):
+    with pytest.raises(ValueError, match=r"'conv', which is called 2 times"):
         grad_cam(Twice(), variables, IMAGES, layer="conv")
 
 
-def test_both_are_public():
+def test_both_functions_are_public():
     assert aff_jax.grad_cam is grad_cam
     assert {"fusion_weights", "grad_cam"} <= set(aff_jax.__all__)

@@ -1,4 +1,4 @@
-"""The hub, with a stand-in for it on this machine: huggingface_hub itself is the real one."""
+"""Tests of the hub with the real huggingface_hub and a local server in place of the hub."""
 
 import base64
 import builtins
@@ -20,7 +20,7 @@ COMMIT = "0" * 39 + "1"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What of the hub's interface is needed: repositories of files, with one revision, main."""
+    """The part of the hub's HTTP interface that is needed; repositories have one revision, main."""
 
     protocol_version = "HTTP/1.1"
 
@@ -90,7 +90,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Repositories by name, files by path in them; huggingface_hub looks nowhere else."""
+    """Start a local hub and return its files, by repository and path."""
     from huggingface_hub import constants
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -115,13 +115,13 @@ def network():
     return model, random_variables(model, X, X, dtype=np.float32)
 
 
-def test_what_is_saved_to_the_hub_is_loaded_from_it(hub, network):
+def test_a_saved_network_is_loaded_from_the_hub(hub, network):
     model, variables = network
     aff_jax.save("hf://user/name", variables, model)
     assert list(hub["user/name"]) == ["model.safetensors"]
     for address in ("hf://user/name", "hf://user/name@main/model.safetensors"):
-        again, loaded = aff_jax.load(address)
-        assert again == model
+        loaded_model, loaded = aff_jax.load(address)
+        assert loaded_model == model
         chex.assert_trees_all_equal(loaded, variables)
 
     aff_jax.save("hf://user/name/more/half.safetensors", variables, aff_jax.AFF(gain=0.5))
@@ -129,22 +129,22 @@ def test_what_is_saved_to_the_hub_is_loaded_from_it(hub, network):
     assert aff_jax.load(f"hf://user/name@{COMMIT}")[0] == model
 
 
-def test_what_the_hub_has_is_not_overwritten_unless_told_to(hub, network):
+def test_a_file_on_the_hub_is_overwritten_only_on_request(hub, network):
     model, variables = network
-    hub["user/name"] = {"model.safetensors": b"precious"}
-    with pytest.raises(FileExistsError, match=r"has model.safetensors already"):
+    hub["user/name"] = {"model.safetensors": b"other content"}
+    with pytest.raises(FileExistsError, match=r"already has model.safetensors"):
         aff_jax.save("hf://user/name", variables, model)
-    assert hub["user/name"]["model.safetensors"] == b"precious"
+    assert hub["user/name"]["model.safetensors"] == b"other content"
     aff_jax.save("hf://user/name", variables, model, overwrite=True)
     assert aff_jax.load("hf://user/name")[0] == model
 
 
-def test_what_the_hub_lacks_or_refuses_is_named(hub, network, monkeypatch):
+def test_missing_repositories_and_missing_access_raise_oserror(hub, network, monkeypatch):
     hub["user/name"] = {}
     for address, message in (
-        ("hf://user/other", "no such repository, or a private one.*hf auth login"),
-        ("hf://user/name@v9", "no such revision"),
-        ("hf://user/name", "no such file"),
+        ("hf://user/other", "the repository does not exist or is private.*hf auth login"),
+        ("hf://user/name@v9", "the revision does not exist"),
+        ("hf://user/name", "the file does not exist"),
     ):
         with pytest.raises(OSError, match=message):
             aff_jax.load(address)
@@ -154,13 +154,13 @@ def test_what_the_hub_lacks_or_refuses_is_named(hub, network, monkeypatch):
     assert hub == {"user/name": {}}
 
 
-def test_a_hub_that_cannot_be_reached_is_an_error_of_the_system(hub, network, monkeypatch):
+def test_an_unreachable_hub_raises_oserror(hub, network, monkeypatch):
     from huggingface_hub import constants
 
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # it tries again and again
-    nobody = "http://127.0.0.1:9"
-    template = nobody + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the client's retries
+    unreachable = "http://127.0.0.1:9"
+    template = unreachable + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", unreachable)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     with pytest.raises(OSError, match=r"hf://user/name: the hub cannot be reached"):
         aff_jax.save("hf://user/name", network[1], network[0])
@@ -168,7 +168,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_of_the_system(hub, network, mo
         aff_jax.load("hf://user/name")
 
 
-def test_a_file_of_another_kind_is_refused(hub):
+def test_a_file_that_is_not_safetensors_is_refused(hub):
     hub["user/name"] = {"model.safetensors": b"no weights at all"}
     with pytest.raises(ValueError, match=r"not a readable .safetensors file"):
         aff_jax.load("hf://user/name")
@@ -186,7 +186,7 @@ def test_addresses():
             aff_jax.save(text, {}, aff_jax.AFF())
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_the_error_without_huggingface_hub_says_how_to_install_it(monkeypatch):
     real = builtins.__import__
 
     def without_hub(name, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""What must move and what must be computed, by hand."""
+"""Tests of the floors against bytes and operations counted by hand."""
 
 import pytest
 
@@ -16,22 +16,22 @@ H200 = Floors(bandwidth=4.8e12, arithmetic=989e12)
         ((8, 7, 7, 2048), 3.42, 2.75),
     ],
 )
-def test_the_floors_of_the_page(shape, microseconds, cached):
-    for kept, expected in ((False, microseconds), (True, cached)):
-        floor = H200.seconds(attention_work("AFF", shape, itemsize=2, cached=kept))
+def test_the_floors_equal_those_of_the_readme(shape, microseconds, cached):
+    for is_cached, expected in ((False, microseconds), (True, cached)):
+        floor = H200.seconds(attention_work("AFF", shape, itemsize=2, cached=is_cached))
         assert 1e6 * floor == pytest.approx(expected, abs=0.005)
 
 
-def test_aff_reads_both_twice_and_writes_once():
-    # 2 x 3 values of 4 channels, hidden 1: five arrays of 24 and both branches' 4 * 4 weights.
+def test_aff_reads_both_inputs_twice_and_writes_once():
+    # 2 x 3 positions, 4 channels, 1 hidden unit: five arrays of 24 values, and 4 * 4 weights.
     assert attention_work("AFF", (2, 3, 4), itemsize=4) == Work(4 * (5 * 24 + 16), 4 * 24)
 
 
-def test_iaff_has_two_readings_with_weights_of_their_own():
+def test_iaff_has_two_passes_with_different_weights():
     assert attention_work("IAFF", (2, 3, 4), 4, cached=True) == Work(4 * (3 * 24 + 32), 2 * 4 * 24)
 
 
-def test_a_floor_is_whatever_takes_longer():
+def test_a_floor_is_the_larger_of_both_times():
     floors = Floors(bandwidth=10, arithmetic=100)
     assert floors.seconds(Work(bytes=20, flops=100)) == 2
     assert floors.seconds(Work(bytes=20, flops=300)) == 3

@@ -1,4 +1,4 @@
-"""PyTorch's twins train as ours do; the script gives what AFF costs over addition."""
+"""Tests of `benchmarks.networks`: equal training steps, cost over addition, a run of the script."""
 
 import json
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 import aff_jax
-from benchmarks.networks import against_add
+from benchmarks.networks import COST_TABLE, cost_over_addition
+from benchmarks.step_check import TOLERANCE, check_step
 from benchmarks.torch_networks import make_network
-from benchmarks.twins import TOLERANCE, check_step
 from tests.benchmarks.running import run
 
 
-def step_apart(name, fusion, **fields):
-    """How far a step of PyTorch's network is from one of ours with those fields."""
+def step_difference(name, fusion, **fields):
+    """Check a step of PyTorch's network against the linen network with those fields."""
     cifar = name.startswith("cifar")
     model = aff_jax.create_model(
         name, fusion, reference="pytorch", num_classes=10 if cifar else 1000, **fields
@@ -29,39 +29,39 @@ def step_apart(name, fusion, **fields):
     ("name", "fusion"),
     [("cifar_resnet8", "add"), ("cifar_resnet8", "iaff"), ("resnet50_v1d", "aff")],
 )
-def test_twins_take_the_same_step(name, fusion):
-    assert step_apart(name, fusion) <= TOLERANCE
+def test_both_frameworks_take_the_same_step(name, fusion):
+    assert step_difference(name, fusion) <= TOLERANCE
 
 
 @pytest.mark.slow
-def test_a_step_that_differs_is_refused_by_what_differs():
-    """Variances that divide by n: logits, loss and gradients are the same."""
+def test_a_step_that_differs_is_refused():
+    """With biased running variances, only the statistics differ."""
 
     def norm(**fields):
         return aff_jax.BatchNorm(**fields | {"unbiased_variance": False})
 
-    with pytest.raises(ValueError, match="but statistics of aff_jax by") as raised:
-        step_apart("cifar_resnet8", "aff", norm=norm)
+    with pytest.raises(ValueError, match="but statistics of aff_jax differ by") as raised:
+        step_difference("cifar_resnet8", "aff", norm=norm)
     assert "gradients" not in str(raised.value)
 
 
-def test_costs_over_addition_are_ratios_to_the_same_network():
+def test_costs_are_relative_to_addition_in_the_same_network():
     def row(network, fusion, speed, peak):
         sides = ("aff_jax", "PyTorch channels-last")
         figures = {f"{s}, images/s": speed for s in sides} | {f"{s}, peak MB": peak for s in sides}
         return {"network": network, "fusion": fusion, **figures}
 
     rows = [row("a", "add", 100.0, 10.0), row("a", "aff", 80.0, 15.0), row("b", "add", 1.0, 1.0)]
-    (found,) = against_add(rows)
+    (found,) = cost_over_addition(rows)
     assert found["aff_jax: step / add's"] == pytest.approx(1.25)
     assert found["aff_jax: peak memory / add's"] == pytest.approx(1.5)
 
 
 @pytest.mark.slow
-def test_the_script_runs_to_its_end(tmp_path):
+def test_the_script_runs(tmp_path):
     run("benchmarks.networks", "--fusions", "add", "aff", output=tmp_path)
     tables = json.loads((tmp_path / "networks.json").read_text())["tables"]
-    (cost,) = tables["What a fusion costs over addition in a training step"]
+    (cost,) = tables[COST_TABLE]
     assert cost["fusion"] == "aff"
     assert 1 < cost["aff_jax: peak memory / add's"] < 3
     assert (tmp_path / "networks.png").exists()

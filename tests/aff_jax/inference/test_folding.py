@@ -1,4 +1,4 @@
-"""Which batch norms are folded into what, read from modules written for the purpose."""
+"""Tests of which batch norms are folded into which layers, and of the folded arithmetic."""
 
 import flax.linen as nn
 import jax
@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from aff_jax import BatchNorm
-from aff_jax.inference.folding import NORMS, _evaluates, apply_folded, find_foldings, fold
+from aff_jax.inference.find_foldings import _uses_running_statistics, find_foldings
+from aff_jax.inference.folding import NORMS, apply_folded, fold
 from tests.aff_jax.random_variables import random_variables
 
 X = np.random.default_rng(0).standard_normal((3, 5, 5, 4))
 
 
 class Net(nn.Module):
-    """Whatever `body` does with a dictionary of layers made on demand."""
+    """A module whose call is the function `body`."""
 
     body: object
 
@@ -24,7 +25,7 @@ class Net(nn.Module):
 
 
 def freeze_and_compare(body, x=X):
-    """Foldings by path in words, and folded variables; the outputs are those of the module."""
+    """Check the folded output; return the layer of each norm, by path, and folded variables."""
     module = Net(body)
     with jax.enable_x64(True):
         x = jnp.asarray(x)
@@ -33,13 +34,13 @@ def freeze_and_compare(body, x=X):
         folded = fold(variables, foldings)
         result = apply_folded(module, foldings, folded, x)
         expected = module.apply(variables, x)
-    # Float64 throughout: what is left is the order of a few operations.
+    # In float64 only the order of a few operations differs.
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
-    names = {
+    layers = {
         "/".join(path): folding.layer and "/".join(folding.layer)
         for path, folding in foldings.items()
     }
-    return names, folded
+    return layers, folded
 
 
 def norm(name="norm", **fields):
@@ -59,14 +60,14 @@ def flax_norm(name="norm", **fields):
 @pytest.mark.parametrize(
     "fields", [{}, {"use_scale": False}, {"use_bias": False}, {"epsilon": 0.1}]
 )
-def test_a_norm_goes_into_the_convolution_before_it(make_norm, use_bias, fields):
-    names, folded = freeze_and_compare(
+def test_a_norm_is_folded_into_the_convolution_before_it(make_norm, use_bias, fields):
+    layers, folded = freeze_and_compare(
         lambda x: nn.relu(make_norm(**fields)(conv(use_bias=use_bias)(x)))
     )
-    assert names == {"norm": "conv"}
+    assert layers == {"norm": "conv"}
     assert "batch_stats" not in folded
     assert "norm" not in folded["params"]
-    # A layer with a bias takes up all of the norm; one without leaves the shift.
+    # The bias of a layer takes up the shift; without a bias the shift remains.
     assert folded.get(NORMS, {}).get("norm", {}).keys() == (set() if use_bias else {"shift"})
 
 
@@ -74,9 +75,9 @@ def test_a_norm_goes_into_the_convolution_before_it(make_norm, use_bias, fields)
     "fields",
     [{"strides": 2}, {"feature_group_count": 2}, {"kernel_dilation": 2}, {"padding": "VALID"}],
 )
-def test_strides_groups_and_padding_make_no_difference(fields):
-    names, _ = freeze_and_compare(lambda x: norm()(conv(use_bias=False, **fields)(x)))
-    assert names == {"norm": "conv"}
+def test_strides_groups_and_padding_do_not_matter(fields):
+    layers, _ = freeze_and_compare(lambda x: norm()(conv(use_bias=False, **fields)(x)))
+    assert layers == {"norm": "conv"}
 
 
 def test_dense_layers_and_one_dimensional_convolutions_fold():
@@ -85,36 +86,40 @@ def test_dense_layers_and_one_dimensional_convolutions_fold():
         x = x.reshape(len(x), -1, 6)
         return norm("norm2")(nn.Conv(5, (3,), name="conv", param_dtype=jnp.float64)(x))
 
-    names, _ = freeze_and_compare(body)
-    assert names == {"norm1": "dense", "norm2": "conv"}
+    layers, _ = freeze_and_compare(body)
+    assert layers == {"norm1": "dense", "norm2": "conv"}
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        lambda x: norm()(x),  # nothing before it
-        lambda x: norm()(nn.relu(conv()(x))),  # something between
-        lambda x: (lambda y: norm()(y) + y)(conv()(x)),  # read twice
+        lambda x: norm()(x),  # no layer before it
+        lambda x: norm()(nn.relu(conv()(x))),  # an operation between
+        lambda x: (lambda y: norm()(y) + y)(conv()(x)),  # the layer is read twice
         lambda x: (lambda y: (norm()(y), y)[0] + 0 * y)(conv()(x)),
-        lambda x: (lambda y: nn.relu(y) + norm()(y))(conv()(x)),  # read inside another function
+        lambda x: (lambda y: nn.relu(y) + norm()(y))(
+            conv()(x)
+        ),  # the layer is read inside another jaxpr
         lambda x: norm()(conv()(x) * 2),
-        lambda x: conv()(norm()(x)),  # before a convolution, whose padding is zero after the norm
+        lambda x: conv()(
+            norm()(x)
+        ),  # before a convolution, which pads the norm's output with zeros
     ],
 )
-def test_a_norm_that_can_not_be_folded_becomes_scale_and_shift(body):
-    names, folded = freeze_and_compare(body)
-    assert names == {"norm": None}
+def test_a_norm_that_cannot_be_folded_becomes_scale_and_shift(body):
+    layers, folded = freeze_and_compare(body)
+    assert layers == {"norm": None}
     assert folded[NORMS]["norm"].keys() == {"scale", "shift"}
 
 
-def test_an_output_of_the_network_is_read_by_somebody():
+def test_an_output_of_the_module_counts_as_read():
     module = Net(lambda x: (lambda y: (norm()(y), y))(conv()(x)))
     with jax.enable_x64(True):
         variables = random_variables(module, X)
         assert find_foldings(module, variables, (X,))[("norm",)].layer is None
 
 
-def test_a_layer_called_twice_folds_only_if_the_same_norm_follows_both_times():
+def test_a_layer_called_twice_is_folded_only_if_the_same_norm_follows_both_calls():
     def same(x):
         layer, after = conv(), norm()
         return after(layer(x)) + nn.relu(after(layer(2 * x)))
@@ -140,7 +145,7 @@ def test_a_norm_that_follows_two_layers_is_not_folded():
     assert freeze_and_compare(body)[0] == {"norm": None}
 
 
-def test_norms_inside_remat_fold_and_inside_scan_stay():
+def test_norms_are_folded_inside_remat_and_kept_inside_scan():
     class Block(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -161,30 +166,30 @@ def test_norms_inside_remat_fold_and_inside_scan_stay():
         )
         return stacked(name="stack")(x, None)[0]
 
-    names, folded = freeze_and_compare(body)
-    assert names == {"remat/norm": "remat/conv"}
+    layers, folded = freeze_and_compare(body)
+    assert layers == {"remat/norm": "remat/conv"}
     assert folded["batch_stats"]["stack"]["block"]["norm"]["mean"].shape == (3, 4)
 
 
-def test_a_norm_that_uses_the_batch_stays():
-    whole = nn.BatchNorm(use_running_average=False)
-    assert not _evaluates(whole, (X,), {})
-    assert not _evaluates(whole, (X, False), {})
-    assert _evaluates(whole, (X,), {"use_running_average": True})
-    assert not _evaluates(nn.BatchNorm(use_running_average=True, axis=1), (X,), {})
-    assert not _evaluates(BatchNorm(), (X, True), {})
-    assert not _evaluates(BatchNorm(), (X,), {"train": True})
-    assert _evaluates(BatchNorm(), (X,), {})
-    assert not _evaluates(nn.LayerNorm(), (X,), {})
+def test_only_calls_with_running_statistics_are_folded():
+    batch_norm = nn.BatchNorm(use_running_average=False)
+    assert not _uses_running_statistics(batch_norm, (X,), {})
+    assert not _uses_running_statistics(batch_norm, (X, False), {})
+    assert _uses_running_statistics(batch_norm, (X,), {"use_running_average": True})
+    assert not _uses_running_statistics(nn.BatchNorm(use_running_average=True, axis=1), (X,), {})
+    assert not _uses_running_statistics(BatchNorm(), (X, True), {})
+    assert not _uses_running_statistics(BatchNorm(), (X,), {"train": True})
+    assert _uses_running_statistics(BatchNorm(), (X,), {})
+    assert not _uses_running_statistics(nn.LayerNorm(), (X,), {})
 
 
-def standardised(x, kernel, *arguments, **keywords):
-    """A product with another kernel than the one that is kept."""
+def standardized(x, kernel, *arguments, **keywords):
+    """Multiply by another kernel than the parameter."""
     return jax.lax.dot_general(x, kernel - kernel.mean(axis=0), *arguments, **keywords)
 
 
 class Tied(nn.Module):
-    """A layer whose kernel is read a second time, by the way back."""
+    """A dense layer whose kernel is read again, by its transpose."""
 
     @nn.compact
     def __call__(self, x):
@@ -196,15 +201,15 @@ class Tied(nn.Module):
 @pytest.mark.parametrize(
     "body",
     [
-        lambda x: norm()(nn.Dense(6, dot_general=standardised, param_dtype=jnp.float64)(x)),
+        lambda x: norm()(nn.Dense(6, dot_general=standardized, param_dtype=jnp.float64)(x)),
         lambda x: norm()(nn.WeightNorm(nn.Dense(6, param_dtype=jnp.float64))(x)),
         lambda x: Tied(name="tied")(x),
     ],
-    ids=["another product", "another kernel", "another reader"],
+    ids=["other product", "other kernel", "other reader"],
 )
-def test_a_kernel_that_is_read_otherwise_is_left_alone(body):
-    names, _ = freeze_and_compare(body)
-    assert set(names.values()) == {None}
+def test_a_kernel_with_other_readers_is_not_changed(body):
+    layers, _ = freeze_and_compare(body)
+    assert set(layers.values()) == {None}
 
 
 def test_a_flax_norm_without_parameters_keeps_the_dtype_of_its_input():

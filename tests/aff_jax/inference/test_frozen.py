@@ -1,4 +1,4 @@
-"""Frozen networks on several devices, in chunks, with inputs given away, compiled for shapes."""
+"""Tests of frozen networks on several devices, in chunks, with donation, and compiled."""
 
 import chex
 import jax
@@ -17,7 +17,7 @@ IMAGES = rng.standard_normal((4, 17, 16, 3), np.float32)
 
 
 def frozen_fusion(**options):
-    """A frozen AFF, what AFF itself gives, and the inputs."""
+    """Return a frozen AFF, the outputs of the AFF itself, and the inputs."""
     aff = aff_jax.AFF()
     variables = random_variables(aff, X, Y, dtype=np.float32)
     return freeze(aff, variables, X, Y, **options), aff.apply(variables, X, Y), (X, Y)
@@ -26,17 +26,17 @@ def frozen_fusion(**options):
 @pytest.mark.parametrize("options", [{}, {"donate": True}])
 @pytest.mark.parametrize("chunk_size", [1, 2, 4, 6, 100])
 @pytest.mark.parametrize("devices", [None, 1, 2])
-def test_chunks_devices_and_donation_change_nothing(chunk_size, devices, options):
+def test_chunks_devices_and_donation_do_not_change_outputs(chunk_size, devices, options):
     chosen = None if devices is None else jax.devices()[:devices]
     frozen, expected, (x, y) = frozen_fusion(chunk_size=chunk_size, devices=chosen, **options)
     for _ in range(2):
         result = frozen(jnp.array(x), jnp.array(y))
-        # Rows are computed in other groups, which moves the last digit.
+        # Other chunks of rows round differently.
         np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
     assert result.sharding.device_set == set(chosen or jax.devices()[:1])
 
 
-def test_chunks_of_several_outputs():
+def test_chunks_of_a_module_with_several_outputs():
     model = create_model("cifar_resnet8", num_classes=3, features_only=True)
     variables = model.init(jax.random.key(0), IMAGES)
     frozen = freeze(model, variables, IMAGES, chunk_size=3)
@@ -45,7 +45,7 @@ def test_chunks_of_several_outputs():
     )
 
 
-def test_the_donated_input_is_gone_and_the_other_is_not():
+def test_only_the_donated_input_is_deleted():
     frozen, _, (x, y) = frozen_fusion(donate=True)
     x, y = jnp.array(x), jnp.array(y)
     frozen(x, y)
@@ -54,7 +54,7 @@ def test_the_donated_input_is_gone_and_the_other_is_not():
 
 
 @pytest.mark.parametrize("devices", [None, 2])
-def test_compiled_ahead_of_time_it_never_compiles_again(devices):
+def test_a_compiled_function_does_not_compile_again(devices):
     chosen = None if devices is None else jax.devices()[:devices]
     frozen, expected, (x, y) = frozen_fusion(devices=chosen)
     call = frozen.compile(jax.ShapeDtypeStruct(x.shape, x.dtype), y)
@@ -65,8 +65,8 @@ def test_compiled_ahead_of_time_it_never_compiles_again(devices):
 
 
 @pytest.mark.parametrize("options", [{}, {"devices": jax.devices()[:2]}, {"chunk_size": 4}])
-def test_it_may_be_part_of_another_program(options):
-    """XLA's options belong to the outermost program, and JAX refuses them on any other."""
+def test_it_can_be_called_inside_another_jit(options):
+    """JAX refuses compiler options in a nested jit."""
     frozen, expected, (x, y) = frozen_fusion(**options)
     for half in (jax.jit(lambda x: frozen(x, y) / 2)(x), jax.jit(lambda s: s * frozen(x, y))(0.5)):
         np.testing.assert_allclose(2 * half, expected, rtol=1e-5, atol=1e-6)
@@ -76,17 +76,17 @@ def test_it_may_be_part_of_another_program(options):
     assert jax.grad(lambda x: jnp.sum(frozen(x, y)))(x).shape == x.shape
 
 
-def test_an_array_that_is_in_its_place_stays_there(monkeypatch):
+def test_an_array_with_the_right_sharding_is_not_copied(monkeypatch):
     frozen, expected, inputs = frozen_fusion(devices=jax.devices()[:2])
     sharding = frozen(*inputs).sharding
     placed = [jax.device_put(x, sharding) for x in inputs]
-    monkeypatch.setattr(jax, "device_put", lambda *_: pytest.fail("was put there once more"))
+    monkeypatch.setattr(jax, "device_put", lambda *_: pytest.fail("device_put was called"))
     np.testing.assert_allclose(frozen(*placed), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_that_devices_cannot_share_evenly_is_refused():
+def test_a_batch_size_that_is_not_divisible_by_the_devices_is_refused():
     frozen, _, (x, y) = frozen_fusion(devices=jax.devices()[:4])
-    with pytest.raises(ValueError, match="4 devices can share evenly, got 6"):
+    with pytest.raises(ValueError, match="divisible by the 4 devices, got 6"):
         frozen(x, y)
-    with pytest.raises(ValueError, match="4 devices can share evenly, got 6"):
+    with pytest.raises(ValueError, match="divisible by the 4 devices, got 6"):
         frozen.compile(x, y)

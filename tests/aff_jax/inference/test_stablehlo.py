@@ -1,4 +1,4 @@
-"""StableHLO files: run where this library cannot be imported, they compute the same."""
+"""Tests that StableHLO files compute the same without this library."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import aff_jax
 from aff_jax.inference.stablehlo import save_stablehlo
 from tests.aff_jax.random_variables import random_variables
 
-# Blocks what a machine without this library lacks, and runs the file at every batch size given.
+# A script that blocks the import of this library and Flax, and runs a file on several batches.
 RUN = """
 import sys
 
@@ -36,8 +36,8 @@ assert not {"aff_jax", "flax"} & set(sys.modules)
 """
 
 
-def run_elsewhere(program, batches, folder):
-    """Outputs of the program for each tuple of inputs, computed by a process with JAX alone."""
+def run_without_library(program, batches, folder):
+    """Return the outputs for each tuple of inputs, computed by a process that only has JAX."""
     files = []
     for number, inputs in enumerate(batches):
         files.append(folder / f"{number}.npz")
@@ -64,22 +64,22 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_process_without_this_library_computes_the_same(name, tmp_path):
+def test_a_process_without_this_library_computes_the_same_outputs(name, tmp_path):
     model, inputs = MODELS[name]
     variables = random_variables(model, *[images(2)] * inputs, dtype=np.float32)
     path = tmp_path / "model.stablehlo"
     returned = save_stablehlo(path, model, variables, *[images(2)] * inputs)
     assert returned.platforms == ("cpu", "cuda", "tpu")
     batches = [tuple(images(b) + k for k in range(inputs)) for b in (1, 2, 5)]
-    for batch, outputs in zip(batches, run_elsewhere(path, batches, tmp_path), strict=True):
+    for batch, outputs in zip(batches, run_without_library(path, batches, tmp_path), strict=True):
         expected = jax.tree.leaves(model.apply(variables, *batch))
         assert len(outputs) == len(expected)
-        for ours, theirs in zip(expected, outputs, strict=True):
-            largest = np.abs(ours).max()
-            np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-5 * largest)
+        for wanted, output in zip(expected, outputs, strict=True):
+            largest = np.abs(wanted).max()
+            np.testing.assert_allclose(output, wanted, rtol=0, atol=1e-5 * largest)
 
 
-def test_a_fixed_batch_takes_no_other(tmp_path):
+def test_a_fixed_batch_size_takes_no_other(tmp_path):
     model = aff_jax.MSCAM()
     variables = model.init(jax.random.key(0), images(3))
     shape = jax.ShapeDtypeStruct((3, 16, 16, 3), jnp.float32)
@@ -94,7 +94,7 @@ def test_a_fixed_batch_takes_no_other(tmp_path):
         program.call(images(2))
 
 
-def test_what_cannot_be_exported_leaves_no_file(tmp_path):
+def test_wrong_arguments_are_refused_and_leave_no_file(tmp_path):
     model = aff_jax.MSCAM()
     variables = model.init(jax.random.key(0), images(2))
     path = tmp_path / "model.stablehlo"
@@ -107,13 +107,13 @@ def test_what_cannot_be_exported_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="batch axis"):
         save_stablehlo(path, model, variables, np.float32(1))
     assert list(tmp_path.iterdir()) == []
-    path.write_bytes(b"precious")
+    path.write_bytes(b"other content")
     with pytest.raises(FileExistsError, match="exists already"):
         save_stablehlo(path, model, variables, images(1))
-    assert path.read_bytes() == b"precious"
+    assert path.read_bytes() == b"other content"
 
 
-def test_a_missing_flatbuffers_is_named(tmp_path, monkeypatch):
+def test_the_error_without_flatbuffers_says_how_to_install_it(tmp_path, monkeypatch):
     def serialize(*_):
         raise ImportError("Please install 'flatbuffers'")
 

@@ -1,8 +1,8 @@
-"""PyTorch's network and ours take the same training step, in double precision.
+"""Check that a training step of a PyTorch network and of a linen network are equal, in float64.
 
-In single precision deep networks with IAFF part in PyTorch itself, from one memory layout to the
-other, so that a comparison there says little. In double precision rounding is far below any
-mistake: logits, loss, every gradient and every new running statistic are compared.
+In float32, deep networks with IAFF differ even between PyTorch's two memory layouts. In float64,
+rounding errors are far smaller than the effect of any mistake. Logits, loss, all gradients and all
+new running statistics are compared.
 """
 
 from typing import Any
@@ -22,41 +22,49 @@ from benchmarks.timing import check_equal
 __all__ = ["TOLERANCE", "check_step"]
 
 TOLERANCE = 1e-6
-"""Allowed difference, as a share of the largest logit, loss, gradient or statistic of the network.
+"""Allowed difference, relative to the largest logit, loss, gradient or statistic of the network.
 
-Measured: 1e-13 with 8 layers, 4e-13 with 50 and addition, and 1e-7 with 50 and IAFF, where norms of
-the mean over all positions see no more values than there are images.
+Measured: 1e-13 with 8 layers, 4e-13 with 50 layers and addition, and 1e-7 with 50 layers and IAFF,
+whose norms of global means have only one value per image.
 """
 
 
 def check_step(
     network: torch.nn.Module, model: nn.Module, images: np.ndarray, labels: np.ndarray
 ) -> float:
-    """How far the first step of the two is apart, from the weights of `network`.
+    """Check the first step from the weights of `network`.
 
-    `images` are (batch, height, width, channels), `labels` (batch,) integers; `network` is left in
-    double precision, with gradients and new statistics, on the CPU.
+    Args:
+        network: The PyTorch network. The check moves it to the CPU and to float64, and leaves
+            gradients and new statistics in it.
+        model: The linen network.
+        images: `(batch, height, width, channels)`.
+        labels: `(batch,)`, integers.
+
+    Returns:
+        The largest relative difference.
 
     Raises:
-        ValueError: they are further apart than `TOLERANCE`; lists what is.
+        ValueError: if a difference exceeds `TOLERANCE`; lists all that do.
     """
     network = network.double().cpu().train()
     before = {name: value.numpy().copy() for name, value in network.state_dict().items()}
     logits = network(torch.tensor(images, dtype=torch.float64).permute(0, 3, 1, 2))
     loss = functional.cross_entropy(logits, torch.tensor(labels))
     loss.backward()
-    # What converts weights converts their gradients: it only renames and transposes.
+    # Gradients are converted like weights: the conversion only renames and transposes.
     after = network.state_dict()
     for name, parameter in network.named_parameters():
-        unread = parameter.grad is None
-        after[name] = torch.zeros_like(parameter) if unread else parameter.grad
+        is_unread = parameter.grad is None
+        after[name] = torch.zeros_like(parameter) if is_unread else parameter.grad
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         model = model.clone(dtype=None, param_dtype=jnp.float64)
-        theirs = from_torch({name: value.numpy() for name, value in after.items()}, model)
-        ours = _step(model, from_torch(before, model), images, labels)
+        torch_after = from_torch({name: value.numpy() for name, value in after.items()}, model)
+        linen_step = _step(model, from_torch(before, model), images, labels)
+    gradients, statistics = torch_after["params"], torch_after["batch_stats"]
     sides = {
-        "PyTorch": (logits.detach().numpy(), loss.item(), theirs["params"], theirs["batch_stats"]),
-        "aff_jax": ours,
+        "PyTorch": (logits.detach().numpy(), loss.item(), gradients, statistics),
+        "aff_jax": linen_step,
     }
     return check_equal(
         {name: _by_kind(*found) for name, found in sides.items()},
@@ -66,7 +74,7 @@ def check_step(
 
 
 def _step(model: nn.Module, variables: Any, images: np.ndarray, labels: np.ndarray) -> Any:
-    """Logits, loss, gradients and new statistics of ours."""
+    """Return logits, loss, gradients and new statistics of the linen network."""
 
     @jax.jit
     def step(params: Any, stats: Any) -> Any:
@@ -85,7 +93,11 @@ def _step(model: nn.Module, variables: Any, images: np.ndarray, labels: np.ndarr
 
 
 def _by_kind(logits: Any, loss: Any, gradients: Any, statistics: Any) -> dict[str, np.ndarray]:
-    """One array a kind: a bias in front of a norm has no gradient but rounding of its own."""
+    """Concatenate the arrays of each kind.
+
+    Differences are relative to the largest value of an array, and the gradient of a bias before a
+    norm consists of rounding errors only.
+    """
 
     def joined(tree: Any) -> np.ndarray:
         leaves = traverse_util.flatten_dict(tree)
