@@ -8,8 +8,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-# jaxtyping then prints `Float[Array, "batch channels"]` instead of the class that it makes. It reads
-# this when it is imported.
+# With this, jaxtyping prints an annotation as `Float[Array, "batch channels"]` instead of as the
+# class that it makes. It has to be set before jaxtyping is imported.
 typing.GENERATING_DOCUMENTATION = "jaxtyping"  # type: ignore[attr-defined]
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

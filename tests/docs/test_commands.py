@@ -1,9 +1,10 @@
-"""Every command and all Python of the README and the guides is run or checked, at a small size.
+"""The commands and the Python code of the README and the guides work.
 
-What is run differently, and what is only looked at, stands in tables with its reason; a row of them
-that fits no text any more is an error.
+The fast tests parse them. The slow tests run them with small networks, few steps and small files.
+Tables below list what is changed for that and which commands are only parsed.
 """
 
+import argparse
 import itertools
 import os
 import re
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib import import_module
+from unittest import mock
 
 import jax
 import numpy as np
@@ -20,27 +23,27 @@ import torch
 from PIL import Image
 
 import aff_jax
-from aff_jax import cli
+from aff_jax.cli.main import main as aff_jax_command
 from tests.aff_jax.convert.golden import DATA
 from tests.docs.documents import DOCUMENTS, ROOT, blocks, commands, python
 from tests.reference import torch_aff
 
-LANGUAGES = {"sh", "python", "text", "{eval-rst}", "{include}", "{toctree}"}
+LANGUAGES = {"sh", "python", "text", "bibtex", "{eval-rst}", "{include}", "{toctree}"}
 
 FORMULAS = {"AFF(x, y) = x * M(x + y) + y * (1 - M(x + y))\n"}
-"""Indented, and no commands."""
+"""Indented blocks that are not commands."""
 
 SHORT = "--config.epochs=0.1 --config.warmup_epochs=0 --config.eval_batch_size=64"
 SMALLER = {
-    # Two steps; of a comparison one variant with one seed.
+    # Two steps; for a comparison, one variant with one seed.
     r"(-m train(?:\.compare)? .*)": rf"\1 {SHORT}",
     r"(-m train\.compare .*?)(?: --only=\S+)? --config.epochs": (
         r"\1 --only=add --config.seeds='(0,)' --config.epochs"
     ),
-    # Compiles in half the time, and the first command has AFF.
+    # Addition compiles in half the time, and the first command covers AFF.
     r"(-m train .*(?:configs/image_folder\.py|--config\.ema_decay).*)": (r"\1 --config.fusion=add"),
     r"=PATH\b": "=images",
-    # The files below are of such networks.
+    # The weight files of the fixture are of small networks.
     r"(--model resnet50) (.*)": (
         r"\1 \2 --field base_channels=8 --field 'blocks_per_stage=(1, 1, 1, 1)'"
     ),
@@ -50,16 +53,20 @@ SMALLER = {
     ),
     r"-m venv": "-m venv --without-pip",
 }
-"""What is written differently, so that it takes seconds: patterns, and what stands for them."""
+"""Patterns in commands and code, and their replacements, which make them run in seconds."""
 
 ONLY_PARSED = {
-    "--config.fusion_fields.iterations=3": "compiles for long, and then runs as the first does",
-    "--num_processes=2": "the other process would be on another machine",
-    "--config=configs/cifar100_resnet32_coarse.py": "the data set can't be had here",
-    "--config.fusion=maximum": "exists once a reader has added it",
-    "--config.model=wide_stem_resnet8": "exists once a reader has added it",
+    "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
+    "--num_processes=2": "needs a second machine",
+    "--config=configs/cifar100_resnet32_coarse.py": "needs a download",
+    "--config.dataset=fashion_mnist": "needs a download; test_contributing.py reads a small one",
+    "--workdir=runs/parameter_norm": "test_contributing.py runs it on a changed copy",
+    "--config.fusion=maximum": "needs the example of CONTRIBUTING",
+    "--config.model=wide_stem_resnet8": "needs the example of CONTRIBUTING",
 }
-"""Commands of training whose flags alone are read, by a part of them, and why."""
+"""Parts of training commands that are parsed but not run, and the reason."""
+
+COMMANDS = sorted(set(itertools.chain.from_iterable(map(commands, DOCUMENTS.values()))))
 
 
 def smaller(text):
@@ -68,9 +75,138 @@ def smaller(text):
     return text
 
 
+# Fast: parse.
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_parses(command):
+    program, *arguments = shlex.split(command)
+    if program == ".venv/bin/aff-jax":
+        parse_aff_jax(arguments)
+    elif program == "make":
+        dry_run(arguments)
+    elif program == ".venv/bin/pip":
+        check_installation(arguments)
+    elif arguments[:2] == ["-m", "pytest"]:
+        assert all((ROOT / path).exists() for path in arguments[2:])
+    elif arguments[:2] == ["-m", "venv"]:
+        assert len(arguments) == 3
+    elif arguments[0] == "-m" and (ROOT / f"{arguments[1].replace('.', '/')}").is_dir():
+        check_flags(f"{arguments[1]}.__main__", arguments[2:])
+    elif arguments[0] == "-m":
+        check_flags(arguments[1], arguments[2:])
+    else:
+        pytest.fail(f"don't know how to parse {command}")
+
+
+class Parsed(Exception):
+    """The arguments were accepted."""
+
+
+def parse_aff_jax(arguments):
+    """Parse the arguments of `aff-jax` without running the command."""
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, *arguments):
+        parse_args(parser, *arguments)
+        raise Parsed
+
+    replaced = mock.patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    with replaced, pytest.raises(Parsed):
+        aff_jax_command(arguments)
+
+
+def check_flags(module, arguments):
+    """Check the flags of a training command against its source and its config.
+
+    Parsing them with absl would take a process for each command, because flags are global.
+    """
+    source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+    if "define_checkpoint_flags()" in source:
+        source += (ROOT / "train" / "evaluate.py").read_text()
+    defined = {"config", *re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source)}
+    config = None
+    for argument in arguments:
+        flag, separator, value = argument.removeprefix("--").partition("=")
+        assert argument.startswith("--"), argument
+        assert separator, argument
+        name, *fields = flag.split(".")
+        assert name in defined, argument
+        if flag == "config":
+            path, _, option = value.partition(":")
+            get_config = import_module(path.removesuffix(".py").replace("/", ".")).get_config
+            config = get_config(option) if option else get_config()
+        elif fields:
+            assert fields[0] in config, argument
+            assert len(fields) == 1 or fields[0] in ("fusion_fields", "model_fields"), argument
+
+
+def dry_run(arguments):
+    """Return the commands of `make`, without variables of a `make` that started the tests."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "ARGS")}
+    ran = subprocess.run(
+        ["make", "--dry-run", *arguments],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return ran.stdout
+
+
+def check_installation(arguments):
+    """Check that the extras exist; nothing is downloaded."""
+    assert arguments.pop(0) == "install"
+    flag, package = arguments
+    assert flag in ("-e", "--editable")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = re.fullmatch(r"\.(?:\[(.*)\])?", package)[1]
+    assert not wanted or set(wanted.split(",")) <= project["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if python(text)])
+def test_python_compiles(name):
+    for code in python(DOCUMENTS[name]):
+        compile(code, name, "exec")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_block_is_of_a_known_kind(name):
+    for language, code in blocks(DOCUMENTS[name]):
+        assert language in LANGUAGES or code in FORMULAS, code
+
+
+@pytest.mark.parametrize("pattern", SMALLER)
+def test_every_replaced_pattern_is_in_the_documents(pattern):
+    text = "\n".join(code for text in DOCUMENTS.values() for code in commands(text) + python(text))
+    for before in SMALLER:  # a later pattern may match the replacement of an earlier one
+        if before == pattern:
+            break
+        text = re.sub(before, SMALLER[before], text)
+    assert re.search(pattern, text)
+
+
+@pytest.mark.parametrize("part", ONLY_PARSED)
+def test_every_parsed_command_is_in_the_documents(part):
+    assert any(part in command for command in COMMANDS)
+
+
+def test_every_formula_is_in_the_documents():
+    assert {code for text in DOCUMENTS.values() for _, code in blocks(text)} >= FORMULAS
+
+
+def test_make_train_runs_the_command_of_the_readme():
+    (train,) = (line for line in dry_run(["train"]).splitlines() if "-m train" in line)
+    assert train.strip() in commands(DOCUMENTS["README.md"])
+
+
+# Slow: run.
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """What looks like the repository, with the files that are spoken of."""
+    """A directory like the repository, with the files that the commands read."""
     here = tmp_path_factory.mktemp("reader")
     for name in ("aff_jax", "configs", "train"):
         (here / name).symlink_to(ROOT / name)
@@ -102,57 +238,23 @@ def here(directory, monkeypatch):
 def run(command, here):
     program, *arguments = shlex.split(command)
     if program == ".venv/bin/aff-jax":
-        assert cli.main(arguments) == 0
-    elif program == "make":
-        dry_run(arguments)
-    elif program == ".venv/bin/pip":
-        check_installation(arguments)
-    elif program in ("python3", ".venv/bin/python"):
+        assert aff_jax_command(arguments) == 0
+    elif program in ("python3", ".venv/bin/python") and arguments[:2] != ["-m", "pytest"]:
         run_python(command, arguments, here)
-    else:
-        pytest.fail(f"don't know how to run {command}")
-
-
-def dry_run(arguments):
-    """What `make` would do, without the variables of a `make` that these tests run under."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "ARGS")}
-    ran = subprocess.run(
-        ["make", "--dry-run", *arguments],
-        cwd=ROOT,
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return ran.stdout
-
-
-def check_installation(arguments):
-    """Nothing is downloaded here: the extras are looked up."""
-    assert arguments.pop(0) == "install"
-    flag, package = arguments
-    assert flag in ("-e", "--editable")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = re.fullmatch(r"\.(?:\[(.*)\])?", package)[1]
-    assert not wanted or set(wanted.split(",")) <= project["optional-dependencies"].keys()
 
 
 def run_python(command, arguments, here):
-    if arguments[:2] == ["-m", "pytest"]:  # `make test` has run them
-        assert all((ROOT / path).exists() for path in arguments[2:])
-        return
     if any(part in command for part in ONLY_PARSED):
         assert arguments[:2] == ["-m", "train"]
         parse = "import sys; from train.__main__ import parse_flags; parse_flags(sys.argv)"
         arguments[:2] = ["-c", parse]
     environment = {
         **os.environ,
-        "HOME": str(here),  # where TFDS and the compilation cache are unless told otherwise
+        "HOME": str(here),  # the default directory of TFDS and of the compilation cache
         "JAX_COMPILATION_CACHE_DIR": "",
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "",  # one device is compiled for in less time
-        # Runs of a few steps compile longer than they compute.
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1"),
+        "XLA_FLAGS": "",  # a single device, because compilation for one takes less time
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # a run of a few steps mostly compiles
     }
     ran = subprocess.run(
         [sys.executable, *arguments], env=environment, cwd=here, capture_output=True, text=True
@@ -160,8 +262,9 @@ def run_python(command, arguments, here):
     assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
 
 
+@pytest.mark.slow
 def test_every_command_runs(here):
-    """Each once, in the order of the documents, as a reader of all of them would."""
+    """Run each command once, in the order of the documents."""
     done = set()
     for text in DOCUMENTS.values():
         for command in map(smaller, commands(text)):
@@ -172,8 +275,9 @@ def test_every_command_runs(here):
                 done.add(command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, text in DOCUMENTS.items() if python(text)])
-def test_all_python_runs(name, here):
+def test_python_runs(name, here):
     if name == "docs/train.md":
         model = aff_jax.create_model("cifar_resnet8", num_classes=10)
         images = np.zeros((1, 8, 8, 1), np.float32)
@@ -182,33 +286,3 @@ def test_all_python_runs(name, here):
     namespace = {"__name__": "__main__"}
     for code in python(DOCUMENTS[name]):
         exec(compile(smaller(code), name, "exec"), namespace)
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_block_is_of_a_known_kind(name):
-    for language, code in blocks(DOCUMENTS[name]):
-        assert language in LANGUAGES or code in FORMULAS, code
-
-
-@pytest.mark.parametrize("pattern", SMALLER)
-def test_what_is_written_differently_is_still_there(pattern):
-    text = "\n".join(code for text in DOCUMENTS.values() for code in commands(text) + python(text))
-    for before in SMALLER:  # the later ones meet what the earlier have made
-        if before == pattern:
-            break
-        text = re.sub(before, SMALLER[before], text)
-    assert re.search(pattern, text)
-
-
-@pytest.mark.parametrize("part", ONLY_PARSED)
-def test_what_is_only_parsed_is_still_there(part):
-    assert any(part in command for text in DOCUMENTS.values() for command in commands(text))
-
-
-def test_formulas_are_still_there():
-    assert {code for text in DOCUMENTS.values() for _, code in blocks(text)} >= FORMULAS
-
-
-def test_make_train_is_the_command_below_it():
-    (train,) = (line for line in dry_run(["train"]).splitlines() if "-m train" in line)
-    assert train.strip() in commands(DOCUMENTS["README.md"])

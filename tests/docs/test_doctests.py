@@ -1,11 +1,11 @@
-"""Examples in docstrings give what stands below them."""
+"""The examples in docstrings give the output that they show."""
 
 import doctest
 import importlib
 
 import pytest
 
-from docs.markdown_docstrings import public_modules
+from tests.docs.public_names import public_modules
 
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 EXAMPLES = [
@@ -16,13 +16,14 @@ EXAMPLES = [
 ]
 
 
-def test_there_are_examples_of_what_most_people_call_first():
+def test_most_used_names_have_examples():
     found = {test.name.rpartition(".")[2] for test in EXAMPLES}
     assert found >= {"AFF", "create_model", "freeze", "from_torch", "fusion_weights"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", EXAMPLES, ids=lambda test: test.name)
-def test_an_example_gives_what_it_says(test):
+def test_example_gives_its_output(test):
     outcome = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
     assert outcome.attempted
     assert not outcome.failed

@@ -1,4 +1,4 @@
-"""Links between files, and names of ours that tables of the documents give, are there."""
+"""Links lead to files, and the config fields in tables of the guides exist."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ import pytest
 
 from aff_jax.hosts.registry import host_classes
 from configs import base
-from tests.docs.documents import DOCUMENTS, ROOT
+from tests.docs.documents import DOCUMENTS, ROOT, blocks
 
 FIELDS = {
     *base.get_config().keys(),
@@ -16,13 +16,13 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_between_files_lead_to_files(name):
+def test_links_lead_to_files(name):
     for link in re.findall(r"\]\(([^)#\s]+)", DOCUMENTS[name]):
         if "://" not in link:
             assert (ROOT / name).parent.joinpath(link).exists(), link
 
 
-def test_the_flags_of_open_aff_have_become_fields_that_are_there():
+def test_config_fields_for_flags_of_open_aff_exist():
     table = DOCUMENTS["docs/open_aff.md"].partition("## Training flags")[2]
     rows = re.findall(r"^\| (`-.*?) \| (.*) \|$", table, re.MULTILINE)
     assert len(rows) > 20
@@ -31,5 +31,21 @@ def test_the_flags_of_open_aff_have_become_fields_that_are_there():
             assert field in FIELDS, flags
 
 
-def test_the_readme_has_at_most_150_lines():
-    assert len(DOCUMENTS["README.md"].splitlines()) <= 150
+def test_readme_is_short_and_has_a_small_figure():
+    readme = DOCUMENTS["README.md"]
+    assert len(readme.splitlines()) <= 120
+    (figure,) = re.findall(r"!\[.*\]\((.*)\)", readme)
+    assert (ROOT / figure).stat().st_size < 100_000
+
+
+def test_citation_is_that_of_the_file():
+    citation = (ROOT / "CITATION.cff").read_text()
+    (code,) = (code for language, code in blocks(DOCUMENTS["README.md"]) if language == "bibtex")
+    names = zip(
+        re.findall(r"family-names: (.*)", citation),
+        re.findall(r"given-names: (.*)", citation),
+        strict=True,
+    )
+    assert " and ".join(f"{family}, {given}" for family, given in names) in code
+    for value in re.findall(r"^  (?:title|collection-title|year): (.*)$", citation, re.MULTILINE):
+        assert value.strip('"') in code
