@@ -1,4 +1,4 @@
-# `make train` and `make test` go from a fresh clone to done: each makes .venv, installs, runs.
+# `make train` and `make test` start from a fresh clone: they create .venv, install and run.
 # PYTHON chooses the interpreter, ARGS adds flags: make train ARGS=--config.fusion=iaff
 
 PYTHON ?= python3
@@ -14,21 +14,21 @@ train: .venv/train.stamp
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 -m 'not slow' $(ARGS)
 
-# As CI: the slow ones too, and programs optimised as those of users are.
+# As in CI: with the slow tests, with all compiler optimizations, and with run-time shape checks.
 test-all: lint
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 CHECK_SHAPES=1 \
+	    $(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 
 docs: .venv/dev.stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs
 
-# The library alone, with the oldest versions allowed and with the newest there are: tests that
-# need neither PyTorch nor what trains.
-LIBRARY_TESTS := $(addprefix tests/aff_jax/, attention fusion hosts/test_resnet.py \
-	test_batch_norm.py test_checks.py test_export.py test_folding.py test_frozen.py test_hub.py \
-	test_inference.py test_layers.py test_moments.py test_nnx.py test_serialization.py test_tables.py)
+# The library with the oldest supported versions and with the newest ones: the tests that need
+# neither PyTorch nor the packages of the training application.
+LIBRARY_TESTS := $(addprefix tests/aff_jax/, attention fast fusion hosts/test_resnet.py inference nn \
+	test_hub.py test_lookup.py test_nnx.py test_serialization.py)
 TEST_TOOLS := chex hypothesis pytest pytest-xdist
 
-# The oldest Flax itself uses what JAX deprecates, so deprecations are no errors with it.
+# The oldest Flax uses names that JAX has deprecated, so deprecation warnings are no errors here.
 test-minimum:
 	$(PYTHON) -m venv .venv-minimum
 	.venv-minimum/bin/python -m pip install --quiet --constraint tests/minimum.txt \
@@ -57,7 +57,7 @@ format: .venv/dev.stamp
 
 .venv/dev.stamp: pyproject.toml tests/constraints.txt
 	$(PYTHON) -m venv .venv
-	$(PIP) install --constraint tests/constraints.txt --editable '.[train,torch,export,hub,dev]'
+	$(PIP) install --constraint tests/constraints.txt --editable '.[train,torch,export,hub,docs,dev]'
 	touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""The package as it is published: built, installed into an empty environment, and used there."""
+"""The package builds, installs into an empty environment, and works there."""
 
 import subprocess
 import sys
@@ -12,9 +12,11 @@ import pytest
 
 import aff_jax
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
-# What a first user does; from a directory in which there is no source tree.
+# Runs in a directory without a source tree.
 SMOKE = """
 import sys
 import numpy as np
@@ -41,7 +43,7 @@ def run(*command, cwd):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The sdist, and the wheel that was made from it."""
+    """Build the sdist, and a wheel from it."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     (sdist,) = folder.glob("*.tar.gz")
@@ -51,12 +53,12 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(built, tmp_path_factory):
-    """An environment that holds the wheel, and sees this one's packages, but for the library."""
+    """Make an environment with the wheel and the dependencies, but without this source tree."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    # No network in tests: a .pth lends the dependencies, and none of their own .pth files is
-    # read, so that an editable install of this library stays out of sight.
+    # Tests have no network, so a .pth file adds the packages of this environment. Python does not
+    # read the .pth files in there, so an editable installation of this library is not found.
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
@@ -64,7 +66,7 @@ def environment(built, tmp_path_factory):
     return folder
 
 
-def test_the_wheel_holds_the_library_and_nothing_else(built):
+def test_wheel_has_only_the_library(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "aff_jax").rglob("*.py")}
@@ -73,19 +75,18 @@ def test_the_wheel_holds_the_library_and_nothing_else(built):
     assert f"{info}/licenses/LICENSE" in names
 
 
-def test_the_sdist_holds_its_tests_and_documents(built):
+def test_sdist_has_tests_and_documents(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
     for name in ("aff_jax/py.typed", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         assert name in names, name
-    # All that its tests need.
     for folder in ("tests", "train", "configs", "docs", "notebooks", "benchmarks"):
-        ours = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.py")}
-        assert ours <= names, folder
+        sources = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.py")}
+        assert sources <= names, folder
     assert not {name.split("/")[0] for name in names} & {"runs", ".venv", "build", "shared"}
 
 
-def test_the_wheel_works_in_an_empty_environment(environment, tmp_path):
+def test_wheel_works_in_an_empty_environment(environment, tmp_path):
     import jax
     import jax.numpy as jnp
 

@@ -16,7 +16,7 @@ PROGRAMS = ("make", "python3", ".venv/bin/")
 
 
 def blocks(text):
-    """Return (language, code) of each block; for indented blocks "sh" for commands, otherwise ""."""
+    """Return (language, code) of each block. Indented commands have the language "sh"."""
     found = []
     for fence in FENCE.finditer(text):
         found.append((fence.start(), fence[2], textwrap.dedent(fence[3])))
