@@ -1,27 +1,33 @@
-"""Which numbers a config may hold."""
+"""Check the numbers of a config against their allowed ranges."""
 
 import math
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-__all__ = ["RANGES", "check_ranges"]
+__all__ = ["RANGES", "check_config"]
 
 
 class Range(NamedTuple):
-    """Numbers from `low` on, or above it where `above`, up to `high`."""
+    """A range of finite numbers.
+
+    Attributes:
+        low: Smallest number.
+        high: Largest number.
+        exclusive: Whether `low` itself is not allowed.
+    """
 
     low: float
     high: float = math.inf
-    above: bool = False
+    exclusive: bool = False
 
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or not math.isfinite(value) or value > self.high:
             return False
-        return value > self.low if self.above else value >= self.low
+        return value > self.low if self.exclusive else value >= self.low
 
     def __str__(self) -> str:
-        low = f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
+        low = f"above {self.low:g}" if self.exclusive else f"of at least {self.low:g}"
         return low if self.high == math.inf else f"{low} and at most {self.high:g}"
 
 
@@ -41,14 +47,14 @@ RANGES = {
     "seed": Range(0, 2**32 - 1),
     "batch_size": Range(1),
     "eval_batch_size": Range(1),
-    "epochs": Range(0, above=True),
-    "learning_rate": Range(0, above=True),
+    "epochs": Range(0, exclusive=True),
+    "learning_rate": Range(0, exclusive=True),
     "warmup_epochs": Range(0),
     "momentum": Range(0, 1),
     "weight_decay": Range(0),
-    "decay_factor": Range(0, 1, above=True),
+    "decay_factor": Range(0, 1, exclusive=True),
     "clip_norm": Range(0),
-    "eval_every_epochs": Range(0, above=True),
+    "eval_every_epochs": Range(0, exclusive=True),
     "accumulation": Range(1),
     "ema_decay": Range(0, 1),
     "max_skipped_steps": Range(1),
@@ -56,38 +62,43 @@ RANGES = {
     "keep_checkpoints": Range(1),
     "checkpoint_every_minutes": Range(0),
     "log_every_steps": Range(1),
-    "data_timeout_seconds": Range(0, above=True),
+    "data_timeout_seconds": Range(0, exclusive=True),
 }
-"""Every numeric field of configs/base.py."""
+"""Allowed range of every numeric field of configs/base.py."""
 
 
-def check_ranges(config: ConfigDict) -> None:
-    """Refuse numbers that no run can do anything with.
+def check_config(config: ConfigDict) -> None:
+    """Check that the numbers of a config are possible, each by itself and together.
 
     Raises:
-        ValueError: lists every field that is out of range, what it may be, and what it is.
+        ValueError: Some are not. The message lists each field, what it may be, and its value.
     """
-    wrong = [
+    errors = [
         f"  {field}: expected a number {allowed}, got {config[field]}"
         for field, allowed in RANGES.items()
         if config[field] not in allowed
     ]
     if config.warmup_epochs >= config.epochs:
-        wrong.append(
+        errors.append(
             f"  warmup_epochs: expected fewer than epochs, {config.epochs:g}, got "
-            f"{config.warmup_epochs:g}: the learning rate would never fall"
+            f"{config.warmup_epochs:g}: the learning rate would never decay"
         )
-    drops = list(config.decay_epochs)
-    if not all(0 < drop < config.epochs for drop in drops) or drops != sorted(set(drops)):
-        wrong.append(
+    decays = list(config.decay_epochs)
+    if not all(0 < epoch < config.epochs for epoch in decays) or decays != sorted(set(decays)):
+        errors.append(
             f"  decay_epochs: expected ascending numbers between 0 and epochs, {config.epochs:g}, "
-            f"got {tuple(drops)}; for a shorter run set "
+            f"got {tuple(decays)}; for a shorter run set "
             f"--config.decay_epochs='(30.0, 35.0)' or '()'"
         )
     if config.mix_off_epochs > config.epochs:
-        wrong.append(
+        errors.append(
             f"  mix_off_epochs: expected at most epochs, {config.epochs:g}, got "
             f"{config.mix_off_epochs:g}: no step would be left to mix in"
         )
-    if wrong:
-        raise ValueError("the config holds numbers that are not possible:\n" + "\n".join(wrong))
+    if config.freeze and config.recalibration_batches > 0:
+        errors.append(
+            f"  recalibration_batches: expected 0 with freeze={tuple(config.freeze)}, got "
+            f"{config.recalibration_batches}: frozen statistics can't be recomputed"
+        )
+    if errors:
+        raise ValueError("the config has numbers that are not possible:\n" + "\n".join(errors))

@@ -1,4 +1,4 @@
-"""A network's answers to the whole evaluation split, every example once."""
+"""Evaluate a network on the whole evaluation split."""
 
 from collections.abc import Callable
 
@@ -8,24 +8,31 @@ import numpy as np
 from train.data.feed import eval_feed
 from train.data.feed_timeout import TimeoutFeed
 from train.setup import Run
-from train.steps.recalibration import no_moments
-from train.steps.state import TrainState
-from train.steps.step import Batch
+from train.steps.recalibration import zero_moments
+from train.steps.state import Batch, TrainState
 
 __all__ = ["evaluate", "predict_first", "recalibrate"]
 
 
 def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> TrainState:
-    """The state with the statistics of the weights that are evaluated, where a config wants them.
+    """Recompute the running statistics of the evaluated weights, if the config asks for it.
 
-    Those over the next `recalibration_batches` of `batches`, the feed of training, which is left
-    where it was. They replace the moving ones, of which training reads nothing, so that what is
-    evaluated is what is saved.
+    Training does not read running statistics, so the new ones replace the old ones in the state,
+    and a checkpoint has the weights and statistics that were evaluated.
+
+    Args:
+        run: The run, whose config has the number `recalibration_batches`.
+        state: The state to evaluate.
+        batches: The training feed. The statistics are those of its next batches. Its position does
+            not change.
+
+    Returns:
+        The state with the new statistics, or the state itself if there is nothing to do.
     """
     if run.recalibration_step is None:
         return state
     position = batches.get_state()
-    moments = run.parallel.replicate(no_moments(state.batch_stats))
+    moments = run.parallel.replicate(zero_moments(state.batch_stats))
     for _ in range(run.config.recalibration_batches):
         moments = run.recalibration_step((state, moments), next(batches))
     batches.set_state(position)
@@ -37,13 +44,23 @@ def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> Tra
 def evaluate(
     run: Run, state: TrainState, after_batch: Callable[[], object] = lambda: None
 ) -> tuple[dict[str, float], np.ndarray]:
-    """The task's metrics and the mean `loss` over every example of the evaluation split, once each.
+    """Evaluate a state on every example of the evaluation split, once each.
 
-    Also returns the confusion matrix, int64 (classes, classes): rows are labels, columns
-    predictions. `after_batch` is called after each batch; what it raises ends the evaluation.
+    Args:
+        run: The run.
+        state: The state to evaluate.
+        after_batch: Called after each batch. An exception in it ends the evaluation.
+
+    Returns:
+        The metrics of the task with the mean `loss` of a label, in nats; and the confusion matrix,
+        int64 `(classes, classes)`, rows are labels and columns predictions.
+
+    Raises:
+        ValueError: The split has no labels.
+        FeedError: No batch arrived in time.
     """
     loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
-    batches = eval_feed(
+    feed = eval_feed(
         run.eval_source,
         batch_size=run.config.eval_batch_size,
         multiple_of=len(run.parallel.local_devices),
@@ -51,8 +68,8 @@ def evaluate(
         process_count=jax.process_count(),
         workers=run.config.data_workers,
     )
-    with TimeoutFeed[Batch](batches, run.config.data_timeout_seconds) as watched:
-        for batch in watched:
+    with TimeoutFeed[Batch](feed, run.config.data_timeout_seconds) as batches:
+        for batch in batches:
             sums = jax.device_get(run.eval_step(state, batch))
             loss += float(sums["loss"])
             examples += int(sums["examples"])
@@ -73,7 +90,7 @@ def evaluate(
 def predict_first(
     run: Run, state: TrainState, count: int = 6
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images of the first evaluation examples, their labels, and what the network makes of them."""
+    """Return images, labels and predictions of the first `count` evaluation examples."""
     examples = [run.eval_source[i] for i in range(min(count, len(run.eval_source)))]
     images, labels = (np.stack([x[name] for x in examples]) for name in ("image", "label"))
     return images, labels, np.asarray(run.predict(state, images))

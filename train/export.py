@@ -1,62 +1,42 @@
-"""The weights of a checkpoint as one file, from which `aff_jax.load` makes the network again.
+"""Write the weights of a run's checkpoint to a file for `aff_jax.load`.
+
+For example::
 
     python -m train.export --workdir=runs/digits --output=digits.safetensors --step=best
 
-Nothing in the workdir changes, so the run may be under way.
+The workdir does not change, so the run may still be training.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
+from absl import app, flags, logging
 
-import aff_jax
-from train.evaluate import define_checkpoint_flags, open_run, run_command
-
-__all__ = ["export_checkpoint"]
+from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
 
 
-def export_checkpoint(
-    workdir: Path,
-    output: Path,
-    step: str = "best",
-    *,
-    data_dir: str | None = None,
-    overwrite: bool = False,
-) -> int:
-    """Write what is evaluated of a checkpoint and its model to `output`; returns the step.
+def main(argv: Sequence[str]) -> None:
+    """Write the file, and print where it is."""
+    del argv  # `parse_flags` allows flags only
+    logging.set_verbosity(logging.WARNING)
+    from train.runtime.compilation_cache import enable_compilation_cache
+    from train.saved_run import export_checkpoint
 
-    These are the moving averages of the variables where the run has them, and what recalibration
-    made of the statistics.
-
-    The model is the run's, but that its batch norms know of no other devices: it can be trained
-    further without any mapped axis. Images go in normalized, as in `train.data.augment.normalize`.
-
-    Raises:
-        ValueError, FileNotFoundError: there is no such run, checkpoint or data set.
-        FileExistsError: there is such a file, and not `overwrite`.
-    """
-    from train.model import make_model
-
-    run, restored = open_run(workdir, step, data_dir, sync_batch_norm=False)
-    model = make_model(run.config, run.train_source.num_classes)
-    aff_jax.save(output, restored.state.eval_variables, model, overwrite=overwrite)
-    return int(restored.step)
-
-
-def _main() -> None:
-    output = Path(flags.FLAGS.output)
-    step = export_checkpoint(
-        Path(flags.FLAGS.workdir),
-        output,
-        flags.FLAGS.step,
-        data_dir=flags.FLAGS.data_dir,
-        overwrite=flags.FLAGS.overwrite,
-    )
-    print(f"wrote the network of step {step} to {output}; aff_jax.load reads it")
+    options = flags.FLAGS
+    enable_compilation_cache(None)
+    with errors_in_one_line():
+        step = export_checkpoint(
+            Path(options.workdir),
+            Path(options.output),
+            options.step,
+            data_dir=options.data_dir,
+            overwrite=options.overwrite,
+        )
+    print(f"wrote the weights of step {step} to {options.output}; read them with aff_jax.load")
 
 
 if __name__ == "__main__":
     define_checkpoint_flags()
     flags.DEFINE_string("output", None, "The .safetensors file to write.", required=True)
-    flags.DEFINE_bool("overwrite", False, "Replace the file if there is one.")
-    run_command(_main)
+    flags.DEFINE_bool("overwrite", False, "Replace an existing file.")
+    app.run(main, flags_parser=parse_flags)

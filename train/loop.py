@@ -1,4 +1,4 @@
-"""Orchestration: trains a run to its end, or until it is told to stop, from where it stands."""
+"""The training loop."""
 
 import math
 import time
@@ -30,8 +30,7 @@ from train.runtime.preemption import Stopped, StopSignals
 from train.runtime.profiling import Profile
 from train.setup import Run, prepare
 from train.steps.parallel import check_batch_size
-from train.steps.state import TrainState, all_finite, count_parameters
-from train.steps.step import Batch
+from train.steps.state import Batch, TrainState, all_finite, count_parameters
 
 __all__ = ["train"]
 
@@ -39,16 +38,25 @@ __all__ = ["train"]
 def train(
     config: ConfigDict, workdir: Path, console: Console, profile: Profile | None = None
 ) -> dict[str, Any]:
-    """Train to the end from where `workdir` stands, and return what summary.json holds.
+    """Train a run from the last checkpoint in its workdir, or from the start, to the end.
 
-    All processes of a run call this together; one console speaks.
+    All processes of a run call this function. Only the primary process prints.
+
+    Args:
+        config: The config.
+        workdir: Directory of the run.
+        console: Where to print.
+        profile: Steps to trace.
+
+    Returns:
+        The contents of summary.json.
 
     Raises:
-        ValueError, FileNotFoundError: as `prepare`; or the workdir is another run's.
-        OSError: something could not be written; the last checkpoint stays.
-        NonFiniteError: losses or gradients were not finite; the last checkpoint stays.
-        FeedError: the examples can't be read any more; the last checkpoint stays.
-        Stopped: SIGTERM or Ctrl-C came; what was trained is saved.
+        ValueError, FileNotFoundError: As `prepare`; or the workdir belongs to another run.
+        OSError: A file could not be written. The last checkpoint remains.
+        NonFiniteError: Losses or gradients were not finite. The last checkpoint remains.
+        FeedError: The examples can't be read any more. The last checkpoint remains.
+        Stopped: SIGTERM or Ctrl-C was received; the state was saved.
     """
     if not is_primary_process():
         console = Console(quiet=True)
@@ -77,35 +85,36 @@ def train(
                 if step >= total_steps and evaluated:
                     report.tell(f"This run was complete at step {step}; evaluating it again.")
                 elif step:
-                    report.tell(f"Going on from step {step} of {total_steps}.")
+                    report.tell(f"Resuming from step {step} of {total_steps}.")
                 elif run.new_head:
-                    report.tell(f"New, and not from the file: {', '.join(run.new_head)}.")
-                report.tell(f"On {run.parallel.describe()}.")
-                training = _Training(run, batches, checkpoints, report, signals, profile)
-                return training.to_the_end(state, step, evaluated)
+                    names = ", ".join(run.new_head)
+                    report.tell(f"Newly initialized, since the file has other shapes: {names}.")
+                report.tell(f"Running on {run.parallel.describe()}.")
+                loop = _TrainingLoop(run, batches, checkpoints, report, signals, profile)
+                return loop.run_to_end(state, step, evaluated)
 
 
 def _restore(
     run: Run, batches: TimeoutFeed[Batch], checkpoints: Checkpoints
 ) -> tuple[TrainState, int, bool]:
-    """The state to go on with, its step, and whether it was evaluated."""
+    """Return the state to start from, its step, and whether it was evaluated."""
     if checkpoints.latest_step is None:
         return run.state, 0, False
     template = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
         run.state,
     )
-    # The devices are to hold one state, not the initial one as well.
+    # The devices may not have the memory for the initial state and the restored one.
     for leaf in jax.tree.leaves(run.state):
         leaf.delete()
     restored = checkpoints.restore(template)
-    assert restored is not None  # there was a checkpoint: it was read, or an error raised
+    assert restored is not None  # a checkpoint exists: it was read, or an error was raised
     batches.set_state(restored.feed_state)
     return restored.state, restored.step, bool(restored.metrics)
 
 
-class _Training:
-    """A run under way: its state after `step` steps, and what is told and kept of it."""
+class _TrainingLoop:
+    """Steps, evaluations, logs and checkpoints of a run, after `step` steps."""
 
     def __init__(
         self,
@@ -122,122 +131,133 @@ class _Training:
         self.report = report
         self.signals = signals
         self.profile = profile if is_primary_process() else None
-        self.window = StepMetrics(run.config.batch_size, run.config.max_skipped_steps)
+        self.metrics = StepMetrics(run.config.batch_size, run.config.max_skipped_steps)
         self.saved_at = time.monotonic()
+        self.evaluation: dict[str, float] | None = None
+        self.confusion = np.zeros((), np.int64)
 
-    def to_the_end(self, state: TrainState, step: int, evaluated: bool) -> dict[str, Any]:
-        """Take the steps that are left; returns what summary.json holds."""
+    def run_to_end(self, state: TrainState, step: int, evaluated: bool) -> dict[str, Any]:
+        """Take the remaining steps, and return the contents of summary.json."""
         self.state, self.step = state, step
-        evaluation, confusion = None, np.zeros((), np.int64)
         if step and not evaluated and self._evaluation_is_due():
-            # The run was stopped in this evaluation.
-            self.state = recalibrate(self.run, self.state, self.batches)
-            evaluation, confusion = self._evaluate()
-            self.checkpoints.add_metrics(step, _named_eval(evaluation))
+            # The last process was stopped during this evaluation.
+            self._evaluate_and_log()
+            self.checkpoints.add_metrics(step, self._eval_metrics())
         try:
             while self.step < self.run.epochs.total_steps:
-                if self.signals.reached():
-                    self._stop()
-                self._take_step()
+                self._stop_if_requested()
+                self._train_step()
                 if self._evaluation_is_due():
-                    self._report_window()
-                    self._require_finite()
-                    self.state = recalibrate(self.run, self.state, self.batches)
-                    evaluation, confusion = self._evaluate()
-                    self._save(_named_eval(evaluation))
-                elif len(self.window) >= self.run.config.log_every_steps:
-                    self._report_window()
+                    self._log_metrics()
+                    self._check_finite()
+                    self._evaluate_and_log()
+                    self._save(self._eval_metrics())
+                elif self._log_is_due():
+                    self._log_metrics()
                     if self._checkpoint_is_due():
-                        self._require_finite()
+                        self._check_finite()
                         self._save({})
         finally:
             if self.profile and self.profile.stop():
-                self._tell_profile()
-        if evaluation is None:
-            evaluation, confusion = self._evaluate(tell=False)
-        return self.report.finish(
-            {
-                **_named_eval(evaluation),
-                "step": self.step,
-                "epochs": self.run.epochs.after(self.step),
-                "parameters": count_parameters(self.state.params),
-                "devices": self.run.parallel.describe(),
-            },
-            confusion,
-            self.run.train_source.class_names,
-            predict_first(self.run, self.state) if self.run.eval_source.label_shape else None,
-        )
+                self._log_profile()
+        if self.evaluation is None:
+            self._evaluate()  # the run was complete already, and this is in its log
+        return self._finish()
 
-    def _take_step(self) -> None:
+    def _train_step(self) -> None:
         batch = next(self.batches)
         if self.profile:
             self.profile.before(self.step + 1, self.report.workdir / "profile", self.state)
         self.state, metrics = self.run.train_step(self.state, batch)
         self.step += 1
         self.report.advance()
-        self.window.add(metrics)
+        self.metrics.add(metrics)
         if self.profile and self.profile.after(self.step, metrics):
-            self._tell_profile()
+            self._log_profile()
 
     def _evaluation_is_due(self) -> bool:
         return self.run.epochs.due_after(self.step, self.run.config.eval_every_epochs)
 
+    def _log_is_due(self) -> bool:
+        return len(self.metrics) >= self.run.config.log_every_steps
+
     def _checkpoint_is_due(self) -> bool:
-        """Whether enough time has passed; by the clock of the first process."""
+        """Return whether enough time has passed, by the clock of the primary process."""
         seconds = 60 * self.run.config.checkpoint_every_minutes
         due = seconds > 0 and time.monotonic() - self.saved_at >= seconds
         return bool(gather_from_processes(due)[0])
 
-    def _report_window(self) -> None:
-        # Waits for the device; between these moments the host runs ahead of it.
-        if len(self.window):
-            metrics = self.window.close(self.step, self.checkpoints.latest_step)
+    def _log_metrics(self) -> None:
+        # This waits for the devices. Between two logs the host dispatches steps asynchronously.
+        if len(self.metrics):
+            metrics = self.metrics.close(self.step, self.checkpoints.latest_step)
             self.report.train(self.step, metrics)
 
-    def _require_finite(self) -> None:
-        # The last update is in no loss yet: without this, a step that overflows would be saved.
+    def _log_profile(self) -> None:
+        self.report.tell(f"A trace of the steps is in {self.report.workdir / 'profile'}.")
+
+    def _check_finite(self) -> None:
+        # No loss includes the last update yet, so an update that overflows would be saved.
         if not all_finite(self.state):
             raise_non_finite("parameter", math.nan, self.step, self.checkpoints.latest_step)
 
-    def _evaluate(self, tell: bool = True) -> tuple[dict[str, float], np.ndarray]:
-        evaluation, confusion = evaluate(self.run, self.state, after_batch=self._stop_if_told)
+    def _evaluate_and_log(self) -> None:
+        self.state = recalibrate(self.run, self.state, self.batches)
+        evaluation = self._evaluate()
+        self.report.evaluation(self.step, self.run.epochs.after(self.step), evaluation)
+
+    def _evaluate(self) -> dict[str, float]:
+        evaluation, self.confusion = evaluate(
+            self.run, self.state, after_batch=self._stop_if_requested
+        )
         if not math.isfinite(evaluation["loss"]):
             raise_non_finite(
                 "test loss", evaluation["loss"], self.step, self.checkpoints.latest_step
             )
-        if tell:
-            self.report.evaluation(self.step, self.run.epochs.after(self.step), evaluation)
-        return evaluation, confusion
+        self.evaluation = evaluation
+        return evaluation
+
+    def _eval_metrics(self) -> dict[str, float]:
+        """Return the metrics of the last evaluation, with the prefix `eval_`."""
+        assert self.evaluation is not None
+        return {f"eval_{name}": value for name, value in self.evaluation.items()}
 
     def _save(self, metrics: Mapping[str, float]) -> None:
         self.checkpoints.save(self.step, self.state, self.batches.get_state(), metrics)
         self.saved_at = time.monotonic()
-        self.window.restart_clock()
+        self.metrics.restart_clock()
 
-    def _stop_if_told(self) -> None:
+    def _stop_if_requested(self) -> None:
         if self.signals.reached():
             self._stop()
 
     def _stop(self) -> NoReturn:
-        """Save what was trained since the last checkpoint, and end the run: `Stopped`."""
+        """Save the steps since the last checkpoint, and raise `Stopped`."""
         saved = self.checkpoints.latest_step
         if self.step > (saved or 0):
-            self._report_window()
-            self._require_finite()
+            self._log_metrics()
+            self._check_finite()
             self._save({})
-            self.report.tell(f"Stopped after step {self.step}, and saved it.")
+            self.report.tell(f"Stopped after step {self.step} and saved a checkpoint.")
         elif saved is None:
             self.report.tell("Stopped before the first step; there is nothing to save.")
         else:
-            self.report.tell(f"Stopped after step {self.step}, whose checkpoint is there already.")
+            self.report.tell(f"Stopped after step {self.step}, which has a checkpoint already.")
         if self.step:
-            self.report.tell("The same command goes on from there.")
+            self.report.tell("The same command resumes from there.")
         raise Stopped(self.signals.status)
 
-    def _tell_profile(self) -> None:
-        self.report.tell(f"A trace of the steps is in {self.report.workdir / 'profile'}.")
-
-
-def _named_eval(evaluation: Mapping[str, float]) -> dict[str, float]:
-    """The metrics of an evaluation, under the names they have beside those of training."""
-    return {f"eval_{name}": value for name, value in evaluation.items()}
+    def _finish(self) -> dict[str, Any]:
+        """Write summary.json and the plots."""
+        return self.report.finish(
+            {
+                **self._eval_metrics(),
+                "step": self.step,
+                "epochs": self.run.epochs.after(self.step),
+                "parameters": count_parameters(self.state.params),
+                "devices": self.run.parallel.describe(),
+            },
+            self.confusion,
+            self.run.train_source.class_names,
+            predict_first(self.run, self.state) if self.run.eval_source.label_shape else None,
+        )

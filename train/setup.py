@@ -1,10 +1,11 @@
-"""From a config to everything that a run needs, ready to start."""
+"""Turn a config into a run: network, data, optimizer, state and compiled steps."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,29 +13,47 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from aff_jax.lookup import look_up
-from train.config_checks import check_ranges
+from train.config_checks import check_config
 from train.data.augment.augmentation import normalize
 from train.data.epochs import Epochs
 from train.data.pipeline import make_training_examples, open_splits
 from train.data.sources.datasets import find_dataset
 from train.data.sources.source import Source
-from train.model import check_output, make_model
-from train.optim.finetune import FrozenPart, initialize_from
-from train.optim.optimizers import make_optimizer
-from train.optim.schedules import learning_rate_schedule
+from train.model import check_output_shape, make_model
+from train.optim.freezing import FrozenSubmodules
+from train.optim.optimizers import Optimizer, make_optimizer
+from train.optim.pretrained import initialize_from
+from train.optim.schedules import Schedule, learning_rate_schedule
 from train.reporting.tasks import TASKS, Task
+from train.steps.eval_step import EvalStep, make_eval_step
 from train.steps.parallel import AXIS, PARALLEL, Parallel
 from train.steps.precision import DTYPES
 from train.steps.recalibration import RecalibrationStep, make_recalibration_step
 from train.steps.state import TrainState, create_state, with_variables
-from train.steps.step import EvalStep, Network, TrainStep, make_eval_step, make_train_step
+from train.steps.train_step import TrainStep, make_train_step
 
 __all__ = ["Run", "assemble", "prepare"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything that a config stands for, ready to start."""
+    """Everything that a config describes, ready to start.
+
+    Attributes:
+        config: The config.
+        task: Classification or segmentation: its metrics and their names.
+        parallel: The devices, and how steps run on them.
+        state: The initial state, replicated.
+        train_step: Training step on all devices.
+        eval_step: Evaluation step on all devices.
+        recalibration_step: Step that recomputes running statistics, or None if the config has no
+            `recalibration_batches`.
+        predict: Maps a state and uint8 images to predicted classes.
+        train_source: Training split.
+        eval_source: Evaluation split.
+        epochs: Conversion between epochs and steps.
+        new_head: Names of parameters of the head that the file of `init_from` has in another shape.
+    """
 
     config: ConfigDict
     task: Task
@@ -56,18 +75,21 @@ def prepare(
     *,
     from_checkpoint: bool = False,
 ) -> Run:
-    """Make what a config stands for; writes nothing but a data set that prepares itself.
+    """Check a config and make its run. Only data sets that prepare themselves write files.
 
-    It runs on all devices of all processes unless others are given. What goes on
-    `from_checkpoint` needs no weights to start from.
+    Args:
+        config: The config.
+        devices: The devices; those of all processes by default.
+        from_checkpoint: Whether a checkpoint will replace the state, so that `init_from` is not
+            read.
 
     Raises:
-        ValueError: a field's value is not possible; the message names it.
-        FileNotFoundError: the data set is not prepared.
+        ValueError: A field's value is not possible; the message names it.
+        FileNotFoundError: The data set is not prepared.
     """
-    check_ranges(config)
+    check_config(config)
     parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
-    look_up(DTYPES, "dtype", config.dtype)  # before any data is read
+    look_up(DTYPES, "dtype", config.dtype)  # reading data may take long, so check this before
     return assemble(config, *open_splits(config), parallel, from_checkpoint=from_checkpoint)
 
 
@@ -79,19 +101,63 @@ def assemble(
     *,
     from_checkpoint: bool = False,
 ) -> Run:
-    """As `prepare`, over data that is open already; the config's ranges are not checked."""
-    dtype = DTYPES[config.dtype]
-    task = TASKS[find_dataset(config.dataset).task]
+    """Make a run as `prepare` does, from open splits and without checking the config's numbers."""
+    # Model.
     model = make_model(config, train_source.num_classes)
-    normalize_images = partial(normalize, mean=train_source.mean, std=train_source.std, dtype=dtype)
+    frozen = FrozenSubmodules(model, config.freeze) if config.freeze else None
 
-    def predict(state: TrainState, images: Array) -> Array:
-        logits = cast(Array, model.apply(state.eval_variables, normalize_images(images)))
-        return jnp.argmax(logits, axis=-1)
-
+    # Data.
+    task = TASKS[find_dataset(config.dataset).task]
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
-    training_examples = make_training_examples(config, train_source, epochs, normalize_images, AXIS)
-    schedule = learning_rate_schedule(
+    normalize_images = partial(
+        normalize, mean=train_source.mean, std=train_source.std, dtype=DTYPES[config.dtype]
+    )
+    augment = make_training_examples(config, train_source, epochs, normalize_images, AXIS)
+
+    # Schedule and optimizer.
+    schedule = _make_schedule(config, epochs)
+    optimizer = _make_optimizer(config, schedule, frozen)
+
+    # State.
+    state, new_head = _initial_state(config, model, optimizer, train_source, from_checkpoint)
+    check_output_shape(config, model, state.variables, train_source)
+    if frozen:
+        frozen.check(state.variables)
+
+    # Steps.
+    train_step = make_train_step(
+        frozen or model,
+        optimizer,
+        schedule,
+        augment,
+        AXIS,
+        task.accuracy,
+        accumulation=config.accumulation,
+        ema_decay=config.ema_decay,
+    )
+    eval_step = make_eval_step(model, normalize_images, AXIS)
+    recalibration_step = None
+    if config.recalibration_batches:
+        recalibration_step = parallel.eval_step(make_recalibration_step(model, augment, AXIS))
+
+    return Run(
+        config=config,
+        task=task,
+        parallel=parallel,
+        state=parallel.replicate(state),
+        train_step=parallel.train_step(train_step),
+        eval_step=parallel.eval_step(eval_step),
+        recalibration_step=recalibration_step,
+        predict=_make_predict(model, normalize_images),
+        train_source=train_source,
+        eval_source=eval_source,
+        epochs=epochs,
+        new_head=tuple(new_head),
+    )
+
+
+def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
+    return learning_rate_schedule(
         config.schedule,
         config.learning_rate,
         warmup_steps=epochs.steps(config.warmup_epochs),
@@ -99,6 +165,11 @@ def assemble(
         decay_steps=[epochs.steps(epoch) for epoch in config.decay_epochs],
         decay_factor=config.decay_factor,
     )
+
+
+def _make_optimizer(
+    config: ConfigDict, schedule: Schedule, frozen: FrozenSubmodules | None
+) -> Optimizer:
     optimizer = make_optimizer(
         config.optimizer,
         schedule,
@@ -107,56 +178,37 @@ def assemble(
         weight_decay_mask=config.weight_decay_mask,
         clip_norm=config.clip_norm,
     )
-    trained: Network = model
-    if config.freeze:
-        frozen = FrozenPart(model, config.freeze)
-        trained, optimizer = frozen, frozen.keep(optimizer)
+    return frozen.zero_updates(optimizer) if frozen else optimizer
+
+
+def _initial_state(
+    config: ConfigDict,
+    model: nn.Module,
+    optimizer: Optimizer,
+    source: Source,
+    from_checkpoint: bool,
+) -> tuple[TrainState, list[str]]:
+    """Return the state before the first step, and the names of `Run.new_head`."""
     state = create_state(
         model,
         optimizer,
         config.seed,
-        train_source.image_shape,
+        source.image_shape,
         ema=config.ema_decay > 0,
         loss_scale=config.dtype == "float16",
     )
-    if config.freeze:
-        frozen.check(state.variables)
-    new_head: list[str] = []
-    if config.init_from and not from_checkpoint:
-        variables, new_head = initialize_from(config.init_from, state.variables)
-        state = with_variables(state, variables)
-    check_output(config, model, state.variables, train_source)
-    train_step = make_train_step(
-        trained,
-        optimizer,
-        schedule,
-        training_examples,
-        AXIS,
-        task.accuracy,
-        accumulation=config.accumulation,
-        ema_decay=config.ema_decay,
-    )
-    recalibration_step = None
-    if config.recalibration_batches:
-        if config.freeze:
-            raise ValueError(
-                f"expected recalibration_batches=0 with freeze={tuple(config.freeze)}, got "
-                f"{config.recalibration_batches}: statistics that are frozen are not recomputed."
-            )
-        recalibration_step = parallel.eval_step(
-            make_recalibration_step(model, training_examples, AXIS)
-        )
-    return Run(
-        config=config,
-        task=task,
-        parallel=parallel,
-        state=parallel.replicate(state),
-        train_step=parallel.train_step(train_step),
-        eval_step=parallel.eval_step(make_eval_step(model, normalize_images, AXIS)),
-        recalibration_step=recalibration_step,
-        predict=jax.jit(predict),
-        train_source=train_source,
-        eval_source=eval_source,
-        epochs=epochs,
-        new_head=tuple(new_head),
-    )
+    if not config.init_from or from_checkpoint:
+        return state, []
+    variables, new_head = initialize_from(config.init_from, state.variables)
+    return with_variables(state, variables), new_head
+
+
+def _make_predict(
+    model: nn.Module, normalize_images: Callable[[Array], Array]
+) -> Callable[[TrainState, np.ndarray], Array]:
+    @jax.jit
+    def predict(state: TrainState, images: Array) -> Array:
+        logits = cast(Array, model.apply(state.eval_variables, normalize_images(images)))
+        return jnp.argmax(logits, axis=-1)
+
+    return predict

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import aff_jax
-from train.compare import run_config
+from train.comparison import run_config
 from train.data.sources.datasets import find_dataset
 from train.reporting.tasks import TASKS, WORDS
 

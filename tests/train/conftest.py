@@ -1,4 +1,4 @@
-"""The digits, prepared once for all tests, what was compiled for them, and small configs."""
+"""Prepared digits, small configs, and subprocesses of `python -m train`."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from rich.console import Console
 from aff_jax import BatchNorm
 from configs import digits
 from tests.train.small_network import SmallNetwork
-from train import setup as run
+from train import setup
 from train.data.sources import source
 from train.steps.parallel import AXIS
 from train.steps.precision import DTYPES
@@ -22,7 +22,7 @@ from train.steps.precision import DTYPES
 
 @pytest.fixture(scope="session")
 def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A TFDS data directory that holds the prepared digits; tests only read it."""
+    """A TFDS data directory with the prepared digits. Tests may only read it."""
     data_dir = tmp_path_factory.mktemp("tfds")
     source.load_source("digits", "train", data_dir=data_dir)
     return data_dir
@@ -36,7 +36,7 @@ def digits_train(digits_dir: pathlib.Path) -> source.Source:
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Compiled steps, kept for tests that start the same run again and for their subprocesses."""
+    """The compilation cache, shared by all tests and their subprocesses."""
     folder = tmp_path_factory.mktemp("compilation_cache")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
@@ -48,7 +48,7 @@ import sys
 def refuse(event, arguments):
     if event not in ("socket.connect", "socket.getaddrinfo"):
         return
-    where = arguments[event == "socket.connect"]  # after the socket itself
+    where = arguments[event == "socket.connect"]  # the first argument of connect is the socket
     host = where[0] if isinstance(where, tuple) else where
     if host not in ("localhost", "127.0.0.1", "::1"):
         print(f"tried to reach {host}", file=sys.stderr, flush=True)
@@ -60,13 +60,13 @@ sys.addaudithook(refuse)
 
 @pytest.fixture(scope="session")
 def command(digits_dir, compilation_cache, tmp_path_factory):
-    """Starts `python -m train` with those flags on one device, and without a network.
+    """Return a function that starts `python -m train` on one device and without a network.
 
-    `program` and `environment` say what to start in place of it, and what else to tell it.
+    Its arguments are flags. `program` replaces `-m train`, and `environment` adds variables.
     """
     offline = tmp_path_factory.mktemp("offline")
     (offline / "sitecustomize.py").write_text(OFFLINE)
-    surroundings = {
+    base_environment = {
         **os.environ,
         "XLA_FLAGS": "",
         "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
@@ -78,7 +78,7 @@ def command(digits_dir, compilation_cache, tmp_path_factory):
         return subprocess.Popen(
             [sys.executable, *program, *config, *flags],
             cwd=pathlib.Path(__file__).parent.parent.parent,
-            env={**surroundings, **(environment or {})},
+            env={**base_environment, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -89,10 +89,10 @@ def command(digits_dir, compilation_cache, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def short_run():
-    """Flags of a run of 43 steps that is evaluated and saved after 9, 17, 26, 34 and 43.
+    """Flags of a run of 43 steps that is evaluated and saved after steps 9, 17, 26, 34 and 43.
 
-    An epoch has 29 steps of 50 examples, so all this is in mid-epoch; an evaluation takes long
-    enough to be disturbed.
+    An epoch has 29 steps of 50 examples, so these steps are in the middle of epochs. The small
+    evaluation batches make an evaluation long enough to be interrupted.
     """
     return (
         "--config.fusion=add",
@@ -107,9 +107,9 @@ def short_run():
 
 @pytest.fixture(scope="session")
 def undisturbed(command, short_run, tmp_path_factory):
-    """The workdir of that run, never disturbed; and without a network."""
+    """The workdir of `short_run` without interruptions and without a network."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
-    out, err = (process := command(f"--workdir={workdir}", *short_run)).communicate(timeout=120)
+    out, err = (process := command(f"--workdir={workdir}", *short_run)).communicate(timeout=600)
     assert (process.returncode, err) == (0, "")
     assert "test accuracy" in out
     assert f"written to {workdir}" in out
@@ -117,7 +117,7 @@ def undisturbed(command, short_run, tmp_path_factory):
 
 
 class PerPixel(nn.Module):
-    """A small network that answers for each pixel."""
+    """A small network with an output per pixel."""
 
     num_classes: int
 
@@ -129,7 +129,7 @@ class PerPixel(nn.Module):
 
 @pytest.fixture
 def config(digits_dir):
-    """Half a second of training: 14 steps, checkpoints at steps 6, 11 and 14."""
+    """A run of 14 steps with checkpoints at steps 6, 11 and 14; it trains for half a second."""
     config = digits.get_config()
     config.data_dir = str(digits_dir)
     config.fusion = "add"
@@ -143,14 +143,14 @@ def config(digits_dir):
 
 @pytest.fixture
 def small_network(monkeypatch):
-    """Runs have a network that compiles in a moment."""
+    """Replace the network of all configs by one that compiles fast."""
 
     def make_model(config, num_classes):
         norm_axis = AXIS if config.sync_batch_norm else None
         norm = functools.partial(BatchNorm, axis_name=norm_axis)
         return SmallNetwork(num_classes, norm, DTYPES[config.dtype])
 
-    monkeypatch.setattr(run, "make_model", make_model)
+    monkeypatch.setattr(setup, "make_model", make_model)
 
 
 @pytest.fixture
@@ -160,8 +160,8 @@ def console():
 
 @pytest.fixture
 def scenes(digits_dir, monkeypatch):
-    """Ten steps of segmentation, checkpoints at steps 5 and 10."""
-    monkeypatch.setattr(run, "make_model", lambda config, num_classes: PerPixel(num_classes))
+    """A run of ten steps of segmentation with checkpoints at steps 5 and 10."""
+    monkeypatch.setattr(setup, "make_model", lambda config, num_classes: PerPixel(num_classes))
     config = digits.get_config()
     config.data_dir = str(digits_dir)
     config.dataset, config.label_key = "digit_scenes", "mask"

@@ -1,4 +1,4 @@
-"""A network with batch norm that compiles in a moment, its batches, and steps of it."""
+"""A small network with batch norm, batches for it, and its training step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ import optax
 import aff_jax
 from train.steps.parallel import AXIS
 from train.steps.state import create_state
-from train.steps.step import make_train_step
+from train.steps.train_step import make_train_step
 
 
 class SmallNetwork(nn.Module):
@@ -34,21 +34,25 @@ class SmallNetwork(nn.Module):
 
 
 def scaled(images, labels, step, first_row):
-    """The pixels between 0 and 1."""
+    """Scale pixels to the range from 0 to 1, as the `augment` of a step."""
     return images / 255, labels
 
 
-def batches(count, size=16):
-    """Images of 6x6 pixels that tell their labels."""
+def batches(count, size=16, side=6):
+    """Yield batches of square gray images that are brighter for larger labels."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         labels = rng.integers(0, 10, size).astype(np.int32)
-        images = rng.integers(0, 255, (size, 6, 6, 1)) * (labels[:, None, None, None] + 1) / 10
+        images = (
+            rng.integers(0, 255, (size, side, side, 1)) * (labels[:, None, None, None] + 1) / 10
+        )
         yield {"image": images.astype(np.uint8), "label": labels}
 
 
-def state_and_step(model, augment=scaled, ema_decay=0.0, loss_scale=False, **options):
-    """The first state of a network and one step of SGD with momentum, rate 0.1 / (1 + updates)."""
+def state_and_step(
+    model, augment=scaled, image_shape=(6, 6, 1), ema_decay=0.0, loss_scale=False, **options
+):
+    """Return the initial state and the step of SGD with momentum and rate 0.1 / (1 + updates)."""
 
     def schedule(count):
         return 0.1 / (1 + count)
@@ -57,5 +61,5 @@ def state_and_step(model, augment=scaled, ema_decay=0.0, loss_scale=False, **opt
     step = make_train_step(
         model, optimizer, schedule, augment, AXIS, ema_decay=ema_decay, **options
     )
-    state = create_state(model, optimizer, 0, (6, 6, 1), ema=ema_decay > 0, loss_scale=loss_scale)
+    state = create_state(model, optimizer, 0, image_shape, ema=ema_decay > 0, loss_scale=loss_scale)
     return state, step

@@ -1,15 +1,15 @@
-"""Numbers that no run can do anything with are refused, all at once."""
+"""Impossible numbers in a config are refused, all in one message."""
 
 import math
 
 import pytest
 
 from configs import base
-from train.config_checks import RANGES, check_ranges
+from train.config_checks import RANGES, check_config
 
 
-def test_the_defaults_are_possible():
-    check_ranges(base.get_config())
+def test_accepts_the_defaults():
+    check_config(base.get_config())
 
 
 def test_every_numeric_field_has_a_range():
@@ -33,28 +33,35 @@ def test_every_numeric_field_has_a_range():
         ("learning_rate", math.nan, "above 0"),
     ],
 )
-def test_refuses_what_is_out_of_range(field, value, allowed):
+def test_refuses_a_number_out_of_range(field, value, allowed):
     config = base.get_config()
     config[field] = value
     with pytest.raises(ValueError, match=f"{field}: expected a number {allowed}"):
-        check_ranges(config)
+        check_config(config)
 
 
-def test_lists_every_field_and_refuses_a_warm_up_as_long_as_the_run():
+def test_lists_every_wrong_field_and_refuses_a_warmup_as_long_as_the_run():
     config = base.get_config()
     config.update(seed=-1, momentum=-1.0, warmup_epochs=60.0)
     with pytest.raises(ValueError) as error:
-        check_ranges(config)
+        check_config(config)
     message = str(error.value)
     assert "seed" in message
     assert "momentum" in message
     assert "warmup_epochs: expected fewer than epochs, 60, got 60" in message
 
 
-def test_refuses_more_epochs_without_mixing_than_there_are():
+def test_refuses_more_epochs_without_mixing_than_the_run_has():
     config = base.get_config()
     config.mix_off_epochs = config.epochs
-    check_ranges(config)
+    check_config(config)
     config.mix_off_epochs = config.epochs + 1
     with pytest.raises(ValueError, match="mix_off_epochs: expected at most epochs, 60, got 61"):
-        check_ranges(config)
+        check_config(config)
+
+
+def test_refuses_to_recalibrate_frozen_statistics():
+    config = base.get_config()
+    config.freeze, config.recalibration_batches = ("stem",), 1
+    with pytest.raises(ValueError, match="frozen statistics can't be recomputed"):
+        check_config(config)

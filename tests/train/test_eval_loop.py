@@ -1,10 +1,10 @@
-"""Evaluation over a whole split: every example counts once, whatever the batch size."""
+"""Evaluation on a whole split: every example counts once, for any batch size."""
 
 import jax
 import numpy as np
 import pytest
 
-from train import setup as run_module
+from train import setup
 from train.data.augment.augmentation import normalize
 from train.data.feed import TrainFeed
 from train.data.sources.datasets import DATASETS
@@ -14,7 +14,7 @@ from train.setup import prepare
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_evaluation_is_the_same_to_the_last_example(config, batch_size, devices, small_network):
+def test_evaluation_counts_every_example_once(config, batch_size, devices, small_network):
     config.eval_batch_size = batch_size
     config.parallel = "pmap" if batch_size < 64 else "shard_map"
     run = prepare(config, jax.devices()[:devices])
@@ -28,7 +28,7 @@ def test_evaluation_is_the_same_to_the_last_example(config, batch_size, devices,
     assert metrics["accuracy"] == np.trace(expected) / 360
 
 
-def test_recalibration_leaves_the_feed_and_the_weights_where_they_were(config, small_network):
+def test_recalibration_changes_neither_the_feed_nor_the_weights(config, small_network):
     config.recalibration_batches = 3
     run = prepare(config, jax.devices()[:2])
     feed, untouched = (TrainFeed(run.train_source, batch_size=512, seed=0) for _ in range(2))
@@ -53,19 +53,19 @@ def test_evaluation_counts_every_pixel_once(scenes, batch_size):
     examples = list(run.eval_source)
     row = DATASETS["digit_scenes"]
     images = normalize(np.stack([x["image"] for x in examples]), row.mean, row.std)
-    logits = np.asarray(run_module.make_model(scenes, 11).apply(run.state.variables, images))
+    logits = np.asarray(setup.make_model(scenes, 11).apply(run.state.variables, images))
     labels = np.stack([x["label"] for x in examples])
     expected = np.bincount(11 * labels.ravel() + logits.argmax(-1).ravel(), minlength=121).reshape(
         11, 11
     )
-    # A prediction may turn where two logits are equal to rounding.
+    # Rounding may change the larger of two nearly equal logits.
     assert confusion.dtype == np.int64
     np.testing.assert_array_equal(confusion.sum(1), expected.sum(1))
     assert abs(confusion - expected).sum() <= 4
     assert metrics["pixel_accuracy"] == np.trace(confusion) / labels.size
 
 
-def test_an_evaluation_without_any_label_is_refused(scenes, monkeypatch):
+def test_an_evaluation_without_labels_is_refused(scenes, monkeypatch):
     run = prepare(scenes)
     ignored = np.full((64, 64), 255, np.uint8)
     monkeypatch.setattr("train.data.sources.source.decode_mask", lambda *_: ignored)

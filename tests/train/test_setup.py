@@ -1,4 +1,4 @@
-"""What a config stands for."""
+"""Runs made from configs."""
 
 import flax.linen as nn
 import numpy as np
@@ -6,13 +6,13 @@ import pytest
 from PIL import Image
 
 from configs import digit_scenes, mask_folder
-from train import setup as run_module
+from train import setup
 from train.data.feed import TrainFeed
 from train.setup import prepare
 
 
 class Linear(nn.Module):
-    """The smallest network that answers for each pixel."""
+    """A linear network with an output per pixel."""
 
     num_classes: int
 
@@ -21,7 +21,7 @@ class Linear(nn.Module):
         return nn.Dense(self.num_classes)(images)
 
 
-def test_the_config_of_scenes_has_a_network_that_answers_for_each_pixel(digits_dir):
+def test_the_config_of_scenes_predicts_a_class_per_pixel(digits_dir):
     config = digit_scenes.get_config()
     config.data_dir = str(digits_dir)
     run = prepare(config)
@@ -29,9 +29,9 @@ def test_the_config_of_scenes_has_a_network_that_answers_for_each_pixel(digits_d
     assert run.predict(run.state, images).shape == (2, 64, 64)
 
 
-def test_a_folder_of_photographs_and_masks_can_be_trained_on(tmp_path, monkeypatch):
-    """Sizes, colours and kinds of files as they come, and the config as it is."""
-    monkeypatch.setattr(run_module, "make_model", lambda config, classes: Linear(classes))
+def test_a_folder_of_images_and_masks_can_be_trained_on(tmp_path, monkeypatch):
+    """The images have different sizes and color modes, and the config is not changed."""
+    monkeypatch.setattr(setup, "make_model", lambda config, classes: Linear(classes))
     generator = np.random.default_rng(0)
     for split in ("train", "val"):
         for number, mode in enumerate(("RGB", "L", "RGBA", "P") * 2):

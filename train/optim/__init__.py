@@ -1,1 +1,1 @@
-"""Optimizers, learning-rate schedules and fine-tuning."""
+"""Optimizers, learning rate schedules, pretrained weights and freezing."""

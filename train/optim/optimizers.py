@@ -1,4 +1,4 @@
-"""Optimizers: one table of names, and which parameters they decay."""
+"""Optimizers, and masks of the parameters that weight decay acts on."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,15 +9,20 @@ import optax
 
 from aff_jax.lookup import look_up
 
-__all__ = ["OPTIMIZERS", "WEIGHT_DECAY_MASKS", "Settings", "make_optimizer"]
+__all__ = ["OPTIMIZERS", "WEIGHT_DECAY_MASKS", "Optimizer", "Settings", "make_optimizer"]
+
+Optimizer = optax.GradientTransformation
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What optimizers are told; each reads what it knows.
+    """Hyperparameters of the optimizers. Each optimizer uses those that it has.
 
-    `schedule` is the learning rate by step; `weight_decay_mask` maps the parameters to
-    a tree of booleans, true where `weight_decay` acts.
+    Attributes:
+        schedule: Learning rate as a function of the step.
+        momentum: Momentum, or beta1 of AdamW.
+        weight_decay: Coefficient of weight decay.
+        weight_decay_mask: Maps parameters to a tree of booleans, True where weight decay acts.
     """
 
     schedule: optax.Schedule
@@ -26,14 +31,17 @@ class Settings:
     weight_decay_mask: Callable[[Any], Any]
 
 
-def sgd(settings: Settings) -> optax.GradientTransformation:
-    """Stochastic gradient descent with Nesterov momentum; the decay is part of the gradient.
+def sgd(settings: Settings) -> Optimizer:
+    """Stochastic gradient descent with Nesterov momentum and L2 regularization.
+
+    The update is::
 
         g <- gradient + weight_decay * w
         m <- g + momentum * m
         w <- w - rate * (g + momentum * m)
 
-    Source: PyTorch's and MXNet's SGD with `nesterov`.
+    References:
+        SGD with `nesterov` in PyTorch and MXNet.
     """
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay, mask=settings.weight_decay_mask),
@@ -41,12 +49,15 @@ def sgd(settings: Settings) -> optax.GradientTransformation:
     )
 
 
-def adamw(settings: Settings) -> optax.GradientTransformation:
-    """Adam whose decay is no part of the gradient; `momentum` is its beta1, and beta2 is 0.999.
+def adamw(settings: Settings) -> Optimizer:
+    """Adam with decoupled weight decay; `momentum` is beta1, and beta2 is 0.999.
+
+    The update is::
 
         w <- w - rate * (m_hat / (sqrt(v_hat) + 1e-8) + weight_decay * w)
 
-    Source: Loshchilov and Hutter, 2019, algorithm 2.
+    References:
+        Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.
     """
     return optax.adamw(
         settings.schedule,
@@ -56,15 +67,19 @@ def adamw(settings: Settings) -> optax.GradientTransformation:
     )
 
 
-def lars(settings: Settings) -> optax.GradientTransformation:
-    """Momentum with a rate for each layer, for batches of many thousands.
+def lars(settings: Settings) -> Optimizer:
+    """Layer-wise adaptive rate scaling, for batches of many thousands of examples.
+
+    The update is::
 
         g <- gradient + weight_decay * w
-        g <- g * 0.001 * |w| / |g|                  where w is decayed
+        g <- g * 0.001 * |w| / |g|                  where weight decay acts
         m <- rate * g + momentum * m
         w <- w - m
 
-    Source: You, Gitman, Ginsburg, 2017, algorithm 1; biases and norms are left out as is custom.
+    References:
+        You, Gitman and Ginsburg, 2017, algorithm 1. As is usual, biases and batch norms are not
+        rescaled.
     """
     return optax.lars(
         settings.schedule,
@@ -75,14 +90,18 @@ def lars(settings: Settings) -> optax.GradientTransformation:
     )
 
 
-def adagrad(settings: Settings) -> optax.GradientTransformation:
-    """Adagrad, which has no momentum; the decay is part of the gradient.
+def adagrad(settings: Settings) -> Optimizer:
+    """Adagrad with L2 regularization; it has no momentum.
+
+    The update is::
 
         g <- gradient + weight_decay * w
-        h <- h + g^2                            from zero
+        h <- h + g^2                            initially zero
         w <- w - rate * g / sqrt(h + 1e-7)
 
-    Source: Duchi, Hazan, Singer, 2011; start and epsilon as in MXNet, which the authors used.
+    References:
+        Duchi, Hazan and Singer, 2011. The initial value and epsilon are those of MXNet, which the
+        authors of the paper on AFF used.
     """
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay, mask=settings.weight_decay_mask),
@@ -90,18 +109,19 @@ def adagrad(settings: Settings) -> optax.GradientTransformation:
     )
 
 
-OPTIMIZERS: dict[str, Callable[[Settings], optax.GradientTransformation]] = {
+OPTIMIZERS: dict[str, Callable[[Settings], Optimizer]] = {
     "sgd": sgd,
     "adamw": adamw,
     "lars": lars,
     "adagrad": adagrad,
 }
+"""Optimizers by name."""
 
 
 def kernels(params: Any) -> Any:
-    """True for all but those called `scale` or `bias`.
+    """Mask all parameters except those named `scale` or `bias`.
 
-    These belong to batch norms and biases, where decay is not regularisation.
+    Those belong to batch norms and biases, which weight decay does not regularize.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key not in ("scale", "bias"), params
@@ -109,12 +129,12 @@ def kernels(params: Any) -> Any:
 
 
 def everything(params: Any) -> Any:
-    """True for every parameter, as in the authors' code for CIFAR."""
+    """Mask all parameters, as the authors' code for CIFAR does."""
     return jax.tree.map(lambda _: True, params)
 
 
 WEIGHT_DECAY_MASKS: dict[str, Callable[[Any], Any]] = {"kernels": kernels, "all": everything}
-"""Which parameters are decayed."""
+"""Masks of the parameters that weight decay acts on, by name."""
 
 
 def make_optimizer(
@@ -125,13 +145,23 @@ def make_optimizer(
     weight_decay: float,
     weight_decay_mask: str = "kernels",
     clip_norm: float = 0.0,
-) -> optax.GradientTransformation:
-    """An optimizer of the table, on gradients that are clipped first where `clip_norm` is not 0.
+) -> Optimizer:
+    """Make an optimizer, with gradient clipping before it if `clip_norm` is not 0.
 
-        gradient <- gradient * min(1, clip_norm / |gradient|)      |.| over all parameters at once
+    Clipping uses the norm over all parameters::
+
+        gradient <- gradient * min(1, clip_norm / |gradient|)
+
+    Args:
+        name: Name in `OPTIMIZERS`.
+        schedule: Learning rate as a function of the step.
+        momentum: Momentum, or beta1 of AdamW.
+        weight_decay: Coefficient of weight decay.
+        weight_decay_mask: Name in `WEIGHT_DECAY_MASKS`.
+        clip_norm: Largest norm of the gradients, or 0 for no clipping.
 
     Raises:
-        ValueError: no optimizer, or no weight decay mask, has that name.
+        ValueError: A name is not in its table.
     """
     settings = Settings(
         schedule,

@@ -1,4 +1,4 @@
-"""How the learning rate goes over the steps: one table of names."""
+"""Learning rate schedules."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,37 +6,50 @@ import optax
 
 from aff_jax.lookup import look_up
 
-__all__ = ["SCHEDULES", "learning_rate_schedule"]
+__all__ = ["SCHEDULES", "Schedule", "learning_rate_schedule"]
+
+Schedule = optax.Schedule
+"""The learning rate as a function of the step."""
 
 
-def cosine(peak: float, steps: int) -> optax.Schedule:
-    """rate(t) = peak / 2 * (1 + cos(pi * t / steps)).
+def cosine(peak: float, steps: int) -> Schedule:
+    """Decay from `peak` to zero along a half cosine.
 
-    Source: Loshchilov and Hutter, SGDR, 2017, equation 5, with one period.
+    The learning rate is::
+
+        rate(t) = peak / 2 * (1 + cos(pi * t / steps))
+
+    References:
+        Loshchilov and Hutter, SGDR, 2017, equation 5, with one period.
     """
     return optax.cosine_decay_schedule(peak, steps)
 
 
-def poly(peak: float, steps: int) -> optax.Schedule:
-    """rate(t) = peak * (1 - t / steps)^0.9.
+def poly(peak: float, steps: int) -> Schedule:
+    """Decay from `peak` to zero as a polynomial of power 0.9.
 
-    Source: Chen et al., DeepLab, 2018, section 4.1.
+    The learning rate is::
+
+        rate(t) = peak * (1 - t / steps)^0.9
+
+    References:
+        Chen et al., DeepLab, 2018, section 4.1.
     """
     return optax.polynomial_schedule(peak, end_value=0.0, power=0.9, transition_steps=steps)
 
 
-def constant(peak: float, steps: int) -> optax.Schedule:
-    """rate(t) = peak."""
+def constant(peak: float, steps: int) -> Schedule:
+    """Keep the learning rate at `peak`."""
     del steps
     return optax.constant_schedule(peak)
 
 
-SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
+SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
     "cosine": cosine,
     "poly": poly,
     "constant": constant,
 }
-"""From `peak` at step 0 to where they are at step `steps`."""
+"""Schedules by name, as functions of the peak and the number of steps."""
 
 
 def learning_rate_schedule(
@@ -47,18 +60,28 @@ def learning_rate_schedule(
     total_steps: int,
     decay_steps: Sequence[int] = (),
     decay_factor: float = 0.1,
-) -> optax.Schedule:
-    """Linear warm-up from zero to `peak`, then a schedule of the table until `total_steps`.
+) -> Schedule:
+    """Make a schedule with linear warmup.
+
+    The learning rate is::
 
         rate(t) = peak * t / warmup_steps                                    before warmup_steps
         rate(t) = SCHEDULES[name](peak, total - warmup)(t - warmup) * f^d    after
 
-    d is how many of `decay_steps` lie at or before t, and f the `decay_factor`. "constant" with
-    them is what is called a step schedule. A run that is shorter than its warm-up warms up until
-    its last step.
+    where f is `decay_factor` and d is the number of `decay_steps` at or before t. "constant" with
+    `decay_steps` is a step schedule. If the run is shorter than its warmup, the warmup ends at the
+    last step.
+
+    Args:
+        name: Name in `SCHEDULES`.
+        peak: Learning rate after warmup.
+        warmup_steps: Number of warmup steps.
+        total_steps: Number of steps of the run.
+        decay_steps: Steps at which the learning rate is multiplied by `decay_factor`.
+        decay_factor: Factor f.
 
     Raises:
-        ValueError: no schedule has that name.
+        ValueError: The name is not in `SCHEDULES`.
     """
     warmup_steps = min(warmup_steps, total_steps - 1)
     after = look_up(SCHEDULES, "schedule", name)(peak, total_steps - warmup_steps)
@@ -66,5 +89,5 @@ def learning_rate_schedule(
     joined = optax.join_schedules([warmup, after], [warmup_steps])
     if not decay_steps:
         return joined
-    drops = optax.piecewise_constant_schedule(1.0, dict.fromkeys(decay_steps, decay_factor))
-    return lambda step: joined(step) * drops(step)
+    decay = optax.piecewise_constant_schedule(1.0, dict.fromkeys(decay_steps, decay_factor))
+    return lambda step: joined(step) * decay(step)

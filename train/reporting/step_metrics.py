@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from train.steps.step import Metrics
+from train.steps.state import Metrics
 
 __all__ = ["NonFiniteError", "StepMetrics", "raise_non_finite"]
 

@@ -1,1 +1,1 @@
-"""What one device computes in a step: pure functions, and how they run on all devices."""
+"""Training and evaluation steps: pure functions, and how they run on all devices."""

@@ -1,4 +1,4 @@
-"""Gradients of a batch that is too large to be differentiated at once, microbatch by microbatch."""
+"""Gradient accumulation: process a batch in microbatches to save memory."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,32 +15,43 @@ Sums = TypeVar("Sums")
 
 def accumulate(
     function: Callable[[PyTree, PyTree], tuple[Sums, PyTree]],
-    statistics: PyTree,
+    batch_stats: PyTree,
     examples: PyTree,
     count: int,
 ) -> tuple[Sums, PyTree]:
-    """Sums of `function(statistics, microbatch)` over `count` equal parts of `examples`, in order.
+    """Sum `function(batch_stats, microbatch)` over `count` equal microbatches, in order.
 
-        sums_k, statistics_k = function(statistics_(k-1), examples_k)
-        -> sum over k of sums_k, statistics_count
+    The results are::
 
-    `statistics`, the running ones of batch norm, go from one microbatch to the next, which is
-    normalised with its own: to a batch norm, a batch in 4 parts is 4 batches, and with several
-    devices the k-th of them is what all have for their k-th part. All else is as for the whole
-    batch, where the sums are over examples.
+        sums_k, batch_stats_k = function(batch_stats_(k-1), examples_k)
+        sums = sum over k of sums_k
 
-    Shapes: every array of `examples` has the same leading axis, which `count` divides.
+    Each microbatch is normalized with its own statistics and passes the running statistics to the
+    next one. With several devices, the k-th microbatches of all devices form one batch for
+    synchronized batch norm. `optax.MultiSteps` and `optax.microbatching` have no such carry, hence
+    this scan. Without batch norm, sums over examples are those of the whole batch.
+
+    Args:
+        function: Maps running statistics and a microbatch to sums over its examples and the new
+            running statistics.
+        batch_stats: Running statistics of batch norm.
+        examples: Arrays with the same leading axis, which `count` must divide.
+        count: Number of microbatches.
+
+    Returns:
+        The sums, and the running statistics after the last microbatch.
     """
     if count == 1:
-        return function(statistics, examples)
-    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
-    of_one, _ = jax.eval_shape(function, statistics, jax.tree.map(lambda x: x[0], parts))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), of_one)
+        return function(batch_stats, examples)
+    microbatches = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), examples)
+    first = jax.tree.map(lambda x: x[0], microbatches)
+    shapes, _ = jax.eval_shape(function, batch_stats, first)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def add(carry: tuple[Sums, PyTree], part: PyTree) -> tuple[tuple[Sums, PyTree], None]:
-        sums, statistics = carry
-        more, statistics = function(statistics, part)
-        return (jax.tree.map(jnp.add, sums, more), statistics), None
+    def add(carry: tuple[Sums, PyTree], microbatch: PyTree) -> tuple[tuple[Sums, PyTree], None]:
+        sums, batch_stats = carry
+        terms, batch_stats = function(batch_stats, microbatch)
+        return (jax.tree.map(jnp.add, sums, terms), batch_stats), None
 
-    total, _ = lax.scan(add, (zeros, statistics), parts)
-    return total
+    carry, _ = lax.scan(add, (zeros, batch_stats), microbatches)
+    return carry

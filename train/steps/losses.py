@@ -1,4 +1,4 @@
-"""What is minimised, and the sums that evaluation metrics are made of."""
+"""Cross-entropy, and the counts from which evaluation metrics are computed."""
 
 import jax.numpy as jnp
 import optax
@@ -6,39 +6,50 @@ from jaxtyping import Array, Bool, Float, Int
 
 from train.data.labels import IGNORE_LABEL
 
-__all__ = ["confusion_counts", "correct", "counted", "cross_entropy"]
+__all__ = ["confusion_counts", "correct", "cross_entropy", "valid_labels"]
 
 Targets = Int[Array, "*labels"] | Float[Array, "*labels classes"]
-"""Classes by number, or a distribution over them, such as label smoothing and mixup make."""
+"""Class indices, or distributions over the classes (from label smoothing and mixup)."""
 
 
 def cross_entropy(
     logits: Float[Array, "*labels classes"], targets: Targets
 ) -> Float[Array, "*labels"]:
-    """Cross-entropy of each label, in nats and at least float32; 0 for `IGNORE_LABEL`.
+    """Compute the cross-entropy of each label, in nats.
 
-        loss_i = log(sum_k exp(logits_ik)) - logits_i,targets_i            of a class
-        loss_i = log(sum_k exp(logits_ik)) - sum_k targets_ik logits_ik    of a distribution
+    The loss is::
 
-    A label belongs to an image, shape (batch,), or to a pixel, (batch, height, width).
+        loss_i = log(sum_k exp(logits_ik)) - logits_i,targets_i            for class indices
+        loss_i = log(sum_k exp(logits_ik)) - sum_k targets_ik logits_ik    for distributions
+
+    Args:
+        logits: Logits of any floating-point dtype.
+        targets: One target per image, `(batch,)`, or per pixel, `(batch, height, width)`; with a
+            trailing axis of classes for distributions.
+
+    Returns:
+        The losses, at least float32; 0 where the target is `IGNORE_LABEL`.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if _is_distribution(targets):
         return optax.softmax_cross_entropy(logits, targets)
-    labels = jnp.where(counted(targets), targets, 0)
+    labels = jnp.where(valid_labels(targets), targets, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return jnp.where(counted(targets), losses, 0.0)
+    return jnp.where(valid_labels(targets), losses, 0.0)
 
 
-def counted(targets: Targets) -> Bool[Array, "*labels"]:
-    """Which labels count: all but `IGNORE_LABEL`."""
+def valid_labels(targets: Targets) -> Bool[Array, "*labels"]:
+    """Return whether each target is a label, and not `IGNORE_LABEL`."""
     if _is_distribution(targets):
         return jnp.ones(targets.shape[:-1], bool)
     return targets != IGNORE_LABEL
 
 
 def correct(logits: Float[Array, "*labels classes"], targets: Targets) -> Bool[Array, "*labels"]:
-    """Where the largest logit is that of the class, or of the likeliest one; never if ignored."""
+    """Return whether the largest logit is that of the target, or of its most likely class.
+
+    It is False for `IGNORE_LABEL`.
+    """
     labels = jnp.argmax(targets, axis=-1) if _is_distribution(targets) else targets
     return jnp.argmax(logits, axis=-1) == labels
 
@@ -47,16 +58,16 @@ def confusion_counts(
     logits: Float[Array, "*labels classes"],
     labels: Int[Array, "*labels"],
 ) -> Int[Array, "classes classes"]:
-    """How many labels of each class (rows) were taken for each class (columns).
+    """Count how often each class (rows) was predicted as each class (columns).
 
-    Labels that are `IGNORE_LABEL` are not counted.
-    Integers: a float32 count would stop at 16,777,216. They hold 2,147,483,647 labels a batch.
+    Labels equal to `IGNORE_LABEL` are not counted. The counts are int32, since float32 counts
+    would stop at 16,777,216; a batch may have up to 2,147,483,647 labels.
     """
     classes = logits.shape[-1]
     counts = jnp.zeros((classes, classes), jnp.int32)
     predictions = jnp.argmax(logits, axis=-1)
-    # An ignored label adds zero, wherever its index points.
-    return counts.at[labels, predictions].add(counted(labels).astype(jnp.int32))
+    # IGNORE_LABEL is a wrong index, but adds zero.
+    return counts.at[labels, predictions].add(valid_labels(labels).astype(jnp.int32))
 
 
 def _is_distribution(targets: Targets) -> bool:

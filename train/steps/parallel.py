@@ -1,4 +1,4 @@
-"""How one device's step becomes all devices': the only place that says pmap or shard_map."""
+"""Data parallelism: run a step on all devices with `jax.pmap` or `jax.shard_map`."""
 
 import abc
 from collections import Counter
@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from train.steps.step import Batch
+from train.steps.state import Batch
 
 __all__ = ["AXIS", "PARALLEL", "Parallel", "Pmap", "ShardMap", "check_batch_size"]
 
@@ -20,67 +20,71 @@ AXIS = "batch"
 State = TypeVar("State")
 Out = TypeVar("Out")
 Step = Callable[[State, Batch], Out]
-"""What one device does with the state and its part of the batch."""
+"""The step of one device: a function of the state and the device's block of the batch."""
 
 
 class Parallel(abc.ABC):
-    """The same step on every device, each with its part of the global batch.
+    """Runs the same step on every device, each with its block of the global batch.
 
-    States go in and come out unstacked, the same on every device. Each process gives its own part
-    of the global batch, the p-th of as many equal blocks; within it, devices have equal blocks in
-    their order.
+    The state is not stacked: every device has the same copy. Each process provides one of
+    `process_count` equal blocks of the global batch, in the order of the processes. The local
+    devices divide it into equal blocks in their order.
 
-    `devices` are all those of all processes unless given; `local_devices` those of this one.
+    Attributes:
+        devices: The devices of all processes; `jax.devices()` by default.
+        local_devices: The devices of this process.
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
-        # In the order of their processes, whose parts of the batch follow each other so.
+        # The order of the devices is that of the processes' blocks.
         self.devices = sorted(devices or jax.devices(), key=lambda device: device.process_index)
         here = jax.process_index()
         self.local_devices = [x for x in self.devices if x.process_index == here]
 
     def describe(self) -> str:
-        """The devices, as in "8 x NVIDIA H200"."""
+        """Return the number and kind of devices, as in "8 x NVIDIA H200"."""
         kinds = Counter(device.device_kind for device in self.devices)
         return " and ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
     def train_step(self, step: Step[State, Out]) -> Step[State, Out]:
-        """`step` on every device; the state that goes in is donated and can't be used again."""
+        """Return `step` on every device; it donates the state, which can't be used again."""
         mapped = self._map(step, donate_argnums=(0,))
-        return lambda state, batch: mapped(state, self._argument(batch))
+        return lambda state, batch: mapped(state, self._step_input(batch))
 
     def eval_step(self, step: Step[State, Out]) -> Step[State, Out]:
-        """`step` on every device; the state stays."""
+        """Return `step` on every device; it keeps the state."""
         mapped = self._map(step, donate_argnums=())
-        return lambda state, batch: mapped(state, self._argument(batch))
+        return lambda state, batch: mapped(state, self._step_input(batch))
 
     def replicate(self, state: State) -> State:
-        """The state with a copy on every device; all processes have to give the same."""
+        """Copy the state to every device. All processes must provide the same state."""
         sharding = NamedSharding(self._mesh, PartitionSpec())
         if sharding.is_fully_addressable:
             return jax.device_put(state, sharding)
 
-        def everywhere(x: Array) -> Array:
+        def copy(x: Array) -> Array:
             return jax.make_array_from_callback(x.shape, sharding, np.asarray(x).__getitem__)
 
-        return jax.tree.map(everywhere, state)
+        return jax.tree.map(copy, state)
 
     def place(self, batch: Batch) -> Batch:
-        """A batch on the devices, each with its part; the steps take batches placed or not.
+        """Place a batch on the devices, each with its block. Steps accept it as well.
 
-        Arrays of the host have a leading axis (batch,) that the number of local devices divides.
-        JAX's arrays pass as they are: they have been placed, or were made of what was, row by row,
-        as in `jax.jit(lambda images, index: images[index])(images, place(batch)["index"])`.
+        Args:
+            batch: NumPy arrays with a leading axis `(batch,)`, which the number of local devices
+                must divide. JAX arrays are returned as they are. They must be already placed, or be
+                computed from placed arrays row by row, as in
+                `jax.jit(lambda images, index: images[index])(images, place(batch)["index"])`.
         """
-        ours = {name: self._split(x) for name, x in batch.items() if not isinstance(x, jax.Array)}
+        host = {name: self._split(x) for name, x in batch.items() if not isinstance(x, jax.Array)}
         sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
-        return {**batch, **jax.make_array_from_process_local_data(sharding, ours)}
+        return {**batch, **jax.make_array_from_process_local_data(sharding, host)}
 
-    def _argument(self, batch: Batch) -> Batch:
-        """What a mapped step takes."""
+    def _step_input(self, batch: Batch) -> Batch:
+        """Convert a batch to the input of a mapped step."""
         if len(self.local_devices) < len(self.devices):
             return self.place(batch)
-        # A compiled step places arrays of the host itself, in less time.
+        # A compiled step transfers NumPy arrays itself, which takes less time than `place`.
         return {
             name: x if isinstance(x, jax.Array) else self._split(x) for name, x in batch.items()
         }
@@ -92,19 +96,22 @@ class Parallel(abc.ABC):
 
     @abc.abstractmethod
     def _split(self, x: np.ndarray | Array) -> np.ndarray | Array:
-        """`x` with the leading axis that is divided among the devices."""
+        """Return `x` with the leading axis that is divided among the devices."""
 
     @abc.abstractmethod
     def _map(self, step: Step[State, Out], donate_argnums: tuple[int, ...]) -> Step[State, Out]:
-        """`step(state, batch)` on every device."""
+        """Compile `step(state, batch)` for all devices."""
 
 
 class Pmap(Parallel):
-    """By `jax.pmap`: arrays belong to one process, batches have a leading axis (devices,)."""
+    """Data parallelism with `jax.pmap`.
+
+    Arrays belong to one process, and batches have a leading axis `(devices,)`.
+    """
 
     @property
     def _mesh(self) -> Mesh:
-        # pmap's own: with any other sharding, the second step would be compiled again.
+        # The sharding that pmap returns: another one would compile the second step again.
         return Mesh(np.array(self.local_devices), (AXIS,))
 
     def _split(self, x: np.ndarray | Array) -> np.ndarray | Array:
@@ -122,7 +129,10 @@ class Pmap(Parallel):
 
 
 class ShardMap(Parallel):
-    """By `jax.shard_map` in `jax.jit`: arrays are global, over the devices of all processes."""
+    """Data parallelism with `jax.shard_map` in `jax.jit`.
+
+    Arrays are global: they span the devices of all processes.
+    """
 
     @property
     def _mesh(self) -> Mesh:
@@ -138,7 +148,8 @@ class ShardMap(Parallel):
             mesh=self._mesh,
             in_specs=in_specs,
             out_specs=PartitionSpec(),
-            # With it, gradients would be summed over the devices by themselves, and not under pmap.
+            # With check_vma, the gradient of a replicated parameter is already summed over the
+            # devices. The step averages gradients itself, since pmap does not sum them.
             check_vma=False,
         )
         shardings = tuple(NamedSharding(self._mesh, spec) for spec in in_specs)
@@ -146,26 +157,26 @@ class ShardMap(Parallel):
 
 
 PARALLEL: dict[str, type[Parallel]] = {"pmap": Pmap, "shard_map": ShardMap}
-"""Ways to run a step on all devices, by name."""
+"""Strategies of data parallelism by name."""
 
 
 def check_batch_size(batch_size: int, devices: int, accumulation: int = 1) -> None:
-    """Refuse a global batch that devices and their microbatches can't share evenly.
+    """Check that devices and microbatches divide the global batch evenly.
 
     Raises:
-        ValueError: names the batch size, the number of parts and the nearest sizes that do.
+        ValueError: They don't. The message has the nearest sizes that work.
     """
-    parts = devices * accumulation
-    if batch_size < 1 or batch_size % parts:
-        below = batch_size // parts * parts
-        sizes = [str(size) for size in (below, below + parts) if size > 0]
-        what = (
+    divisor = devices * accumulation
+    if batch_size < 1 or batch_size % divisor:
+        below = batch_size // divisor * divisor
+        sizes = [str(size) for size in (below, below + divisor) if size > 0]
+        expected = (
             f"the number of devices divides, got {batch_size} for {devices} devices"
             if accumulation == 1
             else f"devices times accumulation divide, got {batch_size} for {devices} times "
             f"{accumulation}"
         )
         raise ValueError(
-            f"expected a batch_size that {what}. Every device gets the same share: use "
+            f"expected a batch_size that {expected}. Every device gets the same share: use "
             f"{' or '.join(sizes)}."
         )

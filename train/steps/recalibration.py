@@ -1,4 +1,4 @@
-"""Statistics of batch norm that belong to the weights that are evaluated."""
+"""Precise batch norm: compute running statistics for the evaluated weights."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,16 +14,19 @@ from jaxtyping import Array, Float, Int
 
 from train.steps.state import TrainState
 
-__all__ = ["Moments", "RecalibrationStep", "make_recalibration_step", "no_moments"]
+__all__ = ["Moments", "RecalibrationStep", "make_recalibration_step", "zero_moments"]
 
 Moment = dict[tuple[str, ...], Float[Array, " channels"]]
-"""One of the two, by the path of the batch norm."""
+"""One moment of every batch norm, by path."""
 
 
 class Moments(flax.struct.PyTreeNode):
-    """Mean and variance of every batch norm's input over some batches of one size.
+    """Mean and variance of the input of every batch norm over batches of the same size.
 
-    **Fields:** `mean` and `var`; `batches`, how many, int32 scalar.
+    Attributes:
+        mean: Means by path of the batch norm.
+        var: Variances by path of the batch norm.
+        batches: Number of batches, int32 scalar.
     """
 
     mean: Moment
@@ -32,7 +35,7 @@ class Moments(flax.struct.PyTreeNode):
 
     @property
     def batch_stats(self) -> dict[str, Any]:
-        """The same as a network's variables."""
+        """The moments as the collection `batch_stats`."""
         flat = {(*path, "mean"): mean for path, mean in self.mean.items()}
         flat |= {(*path, "var"): var for path, var in self.var.items()}
         return traverse_util.unflatten_dict(flat)
@@ -41,8 +44,8 @@ class Moments(flax.struct.PyTreeNode):
 RecalibrationStep = Callable[[tuple[TrainState, Moments], Mapping[str, Array]], Moments]
 
 
-def no_moments(batch_stats: Any) -> Moments:
-    """Moments over no batch yet."""
+def zero_moments(batch_stats: Any) -> Moments:
+    """Return moments over no batches."""
     zeros = jax.tree.map(jnp.zeros_like, batch_stats)
     return Moments(_moment(zeros, "mean"), _moment(zeros, "var"), jnp.int32(0))
 
@@ -52,42 +55,57 @@ def make_recalibration_step(
     augment: Callable[[Array, Array, Array, Array], tuple[Array, Array]],
     axis_name: str,
 ) -> RecalibrationStep:
-    """Moments over one more batch, `(state, moments), batch -> moments`, of `eval_variables`.
+    """Make a step that adds one batch to the moments.
+
+    The moments are those over all values of all batches::
 
         mean = mean of the batches' means
         var  = mean of the batches' variances + variance of the batches' means
 
-    which is the variance over all values at once. The network sees batches as it does in training:
-    augmented as in the steps that come next, and normalised with their own statistics.
+    The network sees the batches as in training: augmented as in the next steps, and normalized with
+    their own statistics.
 
-    Source: Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3, precise batch norm;
-    Chan, Golub and LeVeque, 1983, for a running variance that loses no digits.
+    Args:
+        model: The network, called as `model(images, train=True)` with `state.eval_variables`.
+        augment: Called as in `make_train_step`.
+        axis_name: Name of the mapped axis.
+
+    Returns:
+        A function of `(state, moments)` and a batch that returns the new moments.
 
     Raises:
-        ValueError: the network has no `norm` whose statistics could be read.
+        ValueError: The network has no field `norm`.
+
+    References:
+        Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3, precise batch norm. Chan,
+        Golub and LeVeque, 1983, for a running variance without cancellation.
     """
     if not hasattr(model, "norm"):
         raise ValueError(
             f"expected a network with a field `norm` to recalibrate, got {type(model).__name__}. "
             f"Leave --config.recalibration_batches at 0."
         )
-    # Without momentum, what is kept after a batch is that batch's.
-    of_batch = model.clone(norm=partial(model.norm, momentum=0.0, unbiased_variance=False))
+    # With momentum 0, the running statistics after a batch are the statistics of that batch.
+    batch_model = model.clone(norm=partial(model.norm, momentum=0.0, unbiased_variance=False))
 
     def step(state_and_moments: tuple[TrainState, Moments], batch: Mapping[str, Array]) -> Moments:
         state, moments = state_and_moments
         k = moments.batches
         first_row = lax.axis_index(axis_name) * batch["label"].shape[0]
         images, _ = augment(batch["image"], batch["label"], state.step + k, first_row)
-        _, new = of_batch.apply(state.eval_variables, images, train=True, mutable=["batch_stats"])
-        # Devices have parts of one size, with means of their own unless these are synchronised.
-        own_mean = _moment(new["batch_stats"], "mean")
-        mean = lax.pmean(own_mean, axis_name)
+        _, new = batch_model.apply(
+            state.eval_variables, images, train=True, mutable=["batch_stats"]
+        )
+
+        # The devices' blocks have the same size. Unless batch norm is synchronized, each device has
+        # its own mean, and the variance of these means is part of the variance.
+        local_mean = _moment(new["batch_stats"], "mean")
+        mean = lax.pmean(local_mean, axis_name)
         var = lax.pmean(
             jax.tree.map(
-                lambda var, own, all_: var + jnp.square(own - all_),
+                lambda local_var, local_mean, mean: local_var + jnp.square(local_mean - mean),
                 _moment(new["batch_stats"], "var"),
-                own_mean,
+                local_mean,
                 mean,
             ),
             axis_name,
@@ -110,5 +128,6 @@ def make_recalibration_step(
 
 
 def _moment(batch_stats: Any, name: str) -> Moment:
+    """Return the statistics called `name` by path of their batch norm."""
     flat = traverse_util.flatten_dict(batch_stats)
     return {path[:-1]: leaf for path, leaf in flat.items() if path[-1] == name}

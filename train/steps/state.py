@@ -1,4 +1,4 @@
-"""The state that a training step takes and gives back."""
+"""Training state, and the other inputs and outputs of a step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from flax.training.dynamic_scale import DynamicScale
 from jaxtyping import Array, Int
 
-from train.steps.precision import LossScale, create_loss_scale
+from train.steps.precision import create_loss_scale
 
 __all__ = [
+    "Batch",
+    "Metrics",
     "TrainState",
     "all_finite",
     "count_parameters",
@@ -22,15 +25,29 @@ __all__ = [
     "with_variables",
 ]
 
+Batch = Mapping[str, Array]
+"""A batch of examples.
+
+`image` is uint8 `(batch, height, width, channels)`; `label` is int32 `(batch,)` or
+`(batch, height, width)`. In evaluation, `mask` `(batch,)` is 1 for examples and 0 for padding.
+"""
+
+Metrics = dict[str, Array]
+
 
 class TrainState(struct.PyTreeNode):
-    """What changes from step to step: nothing else does, and nothing is hidden.
+    """Everything that changes from step to step.
 
-    **Fields:** `step`, steps taken, int32 scalar; `params` and `batch_stats`, the network's
-    variables; `opt_state`, the optimizer's; `skipped`, how many of the steps changed nothing,
-    since their gradient was not finite, and `skipped_in_row`, how many of these came last, int32
-    scalars; `ema`, moving averages of `params` and `batch_stats`, or None; `loss_scale` with
-    float16, or None.
+    Attributes:
+        step: Number of steps taken, int32 scalar.
+        params: Parameters of the network.
+        batch_stats: Running statistics of the network.
+        opt_state: State of the optimizer.
+        skipped: Number of steps that were skipped since their loss or gradients were not finite,
+            int32 scalar.
+        skipped_in_row: How many of the last steps were skipped, int32 scalar.
+        ema: Moving averages of `params` and `batch_stats`, or None.
+        loss_scale: Loss scale for float16, or None.
     """
 
     step: Int[Array, ""]
@@ -40,21 +57,21 @@ class TrainState(struct.PyTreeNode):
     skipped: Int[Array, ""] | np.int32 = np.int32(0)
     skipped_in_row: Int[Array, ""] | np.int32 = np.int32(0)
     ema: dict[str, Any] | None = None
-    loss_scale: LossScale | None = None
+    loss_scale: DynamicScale | None = None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes in training."""
+        """Variables of the network for training."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """What `model.apply` takes in evaluation: the moving averages where there are any."""
+        """Variables of the network for evaluation: the moving averages if there are any."""
         return self.variables if self.ema is None else self.ema
 
     @property
     def updates(self) -> Int[Array, ""]:
-        """Steps that were not skipped, int32 scalar: what schedules count."""
+        """Number of steps that were not skipped, int32 scalar; schedules count these."""
         return self.step - self.skipped
 
 
@@ -67,9 +84,15 @@ def create_state(
     ema: bool = False,
     loss_scale: bool = False,
 ) -> TrainState:
-    """The state before the first step, with moving averages and a loss scale where asked for.
+    """Initialize the state before the first step.
 
-    Shapes: `image_shape` is (height, width, channels).
+    Args:
+        model: The network, called as `model(images)`.
+        optimizer: The optimizer.
+        seed: Seed of the initial parameters.
+        image_shape: Shape of an image, `(height, width, channels)`.
+        ema: Whether to keep moving averages of the variables.
+        loss_scale: Whether to scale the loss.
     """
 
     def init(key: Array) -> TrainState:
@@ -85,15 +108,15 @@ def create_state(
             loss_scale=create_loss_scale() if loss_scale else None,
         )
 
-    # It runs once: on a CPU, optimising the many random generators takes three times as long as
-    # all the rest.
+    # This runs once. Optimizing its many random generators would take a CPU three times as long as
+    # everything else here.
     compiler_options = {"xla_backend_optimization_level": 0}
     return jax.jit(init, compiler_options=compiler_options)(jax.random.key(seed))
 
 
 def with_variables(state: TrainState, variables: Mapping[str, Any]) -> TrainState:
-    """The state before the first step with other variables, where moving averages start as well."""
-    # Copies: buffers that are donated must not be shared.
+    """Return the state before the first step with other variables, also in the moving averages."""
+    # The step donates its buffers, so parameters and averages must not share any.
     params, batch_stats = (jax.tree.map(np.array, variables[x]) for x in ("params", "batch_stats"))
     ema = None
     if state.ema is not None:
@@ -102,31 +125,33 @@ def with_variables(state: TrainState, variables: Mapping[str, Any]) -> TrainStat
 
 
 def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
-    """The averages one update on, or None where the state has none.
+    """Compute the moving averages after an update, or None if the state has none.
+
+    The averages of the parameters and of the running statistics are::
 
         ema <- d * ema + (1 - d) * variables,   d = min(decay, (1 + t) / (10 + t))
 
-    with t the updates before, so that the first steps, far from the last, are soon forgotten. The
-    running statistics of batch norm are averaged as the parameters are.
+    where t is the number of earlier updates. The smaller decay of the first steps forgets the
+    initial parameters soon.
 
-    Source: TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`.
+    References:
+        TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`.
     """
     if state.ema is None:
         return None
     t = state.updates
     d = jnp.minimum(decay, (1 + t) / (10 + t))
-    return jax.tree.map(
-        lambda old, new: (d * old + (1 - d) * new).astype(old.dtype), state.ema, state.variables
-    )
+    averages = optax.incremental_update(state.variables, state.ema, 1 - d)
+    return optax.tree.cast_like(averages, state.ema)
 
 
 def count_parameters(params: Any) -> int:
-    """Number of trainable values."""
+    """Return the number of values in a tree of arrays."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 @jax.jit
 def all_finite(state: TrainState) -> Array:
-    """Whether no value of the state is infinite or not a number; a boolean scalar."""
+    """Return whether all values of the state are finite, a boolean scalar."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

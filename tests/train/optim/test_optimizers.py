@@ -1,4 +1,4 @@
-"""The optimizers against their equations, written out in NumPy's float64."""
+"""The optimizers against their equations in NumPy float64."""
 
 import chex
 import jax
@@ -10,7 +10,7 @@ import pytest
 from train.optim.optimizers import OPTIMIZERS, WEIGHT_DECAY_MASKS, make_optimizer
 
 
-def test_an_unknown_name_is_told():
+def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"unknown optimizer 'adagrd'\. Did you mean 'adagrad'"):
         make_optimizer("adagrd", lambda step: 0.1, momentum=0.9, weight_decay=0.0)
 
@@ -60,15 +60,15 @@ def test_three_steps(name, weight_decay_mask):
     rng = np.random.default_rng(0)
     params = {"layer": {"kernel": rng.standard_normal(4), "bias": rng.standard_normal(4)}}
     gradients = [jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), params) for _ in RATES]
-    # Where a decay would cancel the gradient there is nothing to do, and zero over zero to avoid.
+    # Where weight decay cancels the gradient, adaptive optimizers must not compute 0 / 0.
     gradients[0]["layer"]["kernel"][0] = -DECAY * params["layer"]["kernel"][0]
 
     expected, memory = jax.tree.map(np.copy, params), {"kernel": {}, "bias": {}}
     for rate, gradient in zip(RATES, gradients, strict=True):
         for leaf, weight in expected["layer"].items():
             decay = DECAY if weight_decay_mask == "all" or leaf == "kernel" else 0
-            now = ORACLES[name](rate, weight, gradient["layer"][leaf], decay, memory[leaf])
-            expected["layer"][leaf] = now
+            updated = ORACLES[name](rate, weight, gradient["layer"][leaf], decay, memory[leaf])
+            expected["layer"][leaf] = updated
 
     optimizer = make_optimizer(
         name,
@@ -82,24 +82,24 @@ def test_three_steps(name, weight_decay_mask):
     for gradient in gradients:
         updates, state = optimizer.update(jax.tree.map(jnp.float32, gradient), state, now)
         now = optax.apply_updates(now, updates)
-    # Single precision; Adagrad divides what is left where gradient and decay cancel by 3e-4.
+    # In single precision. Where gradient and decay cancel, Adagrad divides the rest by 3e-4.
     chex.assert_trees_all_close(now, expected, rtol=1e-5, atol=2e-6)
 
 
-def test_a_long_gradient_is_cut_and_a_short_one_is_not():
+def test_clips_gradients_with_a_large_norm_only():
     settings = {"momentum": 0.0, "weight_decay": 0.0}
     optimizer = make_optimizer("sgd", lambda step: 1.0, clip_norm=2.0, **settings)
     params = {"a": {"kernel": jnp.zeros(2)}, "b": {"bias": jnp.zeros(1)}}
     state = optimizer.init(params)
-    long = {"a": {"kernel": jnp.array([3.0, 0.0])}, "b": {"bias": jnp.array([4.0])}}
-    updates, state = optimizer.update(long, state, params)
-    chex.assert_trees_all_close(updates, jax.tree.map(lambda g: -g * 2 / 5, long), rtol=1e-6)
-    short = jax.tree.map(lambda g: g / 10, long)
-    updates, state = optimizer.update(short, state, params)
-    chex.assert_trees_all_close(updates, jax.tree.map(lambda g: -g, short), rtol=1e-6)
+    large = {"a": {"kernel": jnp.array([3.0, 0.0])}, "b": {"bias": jnp.array([4.0])}}
+    updates, state = optimizer.update(large, state, params)
+    chex.assert_trees_all_close(updates, jax.tree.map(lambda g: -g * 2 / 5, large), rtol=1e-6)
+    small = jax.tree.map(lambda g: g / 10, large)
+    updates, state = optimizer.update(small, state, params)
+    chex.assert_trees_all_close(updates, jax.tree.map(lambda g: -g, small), rtol=1e-6)
 
 
-def test_batch_norm_and_biases_are_not_decayed():
+def test_the_mask_of_kernels_excludes_batch_norm_and_biases():
     params = {"conv": {"kernel": 1.0}, "norm": {"scale": 1.0, "bias": 1.0}, "head": {"bias": 1.0}}
     assert WEIGHT_DECAY_MASKS["kernels"](params) == {
         "conv": {"kernel": True},

@@ -1,4 +1,4 @@
-"""The schedules against their equations, written out."""
+"""The schedules against their equations."""
 
 import math
 
@@ -8,7 +8,7 @@ from train.optim.schedules import SCHEDULES, learning_rate_schedule
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(10, 100), (0, 7)])
-def test_schedule_warms_up_and_falls_along_a_cosine(warmup, total):
+def test_cosine_with_warmup(warmup, total):
     schedule = learning_rate_schedule("cosine", 0.5, warmup_steps=warmup, total_steps=total)
     for step in range(total + 1):
         if step < warmup:
@@ -18,14 +18,14 @@ def test_schedule_warms_up_and_falls_along_a_cosine(warmup, total):
         assert schedule(step) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_run_shorter_than_its_warm_up_has_a_schedule():
+def test_a_run_may_be_shorter_than_its_warmup():
     for name in SCHEDULES:
         schedule = learning_rate_schedule(name, 0.5, warmup_steps=10, total_steps=1)
         assert schedule(0) == 0.5
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(10, 100), (0, 7)])
-def test_poly_warms_up_and_falls_with_the_power_of_nine_tenths(warmup, total):
+def test_poly_with_warmup(warmup, total):
     schedule = learning_rate_schedule("poly", 0.5, warmup_steps=warmup, total_steps=total)
     for step in range(total + 1):
         left = 1 - (step - warmup) / (total - warmup)
@@ -33,7 +33,7 @@ def test_poly_warms_up_and_falls_with_the_power_of_nine_tenths(warmup, total):
         assert schedule(step) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_step_schedule_drops_at_its_steps():
+def test_a_step_schedule_decays_at_its_steps():
     schedule = learning_rate_schedule(
         "constant", 0.5, warmup_steps=2, total_steps=20, decay_steps=[5, 10], decay_factor=0.2
     )
@@ -41,15 +41,15 @@ def test_a_step_schedule_drops_at_its_steps():
     assert [float(schedule(step)) for step in range(20)] == pytest.approx(expected)
 
 
-def test_drops_multiply_whatever_the_schedule_does():
+def test_decay_steps_multiply_any_schedule():
     plain = learning_rate_schedule("cosine", 0.5, warmup_steps=2, total_steps=20)
-    dropped = learning_rate_schedule(
+    decayed = learning_rate_schedule(
         "cosine", 0.5, warmup_steps=2, total_steps=20, decay_steps=[7], decay_factor=0.5
     )
     for step in range(20):
-        assert dropped(step) == pytest.approx(plain(step) * (0.5 if step >= 7 else 1))
+        assert decayed(step) == pytest.approx(plain(step) * (0.5 if step >= 7 else 1))
 
 
-def test_an_unknown_name_is_told():
+def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"unknown schedule 'ploy'\. Did you mean 'poly'"):
         learning_rate_schedule("ploy", 0.5, warmup_steps=0, total_steps=1)

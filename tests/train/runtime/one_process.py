@@ -14,7 +14,7 @@ from flax import traverse_util
 import aff_jax
 from tests.train.small_network import SmallNetwork, batches, state_and_step
 from train.steps.parallel import AXIS, PARALLEL
-from train.steps.recalibration import make_recalibration_step, no_moments
+from train.steps.recalibration import make_recalibration_step, zero_moments
 from train.steps.state import TrainState
 
 
@@ -34,7 +34,7 @@ def train(name: str, index: int = 0, processes: int = 1) -> tuple[TrainState, di
     recalibration_step = parallel.eval_step(
         make_recalibration_step(model, lambda images, *_: (images / 255, None), AXIS)
     )
-    moments = parallel.replicate(no_moments(state.batch_stats))
+    moments = parallel.replicate(zero_moments(state.batch_stats))
     for batch in feed:
         moments = recalibration_step((state, moments), batch)
     return jax.device_get((state, moments.batch_stats, metrics["loss"]))

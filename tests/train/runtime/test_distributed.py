@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from train.checkpoints.record import read_record
-from train.evaluate import evaluate_checkpoint
 from train.reporting.run_report import read_metrics
 from train.runtime.distributed import initialize
+from train.saved_run import evaluate_checkpoint
 
 # As `python -m train`, and writes down which examples each step is given.
 TELLS_EXAMPLES = """

@@ -66,7 +66,7 @@ def test_a_run_that_is_told_to_stop_again_and_again_ends_as_one_that_was_not(
     code, out, err = finish(process)
     assert (code, err) == (143, "")
     assert "Told to stop (SIGTERM)." in out
-    assert "Stopped after step 1, and saved it." in out
+    assert "Stopped after step 1 and saved a checkpoint." in out
 
     # Ctrl-C between two evaluations.
     process = start()
@@ -74,10 +74,10 @@ def test_a_run_that_is_told_to_stop_again_and_again_ends_as_one_that_was_not(
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert (code, err) == (130, "")
-    assert "Going on from step 1 of 43." in out
+    assert "Resuming from step 1 of 43." in out
     steps = sorted(int(path.name) for path in checkpoints.iterdir())
     assert 14 <= steps[-1] < 17
-    assert f"Stopped after step {steps[-1]}, and saved it." in out
+    assert f"Stopped after step {steps[-1]} and saved a checkpoint." in out
 
     # In an evaluation: it is given up, and done again after the next start.
     process = start()
@@ -85,13 +85,13 @@ def test_a_run_that_is_told_to_stop_again_and_again_ends_as_one_that_was_not(
     process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
     assert (code, err) == (143, "")
-    assert "Stopped after step 26, and saved it." in out
+    assert "Stopped after step 26 and saved a checkpoint." in out
     assert not told(workdir, "eval", 26)()
     assert read_record(checkpoints / "26")["metrics"] == {}
 
     code, out, err = finish(start())
     assert (code, err) == (0, "")
-    assert "Going on from step 26 of 43." in out
+    assert "Resuming from step 26 of 43." in out
     # A record holds the CRC-32 of every array, the metrics, and where the feed stands.
     for step in (9, 17, 26, 34, 43):
         assert read_record(checkpoints / str(step)) == read_record(

@@ -1,4 +1,4 @@
-"""Microbatches against the whole batch, and against a loop over them."""
+"""Gradient accumulation against the whole batch, and against a loop over microbatches."""
 
 import chex
 import flax.linen as nn
@@ -14,11 +14,11 @@ from train.steps.accumulation import accumulate
 from train.steps.parallel import PARALLEL
 
 
-def test_sums_are_added_and_statistics_handed_on():
+def test_adds_sums_and_carries_statistics():
     examples = jnp.arange(12.0).reshape(6, 2)
 
-    def function(statistics, part):
-        return {"sum": jnp.sum(part, axis=0)}, 0.5 * statistics + jnp.max(part)
+    def function(statistics, microbatch):
+        return {"sum": jnp.sum(microbatch, axis=0)}, 0.5 * statistics + jnp.max(microbatch)
 
     sums, statistics = accumulate(function, jnp.float32(0), examples, 3)
     np.testing.assert_array_equal(sums["sum"], [30, 36])
@@ -26,7 +26,7 @@ def test_sums_are_added_and_statistics_handed_on():
 
 
 class PerPixel(nn.Module):
-    """Without batch norm, an answer for each pixel."""
+    """A network with an output per pixel and without batch norm."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -36,7 +36,7 @@ class PerPixel(nn.Module):
 
 
 def masks(count):
-    """Batches whose parts have very different numbers of pixels that count."""
+    """Yield batches whose microbatches have very different numbers of valid labels."""
     rng = np.random.default_rng(0)
     for batch in batches(count):
         labels = rng.integers(0, 10, (16, 6, 6)).astype(np.int32)
@@ -44,8 +44,8 @@ def masks(count):
         yield {**batch, "label": np.where(ignored, IGNORE_LABEL, labels)}
 
 
-def test_without_batch_norm_parts_are_the_whole():
-    """The same sums in another order, in double precision."""
+def test_without_batch_norm_microbatches_equal_the_whole_batch():
+    """The sums have another order, so this is in double precision."""
     results = []
     with jax.enable_x64(True):
         for accumulation in (1, 4):
@@ -59,12 +59,13 @@ def test_without_batch_norm_parts_are_the_whole():
     assert results[0][1]["loss"] > 0.1
 
 
-def test_with_batch_norm_parts_are_batches_of_their_own():
-    """Each normalised with its own statistics, the running ones going from one to the next."""
+@pytest.mark.parametrize("count", [1, 4])
+def test_with_batch_norm_each_microbatch_is_normalized_by_itself(count):
+    """Each microbatch passes the running statistics to the next."""
     with jax.enable_x64(True):
         model = SmallNetwork(param_dtype=jnp.float64)
         (batch,) = batches(1)
-        state, step = state_and_step(model, accumulation=4)
+        state, step = state_and_step(model, accumulation=count)
         parallel = PARALLEL["pmap"](jax.devices()[:1])
         state = jax.device_get(state)
         new_state, metrics = parallel.train_step(step)(parallel.replicate(state), batch)
@@ -72,18 +73,18 @@ def test_with_batch_norm_parts_are_batches_of_their_own():
         def loss_of(params, batch_stats, images, labels):
             variables = {"params": params, "batch_stats": batch_stats}
             logits, new = model.apply(variables, images / 255, True, mutable=["batch_stats"])
-            picked = jax.nn.log_softmax(logits)[jnp.arange(4), labels]
+            picked = jax.nn.log_softmax(logits)[jnp.arange(16 // count), labels]
             return -jnp.sum(picked) / 16, new["batch_stats"]
 
         gradient_of = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
         batch_stats, losses, gradients = state.batch_stats, [], []
-        for first in range(0, 16, 4):
-            part = [batch[name][first : first + 4] for name in ("image", "label")]
-            (loss, batch_stats), gradient = gradient_of(state.params, batch_stats, *part)
+        for first in range(0, 16, 16 // count):
+            microbatch = [batch[name][first : first + 16 // count] for name in ("image", "label")]
+            (loss, batch_stats), gradient = gradient_of(state.params, batch_stats, *microbatch)
             losses.append(loss)
             gradients.append(gradient)
         gradient = jax.tree.map(lambda *leaves: sum(leaves), *gradients)
-        # The first step with momentum is the gradient times the rate.
+        # The first update with momentum is the gradient times the rate.
         expected = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient)
         assert metrics["loss"] == pytest.approx(float(sum(losses)), rel=1e-12)
         assert metrics["gradient_norm"] == pytest.approx(
@@ -91,3 +92,5 @@ def test_with_batch_norm_parts_are_batches_of_their_own():
         )
         chex.assert_trees_all_close(new_state.params, expected, rtol=1e-12, atol=1e-15)
         chex.assert_trees_all_close(new_state.batch_stats, batch_stats, rtol=1e-12)
+        assert metrics["learning_rate"] == pytest.approx(0.1)
+        assert new_state.step == 1

@@ -1,10 +1,10 @@
-"""Losses and counts against plain NumPy in float64."""
+"""Losses and counts against NumPy in float64."""
 
 import jax.numpy as jnp
 import numpy as np
 
 from train.data.labels import IGNORE_LABEL
-from train.steps.losses import confusion_counts, correct, counted, cross_entropy
+from train.steps.losses import confusion_counts, correct, cross_entropy, valid_labels
 
 
 def test_cross_entropy_equals_numpy():
@@ -27,18 +27,18 @@ def test_cross_entropy_of_a_distribution_equals_numpy():
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_class_and_the_distribution_that_is_sure_of_it_are_the_same_target():
+def test_a_class_equals_its_one_hot_distribution():
     rng = np.random.default_rng(0)
     logits, labels = jnp.float32(rng.standard_normal((64, 5))), rng.integers(0, 5, 64)
-    sure = jnp.eye(5)[labels]
-    np.testing.assert_array_equal(correct(logits, sure), correct(logits, labels))
-    np.testing.assert_array_equal(counted(sure), counted(labels))
-    np.testing.assert_allclose(cross_entropy(logits, sure), cross_entropy(logits, labels), 1e-6)
+    one_hot = jnp.eye(5)[labels]
+    np.testing.assert_array_equal(correct(logits, one_hot), correct(logits, labels))
+    np.testing.assert_array_equal(valid_labels(one_hot), valid_labels(labels))
+    np.testing.assert_allclose(cross_entropy(logits, one_hot), cross_entropy(logits, labels), 1e-6)
 
 
-def test_an_ignored_label_is_neither_counted_nor_correct():
+def test_an_ignored_label_is_neither_valid_nor_correct():
     logits, labels = jnp.eye(3), jnp.array([0, IGNORE_LABEL, 0])
-    np.testing.assert_array_equal(counted(labels), [True, False, True])
+    np.testing.assert_array_equal(valid_labels(labels), [True, False, True])
     np.testing.assert_array_equal(correct(logits, labels), [True, False, False])
 
 
@@ -47,7 +47,7 @@ def test_cross_entropy_is_at_least_float32():
     assert cross_entropy(logits, jnp.zeros(2, jnp.int32)).dtype == jnp.float32
 
 
-def test_an_ignored_pixel_has_no_loss_whatever_its_logits():
+def test_an_ignored_pixel_has_no_loss_for_any_logits():
     rng = np.random.default_rng(0)
     logits, labels = np.float32(rng.standard_normal((2, 3, 4, 5))), rng.integers(0, 5, (2, 3, 4))
     whole = cross_entropy(logits, labels)
@@ -71,7 +71,7 @@ def test_confusion_counts_pixels():
     np.testing.assert_array_equal(counts, expected)
 
 
-def test_confusion_counts_rows_are_labels_and_ignored_ones_do_not_count():
+def test_rows_of_confusion_counts_are_labels():
     logits = jnp.eye(3)[jnp.array([0, 2, 1, 1])]
     labels = jnp.array([0, 0, 2, IGNORE_LABEL])
     expected = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]

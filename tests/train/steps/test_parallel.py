@@ -1,4 +1,4 @@
-"""Steps on all devices: the same under every strategy, one compilation, donated buffers."""
+"""Steps on all devices: equal for every strategy, compiled once, with donated buffers."""
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,13 @@ def step(state, batch):
 
 
 def rows(state, batch):
-    """First value of each device's part, in the order of the devices, and the size of the parts."""
+    """Return the first value of each device's block, and the size of a block."""
     firsts = lax.all_gather(batch["x"][0], AXIS)
     return {"firsts": firsts, "size": jnp.asarray(batch["x"].shape[0])}
 
 
 @EVERY
-def test_every_device_has_its_part_and_the_state_stays_unstacked(name):
+def test_every_device_has_its_block_and_the_state_is_not_stacked(name):
     parallel = PARALLEL[name]()
     state = parallel.replicate(small_state())
     x = np.arange(16, dtype=np.float32)
@@ -46,7 +46,7 @@ def test_every_device_has_its_part_and_the_state_stays_unstacked(name):
 
 
 @EVERY
-def test_some_of_the_devices_will_do(name):
+def test_runs_on_some_of_the_devices(name):
     parallel = PARALLEL[name](jax.devices()[2:4])
     found = parallel.eval_step(rows)(parallel.replicate(small_state()), {"x": np.arange(6.0)})
     np.testing.assert_array_equal(found["firsts"], [0, 3])
@@ -67,7 +67,7 @@ def test_the_second_step_is_not_compiled_again_and_buffers_are_donated(name, pla
     if placed:
         batch = parallel.place(batch)
     first, _ = train_step(state, batch)
-    assert compiled, "no compilation was noticed: has JAX renamed the event?"
+    assert compiled, "no compilation was recorded: did JAX rename the event?"
     compiled.clear()
     train_step(first, batch)
     assert compiled == []
@@ -75,7 +75,7 @@ def test_the_second_step_is_not_compiled_again_and_buffers_are_donated(name, pla
 
 
 @EVERY
-def test_evaluation_keeps_the_state(name):
+def test_evaluation_does_not_donate_the_state(name):
     parallel = PARALLEL[name]()
     state = parallel.replicate(small_state())
     eval_step = parallel.eval_step(lambda state, batch: step(state, batch)[1])
@@ -84,8 +84,8 @@ def test_evaluation_keeps_the_state(name):
 
 
 @EVERY
-def test_what_is_on_the_devices_stays_there(name):
-    """Also what was gathered there by the row, from a data set that lies on every device."""
+def test_placed_arrays_are_not_transferred_again(name):
+    """Nor are rows that were gathered on the devices from a replicated data set."""
     parallel = PARALLEL[name]()
     state = parallel.replicate(small_state())
     data = parallel.replicate(jnp.arange(100.0))
@@ -104,14 +104,14 @@ def test_what_is_on_the_devices_stays_there(name):
 
 
 @pytest.mark.parametrize(("size", "offered"), [(12, "8 or 16"), (3, "8"), (0, "8")])
-def test_refuses_a_batch_that_the_devices_cannot_share(size, offered):
+def test_refuses_a_batch_that_the_devices_do_not_divide(size, offered):
     message = f"divides, got {size} for 8 devices.* use {offered}\\."
     with pytest.raises(ValueError, match=message):
         check_batch_size(size, 8)
     check_batch_size(16, 8)
 
 
-def test_refuses_a_batch_that_the_microbatches_cannot_share():
+def test_refuses_a_batch_that_the_microbatches_do_not_divide():
     with pytest.raises(ValueError, match=r"divide, got 16 for 8 times 4\. .* use 32\."):
         check_batch_size(16, 8, accumulation=4)
     check_batch_size(64, 8, accumulation=4)

@@ -1,4 +1,4 @@
-"""Half precision: the loss scale against PyTorch's, and steps whose gradient overflows."""
+"""Half precision: the loss scale against PyTorch's, and gradients that overflow."""
 
 import chex
 import jax
@@ -9,7 +9,7 @@ import torch
 
 from tests.train.small_network import SmallNetwork, batches, state_and_step
 from train.steps.parallel import PARALLEL
-from train.steps.precision import DTYPES, LossScale, create_loss_scale
+from train.steps.precision import DTYPES, create_loss_scale, unscale, update_loss_scale
 
 
 def step_of(parallel, dtype, **options):
@@ -18,20 +18,20 @@ def step_of(parallel, dtype, **options):
     return parallel.replicate(state), parallel.train_step(step)
 
 
-def test_the_scale_moves_as_pytorchs():
-    """6,500 steps, a hundred of them bad, among them runs of 2,000 good ones and of bad ones."""
+def test_the_scale_is_updated_as_pytorchs():
+    """6,500 steps: a hundred are not finite, some in a row, and some 2,000 in a row are finite."""
     finite = np.ones(6500, bool)
     finite[np.random.default_rng(0).choice(1500, 95, replace=False)] = False
     finite[[2000, 4001, 4002, 4003, 6003]] = False
     _, (scales, good) = jax.lax.scan(
-        lambda state, ok: ((new := state.after(ok)), (new.scale, new.good_steps)),
+        lambda state, ok: (new := update_loss_scale(state, ok), (new.scale, new.fin_steps)),
         create_loss_scale(),
         finite,
     )
     scale, tracker = torch.tensor(2.0**16), torch.tensor(0, dtype=torch.int32)
     expected = []
     for ok in finite:
-        # What torch.amp.GradScaler.update() calls, with its defaults.
+        # This is the call in torch.amp.GradScaler.update(), with its defaults.
         bad = torch.tensor(0.0 if ok else 1.0)
         torch._amp_update_scale_(scale, tracker, bad, 2.0, 0.5, 2000)
         expected.append((scale.item(), tracker.item()))
@@ -39,16 +39,16 @@ def test_the_scale_moves_as_pytorchs():
     assert np.any(scales[1:] > scales[:-1])
 
 
-def test_scaling_rounds_nothing():
+def test_scaling_adds_no_rounding():
     loss_scale = create_loss_scale()
     gradients = {"w": jnp.float32([1e-3, -7.0, 0.0])}
-    back = loss_scale.unscaled({"w": loss_scale.scaled(gradients["w"])})
-    chex.assert_trees_all_equal(back, gradients)
+    scaled = jax.tree.map(lambda gradient: gradient * loss_scale.scale, gradients)
+    chex.assert_trees_all_equal(unscale(loss_scale, scaled), gradients)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 2e-2), ("float16", 3e-3)])
-def test_half_precision_follows_single_and_keeps_its_state_float32(dtype, tolerance):
-    """Within a few roundings: they are 2^-8 and 2^-11 of a value."""
+def test_half_precision_is_close_to_single_and_the_state_is_float32(dtype, tolerance):
+    """The tolerances are a few relative roundings, which are 2^-8 and 2^-11."""
     parallel = PARALLEL["shard_map"](jax.devices()[:2])
     results = {}
     for name in ("float32", dtype):
@@ -72,12 +72,12 @@ def test_half_precision_follows_single_and_keeps_its_state_float32(dtype, tolera
     assert (half.loss_scale is None) == (dtype == "bfloat16")
 
 
-def test_a_scale_that_is_too_high_falls_until_the_gradients_fit():
+def test_a_scale_that_is_too_large_is_halved_until_the_gradients_are_finite():
     parallel = PARALLEL["pmap"](jax.devices()[:2])
     state, step = step_of(parallel, "float16", ema_decay=0.5)
     first = jax.device_get(state)
-    too_high = LossScale(scale=jnp.float32(2.0**40), good_steps=jnp.int32(7))
-    state = state.replace(loss_scale=parallel.replicate(too_high))
+    too_large = first.loss_scale.replace(scale=jnp.float32(2.0**40), fin_steps=jnp.int32(7))
+    state = state.replace(loss_scale=parallel.replicate(too_large))
     (batch,) = batches(1)
     scales, skipped = [], []
     while not skipped or skipped[-1]:
@@ -90,11 +90,11 @@ def test_a_scale_that_is_too_high_falls_until_the_gradients_fit():
     assert bad > 10
     assert scales == [2.0 ** (40 - k) for k in range(bad + 1)]
     assert skipped == [*range(1, bad + 1), 0]
-    # Until then nothing but the counters has moved; now all has.
+    # Only the counters changed until the last step, which changed everything.
     for name in ("params", "batch_stats", "opt_state", "ema"):
         chex.assert_trees_all_equal(getattr(before, name), getattr(first, name))
     assert state.step == bad + 1
     assert state.skipped == bad
     assert state.updates == 1
-    assert state.loss_scale.good_steps == 1
+    assert state.loss_scale.fin_steps == 1
     assert not np.array_equal(state.params["head"]["kernel"], first.params["head"]["kernel"])

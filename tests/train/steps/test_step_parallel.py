@@ -1,4 +1,4 @@
-"""The same training on any number of devices, under every strategy, in double precision."""
+"""Training is equal on any number of devices and for every strategy, in double precision."""
 
 import functools
 
@@ -16,15 +16,15 @@ from train.steps.parallel import AXIS, PARALLEL
 STEPS = 20
 
 
-def network(synchronised):
-    norm = functools.partial(aff_jax.BatchNorm, axis_name=AXIS if synchronised else None)
+def network(synchronized):
+    norm = functools.partial(aff_jax.BatchNorm, axis_name=AXIS if synchronized else None)
     return SmallNetwork(norm=norm, param_dtype=jnp.float64)
 
 
-def train(name, devices, synchronised):
-    """The state and the last loss after 20 steps."""
+def train(name, devices, synchronized):
+    """Return the state and the last loss after 20 steps."""
     with jax.enable_x64(True):
-        state, step = state_and_step(network(synchronised))
+        state, step = state_and_step(network(synchronized))
         parallel = PARALLEL[name](jax.devices()[:devices])
         state, train_step = parallel.replicate(state), parallel.train_step(step)
         for batch in batches(STEPS):
@@ -34,22 +34,22 @@ def train(name, devices, synchronised):
 
 @functools.cache
 def expected():
-    return train("pmap", 1, synchronised=True)
+    return train("pmap", 1, synchronized=True)
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
 @pytest.mark.parametrize("name", PARALLEL)
-def test_synchronised_batch_norm_is_that_of_one_device(name, devices):
-    """The same sums in another order: 1e-16 at first, and less than 1e-12 after 20 steps."""
-    state, loss = train(name, devices, synchronised=True)
+def test_synchronized_batch_norm_equals_one_device(name, devices):
+    """The sums have another order: the error is 1e-16 at first, below 1e-12 after 20 steps."""
+    state, loss = train(name, devices, synchronized=True)
     assert state.step == STEPS
     assert loss == pytest.approx(expected()[1], rel=1e-12)
     chex.assert_trees_all_close(state, expected()[0], rtol=1e-11, atol=1e-13)
 
 
-def alone(devices):
-    """Each device's part by itself, one after the other, in one process on one device."""
-    model = network(synchronised=False)
+def one_block_at_a_time(devices):
+    """Compute the block of each device on one device, one after the other."""
+    model = network(synchronized=False)
     optimizer = optax.sgd(lambda count: 0.1 / (1 + count), momentum=0.9)
 
     @jax.jit
@@ -69,11 +69,11 @@ def alone(devices):
         state, _ = state_and_step(model)
         params, batch_stats, opt_state = state.params, state.batch_stats, state.opt_state
         for batch in batches(STEPS):
-            parts = zip(
+            blocks = zip(
                 *(np.split(batch[name], devices) for name in ("image", "label")), strict=True
             )
             gradients, statistics = zip(
-                *(gradient(params, batch_stats, *part) for part in parts), strict=True
+                *(gradient(params, batch_stats, *block) for block in blocks), strict=True
             )
             batch_stats = mean(*statistics)
             updates, opt_state = optimizer.update(mean(*gradients), opt_state)
@@ -82,12 +82,12 @@ def alone(devices):
 
 
 @pytest.mark.parametrize("devices", [2, 8])
-def test_local_batch_norm_is_that_of_each_part_by_itself(devices):
-    parts = alone(devices)
+def test_local_batch_norm_equals_each_block_by_itself(devices):
+    expected_state = one_block_at_a_time(devices)
     for name in PARALLEL:
-        state, loss = train(name, devices, synchronised=False)
+        state, loss = train(name, devices, synchronized=False)
         chex.assert_trees_all_close(
-            (state.params, state.batch_stats), parts, rtol=1e-11, atol=1e-13
+            (state.params, state.batch_stats), expected_state, rtol=1e-11, atol=1e-13
         )
-        # Not what one device computes: otherwise this test could not fail.
+        # It differs from one device, or this test could not fail.
         assert abs(loss - expected()[1]) > 1e-4

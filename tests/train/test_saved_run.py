@@ -1,4 +1,4 @@
-"""A finished run's checkpoints, evaluated and taken out again."""
+"""Checkpoints of a finished run: evaluate them, and write their weights to a file."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,38 +8,38 @@ import aff_jax
 from train import loop
 from train.data.augment.augmentation import normalize
 from train.data.sources.datasets import DATASETS
-from train.evaluate import evaluate_checkpoint
-from train.export import export_checkpoint
 from train.reporting.run_report import read_metrics
+from train.saved_run import evaluate_checkpoint, export_checkpoint
+from train.setup import prepare
 
 
 @pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_checkpoints_are_evaluated_and_exported_as_they_were_evaluated(
+def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     config, console, tmp_path, averaged
 ):
     run, file = tmp_path / "run", tmp_path / "digits.safetensors"
-    if averaged:  # evaluated is then another network than the one that is trained
+    if averaged:  # the evaluated weights are then not the trained ones
         config.ema_decay, config.recalibration_batches = 0.9, 1
     loop.train(config, run, console)
-    told = {x["step"]: x for x in read_metrics(run) if x["kind"] == "eval"}
-    best = max(told, key=lambda step: (told[step]["accuracy"], step))
+    logged = {x["step"]: x for x in read_metrics(run) if x["kind"] == "eval"}
+    best = max(logged, key=lambda step: (logged[step]["accuracy"], step))
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     found = evaluate_checkpoint(run, "best")
-    assert found == {name: told[best][name] for name in ("accuracy", "loss", "step")}
+    assert found == {name: logged[best][name] for name in ("accuracy", "loss", "step")}
     half = evaluate_checkpoint(run, "last", split="test[:50%]")
     assert half["accuracy"] * 180 == pytest.approx(round(half["accuracy"] * 180))
 
-    # What the file makes answers as the run did: its accuracy, from the images themselves.
+    # The network of the file has the accuracy of the run.
     assert export_checkpoint(run, file, "last") == 14
     model, variables = aff_jax.load(file)
-    examples = list(loop.prepare(config).eval_source)
+    examples = list(prepare(config).eval_source)
     row = DATASETS["digits"]
     images = normalize(jnp.stack([x["image"] for x in examples]), row.mean, row.std)
     predictions = np.argmax(model.apply(variables, images), axis=-1)
     labels = np.array([x["label"] for x in examples])
-    # An answer may turn where two logits are equal to rounding.
-    assert abs(np.mean(predictions == labels) - told[14]["accuracy"]) <= 1 / 360
-    # Its batch norms ask for no mapped axis.
+    # Rounding may change the larger of two nearly equal logits.
+    assert abs(np.mean(predictions == labels) - logged[14]["accuracy"]) <= 1 / 360
+    # Its batch norm is not synchronized, so it trains without a mapped axis.
     model.apply(variables, images[:2], train=True, mutable=["batch_stats"])
     with pytest.raises(FileExistsError):
         export_checkpoint(run, file, "last")
@@ -47,7 +47,7 @@ def test_checkpoints_are_evaluated_and_exported_as_they_were_evaluated(
 
 
 @pytest.mark.slow
-def test_another_split_is_brought_to_the_size_of_the_run(config, console, tmp_path):
+def test_another_split_is_resized_as_the_config_of_the_run_says(config, console, tmp_path):
     config.image_size, config.image_channels = 6, 3
     config.epochs, config.warmup_epochs = 0.3, 0.0
     loop.train(config, tmp_path / "run", console)
@@ -55,7 +55,7 @@ def test_another_split_is_brought_to_the_size_of_the_run(config, console, tmp_pa
     assert found["accuracy"] * 144 == pytest.approx(round(found["accuracy"] * 144))
 
 
-def test_what_names_no_checkpoint_is_refused(tmp_path):
+def test_refuses_a_wrong_step_and_a_missing_run(tmp_path):
     with pytest.raises(ValueError, match="--step=best, --step=last or the number of a step, got"):
         evaluate_checkpoint(tmp_path, "bets")
     with pytest.raises(FileNotFoundError, match=r"with a config\.json; there is no"):

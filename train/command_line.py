@@ -1,0 +1,115 @@
+"""Flag parsing and error messages of the commands `python -m train` and `python -m train.*`.
+
+A mistake of the user ends a command with exit status 1 and one line on stderr. JAX and what needs
+it are imported in functions, so that a mistake in a flag is reported without waiting for them.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from aff_jax.lookup import unknown_name
+
+__all__ = ["define_checkpoint_flags", "errors_in_one_line", "exit_after_error", "parse_flags"]
+
+OPEN_FIELDS = ("fusion_fields", "model_fields")
+"""Config fields that accept new fields of their own. The fusion and the model check these."""
+
+
+def define_checkpoint_flags() -> None:
+    """Define the flags that select a checkpoint of a run."""
+    flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+    flags.DEFINE_string("step", "best", 'Checkpoint to read: "best", "last" or a step.')
+    flags.DEFINE_string("data_dir", None, "TFDS data directory, if other than that of the run.")
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parse the command line, for `absl.app.run(main, flags_parser=parse_flags)`.
+
+    Raises:
+        SystemExit: A flag, a config file or a config field is missing or unknown, or has a wrong
+            value; or there are arguments besides flags.
+    """
+    try:
+        arguments: list[str] = flags.FLAGS(list(argv))
+        if len(arguments) > 1:
+            raise ValueError(f"expected flags only, got {' '.join(arguments[1:])!r}.")
+        if "config" in flags.FLAGS:
+            _check_config_fields()
+    except KeyError as error:
+        raise SystemExit(f"error: unknown config field {error}.") from None
+    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
+        raise SystemExit(f"error: {str(error).strip()}") from None
+    return arguments
+
+
+def _check_config_fields() -> None:
+    """Check that flags have added config fields to `OPEN_FIELDS` only, and lock the config."""
+    config: ConfigDict | None = flags.FLAGS.config
+    if config is None:
+        raise ValueError("--config is missing, as in --config=configs/digits.py.")
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    original: Any = flags.FLAGS["config"].parser.parse(file)
+    for name in config:
+        if name not in original:
+            raise ValueError(unknown_name("config field", name, original))
+        if isinstance(config[name], ConfigDict) and name not in OPEN_FIELDS:
+            for inner in config[name]:
+                if inner not in original[name]:
+                    raise ValueError(unknown_name(f"field of {name}:", inner, original[name]))
+    config.lock()
+
+
+@contextlib.contextmanager
+def errors_in_one_line(
+    *, traceback: bool = False, several_processes: bool = False
+) -> Iterator[None]:
+    """End the command with a one-line message if the body raises an expected error.
+
+    Args:
+        traceback: Whether to show a traceback instead.
+        several_processes: Whether the run has several processes. Then every error ends this
+            process immediately, since an ordinary exit waits for the other processes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_expected(error) and not several_processes:
+            raise
+        exit_after_error(error, traceback=traceback, several_processes=several_processes)
+
+
+def exit_after_error(
+    error: Exception, *, traceback: bool = False, several_processes: bool = False
+) -> NoReturn:
+    """End the command because of `error`, as `errors_in_one_line` does."""
+    from jax.errors import JaxRuntimeError
+
+    from train.data.feed_timeout import FeedError
+    from train.runtime.distributed import exit_immediately
+
+    # A feed that hangs also blocks an ordinary exit.
+    if several_processes or isinstance(error, FeedError):
+        if isinstance(error, JaxRuntimeError) and not traceback:
+            error = RuntimeError(
+                f"{error}\nProbably another process of the run has ended or can't be reached: see "
+                f"its messages. Start all processes again to resume from the last checkpoint."
+            )
+            exit_immediately(error)
+        exit_immediately(error, traceback=traceback or not _is_expected(error))
+    if traceback:
+        raise error
+    raise SystemExit(f"error: {error}") from error
+
+
+def _is_expected(error: Exception) -> bool:
+    """Return whether the message of an error suffices, without a traceback."""
+    from train.checkpoints.manager import AllDamagedError
+    from train.data.feed_timeout import FeedError
+    from train.reporting.step_metrics import NonFiniteError
+
+    own = AllDamagedError, FeedError, NonFiniteError
+    return isinstance(error, (ValueError, TypeError, OSError, *own))

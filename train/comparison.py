@@ -1,0 +1,240 @@
+"""Compare variants of a config: train each with several seeds, and collect the results.
+
+A comparison's config is that of a run with two more fields: `variants`, overrides by label, and
+`seeds`.
+"""
+
+import dataclasses
+import json
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from aff_jax.lookup import unknown_name
+from train.config_checks import check_config
+from train.data.feed_timeout import FeedError
+from train.data.sources.datasets import find_dataset
+from train.loop import train
+from train.model import network_cost
+from train.reporting.comparison_table import (
+    Result,
+    Variant,
+    markdown_table,
+    rows_of,
+    write_comparison,
+)
+from train.reporting.tasks import TASKS
+from train.reporting.workdir import CONFIG_FILE, claim_workdir
+
+__all__ = [
+    "Comparison",
+    "compare",
+    "comparison_metric",
+    "describe_variants",
+    "finished_results",
+    "run_comparison",
+    "run_config",
+]
+
+SUMMARY = "summary.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The results of a comparison.
+
+    Attributes:
+        table: The results as a Markdown table.
+        error: An error that names the failed runs, or None.
+    """
+
+    table: str
+    error: Exception | None
+
+
+def run_comparison(
+    config: ConfigDict,
+    workdir: Path,
+    console: Console,
+    labels: Sequence[str] = (),
+    tracebacks: bool = False,
+) -> Comparison:
+    """Train the missing runs as `compare` does, and write the table after each run.
+
+    Raises:
+        ValueError, TypeError: The config or one of its variants is not possible, or a label is
+            unknown.
+        FileNotFoundError: A data set is not prepared.
+    """
+    variants, metric = describe_variants(config), comparison_metric(config)
+    for label in labels:
+        if label not in config.variants:
+            raise ValueError(unknown_name("variant", label, config.variants))
+    results = {(x.variant, x.seed): x for x in finished_results(config, workdir)}
+    for result in compare(config, workdir, console, labels, tracebacks):
+        results[result.variant, result.seed] = result
+        # After each run, so that the table exists if the comparison is stopped.
+        rows = rows_of(variants, list(results.values()), config.seeds, metric)
+        write_comparison(rows, metric, workdir)
+    return Comparison(markdown_table(rows, metric), _failure(list(results.values())))
+
+
+def compare(
+    config: ConfigDict,
+    workdir: Path,
+    console: Console,
+    labels: Sequence[str] = (),
+    tracebacks: bool = False,
+) -> Iterator[Result]:
+    """Train variants with every seed, and yield each result when its run ends.
+
+    Finished runs are not trained again. An error ends its own run only, and is printed.
+
+    Args:
+        config: The config of the comparison.
+        workdir: Directory of the comparison.
+        console: Where to print.
+        labels: Labels of the variants to train; all by default.
+        tracebacks: Whether to print the traceback of an error.
+    """
+    runs = [(label, seed) for label in labels or config.variants for seed in config.seeds]
+    for number, (label, seed) in enumerate(runs, start=1):
+        console.print(
+            f"\n{label}, seed {seed} ({number} of {len(runs)})", markup=False, highlight=False
+        )
+        try:
+            run = run_config(config, label, seed)
+            summary = _train_once(run, _run_workdir(workdir, label, seed), console)
+            yield Result(label, seed, summary)
+        except Exception as error:  # any error: it must not end the other runs
+            text = traceback.format_exc() if tracebacks else f"failed: {error}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            yield Result(label, seed, error=f"{type(error).__name__}: {error}")
+
+
+def finished_results(config: ConfigDict, workdir: Path) -> list[Result]:
+    """Read the results of the finished runs of all variants and seeds.
+
+    Raises:
+        ValueError: A run's directory belongs to another config. This is checked before any
+            training, so that errors don't replace the results of a finished comparison.
+    """
+    results = []
+    for label in config.variants:
+        for seed in config.seeds:
+            directory = _run_workdir(workdir, label, seed)
+            if (directory / CONFIG_FILE).exists():
+                claim_workdir(directory, run_config(config, label, seed))
+            if (directory / SUMMARY).exists():
+                results.append(Result(label, seed, json.loads((directory / SUMMARY).read_text())))
+    return results
+
+
+def run_config(config: ConfigDict, label: str, seed: int) -> ConfigDict:
+    """Return the config of one run: the comparison's with a variant's overrides and a seed.
+
+    Raises:
+        ValueError: The label is not the name of a directory, or the variant overrides a field that
+            does not exist.
+        TypeError: An override has another type than the field.
+    """
+    if label in ("", ".", "..") or "/" in label:
+        raise ValueError(f"expected the name of a directory as the label of a variant: {label!r}.")
+    fields = config.to_dict()
+    overrides = fields.pop("variants")[label]
+    del fields["seeds"]
+    for name in overrides:
+        if name == "seed":
+            raise ValueError(f"variant {label!r}: expected no field `seed`; `seeds` has them.")
+        if name not in fields:
+            raise ValueError(f"variant {label!r}: {unknown_name('config field', name, fields)}")
+    run = ConfigDict(fields)
+    run.update(overrides)
+    run.seed = seed
+    return run
+
+
+def describe_variants(config: ConfigDict) -> list[Variant]:
+    """Check all variants before any is trained, and return the cost of their networks.
+
+    Raises:
+        ValueError, TypeError: The config has no variants or seeds, or a variant is not possible.
+        FileNotFoundError: A data set is not prepared.
+    """
+    for name in ("variants", "seeds"):
+        if not config.get(name):
+            raise ValueError(f"expected a config with `{name}`, as in configs/compare_digits.py.")
+    variants = []
+    for label in config.variants:
+        run = run_config(config, label, config.seeds[0])
+        check_config(run)
+        parameters, flops = network_cost(run)
+        variants.append(
+            Variant(
+                label=label,
+                dataset=run.dataset,
+                model=run.model,
+                fusion=run.fusion,
+                fusion_fields=run.fusion_fields.to_dict(),
+                parameters=parameters,
+                flops=flops,
+                batch_size=run.batch_size,
+            )
+        )
+    return variants
+
+
+def comparison_metric(config: ConfigDict) -> str:
+    """Return the metric to compare: the score of the task of the data set.
+
+    Raises:
+        ValueError: The variants' data sets have different tasks.
+    """
+    scores = {
+        label: TASKS[find_dataset(run_config(config, label, 0).dataset).task].score
+        for label in config.variants
+    }
+    if len(set(scores.values())) > 1:
+        raise ValueError(
+            f"expected variants with the same metric, got {scores}. Compare data sets of one task "
+            f"at a time."
+        )
+    return next(iter(scores.values()))
+
+
+def _run_workdir(workdir: Path, label: str, seed: int) -> Path:
+    return workdir / label / f"seed{seed}"
+
+
+def _train_once(run: ConfigDict, workdir: Path, console: Console) -> Mapping[str, Any]:
+    """Return the summary of a run, and train it to the end before if it is not finished."""
+    path = workdir / SUMMARY
+    if path.exists():
+        claim_workdir(workdir, run)  # raises if the results are those of another config
+        console.print("already finished", highlight=False)
+        summary: Mapping[str, Any] = json.loads(path.read_text())
+        return summary
+    try:
+        return train(run, workdir, console)
+    finally:
+        jax.clear_caches()  # no later run uses this run's functions, so the cache would only grow
+
+
+def _failure(results: Sequence[Result]) -> Exception | None:
+    """Return an error that names the failed runs, or None."""
+    failed = [result for result in results if result.error]
+    if not failed:
+        return None
+    names = ", ".join(f"{result.variant} (seed {result.seed})" for result in failed)
+    message = (
+        f"{len(failed)} of {len(results)} runs failed, for the reasons above: {names}. The same "
+        f"command tries these again, from their checkpoints."
+    )
+    # After a feed that hangs, the process can't exit in the ordinary way.
+    hangs = any(result.error.startswith(FeedError.__name__) for result in failed)
+    return FeedError(message) if hangs else RuntimeError(message)

@@ -1,0 +1,93 @@
+"""Freeze submodules of a network: no gradients, no updates, and fixed running statistics."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from aff_jax.lookup import unknown_name
+
+__all__ = ["FrozenSubmodules"]
+
+
+class FrozenSubmodules:
+    """A network with frozen submodules.
+
+    The frozen submodules are those of the network itself whose names start with one of the
+    prefixes. Their parameters get neither gradients nor updates. They run in evaluation mode, so
+    their batch norms use the running statistics and do not change them.
+
+    Attributes:
+        model: The network.
+        prefixes: Prefixes of names, such as `("stem", "stage1")`.
+    """
+
+    def __init__(self, model: nn.Module, prefixes: Sequence[str]) -> None:
+        self.model = model
+        self.prefixes = tuple(prefixes)
+
+    def is_frozen(self, name: str) -> bool:
+        """Return whether the submodule of this name is frozen."""
+        return name.startswith(self.prefixes)
+
+    def check(self, variables: Mapping[str, Any]) -> None:
+        """Check the prefixes against the network's variables.
+
+        Raises:
+            ValueError: No submodule has one of the prefixes, or all parameters are frozen.
+        """
+        # A batch norm without scale and bias has statistics only.
+        names = {name for collection in variables.values() for name in collection}
+        for prefix in self.prefixes:
+            if not any(name.startswith(prefix) for name in names):
+                raise ValueError(unknown_name("submodule to freeze", prefix, names))
+        if all(map(self.is_frozen, variables["params"])):
+            raise ValueError(
+                f"expected a network with parameters left to train, got freeze={self.prefixes}, "
+                f"which freezes all of it: {', '.join(sorted(names))}."
+            )
+
+    def apply(self, variables: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `model.apply` with the frozen submodules in evaluation mode."""
+        params = {
+            name: jax.lax.stop_gradient(leaves) if self.is_frozen(name) else leaves
+            for name, leaves in variables["params"].items()
+        }
+        with nn.intercept_methods(self._evaluate_frozen):
+            return self.model.apply({**variables, "params": params}, *args, **kwargs)
+
+    def zero_updates(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+        """Return the optimizer without updates of frozen parameters.
+
+        Zero gradients are not enough: weight decay and momentum move a parameter without any.
+        """
+
+        def frozen(params: Mapping[str, Any]) -> dict[str, bool]:
+            return {name: self.is_frozen(name) for name in params}
+
+        # As `optax.freeze`, whose mask would need the parameters here already.
+        return optax.chain(optimizer, optax.masked(optax.set_to_zero(), frozen))
+
+    def _evaluate_frozen(
+        self,
+        call: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        """Replace `train=True` by False in calls of a frozen submodule.
+
+        Only the network's own submodules are intercepted. They pass `train` on to everything inside
+        them, also to what computes several layers in one.
+        """
+        path = context.module.path
+        if len(path) != 1 or not self.is_frozen(path[0]):
+            return call(*args, **kwargs)
+        signature = inspect.signature(getattr(context.module, context.method_name))
+        bound = signature.bind(*args, **kwargs)
+        if "train" in bound.arguments:
+            bound.arguments["train"] = False
+        return call(*bound.args, **bound.kwargs)

@@ -1,0 +1,45 @@
+"""The evaluation step of one device."""
+
+from collections.abc import Callable
+from typing import cast
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from train.data.labels import IGNORE_LABEL
+from train.steps.losses import confusion_counts, cross_entropy
+from train.steps.state import Batch, Metrics, TrainState
+
+__all__ = ["EvalStep", "make_eval_step"]
+
+EvalStep = Callable[[TrainState, Batch], Metrics]
+
+
+def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_name: str) -> EvalStep:
+    """Make the evaluation step of one device.
+
+    Args:
+        model: The network, called as `model(images)` with `state.eval_variables`.
+        prepare: Maps uint8 images to the input of the network.
+        axis_name: Name of the mapped axis, over which the metrics are summed.
+
+    Returns:
+        A function of a state and a padded batch that returns sums over its examples, without the
+        padding: `loss`, float32; `confusion`, int32 `(classes, classes)`, rows are labels and
+        columns predictions; `examples`, the number of examples, int32.
+    """
+
+    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+        logits = cast(Array, model.apply(state.eval_variables, prepare(batch["image"])))
+        labels, real = batch["label"], batch["mask"] > 0
+        labels = jnp.where(jnp.expand_dims(real, range(1, labels.ndim)), labels, IGNORE_LABEL)
+        sums = {
+            "loss": jnp.sum(cross_entropy(logits, labels)),
+            "confusion": confusion_counts(logits, labels),
+            "examples": jnp.sum(real),
+        }
+        return lax.psum(sums, axis_name)
+
+    return eval_step

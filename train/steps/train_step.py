@@ -1,0 +1,141 @@
+"""The training step of one device."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array
+
+from train.steps.accumulation import accumulate
+from train.steps.losses import correct, cross_entropy, valid_labels
+from train.steps.precision import unscale, update_loss_scale
+from train.steps.state import Batch, Metrics, TrainState, moving_average
+
+__all__ = ["Network", "TrainStep", "make_train_step"]
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+class Network(Protocol):
+    """A linen module, or another object with its `apply`."""
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the logits and the updated `mutable` collections."""
+
+
+def make_train_step(
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    augment: Callable[[Array, Array, Array, Array], tuple[Array, Array]],
+    axis_name: str,
+    accuracy_name: str = "accuracy",
+    *,
+    accumulation: int = 1,
+    ema_decay: float = 0.0,
+) -> TrainStep:
+    """Make the training step of one device.
+
+    Each device computes the gradients of its block of the global batch. Gradients, metrics and
+    running statistics are averaged over `axis_name`. Loss and accuracy are means over all labels of
+    the global batch except `IGNORE_LABEL`.
+
+    If the loss or a gradient is not finite, the step is skipped: only the counters and the loss
+    scale change.
+
+    Args:
+        model: The network, called as `model(images, train=True)`.
+        optimizer: The optimizer.
+        schedule: The learning rate of each update, for the metrics.
+        augment: Called as `augment(images, labels, step, first_row)` with uint8 images. Returns
+            the input of the network and the targets, which are class indices or distributions.
+            `first_row` is the position of this device's block in the global batch, so that
+            augmentation does not depend on the number of devices.
+        axis_name: Name of the mapped axis.
+        accuracy_name: Name of the accuracy in the metrics.
+        accumulation: Number of microbatches, as in `accumulate`.
+        ema_decay: Decay of the moving averages, as in `moving_average`.
+
+    Returns:
+        A function of a state and a batch that returns the next state and metrics. The metrics are
+        scalars: `loss`, `accuracy_name`, `gradient_norm` and `learning_rate` are float32;
+        `skipped` and `skipped_in_row` are int32 counters of the next state. With a loss scale,
+        `loss_scale` is that of this step.
+    """
+
+    def gradients_of(
+        state: TrainState, labels: Array, batch_stats: Any, examples: tuple[Array, Array]
+    ) -> tuple[tuple[Any, Array, Array], Any]:
+        """Return gradients, loss and accuracy as sums over examples, divided by `labels`."""
+        images, targets = examples
+
+        def loss_of(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
+            variables = {"params": params, "batch_stats": batch_stats}
+            logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
+            loss = jnp.sum(cross_entropy(logits, targets)) / labels
+            scaled = loss if state.loss_scale is None else loss * state.loss_scale.scale
+            return scaled, (loss, logits, new.get("batch_stats", {}))
+
+        gradients, (loss, logits, new_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        accuracy = jnp.sum(correct(logits, targets)) / labels
+        return (gradients, loss, accuracy), new_stats
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        # Inputs and targets.
+        first_row = lax.axis_index(axis_name) * batch["label"].shape[0]
+        examples = augment(batch["image"], batch["label"], state.step, first_row)
+
+        # Loss and gradients of the global batch.
+        sums, batch_stats = accumulate(
+            partial(gradients_of, state, _labels_per_device(examples[1], axis_name)),
+            state.batch_stats,
+            examples,
+            accumulation,
+        )
+        # Without synchronized batch norm, the running statistics of the devices differ.
+        (gradients, loss, accuracy), batch_stats = lax.pmean((sums, batch_stats), axis_name)
+        if state.loss_scale is not None:
+            gradients = unscale(state.loss_scale, gradients)
+        gradient_norm = optax.tree.norm(gradients)
+
+        # Update of the state. `optax.apply_if_finite` would skip the update of the parameters, but
+        # not that of the running statistics and the moving averages.
+        finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        updated = state.replace(params=params, batch_stats=batch_stats, opt_state=opt_state)
+        updated = updated.replace(ema=moving_average(updated, ema_decay))
+        new_state = jax.tree.map(partial(jnp.where, finite), updated, state).replace(
+            step=state.step + 1,
+            skipped=state.skipped + ~finite,
+            skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
+            loss_scale=state.loss_scale and update_loss_scale(state.loss_scale, finite),
+        )
+
+        metrics = {
+            "loss": loss,
+            accuracy_name: accuracy,
+            "gradient_norm": gradient_norm,
+            "learning_rate": jnp.asarray(schedule(state.updates), jnp.float32),
+            "skipped": new_state.skipped,
+            "skipped_in_row": new_state.skipped_in_row,
+        }
+        if state.loss_scale is not None:
+            metrics["loss_scale"] = state.loss_scale.scale
+        return new_state, metrics
+
+    return train_step
+
+
+def _labels_per_device(targets: Array, axis_name: str) -> Array:
+    """Return the mean number of labels per device, at least 1 in all.
+
+    Devices may have different numbers of labels. If each divides its sum by the mean number, the
+    mean over the devices is the mean over all labels.
+    """
+    labels = lax.psum(jnp.sum(valid_labels(targets)), axis_name)
+    return jnp.maximum(labels, 1) / lax.psum(1, axis_name)
