@@ -13,6 +13,8 @@ from train.steps.state import Batch, TrainState
 
 __all__ = ["evaluate", "predict_first", "recalibrate"]
 
+PLOTTED_EXAMPLES = 6
+
 
 def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> TrainState:
     """Recompute the running statistics of the evaluated weights, if the config asks for it.
@@ -87,10 +89,8 @@ def evaluate(
     return {**metrics, "loss": loss / labels}, confusion
 
 
-def predict_first(
-    run: Run, state: TrainState, count: int = 6
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images, labels and predictions of the first `count` evaluation examples."""
-    examples = [run.eval_source[i] for i in range(min(count, len(run.eval_source)))]
+def predict_first(run: Run, state: TrainState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images, labels and predictions of the first evaluation examples, for a plot."""
+    examples = [run.eval_source[i] for i in range(min(PLOTTED_EXAMPLES, len(run.eval_source)))]
     images, labels = (np.stack([x[name] for x in examples]) for name in ("image", "label"))
     return images, labels, np.asarray(run.predict(state, images))

@@ -46,7 +46,7 @@ def summary(accuracy, **changes):
     return {**fields, **changes}
 
 
-def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch):
+def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch, small_network):
     assert finished_results(config, tmp_path) == []
     results = list(compare(config, tmp_path, console))
     assert [(r.variant, r.seed, r.error) for r in results] == [("fast", 1, ""), ("slow", 1, "")]

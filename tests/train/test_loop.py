@@ -160,7 +160,7 @@ def test_a_run_that_is_not_finite_ends_and_keeps_its_last_checkpoint(config, con
     ] == [(False, 1), (False, 2), (False, 3)]
 
 
-def test_an_update_that_overflows_is_not_saved(config, console, tmp_path):
+def test_an_update_that_overflows_is_not_saved(config, console, tmp_path, small_network):
     """The loss and the gradient of that step are finite, but the new parameters are not."""
     config.update(learning_rate=3e38, momentum=1.0, weight_decay=100.0, warmup_epochs=0.0)
     config.eval_every_epochs = 0.3
@@ -170,7 +170,7 @@ def test_an_update_that_overflows_is_not_saved(config, console, tmp_path):
     assert all(np.isfinite(x["loss"]) for x in lines(tmp_path / "run"))
 
 
-def test_a_workdir_in_use_is_refused(config, console, tmp_path):
+def test_a_workdir_in_use_is_refused(config, console, tmp_path, small_network):
     config.epochs = 1.5
     code = (
         "import fcntl, sys; file = open(sys.argv[1], 'a'); "
@@ -192,7 +192,7 @@ def test_a_workdir_in_use_is_refused(config, console, tmp_path):
         other.communicate()
 
 
-def test_a_workdir_of_another_run_is_refused(config, console, tmp_path):
+def test_a_workdir_of_another_run_is_refused(config, console, tmp_path, small_network):
     config.epochs, config.warmup_epochs = 0.1, 0.0
     loop.train(config, tmp_path / "run", console)
     before = {path: path.stat().st_mtime for path in (tmp_path / "run").rglob("*")}
@@ -316,7 +316,7 @@ class ShortTimeoutOnceHung(TimeoutFeed[T]):
 
 
 def test_a_feed_that_hangs_ends_the_run_and_keeps_its_checkpoints(
-    config, console, tmp_path, monkeypatch
+    config, console, tmp_path, monkeypatch, small_network
 ):
     config.epochs, config.eval_every_epochs = 2.0, 0.3  # a checkpoint at each step
     release = threading.Event()
