@@ -79,7 +79,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
 
 
 def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> None:
-    from train.reporting.tasks import describe
+    from train.reporting.metrics import format_metrics
 
     speed = summary["examples_per_second"]
     metrics = {
@@ -87,7 +87,7 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
     }
     has_predictions = (workdir / "predictions.png").exists()
     console.print(
-        f"\n[bold]{describe(metrics, 'test ')}[/bold] "
+        f"\n[bold]{format_metrics(metrics, 'test ')}[/bold] "
         f"after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
         f"\n{summary['parameters']:,} parameters, {summary['wall_seconds']:.1f} s"
         + (f", {speed:,.0f} images/s while training" if speed else "")

@@ -22,13 +22,13 @@ from train.data.sources.datasets import find_dataset
 from train.loop import train
 from train.model import network_cost
 from train.reporting.comparison_table import (
-    Result,
+    RunResult,
     Variant,
     markdown_table,
-    rows_of,
+    summarize_variants,
     write_comparison,
 )
-from train.reporting.tasks import TASKS
+from train.reporting.metrics import TASKS
 from train.reporting.workdir import CONFIG_FILE, claim_workdir
 
 __all__ = [
@@ -79,7 +79,7 @@ def run_comparison(
     for result in compare(config, workdir, console, labels, tracebacks):
         results[result.variant, result.seed] = result
         # After each run, so that the table exists if the comparison is stopped.
-        rows = rows_of(variants, list(results.values()), config.seeds, metric)
+        rows = summarize_variants(variants, list(results.values()), config.seeds, metric)
         write_comparison(rows, metric, workdir)
     return Comparison(markdown_table(rows, metric), _failure(list(results.values())))
 
@@ -90,7 +90,7 @@ def compare(
     console: Console,
     labels: Sequence[str] = (),
     tracebacks: bool = False,
-) -> Iterator[Result]:
+) -> Iterator[RunResult]:
     """Train variants with every seed, and yield each result when its run ends.
 
     Finished runs are not trained again. An error ends its own run only, and is printed.
@@ -110,14 +110,14 @@ def compare(
         try:
             run = run_config(config, label, seed)
             summary = _train_once(run, _run_workdir(workdir, label, seed), console)
-            yield Result(label, seed, summary)
+            yield RunResult(label, seed, summary)
         except Exception as error:  # any error: it must not end the other runs
             text = traceback.format_exc() if tracebacks else f"failed: {error}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
-            yield Result(label, seed, error=f"{type(error).__name__}: {error}")
+            yield RunResult(label, seed, error=f"{type(error).__name__}: {error}")
 
 
-def finished_results(config: ConfigDict, workdir: Path) -> list[Result]:
+def finished_results(config: ConfigDict, workdir: Path) -> list[RunResult]:
     """Read the results of the finished runs of all variants and seeds.
 
     Raises:
@@ -131,7 +131,7 @@ def finished_results(config: ConfigDict, workdir: Path) -> list[Result]:
             if (directory / CONFIG_FILE).exists():
                 claim_workdir(directory, run_config(config, label, seed))
             if (directory / SUMMARY).exists():
-                results.append(Result(label, seed, json.loads((directory / SUMMARY).read_text())))
+                results.append(RunResult(label, seed, json.loads((directory / SUMMARY).read_text())))
     return results
 
 
@@ -225,7 +225,7 @@ def _train_once(run: ConfigDict, workdir: Path, console: Console) -> Mapping[str
         jax.clear_caches()  # no later run uses this run's functions, so the cache would only grow
 
 
-def _failure(results: Sequence[Result]) -> Exception | None:
+def _failure(results: Sequence[RunResult]) -> Exception | None:
     """Return an error that names the failed runs, or None."""
     failed = [result for result in results if result.error]
     if not failed:

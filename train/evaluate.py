@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     """Evaluate, and print the metrics."""
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
-    from train.reporting.tasks import describe
+    from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.saved_run import evaluate_checkpoint
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
         metrics = evaluate_checkpoint(
             Path(options.workdir), options.step, split=options.split, data_dir=options.data_dir
         )
-    print(f"step {metrics['step']}: {describe(metrics)}")
+    print(f"step {metrics['step']}: {format_metrics(metrics)}")
 
 
 if __name__ == "__main__":

@@ -83,13 +83,13 @@ def train(
                 workdir, start_step=step, total_steps=total_steps, console=console
             ) as report:
                 if step >= total_steps and evaluated:
-                    report.tell(f"This run was complete at step {step}; evaluating it again.")
+                    report.log(f"This run was complete at step {step}; evaluating it again.")
                 elif step:
-                    report.tell(f"Resuming from step {step} of {total_steps}.")
+                    report.log(f"Resuming from step {step} of {total_steps}.")
                 elif run.new_head:
                     names = ", ".join(run.new_head)
-                    report.tell(f"Newly initialized, since the file has other shapes: {names}.")
-                report.tell(f"Running on {run.parallel.describe()}.")
+                    report.log(f"Newly initialized, since the file has other shapes: {names}.")
+                report.log(f"Running on {run.parallel.describe()}.")
                 loop = _TrainingLoop(run, batches, checkpoints, report, signals, profile)
                 return loop.run_to_end(state, step, evaluated)
 
@@ -194,7 +194,7 @@ class _TrainingLoop:
             self.report.train(self.step, metrics)
 
     def _log_profile(self) -> None:
-        self.report.tell(f"A trace of the steps is in {self.report.workdir / 'profile'}.")
+        self.report.log(f"A trace of the steps is in {self.report.workdir / 'profile'}.")
 
     def _check_finite(self) -> None:
         # No loss includes the last update yet, so an update that overflows would be saved.
@@ -238,13 +238,13 @@ class _TrainingLoop:
             self._log_metrics()
             self._check_finite()
             self._save({})
-            self.report.tell(f"Stopped after step {self.step} and saved a checkpoint.")
+            self.report.log(f"Stopped after step {self.step} and saved a checkpoint.")
         elif saved is None:
-            self.report.tell("Stopped before the first step; there is nothing to save.")
+            self.report.log("Stopped before the first step; there is nothing to save.")
         else:
-            self.report.tell(f"Stopped after step {self.step}, which has a checkpoint already.")
+            self.report.log(f"Stopped after step {self.step}, which has a checkpoint already.")
         if self.step:
-            self.report.tell("The same command resumes from there.")
+            self.report.log("The same command resumes from there.")
         raise Stopped(self.signals.status)
 
     def _finish(self) -> dict[str, Any]:

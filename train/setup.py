@@ -24,7 +24,7 @@ from train.optim.freezing import FrozenSubmodules
 from train.optim.optimizers import Optimizer, make_optimizer
 from train.optim.pretrained import initialize_from
 from train.optim.schedules import Schedule, learning_rate_schedule
-from train.reporting.tasks import TASKS, Task
+from train.reporting.metrics import TASKS, Task
 from train.steps.eval_step import EvalStep, make_eval_step
 from train.steps.parallel import AXIS, PARALLEL, Parallel
 from train.steps.precision import DTYPES

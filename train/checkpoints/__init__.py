@@ -1,1 +1,1 @@
-"""Saving and restoring the state of a run."""
+"""Save and restore the state of a run."""

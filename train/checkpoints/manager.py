@@ -1,22 +1,28 @@
-"""Weights and iterator state leave and come back here.
+"""Save and restore the checkpoints of a run.
 
-A directory of checkpoints, each a directory named after its step, written by Orbax:
+If the process is killed at any time, the following holds:
+
+1. Each checkpoint for which `save` returned is complete, until `keep_last` lets it be deleted.
+2. An unfinished checkpoint has a temporary name, is never restored, and is deleted at the next
+   start.
+3. `restore` returns the newest complete checkpoint, and checks the CRC-32 of each array.
+4. A damaged checkpoint is renamed, never deleted, and the checkpoint before it is restored.
+5. `add_metrics` replaces the record of a checkpoint atomically, so it has the old or the new
+   metrics.
+
+Each checkpoint is a directory named after its step, which Orbax writes::
 
     12/state/            the arrays: nested dicts of NumPy arrays in one OCDBT database
-    12/record/metadata   what they must be, the metrics and the feed states: `checkpoint_record`
-    12.damaged/          a checkpoint that could not be read back whole; never deleted from here
+    12/record/metadata   metrics, feed states and checksums, see `train.checkpoints.record`
+    12.damaged/          a checkpoint that could not be restored
 
-Saving is synchronous: when `save` returns, the checkpoint is on disk under its final name, its
-buffers may be donated, and an error has been raised where it belongs. Orbax writes under a
-temporary name and renames at the end, so a killed process leaves the earlier checkpoints alone.
+Saving is synchronous: after `save` the buffers of the state may be donated, and an error is raised
+by the call that caused it.
 """
 
 import contextlib
-import dataclasses
 import itertools
-import math
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -29,7 +35,8 @@ from absl import logging as absl_logging
 from flax import traverse_util
 
 from train.checkpoints import record as checkpoint_record
-from train.checkpoints.reading import Restored, State, orbax_quiet, read_arrays, restored
+from train.checkpoints.orbax_manager import open_manager, quiet_orbax, remove_unfinished
+from train.checkpoints.reading import Restored, State, make_restored, rank_by_metric, read_arrays
 from train.checkpoints.record import DamagedError
 from train.runtime.distributed import gather_from_processes, is_primary_process
 
@@ -37,14 +44,24 @@ __all__ = ["AllDamagedError", "Checkpoints"]
 
 
 class AllDamagedError(RuntimeError):
-    """No checkpoint of a run can be read back whole."""
+    """All checkpoints of a run are damaged."""
 
 
 class Checkpoints:
-    """The checkpoints of one run: the newest `keep_last`, and the best by `best_metric` (highest).
+    """The checkpoints of one run: the newest ones, and the best one.
 
-    `warn` is called with a message for each damaged checkpoint. All processes of a run make and
-    call this together, on a file system they share; no second run may use the same directory.
+    All processes of a run make the same calls, on a shared file system. A directory must not be
+    used by two runs at the same time.
+
+    Args:
+        directory: Directory of the checkpoints. It is created if it does not exist.
+        keep_last: Number of the newest checkpoints to keep.
+        best_metric: Name of the metric whose highest value marks the best checkpoint, which is kept
+            too. Of equal values the newest is the best.
+        warn: Called with a message for each damaged checkpoint.
+
+    Raises:
+        ValueError: `keep_last` is less than 1.
     """
 
     def __init__(
@@ -56,18 +73,19 @@ class Checkpoints:
         warn: Callable[[str], object] = absl_logging.warning,
     ) -> None:
         if keep_last < 1:
-            raise ValueError(f"keep_last is {keep_last}; expected at least 1, the newest.")
+            raise ValueError(f"expected keep_last of at least 1, got {keep_last}.")
         self.directory = Path(directory).absolute()
         self.keep_last = keep_last
         self.best_metric = best_metric
         self._warn = warn
-        self._sweep()
-        self._manager = self._open()
-        self._scores: dict[int, float] = {}
+        self._remove_unfinished()
+        self._manager = self._open_manager()
+        self._metrics: dict[int, Mapping[str, float]] = {}
         for step in self.all_steps:
-            # A damaged record has no score; it is reported when it would have been restored.
+            # A damaged checkpoint has no metrics. It is reported when it would be restored.
             with contextlib.suppress(DamagedError):
-                self._note_score(step, checkpoint_record.read_record(self._path(step)))
+                record = checkpoint_record.read_record(self._path(step))
+                self._metrics[step] = record["metrics"]
 
     def __enter__(self) -> Self:
         return self
@@ -76,27 +94,8 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        """Release what Orbax holds."""
+        """Release the resources of Orbax."""
         self._manager.close()
-
-    def wait(self) -> None:
-        """Return when nothing is being written; at once, since saving is synchronous."""
-        self._manager.wait_until_finished()
-
-    @property
-    def all_steps(self) -> list[int]:
-        """The steps with a checkpoint, oldest first."""
-        return sorted(self._manager.all_steps())
-
-    @property
-    def latest_step(self) -> int | None:
-        """The newest checkpoint's step; None where there is none."""
-        return max(self.all_steps, default=None)
-
-    @property
-    def best_step(self) -> int | None:
-        """The best checkpoint's step, the newest of equals; None where none was evaluated."""
-        return next(iter(self._steps_by_score()), None)
 
     def save(
         self,
@@ -105,78 +104,96 @@ class Checkpoints:
         feed_state: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Write a checkpoint; it is whole on disk when this returns.
+        """Write a checkpoint, and delete the ones that are no longer kept.
 
-        `state` is a pytree of arrays, on one device or replicated; `feed_state` is this process's
-        own, of JSON values. Without `best_metric` among `metrics` it is never the best.
+        Args:
+            step: Step of the checkpoint, higher than that of the newest one.
+            state: Pytree of arrays, on one device or replicated.
+            feed_state: Position of this process in the data, as JSON values.
+            metrics: Metrics of the evaluation. A checkpoint without `best_metric` is never the
+                best.
 
         Raises:
-            ValueError: the step is not after the newest.
-            TypeError: a leaf is not an array, or the feed state is not JSON.
-            OSError: it could not be written (a full disk). The earlier checkpoints are whole then,
-                and the same step may be saved again.
+            ValueError: The step is not after the newest one.
+            TypeError: A leaf is not an array, or the feed state is not JSON.
+            OSError: The checkpoint could not be written, for example on a full disk. The earlier
+                checkpoints are complete, and the same step can be saved again.
         """
         if self.latest_step is not None and step <= self.latest_step:
             raise ValueError(
-                f"cannot save step {step} in {self.directory}: the newest checkpoint there is of "
-                f"step {self.latest_step}, and steps only go up. Was this step saved already, or "
-                f"was the run continued from an older checkpoint? Use another directory for that."
+                f"cannot save step {step} in {self.directory}: expected a step after the newest "
+                f"checkpoint, of step {self.latest_step}. Probably this step was saved already, or "
+                f"the run was restored from an older checkpoint; use another directory for that."
             )
         leaves = checkpoint_record.named_leaves(state)
-        # To the host first: having Orbax write device arrays takes twice as long, and this way the
-        # files know nothing of the devices, so that they can be read on any others.
+        # Orbax takes twice as long to write device arrays. Files of NumPy arrays also do not record
+        # the devices, so any others can read them.
         arrays = jax.tree.map(np.asarray, jax.device_get(leaves))
         record = checkpoint_record.make_record(step, arrays, feed_state, metrics or {})
-        self._note_score(step, record)
-        self._sweep()  # Orbax refuses a step of which a failed save has left something
+        self._metrics[step] = record["metrics"]
+        self._remove_unfinished()  # Orbax refuses a step if a failed save has left files of it
         try:
-            with orbax_quiet():
+            with quiet_orbax():
                 self._manager.save(
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(traverse_util.unflatten_dict(arrays, sep="/")),
                         record=ocp.args.JsonSave(record),
                     ),
-                    force=True,  # whether this step is worth a checkpoint was the caller's decision
+                    force=True,  # the caller has decided to save this step
                 )
         except Exception as error:
-            self._scores.pop(step, None)
-            self._sweep(quiet=0.5)  # what was written of it may be what fills the disk
-            raise self._not_saved(step, str(error)) from error
+            del self._metrics[step]
+            self._remove_unfinished(quiet_seconds=0.5)  # its files may be what fills the disk
+            raise OSError(
+                f"could not save the checkpoint of step {step} in {self.directory}: {error}; "
+                f"{shutil.disk_usage(self.directory).free:,} bytes are free. The earlier "
+                f"checkpoints, of steps {self.all_steps}, are complete. Free some disk space, or "
+                f"fix the error, and start the same command again: it resumes from the newest one."
+            ) from error
 
     def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Say of a checkpoint what its evaluation found, where that came after saving it.
+        """Add the metrics of an evaluation to a checkpoint that was saved before it.
 
         Raises:
-            OSError: it could not be written; the checkpoint is as before then.
+            OSError: The record could not be written. The checkpoint is unchanged.
         """
         record = checkpoint_record.read_record(self._path(step))
-        gather_from_processes(None)  # until all have read it
+        gather_from_processes(None)  # wait until all processes have read it
         record["metrics"] = {name: float(value) for name, value in metrics.items()}
         if is_primary_process():
             checkpoint_record.write_record(self._path(step), record)
         gather_from_processes(None)
-        self._note_score(step, record)
+        self._metrics[step] = record["metrics"]
 
     def restore(self, template: State) -> Restored[State] | None:
-        """The newest whole checkpoint, or None where there is none at all.
+        """Restore the newest complete checkpoint.
 
-        Every leaf comes back bit for bit, with the shape, dtype and devices of `template`'s. A
-        damaged checkpoint is renamed to `<step>.damaged`, told to `warn`, and the one before it is
-        read; so the run goes on, and can save that step again.
+        Each damaged checkpoint after it is renamed to `<step>.damaged` and passed to `warn`, so
+        that its step can be saved again.
+
+        Args:
+            template: Pytree of arrays or `jax.ShapeDtypeStruct`s with the expected shapes, dtypes
+                and devices.
+
+        Returns:
+            The checkpoint, with bitwise identical arrays on the devices of `template`; None if
+            there is no checkpoint.
 
         Raises:
-            AllDamagedError: all of them are damaged; nothing is renamed then.
-            ValueError: a whole one holds other arrays than `template`, all listed; or it is of
-                another number of processes, each with a feed state of its own.
+            AllDamagedError: All checkpoints are damaged. None is renamed.
+            ValueError: The checkpoint has other arrays than `template`; or another number of
+                processes wrote it, with different feed states.
         """
-        return self._first_whole(self.all_steps[::-1], template)
+        return self._restore_first_complete(self.all_steps[::-1], template)
 
-    def best(self, template: State) -> Restored[State] | None:
-        """As `restore`, from the best checkpoint down; None where none was evaluated."""
-        return self._first_whole(self._steps_by_score(), template)
+    def restore_best(self, template: State) -> Restored[State] | None:
+        """Restore the best complete checkpoint, as `restore`; None if none was evaluated."""
+        return self._restore_first_complete(self._steps_by_metric(), template)
 
-    def _first_whole(self, steps: Sequence[int], template: State) -> Restored[State] | None:
+    def _restore_first_complete(
+        self, steps: Sequence[int], template: State
+    ) -> Restored[State] | None:
         damaged: dict[int, str] = {}
         for step in steps:
             reason = ""
@@ -186,107 +203,64 @@ class Checkpoints:
                 arrays = read_arrays(self._path(step), record)
             except DamagedError as error:
                 reason = str(error)
-            # All processes have to settle on the same checkpoint.
+            # All processes must restore the same checkpoint.
             if all(gather_from_processes(not reason)):
-                break
+                restored = make_restored(record, arrays, template)
+                self._rename_damaged(damaged, restored_step=step)
+                return restored
             damaged[step] = reason or "another process could not read it"
-        else:
-            if damaged:
-                raise AllDamagedError(
-                    f"no checkpoint in {self.directory} is whole:\n"
-                    + "\n".join(f"  step {step}: {reason}" for step, reason in damaged.items())
-                    + "\nNothing was deleted or renamed. Put a copy of one of them back, or move "
-                    "the directory away to start over."
-                )
-            return None
-        whole = restored(record, arrays, template)
-        self._set_aside(damaged, instead=step)
-        return whole
+        if damaged:
+            raise AllDamagedError(
+                f"all checkpoints in {self.directory} are damaged:\n"
+                + "\n".join(f"  step {step}: {reason}" for step, reason in damaged.items())
+                + "\nNone was deleted or renamed. Put a copy of one of them back, or move the "
+                "directory away to start over."
+            )
+        return None
 
-    def _set_aside(self, damaged: Mapping[int, str], instead: int) -> None:
-        """Rename the damaged checkpoints, so that their steps can be saved again, and say so."""
+    def _rename_damaged(self, damaged: Mapping[int, str], restored_step: int) -> None:
+        """Rename damaged checkpoints, so that their steps can be saved again, and warn."""
         for step, reason in damaged.items():
             path = self._path(step)
             names = (f"{step}.damaged" + f"-{n}" * (n > 1) for n in itertools.count(1))
-            aside = next(free for free in map(path.with_name, names) if not free.exists())
+            renamed = next(free for free in map(path.with_name, names) if not free.exists())
             if is_primary_process():
-                path.rename(aside)
-            self._scores.pop(step, None)
+                path.rename(renamed)
+            self._metrics.pop(step, None)
             self._warn(
-                f"The checkpoint of step {step}, {path}, is damaged: {reason}. It is now called "
-                f"{aside.name}, and the checkpoint of step {instead} is used instead."
+                f"The checkpoint of step {step}, {path}, is damaged: {reason}. It was renamed to "
+                f"{renamed.name}, and the checkpoint of step {restored_step} is used instead."
             )
         if damaged:
             self._manager.close()
-            gather_from_processes(None)  # until process 0 is done renaming
-            self._manager = self._open()
+            gather_from_processes(None)  # wait until the primary process has renamed them
+            self._manager = self._open_manager()
 
-    def _open(self) -> ocp.CheckpointManager:
-        """Orbax's manager over what is in the directory now."""
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=_NewestAndBest(self.keep_last, lambda: self.best_step),
-            enable_async_checkpointing=False,
-            lightweight_initialize=True,  # otherwise damaged metadata stops the constructor
-            num_deletion_threads=1,  # several poll a queue, for 0.1 s with each deletion
-        )
-        return ocp.CheckpointManager(self.directory, options=options)
+    @property
+    def all_steps(self) -> list[int]:
+        """Steps of the checkpoints, in ascending order."""
+        return sorted(self._manager.all_steps())
 
-    def _sweep(self, quiet: float = 0.0) -> None:
-        """Remove what a save that was killed or failed has left half-written.
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint; None if there is none."""
+        return max(self.all_steps, default=None)
 
-        A save fails at its first error, while threads of Orbax still write its other files, and so
-        make anew what was removed. So it ends when nothing has come for `quiet` seconds; after ten
-        times as long it is left to the next save.
-        """
-        if not is_primary_process():
-            return
-        last = started = time.monotonic()
-        while True:
-            half_written = list(self.directory.glob("*.orbax-checkpoint-tmp*"))
-            for path in half_written:
-                shutil.rmtree(path, ignore_errors=True)
-            now = time.monotonic()
-            last = now if half_written else last
-            if now - last >= quiet or now - started >= 10 * quiet:
-                return
-            time.sleep(0.02)
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best checkpoint, the newest of equals; None if none was evaluated."""
+        return next(iter(self._steps_by_metric()), None)
+
+    def _steps_by_metric(self) -> list[int]:
+        existing = {step: self._metrics[step] for step in self.all_steps if step in self._metrics}
+        return rank_by_metric(existing, self.best_metric)
 
     def _path(self, step: int) -> Path:
         return self.directory / str(step)
 
-    def _note_score(self, step: int, record: Mapping[str, Any]) -> None:
-        score = record["metrics"].get(self.best_metric, math.nan)
-        if not math.isnan(score):
-            self._scores[step] = score
+    def _open_manager(self) -> ocp.CheckpointManager:
+        return open_manager(self.directory, self.keep_last, lambda: self.best_step)
 
-    def _steps_by_score(self) -> list[int]:
-        """The evaluated steps, best first, the newer before the older of equals."""
-        steps = [step for step in self.all_steps if step in self._scores]
-        return sorted(steps, key=lambda step: (self._scores[step], step), reverse=True)
-
-    def _not_saved(self, step: int, reason: str) -> OSError:
-        return OSError(
-            f"could not save the checkpoint of step {step} in {self.directory}: {reason}; "
-            f"{shutil.disk_usage(self.directory).free:,} bytes are free there. The earlier "
-            f"checkpoints, of steps {self.all_steps}, are whole: free some space, or put right "
-            f"what else is wrong, and start again to go on from the newest."
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _NewestAndBest:
-    """Which checkpoints Orbax keeps after a save: a `PreservationPolicy` of its."""
-
-    keep_last: int
-    best_step: Callable[[], int | None]
-
-    def should_preserve(
-        self,
-        checkpoints: Sequence[ocp.checkpoint_managers.PolicyCheckpointInfo],
-        *,
-        context: ocp.checkpoint_managers.PreservationContext,
-    ) -> list[bool]:
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        keep = {self.best_step(), *sorted(steps)[-self.keep_last :]}
-        return [step in keep for step in steps]
+    def _remove_unfinished(self, quiet_seconds: float = 0.0) -> None:
+        if is_primary_process():
+            remove_unfinished(self.directory, quiet_seconds)

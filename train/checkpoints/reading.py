@@ -1,39 +1,40 @@
-"""Checkpoints as they lie on disk, read without changing anything: a run may be writing there."""
+"""Read checkpoints from disk without changing anything, also while a run writes more of them."""
 
-import contextlib
-import logging
-import sys
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging as absl_logging
 from flax import traverse_util
 
 from train.checkpoints import record as checkpoint_record
+from train.checkpoints.orbax_manager import quiet_orbax
 from train.checkpoints.record import DamagedError
 
 __all__ = [
     "Restored",
     "State",
     "checkpoint_steps",
-    "orbax_quiet",
+    "make_restored",
+    "rank_by_metric",
     "read_arrays",
     "read_checkpoint",
-    "restored",
 ]
 
 State = TypeVar("State")
 
 
 class Restored(NamedTuple, Generic[State]):
-    """What a checkpoint gives back.
+    """A restored checkpoint.
 
-    The state, this process's feed state, the step, and the metrics it was saved with, none where it
-    was not evaluated.
+    Attributes:
+        state: Pytree of arrays.
+        feed_state: Position of this process in the data.
+        step: Step of the checkpoint.
+        metrics: Metrics of its evaluation; empty if it was not evaluated.
     """
 
     state: State
@@ -45,40 +46,44 @@ class Restored(NamedTuple, Generic[State]):
 def read_checkpoint(
     directory: Path, which: str, template: State, *, best_metric: str
 ) -> Restored[State]:
-    """One checkpoint of a run: "last", "best" (by `best_metric`, highest) or a step's number.
+    """Read one checkpoint of a run.
+
+    Args:
+        directory: Directory of the checkpoints.
+        which: `"last"`, `"best"` or the number of a step.
+        template: Pytree of arrays with the expected shapes, dtypes and devices.
+        best_metric: Name of the metric whose highest value marks the best checkpoint.
 
     Raises:
-        FileNotFoundError: there is no checkpoint, or none of that step, or none was evaluated.
-        ValueError: it is damaged, or holds other arrays than `template`.
+        FileNotFoundError: There is no checkpoint, none of that step, or none was evaluated.
+        ValueError: The checkpoint is damaged, or has other arrays than `template`.
     """
     steps = checkpoint_steps(directory)
     if not steps:
         raise FileNotFoundError(
-            f"expected checkpoints in {directory}, found none. Is this the --workdir of a run that "
-            f"got as far as its first checkpoint?"
+            f"expected checkpoints in {directory}, found none. Probably this is not the --workdir "
+            f"of a run, or the run has not saved a checkpoint yet."
         )
+    step = steps[-1]
     try:
-        records = {}
-        wanted = steps if which == "best" else steps[-1:] if which == "last" else [int(which)]
-        for step in wanted:
+        if which == "best":
+            metrics = {}
+            for step in steps:
+                metrics[step] = checkpoint_record.read_record(directory / str(step))["metrics"]
+            ranked = rank_by_metric(metrics, best_metric)
+            if not ranked:
+                raise FileNotFoundError(
+                    f"expected an evaluated checkpoint in {directory}, found none. Use --step=last."
+                )
+            step = ranked[0]
+        elif which != "last":
+            step = int(which)
             if step not in steps:
                 raise FileNotFoundError(
-                    f"there is no checkpoint of step {step} in {directory}; there are those of "
-                    f"steps {', '.join(map(str, steps))}."
+                    f"found no checkpoint of step {step} in {directory}; expected one of steps "
+                    f"{', '.join(map(str, steps))}."
                 )
-            records[step] = checkpoint_record.read_record(directory / str(step))
-        if which == "best":
-            scored = {
-                step: record["metrics"][best_metric]
-                for step, record in records.items()
-                if best_metric in record["metrics"]
-            }
-            if not scored:
-                raise FileNotFoundError(
-                    f"no checkpoint in {directory} was evaluated yet; use --step=last."
-                )
-            step = max(scored, key=lambda step: (scored[step], step))
-        record = records[step]
+        record = checkpoint_record.read_record(directory / str(step))
         checkpoint_record.require_same_leaves(directory / str(step), record, template)
         arrays = read_arrays(directory / str(step), record)
     except DamagedError as error:
@@ -86,61 +91,58 @@ def read_checkpoint(
             f"the checkpoint of step {step} in {directory} is damaged: {error}. Use another one "
             f"with --step, of steps {', '.join(map(str, steps))}."
         ) from error
-    return restored(record, arrays, template)
+    return make_restored(record, arrays, template)
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
-    """The steps that have a checkpoint, oldest first; half-written ones have other names."""
+    """Return the steps of the complete checkpoints, in ascending order."""
+    # Unfinished and damaged checkpoints have other names.
     return sorted(int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit())
 
 
+def rank_by_metric(metrics: Mapping[int, Mapping[str, float]], name: str) -> list[int]:
+    """Rank checkpoints by a metric.
+
+    Args:
+        metrics: Metrics of each step.
+        name: Name of the metric.
+
+    Returns:
+        Steps that have the metric, from the highest value down; of equal values the newest step
+        comes first. Steps whose metric is NaN are left out.
+    """
+    values = {step: values.get(name, math.nan) for step, values in metrics.items()}
+    evaluated = [step for step, value in values.items() if not math.isnan(value)]
+    return sorted(evaluated, key=lambda step: (values[step], step), reverse=True)
+
+
 def read_arrays(checkpoint: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint by name.
+    """Read the arrays of a checkpoint by name, and compare them with their checksums.
 
     Raises:
-        DamagedError: they are not bit for bit the recorded ones.
+        DamagedError: The arrays can't be read, or differ from the record.
     """
-    # By the handler: the manager would wait for other processes, which may have found damage.
-    with checkpoint_record.damage(), orbax_quiet():
-        # Orbax refuses a relative path, such as --workdir=runs/digits.
+    # With the handler, since Orbax's manager would wait for processes that found damage.
+    with checkpoint_record.errors_as_damage(), quiet_orbax():
+        # Orbax requires an absolute path, and --workdir=runs/digits is a relative one.
         tree = ocp.StandardCheckpointHandler().restore(
             checkpoint.absolute() / "state", args=ocp.args.StandardRestore()
         )
         flat = traverse_util.flatten_dict(tree, sep="/")
         arrays = {name: np.asarray(array) for name, array in flat.items()}
-    checkpoint_record.require_recorded(record, arrays)
+    checkpoint_record.require_same_values(record, arrays)
     return arrays
 
 
-def restored(
+def make_restored(
     record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], template: State
 ) -> Restored[State]:
-    """What a checkpoint gives back, as `template` has it."""
+    """Place the arrays of a checkpoint on the devices of `template`."""
     leaves = checkpoint_record.named_leaves(template).items()
-    placed = [checkpoint_record.place(arrays[name], like) for name, like in leaves]
+    placed = [checkpoint_record.place_like(arrays[name], like) for name, like in leaves]
     return Restored(
         jax.tree.unflatten(jax.tree.structure(template), placed),
-        checkpoint_record.own_feed_state(record),
+        checkpoint_record.local_feed_state(record),
         record["step"],
         record["metrics"],
     )
-
-
-@contextlib.contextmanager
-def orbax_quiet() -> Iterator[None]:
-    """Keep an error that is raised here from being told again in tracebacks of Orbax's threads."""
-    logger = absl_logging.get_absl_logger()
-    level, hook = logger.level, sys.unraisablehook
-
-    def filtered(unraisable: Any) -> None:
-        # One for each array that TensorStore was still at when the first failed.
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    logger.setLevel(logging.CRITICAL)
-    sys.unraisablehook = filtered
-    try:
-        yield
-        sys.unraisablehook = hook  # after an error it stays: TensorStore may not be through yet
-    finally:
-        logger.setLevel(level)

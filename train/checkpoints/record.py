@@ -1,8 +1,8 @@
-"""What a checkpoint says of itself, so that reading it back can be proved right.
+"""The record of a checkpoint: its metadata, and checksums that prove that it is intact.
 
-The record is JSON: the step, the metrics, the feed state of every process, and the shape, dtype
-and CRC-32 of every array under names such as `params/stem/kernel`; its `seal` is the CRC-32 of all
-the rest.
+The record is JSON. It has the step, the metrics, the feed state of each process, and the shape,
+dtype and CRC-32 of each array under a name such as `params/stem/kernel`. Its field `seal` is the
+CRC-32 of all other fields.
 """
 
 import contextlib
@@ -23,32 +23,32 @@ from train.runtime.writing import write_atomically
 
 __all__ = [
     "DamagedError",
-    "damage",
+    "errors_as_damage",
+    "local_feed_state",
     "make_record",
     "named_leaves",
-    "own_feed_state",
-    "place",
+    "place_like",
     "read_record",
-    "require_recorded",
     "require_same_leaves",
+    "require_same_values",
     "write_record",
 ]
 
 
 class DamagedError(Exception):
-    """A checkpoint can't be read back as it was written; the message says what is wrong."""
+    """A checkpoint can't be read, or differs from what was written. The message has the reason."""
 
 
 @contextlib.contextmanager
-def damage() -> Iterator[None]:
-    """Take any error of reading for damage, but for those that say nothing of the checkpoint."""
+def errors_as_damage() -> Iterator[None]:
+    """Raise `DamagedError` for any error except missing memory or a missing permission."""
     try:
         yield
     except (DamagedError, MemoryError, PermissionError):
         raise
-    except Exception as error:  # Orbax, TensorStore and JSON raise a dozen kinds between them
-        said = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
-        raise DamagedError(said) from error
+    except Exception as error:  # Orbax, TensorStore and JSON raise a dozen classes of errors
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
+        raise DamagedError(reason) from error
 
 
 def make_record(
@@ -57,10 +57,16 @@ def make_record(
     feed_state: Mapping[str, Any],
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The sealed record of a checkpoint; `feed_state` is this process's own.
+    """Make the record of a checkpoint, with the checksum of the record itself.
+
+    Args:
+        step: Step of the checkpoint.
+        arrays: Arrays of the state by name.
+        feed_state: Position of this process in the data.
+        metrics: Metrics of the evaluation.
 
     Raises:
-        TypeError: the feed state is not JSON.
+        TypeError: The feed state is not JSON.
     """
     record = {
         "step": step,
@@ -72,53 +78,52 @@ def make_record(
 
 
 def read_record(checkpoint: Path) -> dict[str, Any]:
-    """The record of the checkpoint in a directory, less its seal.
+    """Read the record of a checkpoint, and return it without its checksum.
 
     Raises:
-        DamagedError: it is not there, or not what was written.
+        DamagedError: The record is missing, or differs from what was written.
     """
-    with damage():
+    with errors_as_damage():
         text = (checkpoint / "record" / "metadata").read_text(encoding="utf-8")
         record: dict[str, Any] = json.loads(text)
         if record.pop("seal") != _seal(record):
-            raise DamagedError("its record is not what was written")
+            raise DamagedError("its record differs from what was written")
     return record
 
 
 def write_record(checkpoint: Path, record: Mapping[str, Any]) -> None:
-    """Put another record, given without its seal, in the place of the one that is there.
+    """Replace the record of a checkpoint by `record`, which has no checksum.
 
     Raises:
-        OSError: it could not be written.
+        OSError: The record could not be written.
     """
     text = json.dumps({**record, "seal": _seal(record)})
     write_atomically(checkpoint / "record" / "metadata", text)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The arrays of a pytree by name, in the order of the tree.
+    """Return the arrays of a pytree by name, in the order of the tree.
 
     Raises:
-        TypeError: a leaf is not an array.
+        TypeError: A leaf is not an array.
     """
     named = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if not hasattr(leaf, "dtype"):
             raise TypeError(
-                f"leaf {name} of the state is {leaf!r}, a {type(leaf).__name__}; expected an "
-                f"array. Make it one with jnp.asarray, or a static field of its dataclass."
+                f"expected an array as leaf {name} of the state, got {leaf!r}, a "
+                f"{type(leaf).__name__}. Convert it with jnp.asarray, or make it a static field."
             )
         named[name] = leaf
     return named
 
 
 def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) -> None:
-    """Refuse a checkpoint of another model.
+    """Check that a checkpoint has the arrays of `template`.
 
     Raises:
-        ValueError: lists every array that only one of the two has, or has in another shape or
-            dtype.
+        ValueError: Arrays are missing, unexpected, or of another shape or dtype. Lists them all.
     """
     saved = {
         name: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"])
@@ -129,16 +134,16 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
         raise ValueError(
             f"the checkpoint {path} holds other arrays than this run's state:\n"
             + "\n".join(lines)
-            + "\nIt is whole, so it was written with another model or optimizer. Go back to that "
-            "one, or use another directory."
+            + "\nThe checkpoint is intact, so another model or optimizer wrote it. Use that "
+            "one, or another directory."
         )
 
 
-def require_recorded(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse arrays that are not bit for bit the recorded ones.
+def require_same_values(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that arrays are bitwise identical to the recorded ones.
 
     Raises:
-        DamagedError: names those that are missing or changed.
+        DamagedError: Arrays are missing or have changed. Names them all.
     """
     wrong = [
         name
@@ -149,10 +154,16 @@ def require_recorded(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
         raise DamagedError(f"missing or changed since it was written: {', '.join(wrong)}")
 
 
-def place(array: np.ndarray, like: Any) -> Any:
-    """`array` on the devices of `like`, free to move where `like` is; NumPy where `like` is.
+def place_like(array: np.ndarray, like: Any) -> Any:
+    """Place an array on the devices of another one.
 
-    A `jax.ShapeDtypeStruct` with a sharding stands for an array without taking its memory.
+    Args:
+        array: The array.
+        like: NumPy array, JAX array, or `jax.ShapeDtypeStruct` with a sharding.
+
+    Returns:
+        A NumPy array if `like` is one; otherwise a JAX array, committed to its devices if `like`
+        is.
     """
     if isinstance(like, np.ndarray | np.generic):
         return array
@@ -161,11 +172,11 @@ def place(array: np.ndarray, like: Any) -> Any:
     return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
 
 
-def own_feed_state(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The feed state of this process.
+def local_feed_state(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the feed state of this process.
 
     Raises:
-        ValueError: the checkpoint is of another number of processes, and their feed states differ.
+        ValueError: Another number of processes wrote the checkpoint, with different feed states.
     """
     feed_states: list[dict[str, Any]] = record["feed_states"]
     if len(feed_states) == jax.process_count():
@@ -173,14 +184,14 @@ def own_feed_state(record: Mapping[str, Any]) -> dict[str, Any]:
     if all(feed_state == feed_states[0] for feed_state in feed_states):
         return feed_states[0]
     raise ValueError(
-        f"the checkpoint of step {record['step']} was written by {len(feed_states)} processes, "
-        f"each with a feed state of its own, and this run has {jax.process_count()}: no one can "
-        f"say which examples are left. Start it with {len(feed_states)} processes."
+        f"the checkpoint of step {record['step']} was written by {len(feed_states)} processes with "
+        f"different feed states, and this run has {jax.process_count()}, so the remaining examples "
+        f"are unknown. Start the run with {len(feed_states)} processes."
     )
 
 
 def _describe(array: np.ndarray) -> dict[str, Any]:
-    # By way of bytes, because NumPy lends no buffer of a dtype that is not its own (bfloat16).
+    # As bytes, because NumPy has no buffer interface for dtypes of other packages (bfloat16).
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return {"shape": [*array.shape], "dtype": array.dtype.name, "crc32": zlib.crc32(data)}
 

@@ -1,1 +1,1 @@
-"""What a run writes: metrics, progress, plots, TensorBoard files and its directory."""
+"""Metrics, progress, plots, TensorBoard files and the directory of a run."""

@@ -1,4 +1,4 @@
-"""Many runs side by side: rows of numbers, and the table, the file and the picture of them."""
+"""Compare variants over several seeds: statistics, a Markdown table, a JSON file and a plot."""
 
 import dataclasses
 import json
@@ -8,17 +8,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from train.reporting.tasks import WORDS
+from train.reporting.metrics import DISPLAY_NAMES
 
-__all__ = ["Result", "Row", "Variant", "markdown_table", "rows_of", "write_comparison"]
+__all__ = [
+    "RunResult",
+    "Variant",
+    "VariantSummary",
+    "markdown_table",
+    "summarize_variants",
+    "write_comparison",
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What is compared: its label, and what its network costs, whatever comes out of training.
+    """A network that is compared, and its cost, which does not depend on the training.
 
-    `flops` are the floating-point operations of a forward pass over one image, where a multiply
-    and an add are two; `batch_size` is that of a training step.
+    Attributes:
+        label: Name of the variant in the table.
+        dataset: Name of the data set.
+        model: Name of the host network.
+        fusion: Name of the fusion.
+        fusion_fields: Fields of the fusion.
+        parameters: Number of trainable parameters.
+        flops: Floating-point operations of a forward pass over one image; a multiply and an add
+            count as two.
+        batch_size: Number of examples in a training step.
     """
 
     label: str
@@ -32,8 +47,15 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """What came out of one run: its summary.json, or the error that ended it."""
+class RunResult:
+    """Result of one run.
+
+    Attributes:
+        variant: Label of the variant.
+        seed: Seed of the run.
+        summary: Contents of its summary.json; None if the run failed.
+        error: The error that ended the run, or an empty string.
+    """
 
     variant: str
     seed: int
@@ -42,11 +64,19 @@ class Result:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """The runs of one variant; shares are in 0 .. 1, times medians over the seeds.
+class VariantSummary:
+    """Statistics of one variant over its runs.
 
-    `mean` is NaN where a seed failed or is missing: one over the others would not be fair.
-    `deviation` is the sample's, divided by n - 1, and NaN for a single seed.
+    Attributes:
+        variant: The variant.
+        values: Score of each seed in 0 .. 1; None if the run failed or is missing.
+        mean: Mean of the scores. NaN if a seed failed or is missing, since a mean over fewer seeds
+            is not comparable.
+        deviation: Sample standard deviation of the scores, with the divisor n - 1. NaN for one
+            seed.
+        step_milliseconds: Time of a training step, the median over the seeds.
+        run_seconds: Wall time of a run, the median over the seeds.
+        errors: Error of each seed that failed.
     """
 
     variant: Variant
@@ -58,12 +88,20 @@ class Row:
     errors: dict[int, str]
 
 
-def rows_of(
-    variants: Sequence[Variant], results: Sequence[Result], seeds: Sequence[int], score: str
-) -> list[Row]:
-    """A row a variant with a result, from the best mean down, and last those that have no mean.
+def summarize_variants(
+    variants: Sequence[Variant], results: Sequence[RunResult], seeds: Sequence[int], score: str
+) -> list[VariantSummary]:
+    """Compute the statistics of each variant.
 
-    `score` is the metric's name in a summary without its `eval_`, such as "accuracy".
+    Args:
+        variants: The variants.
+        results: Results of runs. Runs of other seeds are ignored.
+        seeds: The seeds to compare.
+        score: Name of the metric, such as `"accuracy"`; a summary has it as `eval_accuracy`.
+
+    Returns:
+        One entry for each variant with a result, from the highest mean down. Variants without a
+        mean come last.
     """
     rows = []
     for variant in variants:
@@ -74,31 +112,31 @@ def rows_of(
         summaries = list(found.values())
         values = {seed: summary[f"eval_{score}"] for seed, summary in found.items()}
         speeds = [x["examples_per_second"] for x in summaries if x["examples_per_second"]]
-        whole = len(values) == len(seeds)
+        complete = len(values) == len(seeds)
         rows.append(
-            Row(
+            VariantSummary(
                 variant=variant,
                 values={seed: values.get(seed) for seed in seeds},
-                mean=statistics.mean(values.values()) if whole else math.nan,
+                mean=statistics.mean(values.values()) if complete else math.nan,
                 deviation=statistics.stdev(values.values())
-                if whole and len(seeds) > 1
+                if complete and len(seeds) > 1
                 else math.nan,
                 step_milliseconds=_median(1000 * variant.batch_size / speed for speed in speeds),
                 run_seconds=_median(summary["wall_seconds"] for summary in summaries),
                 errors={seed: run.error for seed, run in runs.items() if run.error},
             )
         )
-    return sorted(rows, key=lambda row: -row.mean if row.mean == row.mean else math.inf)
+    return sorted(rows, key=lambda row: math.inf if math.isnan(row.mean) else -row.mean)
 
 
-def markdown_table(rows: Sequence[Row], score: str) -> str:
-    """A line a row; the best mean is in bold, and so is what reads the same."""
-    # As they are printed, so that variants that read the same are equally good.
+def markdown_table(rows: Sequence[VariantSummary], score: str) -> str:
+    """Format one line per variant. The highest mean is bold, and so are means printed the same."""
+    # Rounded values are compared, so that variants with the same printed mean are equally good.
     best = max((_percent(row.mean) for row in rows if row.mean == row.mean), key=float, default="")
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(s for row in rows for s in row.values))
     lines = [
-        f"| variant | test {WORDS[score]}, %, seeds {seeds} | mean ± deviation | parameters "
-        "| MFLOPs | ms a step |",
+        f"| variant | test {DISPLAY_NAMES[score]}, %, seeds {seeds} | mean ± deviation "
+        "| parameters | MFLOPs | ms per step |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -119,30 +157,34 @@ def markdown_table(rows: Sequence[Row], score: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_comparison(rows: Sequence[Row], score: str, workdir: Path) -> None:
-    """`comparison.md`, the table; `comparison.json`, all numbers; `comparison.png`, drawn."""
-    from train.reporting import plots
+def write_comparison(rows: Sequence[VariantSummary], score: str, workdir: Path) -> None:
+    """Write comparison.md (the table), comparison.json (all numbers) and comparison.png."""
+    from train.reporting import plots  # matplotlib takes long to import
 
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "comparison.md").write_text(markdown_table(rows, score))
-    content = {"metric": score, "variants": [_without_nan(dataclasses.asdict(row)) for row in rows]}
+    content = {
+        "metric": score,
+        "variants": [_replace_nan(dataclasses.asdict(row)) for row in rows],
+    }
     (workdir / "comparison.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     values = {row.variant.label: [x for x in row.values.values() if x is not None] for row in rows}
     means = {row.variant.label: row.mean for row in rows if row.mean == row.mean}
-    plots.draw_comparison(values, means, WORDS[score], workdir / "comparison.png")
+    plots.draw_comparison(values, means, DISPLAY_NAMES[score], workdir / "comparison.png")
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: what is not known is null."""
+def _replace_nan(value: Any) -> Any:
+    """Replace NaN, which JSON does not have, by None."""
     if isinstance(value, dict):
-        return {name: _without_nan(inner) for name, inner in value.items()}
+        return {name: _replace_nan(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _median(numbers: Iterable[float]) -> float:
+    """Return the median, or NaN if there are no numbers."""
     listed = list(numbers)
     return statistics.median(listed) if listed else math.nan
 
 
-def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{100 * share:.2f}"
+def _percent(fraction: float) -> str:
+    return "-" if math.isnan(fraction) else f"{100 * fraction:.2f}"

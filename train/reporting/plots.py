@@ -1,4 +1,4 @@
-"""Pictures: a run's curves, confusion matrix and predictions, and many runs side by side."""
+"""Plot the curves, the confusion matrix and the predictions of a run, and compare variants."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,15 +14,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
 from train.data.labels import IGNORE_LABEL
-from train.reporting.tasks import WORDS
+from train.reporting.metrics import DISPLAY_NAMES
 
 __all__ = ["draw_comparison", "draw_confusion", "draw_curves", "draw_predictions"]
 
-# Blue and orange of Okabe and Ito's palette, which colour-blind readers tell apart.
-TRAIN, EVAL = "#0072B2", "#D55E00"
-# Ten colours chosen to be told apart also with colour vision deficiencies: M. A. Petroff,
-# Accessible Color Sequences for Data Visualization, 2021, arXiv 2107.02270.
-CLASSES = (
+# Blue and orange of the palette of Okabe and Ito, which is safe for color-blind readers.
+TRAIN_COLOR, EVAL_COLOR = "#0072B2", "#D55E00"
+# Ten colors that remain distinct with color vision deficiencies: M. A. Petroff, Accessible Color
+# Sequences for Data Visualization, 2021, arXiv 2107.02270.
+CLASS_COLORS = (
     "#3f90da",
     "#ffa90e",
     "#bd1f01",
@@ -34,19 +34,25 @@ CLASSES = (
     "#717581",
     "#92dadd",
 )
-# Classes that the legend of a figure of masks has room for.
-NAMED = 25
-BACKGROUND, IGNORED = "#000000", "#ffffff"
+BACKGROUND_COLOR, IGNORED_COLOR = "#000000", "#ffffff"
+MAX_NAMED_CLASSES = 25
+"""Largest number of class names that a plot has space for."""
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Loss and shares in training and evaluation over steps, from the lines of metrics.jsonl."""
-    shares = [name for name in WORDS if any(name in line for line in lines)] or ["accuracy"]
-    width = 4.5 * (1 + len(shares))
-    figure, axes = plt.subplots(1, 1 + len(shares), figsize=(width, 3.6), layout="constrained")
-    for axis, name in zip(axes, ("loss", *shares), strict=True):
-        scale = 100 if name in WORDS else 1
-        for kind, color, marker in (("train", TRAIN, ""), ("eval", EVAL, "o")):
+    """Plot the loss and the other metrics over the steps.
+
+    Args:
+        lines: Lines of metrics.jsonl.
+        path: File to write.
+    """
+    metrics = [name for name in DISPLAY_NAMES if any(name in line for line in lines)]
+    metrics = metrics or ["accuracy"]
+    width = 4.5 * (1 + len(metrics))
+    figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(width, 3.6), layout="constrained")
+    for axis, name in zip(axes, ("loss", *metrics), strict=True):
+        scale = 100 if name in DISPLAY_NAMES else 1
+        for kind, color, marker in (("train", TRAIN_COLOR, ""), ("eval", EVAL_COLOR, "o")):
             points = [
                 (x["step"], scale * x[name]) for x in lines if x["kind"] == kind and name in x
             ]
@@ -56,7 +62,9 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
                 axis.plot(steps, values, color=color, marker=marker, markersize=4, label=label)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
-        axis.set_ylabel(f"{WORDS[name]}, %" if name in WORDS else "cross-entropy, nats")
+        axis.set_ylabel(
+            f"{DISPLAY_NAMES[name]}, %" if name in DISPLAY_NAMES else "cross-entropy, nats"
+        )
     axes[0].set_yscale("log")
     if lines:
         axes[-1].legend(loc="lower right")
@@ -64,22 +72,27 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Shares of each class (rows) taken for each class (columns); counts of up to four digits."""
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    """Plot a confusion matrix: colors are fractions of the class, numbers are counts.
+
+    Args:
+        confusion: Number of labels of each class (rows) by predicted class (columns).
+        class_names: Names of the classes. They are shown if there are few classes.
+        path: File to write.
+    """
+    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     classes = len(class_names)
-    named = classes <= 25
     figure, axis = plt.subplots(figsize=(5.6, 5.0), layout="constrained")
-    image = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    figure.colorbar(image, label="share of the class")
-    if named:
+    image = axis.imshow(fractions, cmap="cividis", vmin=0, vmax=1)
+    figure.colorbar(image, label="fraction of the class")
+    if classes <= MAX_NAMED_CLASSES:
         axis.set_xticks(range(classes), class_names, rotation=90 if classes > 10 else 0)
         axis.set_yticks(range(classes), class_names)
         for row, column in np.argwhere(confusion):
-            ink = "black" if shares[row, column] > 0.5 else "white"
-            count = str(confusion[row, column])
-            if len(count) > 4:  # there is no room for more digits, so it is a percentage
-                count = f"{100 * shares[row, column]:.0f}%"
-            axis.text(column, row, count, ha="center", va="center", color=ink, fontsize=8)
+            color = "black" if fractions[row, column] > 0.5 else "white"
+            text = str(confusion[row, column])
+            if len(text) > 4:  # more digits do not fit into a cell
+                text = f"{100 * fractions[row, column]:.0f}%"
+            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("class")
     _save(figure, path)
@@ -92,11 +105,16 @@ def draw_predictions(
     class_names: Sequence[str],
     path: Path,
 ) -> None:
-    """Images above their masks and what was predicted, with a legend of the largest classes.
+    """Plot images above their masks and predictions, with a legend of the largest classes.
 
-    `images` are uint8 (count, height, width, channels), `labels` and `predictions` integers (count,
-    height, width). Class 0 is black, ignored pixels are white; the others have ten colours, which
-    come again where there are more of them.
+    Class 0 is black and ignored pixels are white. The other classes share ten colors.
+
+    Args:
+        images: uint8 (count, height, width, channels), with one or three channels.
+        labels: Integers (count, height, width).
+        predictions: Integers (count, height, width).
+        class_names: Names of the classes.
+        path: File to write.
     """
     count, (height, width) = len(images), labels.shape[1:]
     figure, axes = plt.subplots(
@@ -106,12 +124,10 @@ def draw_predictions(
         layout="constrained",
         squeeze=False,
     )
-    found, pixels_of = np.unique(np.concatenate([labels, predictions]), return_counts=True)
-    # In the order of their numbers, those that have the most pixels, as many as there is room for.
-    named = sorted(found[np.argsort(-pixels_of, kind="stable")][:NAMED].tolist())
-    found = found.tolist()
-    colors = {k: CLASSES[(k - 1) % len(CLASSES)] for k in found} | {0: BACKGROUND}
-    colors[IGNORE_LABEL] = IGNORED
+    found, pixel_counts = np.unique(np.concatenate([labels, predictions]), return_counts=True)
+    largest = found[np.argsort(-pixel_counts, kind="stable")][:MAX_NAMED_CLASSES]
+    colors = {k: CLASS_COLORS[(k - 1) % len(CLASS_COLORS)] for k in found.tolist()}
+    colors |= {0: BACKGROUND_COLOR, IGNORE_LABEL: IGNORED_COLOR}
     for row, name in enumerate(("image", "mask", "prediction")):
         axes[row, 0].set_ylabel(name)
         for column, axis in enumerate(axes[row]):
@@ -126,26 +142,38 @@ def draw_predictions(
             axis.set_xticks([])
             axis.set_yticks([])
     names = {**dict(enumerate(class_names)), IGNORE_LABEL: "ignored"}
-    patches = [Patch(facecolor=colors[k], edgecolor="black", label=names[k]) for k in named]
+    patches = [
+        Patch(facecolor=colors[k], edgecolor="black", label=names[k])
+        for k in sorted(largest.tolist())
+    ]
     figure.legend(handles=patches, loc="outside right center", fontsize=8)
     _save(figure, path)
 
 
 def draw_comparison(
-    shares: Mapping[str, Sequence[float]], means: Mapping[str, float], metric: str, path: Path
+    scores: Mapping[str, Sequence[float]], means: Mapping[str, float], metric: str, path: Path
 ) -> None:
-    """A row a variant, from the top: a dot for each seed's share, and a bar for the mean."""
-    height = 1.2 + 0.32 * len(shares)
+    """Plot one row per variant, with a dot for the score of each seed and a bar for their mean.
+
+    Args:
+        scores: Scores in 0 .. 1 by the label of the variant, from top to bottom.
+        means: Means of the variants that have one.
+        metric: Name of the score, for the axis.
+        path: File to write.
+    """
+    height = 1.2 + 0.32 * len(scores)
     figure, axis = plt.subplots(figsize=(6.4, height), layout="constrained")
-    for row, (label, values) in enumerate(shares.items()):
+    for row, (label, values) in enumerate(scores.items()):
         if label in means:
-            axis.plot(100 * means[label], row, "|", color=EVAL, markersize=16, markeredgewidth=3)
+            axis.plot(
+                100 * means[label], row, "|", color=EVAL_COLOR, markersize=16, markeredgewidth=3
+            )
         percents = [100 * value for value in values]
-        axis.plot(percents, [row] * len(percents), "o", color=TRAIN, alpha=0.6)
-    axis.plot([], [], "o", color=TRAIN, alpha=0.6, label="a seed")
-    axis.plot([], [], "|", color=EVAL, markersize=12, markeredgewidth=3, label="mean")
-    axis.set_yticks(range(len(shares)), list(shares))
-    axis.set_ylim(len(shares) - 0.5, -0.5)
+        axis.plot(percents, [row] * len(percents), "o", color=TRAIN_COLOR, alpha=0.6)
+    axis.plot([], [], "o", color=TRAIN_COLOR, alpha=0.6, label="one seed")
+    axis.plot([], [], "|", color=EVAL_COLOR, markersize=12, markeredgewidth=3, label="mean")
+    axis.set_yticks(range(len(scores)), list(scores))
+    axis.set_ylim(len(scores) - 0.5, -0.5)
     axis.set_xlabel(f"test {metric}, %")
     axis.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper right", ncols=2, frameon=False)

@@ -1,11 +1,11 @@
-"""Numbers and pictures leave here: metrics.jsonl, TensorBoard, the screen, plots, summary.json."""
+"""Report a run: metrics.jsonl, TensorBoard files, console output, plots and summary.json."""
 
 import contextlib
 import json
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,36 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from train.reporting.tasks import describe
+from train.reporting.metrics import format_metrics
 from train.reporting.tensorboard import ScalarWriter
 from train.runtime.distributed import is_primary_process
-from train.runtime.writing import not_written, write_atomically
+from train.runtime.writing import explain_write_errors, write_atomically
 
 __all__ = ["RunReport", "read_metrics"]
 
-METRICS = "metrics.jsonl"
-SUMMARY = "summary.json"
-LINE_SECONDS = 30.0
-"""Seconds from one line of training to the next in a log file."""
+METRICS_FILE = "metrics.jsonl"
+SUMMARY_FILE = "summary.json"
+CONSOLE_INTERVAL_SECONDS = 30.0
+"""Minimum time between two lines with training metrics in a log file."""
 
 
 class RunReport:
-    """Writes what a run has to say into its workdir and on the screen.
+    """Context manager that writes the metrics of a run to its workdir and to the console.
 
-    `metrics.jsonl` has a line an event: `{"kind": "train" | "eval", "step", "seconds", ...}`,
-    where seconds are those spent on the run so far, over all its restarts. A run that goes on
-    from step `start_step` first drops the lines beyond it, which are going to be written again.
+    `metrics.jsonl` has one line per event: `{"kind": "train" | "eval", "step", "seconds", ...}`.
+    The seconds are the wall time of the run up to the event, over all its restarts. A run that
+    resumes from step `start_step` deletes the later lines first, since it writes them again.
 
-    Of several processes only the lead writes files; the console of the others is to be a quiet one.
+    Only the primary process writes files. The other processes pass a quiet console.
+
+    Args:
+        workdir: Directory of the run.
+        start_step: Step from which the run starts or resumes.
+        total_steps: Number of steps of the whole run.
+        console: Where to print.
 
     Raises:
-        OSError: something could not be written; says what, and how much room there is.
+        OSError: A file could not be written. The message has its path and the free disk space.
     """
 
     def __init__(self, workdir: Path, *, start_step: int, total_steps: int, console: Console):
@@ -45,7 +51,7 @@ class RunReport:
         self.console = console
         self._total_steps = total_steps
         self._started = time.perf_counter()
-        self._printed: tuple[float, int] | None = None  # when and at which step it last was
+        self._last_line: tuple[float, int] | None = None  # time and step
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -59,14 +65,14 @@ class RunReport:
             "train", total=total_steps, completed=start_step, status=""
         )
         self._seconds_before = 0.0
-        if not is_primary_process():  # the others only count
+        if not is_primary_process():
             return
         kept = [line for line in read_metrics(workdir) if line["step"] <= start_step]
-        write_atomically(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        write_atomically(workdir / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept))
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
-        with _writing(workdir / METRICS):
-            self._metrics = (workdir / METRICS).open("a", buffering=1)
-        with _writing(workdir / "tensorboard"):
+        with explain_write_errors(workdir / METRICS_FILE):
+            self._metrics = (workdir / METRICS_FILE).open("a", buffering=1)
+        with explain_write_errors(workdir / "tensorboard"):
             self._events = ScalarWriter(workdir / "tensorboard", purge_step=start_step + 1)
 
     def __enter__(self) -> "RunReport":
@@ -76,45 +82,45 @@ class RunReport:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._progress.stop()
         if is_primary_process():
-            # A disk that is full now was told by what is being raised.
+            # If an error is being raised already, it has probably reported the full disk.
             with contextlib.suppress(*([OSError] if error else [])):
                 try:
-                    with _writing(self.workdir / METRICS):
+                    with explain_write_errors(self.workdir / METRICS_FILE):
                         self._metrics.close()
                 finally:
-                    with _writing(self.workdir / "tensorboard"):
+                    with explain_write_errors(self.workdir / "tensorboard"):
                         self._events.close()
 
     @property
     def seconds(self) -> float:
-        """Wall seconds spent on this run so far, over all its restarts."""
+        """Wall time of this run so far in seconds, over all its restarts."""
         return self._seconds_before + time.perf_counter() - self._started
 
     def advance(self) -> None:
-        """One more step has been taken."""
+        """Advance the progress bar by one step."""
         self._progress.advance(self._task)
 
-    def train(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Metrics of the steps since the last call, up to `step`."""
+    def log(self, text: str) -> None:
+        """Print a line to the console."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def log_train(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of the training steps since the last call, up to `step`."""
         self._write("train", step, metrics)
-        status = describe(metrics)
+        status = format_metrics(metrics)
         if "examples_per_second" in metrics:
             status += f"  {metrics['examples_per_second']:,.0f} images/s"
         self._progress.update(self._task, status=status)
         if not self.console.is_terminal:
-            self._print_sometimes(step, status)
+            self._log_occasionally(step, status)
 
-    def evaluation(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
-        """Metrics over the whole evaluation split after `step`."""
+    def log_eval(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of an evaluation after `step`."""
         self._write("eval", step, metrics)
-        self.tell(
-            f"epoch {epoch:6.1f}  step {step:6d}  {describe(metrics, 'test ')}  "
+        self.log(
+            f"epoch {epoch:6.1f}  step {step:6d}  {format_metrics(metrics, 'test ')}  "
             f"{self.seconds:.0f} s"
         )
-
-    def tell(self, text: str) -> None:
-        """A line on the screen."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def finish(
         self,
@@ -123,9 +129,16 @@ class RunReport:
         class_names: Sequence[str],
         examples: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> dict[str, Any]:
-        """Draws the pictures, writes summary.json and returns what it holds.
+        """Draw the plots and write summary.json.
 
-        `examples` are images, masks and predictions to be drawn side by side.
+        Args:
+            summary: Contents of summary.json, to which the speed and the wall time are added.
+            confusion: Confusion matrix of the last evaluation, (classes, classes).
+            class_names: Names of the classes.
+            examples: Images, masks and predictions, to draw next to each other.
+
+        Returns:
+            The contents of summary.json.
         """
         if not is_primary_process():
             return {**summary, "examples_per_second": None, "wall_seconds": self.seconds}
@@ -136,53 +149,46 @@ class RunReport:
             "examples_per_second": statistics.median(speeds) if speeds else None,
             "wall_seconds": lines[-1]["seconds"] if lines else self.seconds,
         }
-        from train.reporting import plots
+        from train.reporting import plots  # matplotlib takes long to import
 
-        with _writing(self.workdir):
+        with explain_write_errors(self.workdir):
             plots.draw_curves(lines, self.workdir / "curves.png")
             plots.draw_confusion(confusion, class_names, self.workdir / "confusion.png")
             if examples is not None:
                 plots.draw_predictions(*examples, class_names, self.workdir / "predictions.png")
-        write_atomically(self.workdir / SUMMARY, json.dumps(full, indent=2, allow_nan=False) + "\n")
+        text = json.dumps(full, indent=2, allow_nan=False) + "\n"
+        write_atomically(self.workdir / SUMMARY_FILE, text)
         return full
 
     def _write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
         if not is_primary_process():
             return
         line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **metrics}
-        with _writing(self.workdir / METRICS):
+        with explain_write_errors(self.workdir / METRICS_FILE):
             self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
-        with _writing(self.workdir / "tensorboard"):
+        with explain_write_errors(self.workdir / "tensorboard"):
             for name, value in metrics.items():
                 if math.isfinite(value):
                     self._events.add(f"{kind}/{name}", value, step)
             self._events.flush()
 
-    def _print_sometimes(self, step: int, status: str) -> None:
-        """A line for who follows a log file, at most every `LINE_SECONDS`."""
+    def _log_occasionally(self, step: int, status: str) -> None:
+        """Print a line for readers of a log file, at most every `CONSOLE_INTERVAL_SECONDS`."""
         now = time.perf_counter()
-        if self._printed is not None:
-            if now - self._printed[0] < LINE_SECONDS:
+        if self._last_line is not None:
+            last_time, last_step = self._last_line
+            if now - last_time < CONSOLE_INTERVAL_SECONDS:
                 return
-            rate = (step - self._printed[1]) / (now - self._printed[0])
-            left = timedelta(seconds=round((self._total_steps - step) / rate))
+            steps_per_second = (step - last_step) / (now - last_time)
+            left = timedelta(seconds=round((self._total_steps - step) / steps_per_second))
             status += f"  {left} left"
-        self._printed = now, step
-        self.tell(f"step {step:6d} of {self._total_steps}  {status}")
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say of an error of the disk where it was."""
-    try:
-        yield
-    except OSError as error:
-        raise not_written(path, error) from error
+        self._last_line = now, step
+        self.log(f"step {step:6d} of {self._total_steps}  {status}")
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
-    path = workdir / METRICS
+    """Read the lines of a run's metrics.jsonl, except for a last line that a kill has truncated."""
+    path = workdir / METRICS_FILE
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
         try:

@@ -1,4 +1,4 @@
-"""Metrics of the steps since the last report: means, speed, and whether they are finite."""
+"""Average the metrics of training steps, measure their speed, and check that they are finite."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,61 +11,70 @@ from train.steps.state import Metrics
 
 __all__ = ["NonFiniteError", "StepMetrics", "raise_non_finite"]
 
-LAST = ("learning_rate", "loss_scale", "skipped")
-"""Metrics that are told as they are after the last step, where others are means."""
+NOT_AVERAGED = ("learning_rate", "loss_scale", "skipped")
+"""Metrics of which the value of the last step is reported instead of the mean."""
 
 
 class NonFiniteError(RuntimeError):
-    """Losses or gradients that are not finite ended the run."""
+    """The run ended because losses, gradients or parameters were not finite."""
 
 
 class StepMetrics:
-    """Metrics of the steps since the last report, left on the device until it closes.
+    """Metrics of the training steps since the last report.
 
-    `max_skipped_steps` is how many steps in a row without a finite gradient end the run.
+    They stay on the devices until they are reported, so adding them does not wait for a step.
+
+    Args:
+        batch_size: Number of examples in a step.
+        max_skipped_steps: Number of steps in a row without a finite gradient that ends the run.
     """
 
     def __init__(self, batch_size: int, max_skipped_steps: int):
         self._batch_size = batch_size
         self._max_skipped_steps = max_skipped_steps
         self._metrics: list[Metrics] = []
-        self._timed_from: tuple[float, int] | None = None  # when, and after how many steps
+        self._clock: tuple[float, int] | None = None  # start time, and steps before it
 
     def __len__(self) -> int:
         return len(self._metrics)
 
     def add(self, metrics: Metrics) -> None:
-        """Take the metrics of one more step, without waiting for them."""
+        """Add the metrics of one step."""
         self._metrics.append(metrics)
-        if self._timed_from is None:
-            # The first step compiles; speed is measured from its end.
+        if self._clock is None:
+            # The first step compiles, so the clock starts at its end.
             jax.block_until_ready(metrics)
             self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leave out of the speed what happened since the last report."""
-        self._timed_from = time.perf_counter(), len(self._metrics)
+        """Exclude the time since the last report from the speed."""
+        self._clock = time.perf_counter(), len(self._metrics)
 
-    def close(self, last_step: int, last_checkpoint: int | None) -> dict[str, float]:
-        """Means over the steps that were not skipped, and `examples_per_second`.
+    def compute_and_reset(self, last_step: int, last_checkpoint: int | None) -> dict[str, float]:
+        """Return the means over the steps that were not skipped, and remove all steps.
 
-        Of the learning rate, the loss scale and how many steps the run has skipped so far, what
-        they are at the end. If all were skipped, there are only these.
+        Args:
+            last_step: Number of the last step that was added.
+            last_checkpoint: Step of the newest checkpoint, for the error message.
+
+        Returns:
+            Means, the last values of `NOT_AVERAGED`, and `examples_per_second` if it was measured.
+            There are no means if all steps were skipped.
 
         Raises:
-            NonFiniteError: too many steps in a row were skipped; names the last of them.
+            NonFiniteError: Too many steps in a row were skipped.
         """
         steps: list[Mapping[str, Any]] = jax.device_get(self._metrics)
-        self._require_progress(steps, last_step - len(steps), last_checkpoint)
-        good = [metrics for metrics in steps if not metrics["skipped_in_row"]]
+        self._check_skipped(steps, last_step - len(steps), last_checkpoint)
+        finite = [metrics for metrics in steps if not metrics["skipped_in_row"]]
         means = {
-            name: float(np.mean([metrics[name] for metrics in good]))
+            name: float(np.mean([metrics[name] for metrics in finite]))
             for name in steps[0]
-            if good and name not in (*LAST, "skipped_in_row")
+            if finite and name not in (*NOT_AVERAGED, "skipped_in_row")
         }
-        means |= {name: float(steps[-1][name]) for name in LAST if name in steps[-1]}
-        assert self._timed_from is not None  # set with the first step
-        started, untimed = self._timed_from
+        means |= {name: float(steps[-1][name]) for name in NOT_AVERAGED if name in steps[-1]}
+        assert self._clock is not None  # it starts with the first step
+        started, untimed = self._clock
         if len(steps) > untimed:
             seconds = time.perf_counter() - started
             means["examples_per_second"] = (len(steps) - untimed) * self._batch_size / seconds
@@ -73,10 +82,10 @@ class StepMetrics:
         self.restart_clock()
         return means
 
-    def _require_progress(
+    def _check_skipped(
         self, steps: Sequence[Mapping[str, Any]], before: int, last_checkpoint: int | None
     ) -> None:
-        """`NonFiniteError` at the first step by which too many in a row were skipped."""
+        """Raise `NonFiniteError` at the first step at which too many in a row were skipped."""
         for step, metrics in enumerate(steps, start=before + 1):
             if metrics["skipped_in_row"] >= self._max_skipped_steps:
                 name = "gradient_norm" if np.isfinite(metrics["loss"]) else "loss"
@@ -87,7 +96,15 @@ class StepMetrics:
 def raise_non_finite(
     name: str, value: float, step: int, last_checkpoint: int | None, in_row: int = 1
 ) -> None:
-    """End the run: `NonFiniteError` with what was not finite, at which step, and what is left."""
+    """Raise the `NonFiniteError` that ends a run.
+
+    Args:
+        name: Name of the number that is not finite.
+        value: Its value.
+        step: Step at which it occurred.
+        last_checkpoint: Step of the newest checkpoint; None if there is none.
+        in_row: Number of steps in a row that were skipped.
+    """
     kept = (
         f"The last good checkpoint is of step {last_checkpoint}"
         if last_checkpoint is not None

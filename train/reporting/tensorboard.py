@@ -1,48 +1,48 @@
-"""Scalars for TensorBoard, written at once: an error of the disk is raised where it belongs.
+"""Write scalars for TensorBoard."""
 
-tensorboardX's own SummaryWriter writes in a thread; on a full disk that thread dies, and the run
-waits for it for ever.
-"""
-
-import socket
 import time
 from pathlib import Path
 
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 __all__ = ["ScalarWriter"]
 
 
 class ScalarWriter:
-    """An event file of its own in `directory` for each start of a run.
+    """Event file with scalars, a new one for each start of a run.
 
-    TensorBoard hides what an earlier start wrote from step `purge_step` on.
+    Args:
+        directory: Directory of the event files. It is created if it does not exist.
+        purge_step: TensorBoard hides the values of earlier starts from this step on.
 
     Raises:
-        OSError: it could not be written.
+        OSError: The file could not be written.
     """
+
+    # tensorboardX's SummaryWriter writes in a thread. An error, such as a full disk, ends the
+    # thread, and then the run waits forever for its queue. TensorBoard's own writer had the same
+    # defect: https://github.com/tensorflow/tensorboard/issues/6167
 
     def __init__(self, directory: Path, *, purge_step: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-        self._records = RecordWriter(str(directory / name))
-        self._write(Event(file_version="brain.Event:2"))
+        # Without the suffix, two starts within a second would write the same file.
+        self._events = EventsWriter(str(directory / "events"), f".{time.time_ns()}")
         self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, name: str, value: float, step: int) -> None:
-        """One number; on disk after `flush`."""
+        """Add one value. It is on disk after `flush`."""
         self._write(Event(step=step, summary=scalar(name, value)))
 
     def flush(self) -> None:
-        """Bring to disk what was added."""
-        self._records.flush()
+        """Write the added values to disk."""
+        self._events.flush()
 
     def close(self) -> None:
-        """Write what is left, and close the file."""
-        self._records.close()
+        """Write the added values to disk, and close the file."""
+        self._events.close()
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
+        self._events.write_event(event)

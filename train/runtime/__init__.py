@@ -1,1 +1,1 @@
-"""The process around a run: distributed start, preemption, compilation cache, memory, profiling."""
+"""Distributed start, preemption, compilation cache, memory and profiling of a training process."""

@@ -1,4 +1,4 @@
-"""What was compiled is kept on disk, so that the next start does not wait for it again."""
+"""Keep compiled programs on disk, so that the next start does not compile them again."""
 
 import os
 import tempfile
@@ -10,23 +10,27 @@ __all__ = ["enable_compilation_cache"]
 
 
 def enable_compilation_cache(directory: str | None) -> Path | None:
-    """Use the persistent compilation cache in `directory`; returns which, None where there is none.
+    """Enable JAX's persistent compilation cache.
 
-    None stands for JAX's own setting (JAX_COMPILATION_CACHE_DIR) and, without one,
-    `$XDG_CACHE_HOME/aff_jax/xla`, by default ~/.cache/aff_jax/xla. "" turns the cache off.
+    A default directory that can't be created is not an error: programs are compiled at each start.
 
-    A default directory that cannot be made costs nothing but the time to compile.
+    Args:
+        directory: Directory of the cache. A URL, such as one of a bucket, is passed to JAX
+            unchecked. None means JAX's own setting (`JAX_COMPILATION_CACHE_DIR`) or, if that is
+            not set, `$XDG_CACHE_HOME/aff_jax/xla`, by default `~/.cache/aff_jax/xla`. An empty
+            string disables the cache.
 
-    A URL, as of a bucket, is left to JAX and not looked into.
+    Returns:
+        The directory, or None for a URL or a disabled cache.
 
     Raises:
-        OSError: `directory` cannot be made, or not be written to.
+        OSError: `directory` can't be created or written to.
     """
-    given = directory is not None
+    is_default = directory is None
     if directory is None:
         cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         directory = jax.config.values["jax_compilation_cache_dir"] or f"{cache_home}/aff_jax/xla"
-    if "://" in directory:  # a bucket, which JAX opens by itself
+    if "://" in directory:
         jax.config.update("jax_compilation_cache_dir", directory)
         return None
     path = Path(directory).expanduser() if directory else None
@@ -35,13 +39,13 @@ def enable_compilation_cache(directory: str | None) -> Path | None:
             path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        if given:
+        if not is_default:
             raise OSError(
-                f"could not write to --compilation_cache={path}: {error.strerror}. Give another "
+                f"could not write to --compilation_cache={path}: {error.strerror}. Use another "
                 f"directory, or '' to compile at each start."
             ) from error
         path = None
     jax.config.update("jax_compilation_cache_dir", str(path) if path else None)
-    # JAX's threshold of 1 s leaves out what adds up: a run compiles dozens of small functions.
+    # JAX's default of 1 s skips the dozens of small functions that a run compiles.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     return path

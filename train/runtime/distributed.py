@@ -1,7 +1,7 @@
-"""Several processes as one run: how they find each other, and what they tell each other.
+"""Start a run on several processes, and exchange values between them.
 
-JAX does the work: each process sees all devices, and they end together. A process that dies or
-hangs ends the others after a timeout, with SIGABRT and a message of JAX's that names it.
+JAX does the work: each process sees all devices, and all processes end together. If a process dies
+or hangs, JAX ends the others after a timeout, with SIGABRT and a message that names the process.
 """
 
 import faulthandler
@@ -22,8 +22,8 @@ from jax.experimental import multihost_utils
 
 __all__ = ["exit_immediately", "gather_from_processes", "initialize", "is_primary_process"]
 
-# What tells a process that it is one of several, set by what started it.
-_COUNTS = {
+# Environment variables with the number of processes that a launcher has started.
+_PROCESS_COUNTS = {
     "SLURM_STEP_NUM_TASKS": "Slurm",
     "OMPI_COMM_WORLD_SIZE": "Open MPI",
 }
@@ -36,76 +36,83 @@ def initialize(
     *,
     timeout_seconds: int = 100,
 ) -> bool:
-    """Make this process one of several; whether it is one. Call it before JAX looks for devices.
+    """Connect this process to the other processes of a run. Call this before JAX finds devices.
 
-    The three arguments are those of `jax.distributed.initialize`. Without any, they are found
-    out on Slurm, Open MPI and TPU; and anywhere else the process is alone, and nothing is opened.
-    `num_processes=1` says that it is alone in any case.
+    The first three arguments are those of `jax.distributed.initialize`. Without them JAX detects
+    the values on Slurm, Open MPI and TPU. Elsewhere the run has one process, and no port is opened.
 
-    A process that is not there within `timeout_seconds`, or not heard of for so long later, is
-    given up, and with it the run.
+    If another process is missing after the timeout, this process prints an error and ends with
+    status 1. JAX would abort it, and has no option for that.
 
-    Where the others are not there in time, this process ends with a message and status 1: JAX would
-    abort it, and cannot be asked not to.
+    Args:
+        coordinator_address: `HOST:PORT` of process 0.
+        num_processes: Number of processes. 1 alone disables the detection.
+        process_id: Index of this process, from 0.
+        timeout_seconds: Seconds after which a process that does not connect, or later does not
+            respond, ends the run.
+
+    Returns:
+        Whether the run has several processes.
 
     Raises:
-        ValueError: an argument is missing or impossible.
-        ConnectionError: JAX could not begin to look for the others.
+        ValueError: An argument is missing or out of range.
+        ConnectionError: JAX could not start to connect.
     """
-    given = {
+    arguments = {
         "coordinator_address": coordinator_address,
         "num_processes": num_processes,
         "process_id": process_id,
     }
     if num_processes == 1 and coordinator_address is None and not process_id:
         return False
-    named = [name for name, value in given.items() if value is not None]
-    if named:
-        _check(given, named)
-    elif not _cluster():
+    if any(value is not None for value in arguments.values()):
+        _check_arguments(arguments)
+        where = f"at {coordinator_address}"
+    elif launcher := _detect_launcher():
+        where = f"through {launcher}"
+    else:
         return False
-    where = f"at {coordinator_address}" if named else f"by way of {_cluster()}"
     advice = (
-        f"Start all {num_processes or ''} processes within that time, with the address of process "
-        f"0 as all of them can reach it, and a port that is free there. A process that is to be "
-        f"alone takes --num_processes=1."
+        f"Start all {num_processes or ''} processes within that time. Give the address of process "
+        f"0 that all of them can reach, and a port that is free there. Use --num_processes=1 for a "
+        f"run with one process."
     )
-    too_late = ConnectionError(
-        f"could not join the other processes {where} within {timeout_seconds} s. {advice}"
+    timeout_error = ConnectionError(
+        f"could not connect to the other processes {where} within {timeout_seconds} s. {advice}"
     )
-    timer = threading.Timer(timeout_seconds, exit_immediately, (too_late,))
+    timer = threading.Timer(timeout_seconds, exit_immediately, (timeout_error,))
     timer.daemon = True
     timer.start()
     try:
         jax.distributed.initialize(
-            **given,  # type: ignore[arg-type]
-            initialization_timeout=2 * timeout_seconds + 10,  # the timer comes first
+            **arguments,  # type: ignore[arg-type]
+            initialization_timeout=2 * timeout_seconds + 10,  # the timer ends first
             heartbeat_timeout_seconds=timeout_seconds,
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ConnectionError(
-            f"could not join the other processes {where}: {error}\n{advice}"
+            f"could not connect to the other processes {where}: {error}\n{advice}"
         ) from error
     finally:
         timer.cancel()
-    # When another process is lost, JAX aborts this one and says why; that is enough to read.
+    # When another process is lost, JAX aborts this one with a message. Stack traces would hide it.
     faulthandler.disable()
     return jax.process_count() > 1
 
 
-def _check(given: dict[str, Any], named: list[str]) -> None:
-    """`ValueError` where the three arguments don't make one of several processes."""
-    missing = [f"--{name}" for name in given if name not in named]
+def _check_arguments(arguments: dict[str, Any]) -> None:
+    """Raise `ValueError` if the arguments don't describe one of several processes."""
+    missing = [f"--{name}" for name, value in arguments.items() if value is None]
     if missing:
         raise ValueError(
             f"expected --coordinator_address, --num_processes and --process_id together, or none "
             f"of them; {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing."
         )
-    address, count, index = given.values()
+    address, count, index = arguments.values()
     if not re.fullmatch(r".+:\d{1,5}", address):
         raise ValueError(
-            f"expected --coordinator_address=HOST:PORT, where process 0 runs and a port that is "
-            f"free there, as in 10.0.0.1:1234; got {address!r}."
+            f"expected --coordinator_address=HOST:PORT with the host of process 0 and a port that "
+            f"is free there, as in 10.0.0.1:1234, got {address!r}."
         )
     if not 0 <= index < count:
         raise ValueError(
@@ -113,37 +120,52 @@ def _check(given: dict[str, Any], named: list[str]) -> None:
         )
 
 
-def _cluster() -> str | None:
-    """What started several processes, of which this is one, as far as one can tell."""
-    for variable, name in _COUNTS.items():
+def _detect_launcher() -> str | None:
+    """Return what may have started several processes, or None.
+
+    JAX detects the addresses itself. This decides only whether to ask JAX: it would open a port for
+    a Slurm step with one task too, and several such steps on one machine would use the same port.
+    """
+    for variable, name in _PROCESS_COUNTS.items():
         if int(os.environ.get(variable) or 1) > 1:
             return name
     chips = glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*")
     if chips and importlib.util.find_spec("libtpu"):
-        return "TPU"  # how many hosts a pod has, JAX asks the machine's metadata server
+        return "TPU"  # JAX reads the number of hosts from the metadata server
     return None
 
 
 def is_primary_process() -> bool:
-    """Whether this process speaks for the run: process 0."""
+    """Return whether this is process 0, which prints and writes the files of the run."""
     return jax.process_index() == 0
 
 
 def gather_from_processes(value: Any) -> list[Any]:
-    """The JSON `value` of each process, in their order; waits for all of them to come here."""
+    """Gather a JSON value from each process, and wait for all processes.
+
+    Args:
+        value: The value of this process.
+
+    Returns:
+        The values of all processes, in the order of their indices.
+    """
     text = json.dumps(value).encode()
     if jax.process_count() == 1:
         return [json.loads(text)]
     longest = int(np.max(multihost_utils.process_allgather(np.asarray(len(text)))))
-    padded = np.frombuffer(text.ljust(longest), np.uint8)  # JSON does not mind trailing spaces
+    padded = np.frombuffer(text.ljust(longest), np.uint8)  # JSON ignores trailing spaces
     return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
 
 
 def exit_immediately(error: Exception, traceback: bool = False) -> NoReturn:
-    """End this process with an error, without waiting for its threads or for other processes.
+    """Print an error and end this process without waiting for threads or other processes.
 
-    At an ordinary end Python waits for threads, also for those that hang, and JAX for the other
-    processes, which wait for this one.
+    A normal exit would wait for threads that hang, and JAX would wait for the other processes,
+    which wait for this one.
+
+    Args:
+        error: The error.
+        traceback: Whether to print the stack trace too.
     """
     sys.stdout.flush()
     if traceback:

@@ -1,12 +1,14 @@
-"""Told to stop: SIGTERM of a machine that is taken away, and Ctrl-C.
+"""Stop a run on SIGTERM (preemption) and on Ctrl-C.
 
-The first signal is noticed at once and obeyed where the run can be left without losing anything:
-after a training step, or a batch of an evaluation. A Ctrl-C after that ends the process on the
-spot. The exit status is 128 plus the signal's number, as a shell has it: 143 after SIGTERM, 130
-after Ctrl-C. A scheduler can tell these from 1, a failure; and a process that is told to stop
-before it can listen ends with the same, so both mean: start it again.
+After the first signal the run stops at the next point where nothing is lost: after a training step,
+or after a batch of an evaluation. A Ctrl-C after that ends the process immediately.
+
+The exit status is 128 plus the number of the signal, as in a shell: 143 after SIGTERM, 130 after
+Ctrl-C. A process that receives a signal before it listens ends with the same status. So a scheduler
+can start the command again after 143 and 130, and report a failure after 1.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -20,42 +22,43 @@ from rich.console import Console
 
 __all__ = ["StopSignals", "Stopped"]
 
-_NOTICED = {
-    signal.SIGTERM: "Told to stop (SIGTERM).",
-    signal.SIGINT: "Interrupted. Ctrl-C again ends it at once.",
+_MESSAGES = {
+    signal.SIGTERM: "Received SIGTERM; stopping.",
+    signal.SIGINT: "Interrupted; stopping. Press Ctrl-C again to exit immediately.",
 }
 
 
 class Stopped(SystemExit):
-    """The run was told to stop; the same command goes on with it. `code` is the exit status.
+    """A signal stopped the run. The same command resumes it; `code` is the exit status.
 
-    An exit and no error: what catches errors, so that other work goes on, lets it pass.
+    This is a `SystemExit`, so code that handles the errors of a run does not catch it.
     """
 
 
 class StopSignals:
-    """Listens for SIGTERM and Ctrl-C while it is entered; in the main thread, which alone can.
+    """Context manager that listens for SIGTERM and Ctrl-C.
 
-    A thread reads the signals, because Python's handlers wait until a compilation is over.
+    It has an effect in the main thread only, since Python handles signals there.
+
+    Handlers also run while the main thread waits for a computation. In jax 0.10.2 they run during a
+    compilation too; in jax 0.8.0 they wait until it ends.
+
+    Args:
+        console: Where to print that a signal was received.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._first: signal.Signals | None = None
-        self._asked = 0
-        # JAX then listens for SIGTERM, in order to tell all processes.
-        self._shared = jax.distributed.is_initialized()
-        self._listens = threading.current_thread() is threading.main_thread()
+        self._received: signal.Signals | None = None
+        self._calls = 0
+        # With several processes JAX handles SIGTERM, to find a step at which all of them stop.
+        self._distributed = jax.distributed.is_initialized()
+        self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        if self._listens:
-            self._reader, self._writer = os.pipe()
-            os.set_blocking(self._writer, False)
-            self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-            listened = (signal.SIGINT,) if self._shared else (signal.SIGINT, signal.SIGTERM)
-            self._handlers = {number: signal.signal(number, _ignore) for number in listened}
-            self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
-            self._thread.start()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT,) if self._distributed else _MESSAGES:
+                self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -64,49 +67,40 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._listens:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(self._wakeup)
-            os.close(self._writer)
-            self._thread.join()
-            os.close(self._reader)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
     @property
-    def status(self) -> int:
-        """The exit status of a run that was told to stop."""
-        return 128 + (self._first or signal.SIGTERM)
+    def exit_status(self) -> int:
+        """Exit status of a run that a signal stopped."""
+        return 128 + (self._received or signal.SIGTERM)
 
-    def reached(self) -> bool:
-        """Whether to stop here; all processes ask equally often, and get the same answers.
+    def should_stop(self) -> bool:
+        """Return whether to stop here.
 
-        With several processes JAX finds a place that none of them has passed.
+        With several processes all of them call this equally often. JAX then finds a call that no
+        process has passed yet, and all processes get True from that call.
         """
-        if self._shared:
-            self._asked += 1
-            return multihost_utils.reached_preemption_sync_point(self._asked)
-        return self._first is not None
+        if self._distributed:
+            self._calls += 1
+            return multihost_utils.reached_preemption_sync_point(self._calls)
+        return self._received is not None
 
-    def _read(self) -> None:
-        while numbers := os.read(self._reader, 16):
-            for number in map(signal.Signals, numbers):
-                if number not in _NOTICED:
-                    continue
-                if self._first is None:
-                    self._first = number
-                    self._console.print(f"\n{_NOTICED[number]}", highlight=False)
-                    if self._shared:
-                        os.kill(os.getpid(), signal.SIGTERM)
-                elif number == signal.SIGINT:
-                    self._end_at_once()
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._received is None:
+            self._received = signal.Signals(number)
+            self._print(f"\n{_MESSAGES[self._received]}")
+            if self._distributed:
+                os.kill(os.getpid(), signal.SIGTERM)
+        elif number == signal.SIGINT:
+            self._console.show_cursor()  # a progress bar hides it
+            self._print("\nExiting immediately. The last checkpoint remains.")
+            for child in multiprocessing.active_children():
+                child.kill()
+            os._exit(128 + signal.SIGINT)
 
-    def _end_at_once(self) -> None:
-        self._console.show_cursor()  # a progress bar hides it
-        self._console.print("\nEnded at once; the last checkpoint stays.", highlight=False)
-        for child in multiprocessing.active_children():
-            child.kill()
-        os._exit(128 + signal.SIGINT)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    """A handler of Python's: the signal is written to the pipe, and the thread does the rest."""
+    def _print(self, text: str) -> None:
+        # Python forbids to print from a handler that interrupted a write to the same file.
+        with contextlib.suppress(RuntimeError):
+            self._console.print(text, highlight=False)

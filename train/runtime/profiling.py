@@ -1,4 +1,4 @@
-"""A trace of some steps for `tensorboard` or Perfetto: `--profile=FIRST:LAST`."""
+"""Trace some training steps, for TensorBoard or Perfetto."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,13 @@ __all__ = ["Profile"]
 
 
 class Profile:
-    """Traces the steps `first` to `last`, both included and counted from 1, into a directory.
+    """Profiler trace of the steps `first` to `last`, inclusive and counted from 1.
 
-    The first steps of a start compile; leave them out to see what the others do.
+    The first step of a process compiles. Leave it out to see the time of the others.
+
+    Attributes:
+        first: First step to trace.
+        last: Last step to trace.
     """
 
     def __init__(self, first: int, last: int) -> None:
@@ -22,10 +26,10 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> "Profile":
-        """A profile out of "FIRST:LAST".
+        """Make a profile from a string `FIRST:LAST`.
 
         Raises:
-            ValueError: it is not that.
+            ValueError: The string has another form.
         """
         match = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text)
         if match is None or int(match[1]) > int(match[2]):
@@ -36,21 +40,35 @@ class Profile:
         return cls(int(match[1]), int(match[2]))
 
     def before(self, step: int, directory: Path, running: Any) -> None:
-        """Begin where `step` is the first of those wanted; waits for `running`, arrays."""
+        """Start the trace if `step` is to be traced.
+
+        Args:
+            step: The step that is about to run.
+            directory: Directory of the trace.
+            running: Arrays that earlier steps compute. The trace starts when they are ready.
+        """
         if self.first <= step <= self.last and not self._tracing:
             jax.block_until_ready(running)
             jax.profiler.start_trace(directory)
             self._tracing = True
 
     def after(self, step: int, running: Any) -> bool:
-        """Whether the trace was finished by this: `step` was the last; waits for `running`."""
+        """Write the trace if `step` is the last one to trace.
+
+        Args:
+            step: The step that was dispatched.
+            running: Arrays that this step computes. The trace ends when they are ready.
+
+        Returns:
+            Whether the trace was written.
+        """
         if not self._tracing or step < self.last:
             return False
         jax.block_until_ready(running)
         return self.stop()
 
     def stop(self) -> bool:
-        """Write what there is of a trace that is under way; whether there was any."""
+        """Write an unfinished trace. Return whether there was one."""
         if self._tracing:
             self._tracing = False
             jax.profiler.stop_trace()

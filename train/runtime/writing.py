@@ -1,30 +1,33 @@
-"""Files of a run: written whole or not at all, with an error that says how much room there is."""
+"""Write the files of a run atomically, and report the free disk space in errors."""
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from aff_jax.files.atomic_write import atomic_file
 
-__all__ = ["not_written", "write_atomically"]
+__all__ = ["explain_write_errors", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path`, replacing what is there; at no moment is a part of it there.
+    """Write `text` to `path`, which has either its old or its new contents at any time.
 
     Raises:
-        OSError: it could not be written; `path` is as before then.
+        OSError: The file could not be written. `path` is unchanged.
     """
+    with explain_write_errors(path), atomic_file(path, overwrite=True) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Add the path and the free disk space to the message of an `OSError`."""
     try:
-        with atomic_file(path, overwrite=True) as partial:
-            partial.write_text(text, encoding="utf-8")
+        yield
     except OSError as error:
-        raise not_written(path, error) from error
-
-
-def not_written(path: Path, error: OSError) -> OSError:
-    """The error that says which file could not be written, and how much room there is."""
-    return OSError(
-        f"could not write {path}: {error.strerror or error}; "
-        f"{shutil.disk_usage(path.parent).free:,} bytes are free there. Free some space, or put "
-        f"right what else is wrong, and start again: the run goes on from its last checkpoint."
-    )
+        raise OSError(
+            f"could not write {path}: {error.strerror or error}; "
+            f"{shutil.disk_usage(path.parent).free:,} bytes are free. Free some disk space, or fix "
+            f"the error, and start the same command again: it resumes from the last checkpoint."
+        ) from error

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from train.data.sources import source
 from train.data.sources.datasets import DATASETS, Dataset
 from train.data.sources.folders import open_image_folder, open_mask_folder
-from train.reporting.tasks import TASKS
+from train.reporting.metrics import TASKS
 
 FOLDERS = (open_image_folder, open_mask_folder)
 PREPARED = [row for row in DATASETS.values() if row.open not in FOLDERS]

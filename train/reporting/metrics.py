@@ -1,0 +1,91 @@
+"""Metrics of a confusion matrix, and the table of tasks with the metrics of each."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Int
+
+__all__ = ["DISPLAY_NAMES", "TASKS", "Task", "accuracy", "class_iou", "format_metrics", "mean_iou"]
+
+ConfusionMatrix = Int[np.ndarray, "classes classes"]
+"""Number of labels n_jk of class j (rows) that were predicted as class k (columns)."""
+
+
+def accuracy(confusion: ConfusionMatrix) -> float:
+    """Compute the fraction of labels that were predicted correctly.
+
+    It is::
+
+        sum_k n_kk / sum_jk n_jk
+    """
+    return int(np.trace(confusion)) / int(confusion.sum())
+
+
+def class_iou(confusion: ConfusionMatrix) -> np.ndarray:
+    """Compute the intersection over union of each class.
+
+    It is::
+
+        iou_k = n_kk / (sum_j n_kj + sum_j n_jk - n_kk)
+
+    Returns:
+        float64 array of shape (classes,). A class without labels and predictions has NaN.
+    """
+    hits = np.diagonal(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+
+
+def mean_iou(confusion: ConfusionMatrix) -> float:
+    """Compute the mean of `class_iou` over the classes with labels or predictions.
+
+    Background is one of the classes. The counts are those of a whole split; this is not the mean
+    over images.
+
+    References:
+        Long, Shelhamer, Darrell, Fully Convolutional Networks, 2015, section 5.
+    """
+    return float(np.nanmean(class_iou(confusion)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The metrics of a task.
+
+    Attributes:
+        accuracy: Name of the fraction of correct predictions, in training and evaluation.
+        score: Name of the evaluation metric that selects the best checkpoint.
+        metrics: All evaluation metrics except the loss by name, the score first.
+    """
+
+    accuracy: str
+    score: str
+    metrics: dict[str, Callable[[ConfusionMatrix], float]]
+
+
+TASKS = {
+    "classification": Task("accuracy", "accuracy", {"accuracy": accuracy}),
+    "segmentation": Task(
+        "pixel_accuracy", "mean_iou", {"mean_iou": mean_iou, "pixel_accuracy": accuracy}
+    ),
+}
+
+DISPLAY_NAMES = {
+    "accuracy": "accuracy",
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+}
+"""Names of the metrics that are fractions, as they are printed."""
+
+
+def format_metrics(metrics: Mapping[str, float], prefix: str = "") -> str:
+    """Format the fractions among the metrics as percentages, and the loss if there is one."""
+    shown = [
+        f"{prefix}{DISPLAY_NAMES[name]} {metrics[name]:.2%}"
+        for name in metrics
+        if name in DISPLAY_NAMES
+    ]
+    if "loss" in metrics:
+        shown.append(f"{prefix}loss {metrics['loss']:.4f}")
+    return ", ".join(shown)
