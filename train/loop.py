@@ -190,8 +190,8 @@ class _TrainingLoop:
     def _log_metrics(self) -> None:
         # This waits for the devices. Between two logs the host dispatches steps asynchronously.
         if len(self.metrics):
-            metrics = self.metrics.close(self.step, self.checkpoints.latest_step)
-            self.report.train(self.step, metrics)
+            metrics = self.metrics.compute_and_reset(self.step, self.checkpoints.latest_step)
+            self.report.log_train(self.step, metrics)
 
     def _log_profile(self) -> None:
         self.report.log(f"A trace of the steps is in {self.report.workdir / 'profile'}.")
@@ -204,7 +204,7 @@ class _TrainingLoop:
     def _evaluate_and_log(self) -> None:
         self.state = recalibrate(self.run, self.state, self.batches)
         evaluation = self._evaluate()
-        self.report.evaluation(self.step, self.run.epochs.after(self.step), evaluation)
+        self.report.log_eval(self.step, self.run.epochs.after(self.step), evaluation)
 
     def _evaluate(self) -> dict[str, float]:
         evaluation, self.confusion = evaluate(
@@ -228,7 +228,7 @@ class _TrainingLoop:
         self.metrics.restart_clock()
 
     def _stop_if_requested(self) -> None:
-        if self.signals.reached():
+        if self.signals.should_stop():
             self._stop()
 
     def _stop(self) -> NoReturn:
@@ -245,7 +245,7 @@ class _TrainingLoop:
             self.report.log(f"Stopped after step {self.step}, which has a checkpoint already.")
         if self.step:
             self.report.log("The same command resumes from there.")
-        raise Stopped(self.signals.status)
+        raise Stopped(self.signals.exit_status)
 
     def _finish(self) -> dict[str, Any]:
         """Write summary.json and the plots."""

@@ -1,10 +1,11 @@
 """Write scalars for TensorBoard."""
 
+import socket
 import time
 from pathlib import Path
 
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
 __all__ = ["ScalarWriter"]
@@ -27,8 +28,9 @@ class ScalarWriter:
 
     def __init__(self, directory: Path, *, purge_step: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        # Without the suffix, two starts within a second would write the same file.
-        self._events = EventsWriter(str(directory / "events"), f".{time.time_ns()}")
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._records = RecordWriter(str(directory / name))
+        self._write(Event(file_version="brain.Event:2"))
         self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, name: str, value: float, step: int) -> None:
@@ -37,12 +39,12 @@ class ScalarWriter:
 
     def flush(self) -> None:
         """Write the added values to disk."""
-        self._events.flush()
+        self._records.flush()
 
     def close(self) -> None:
-        """Write the added values to disk, and close the file."""
-        self._events.close()
+        """Write the added values to disk, and close the file, also after an error."""
+        self._records.close()
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
-        self._events.write_event(event)
+        self._records.write(event.SerializeToString())

@@ -1,4 +1,4 @@
-"""States and feeds to save, told apart by a seed or a step, and compared by their bits."""
+"""States and feed states to save, different for each step, and a bitwise comparison."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from train.checkpoints.manager import Checkpoints
 
 
 class State(struct.PyTreeNode):
-    """The shape of a training state, with one leaf of every dtype it may hold."""
+    """Training state with a leaf of each dtype that one may have."""
 
     step: Any
     params: Any
@@ -40,7 +40,7 @@ def make_state(seed: int, width: int = 300) -> State:
 
 
 def bits(tree: Any) -> list[tuple[Any, ...]]:
-    """Structure, dtype, shape and bytes of every leaf: equal for NaN, unequal for -0.0 and 0.0."""
+    """Return the bytes of each leaf: NaN equals NaN, and -0.0 differs from 0.0."""
     return [
         (jax.tree_util.keystr(path), str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes())
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -59,13 +59,13 @@ def save(directory: Path, *steps: int, accuracies: dict[int, float] | None = Non
 
 
 def assert_restores(directory: Path, step: int) -> list[str]:
-    """That `step` is what is restored, bit for bit; returns the messages on the way there."""
-    said: list[str] = []
-    with Checkpoints(directory, warn=said.append) as checkpoints:
+    """Assert that `step` is restored bit-exact, and return the warnings."""
+    warnings: list[str] = []
+    with Checkpoints(directory, warn=warnings.append) as checkpoints:
         restored = checkpoints.restore(make_state(0))
     assert restored is not None
     assert restored.step == step
     assert restored.feed_state == feed(step)
     assert jax.tree.structure(restored.state) == jax.tree.structure(make_state(0))
     assert bits(restored.state) == bits(make_state(step))
-    return said
+    return warnings

@@ -1,19 +1,19 @@
-"""Checkpoints read beside a run that goes on writing them."""
+"""Test reading checkpoints of a run that may still write more of them."""
 
 import numpy as np
 import pytest
 
 from train.checkpoints.manager import Checkpoints
-from train.checkpoints.reading import read_checkpoint
+from train.checkpoints.reading import rank_by_metric, read_checkpoint
 
 
 @pytest.fixture
 def directory(tmp_path):
-    """Checkpoints of steps 2, 5 and 10, of which 5 is the best and 10 was not evaluated."""
+    """Return a directory with checkpoints of steps 2, 5 and 10: 5 is best, 10 was not evaluated."""
     with Checkpoints(tmp_path, keep_last=9) as checkpoints:
         for step, metrics in ((2, {"score": 0.5}), (5, {"score": 0.9}), (10, {})):
             checkpoints.save(step, {"w": np.full(3, step)}, {"next_index": step}, metrics)
-    (tmp_path / "11.orbax-checkpoint-tmp").mkdir()  # half-written
+    (tmp_path / "11.orbax-checkpoint-tmp").mkdir()  # unfinished
     return tmp_path
 
 
@@ -22,7 +22,7 @@ def read(directory, which, metric="score"):
 
 
 @pytest.mark.parametrize(("which", "step"), [("best", 5), ("last", 10), ("2", 2)])
-def test_reads_what_is_named_and_changes_nothing(directory, which, step):
+def test_reads_the_named_checkpoint_and_changes_nothing(directory, which, step):
     before = sorted(directory.rglob("*"))
     restored = read(directory, which)
     assert restored.step == step
@@ -30,10 +30,12 @@ def test_reads_what_is_named_and_changes_nothing(directory, which, step):
     assert sorted(directory.rglob("*")) == before
 
 
-def test_what_is_not_there_is_told(directory, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 7 in .* steps 2, 5, 10"):
+def test_missing_and_damaged_checkpoints_are_errors(directory, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 7 in .* of steps 2, 5, 10"):
         read(directory, "7")
-    with pytest.raises(FileNotFoundError, match="was evaluated yet; use --step=last"):
+    with pytest.raises(
+        FileNotFoundError, match=r"expected an evaluated checkpoint .* Use --step=last"
+    ):
         read(directory, "best", metric="other")
     with pytest.raises(FileNotFoundError, match=r"expected checkpoints in .*, found none"):
         read(tmp_path / "nothing", "last")
@@ -43,7 +45,12 @@ def test_what_is_not_there_is_told(directory, tmp_path):
         read(directory, "5")
 
 
-def test_a_relative_path_will_do(directory, monkeypatch):
+def test_accepts_a_relative_path(directory, monkeypatch):
     monkeypatch.chdir(directory.parent)
     restored = read(directory.relative_to(directory.parent), "best")
     np.testing.assert_array_equal(restored.state["w"], np.full(3, 5))
+
+
+def test_ranks_the_newest_of_equals_first_and_ignores_nan():
+    metrics = {1: {"x": 0.5}, 2: {"x": 0.9}, 3: {}, 4: {"x": float("nan")}, 5: {"x": 0.9}}
+    assert rank_by_metric(metrics, "x") == [5, 2, 1]

@@ -1,4 +1,4 @@
-"""Rows, tables and files of many runs, from summaries that are given."""
+"""Test statistics, tables and files of comparisons, from given summaries."""
 
 import json
 import math
@@ -7,10 +7,10 @@ import statistics
 import pytest
 
 from train.reporting.comparison_table import (
-    Result,
+    RunResult,
     Variant,
     markdown_table,
-    rows_of,
+    summarize_variants,
     write_comparison,
 )
 
@@ -36,27 +36,27 @@ def summary(accuracy, **changes):
 
 VARIANTS = [variant("aff", parameters=83778), *map(variant, ("add", "sk", "se"))]
 RESULTS = [
-    Result("aff", 0, summary(0.9889, examples_per_second=None)),
-    Result("aff", 1, summary(0.9945, examples_per_second=None)),
-    Result("add", 0, summary(0.9944)),
-    Result("add", 1, summary(0.9916, examples_per_second=4000.0, wall_seconds=17.4)),
-    Result("sk", 0, summary(1.0)),
-    Result("sk", 1, error="NonFiniteError: a loss of nan"),
-    Result("se", 0, error="ValueError: no"),
-    Result("se", 1, error="ValueError: no"),
+    RunResult("aff", 0, summary(0.9889, examples_per_second=None)),
+    RunResult("aff", 1, summary(0.9945, examples_per_second=None)),
+    RunResult("add", 0, summary(0.9944)),
+    RunResult("add", 1, summary(0.9916, examples_per_second=4000.0, wall_seconds=17.4)),
+    RunResult("sk", 0, summary(1.0)),
+    RunResult("sk", 1, error="NonFiniteError: a loss of nan"),
+    RunResult("se", 0, error="ValueError: no"),
+    RunResult("se", 1, error="ValueError: no"),
 ]
 
 
 @pytest.fixture(scope="module")
 def rows():
-    return rows_of(VARIANTS, RESULTS, (0, 1), "accuracy")
+    return summarize_variants(VARIANTS, RESULTS, (0, 1), "accuracy")
 
 
-def test_the_table_has_every_seed_and_the_best_mean_in_bold(rows):
-    """A mean over fewer seeds is none: the seed that `sk` lost could be its worst."""
+def test_table_has_each_seed_and_the_best_mean_in_bold(rows):
+    """`sk` has no mean, since the seed that failed could have had its lowest score."""
     assert markdown_table(rows, "accuracy").splitlines() == [
         "| variant | test accuracy, %, seeds 0, 1 | mean ± deviation | parameters | MFLOPs "
-        "| ms a step |",
+        "| ms per step |",
         "|---|---|---|---|---|---|",
         "| add | 99.44 99.16 | **99.30** ± 0.20 | 77,562 | 2.5 | 12.0 |",
         "| aff | 98.89 99.45 | 99.17 ± 0.40 | 83,778 | 2.5 | - |",
@@ -65,7 +65,7 @@ def test_the_table_has_every_seed_and_the_best_mean_in_bold(rows):
     ]
 
 
-def test_rows_hold_means_deviations_and_medians(rows):
+def test_summaries_have_means_deviations_and_medians(rows):
     add = rows[0]
     assert add.mean == pytest.approx(statistics.mean([0.9944, 0.9916]))
     assert add.deviation == pytest.approx(statistics.stdev([0.9944, 0.9916]))
@@ -76,40 +76,40 @@ def test_rows_hold_means_deviations_and_medians(rows):
 
 
 def test_one_seed_has_no_deviation():
-    (row,) = rows_of([variant("add")], RESULTS[2:3], (0,), "accuracy")
+    (row,) = summarize_variants([variant("add")], RESULTS[2:3], (0,), "accuracy")
     assert math.isnan(row.deviation)
     assert "| **99.44** |" in markdown_table([row], "accuracy")
 
 
-def test_a_seed_that_is_still_to_come_leaves_no_mean():
-    rows = rows_of(VARIANTS, RESULTS[:3], (0, 1), "accuracy")
+def test_no_mean_while_a_seed_is_missing():
+    rows = summarize_variants(VARIANTS, RESULTS[:3], (0, 1), "accuracy")
     assert [row.variant.label for row in rows] == ["aff", "add"]  # the others have no result yet
     assert "| add | 99.44 - | - |" in markdown_table(rows, "accuracy")
 
 
-def test_what_is_not_known_is_left_open(tmp_path):
+def test_unknown_values_are_dashes_and_null(tmp_path):
     unknown = variant("a|b", flops=math.nan)
-    rows = rows_of([unknown], [Result("a|b", 0, summary(0.5))], (0,), "accuracy")
+    rows = summarize_variants([unknown], [RunResult("a|b", 0, summary(0.5))], (0,), "accuracy")
     assert "| a\\|b | 50.00 | **50.00** | 77,562 | - | 8.0 |" in markdown_table(rows, "accuracy")
     write_comparison(rows, "accuracy", tmp_path)
     (row,) = json.loads((tmp_path / "comparison.json").read_text())["variants"]
     assert row["variant"]["flops"] is None
 
 
-def test_variants_that_read_the_same_are_equally_good():
-    results = [Result("aff", 0, summary(0.98888)), Result("add", 0, summary(0.98889))]
-    table = markdown_table(rows_of(VARIANTS[:2], results, (0,), "accuracy"), "accuracy")
+def test_variants_with_the_same_printed_mean_are_both_bold():
+    results = [RunResult("aff", 0, summary(0.98888)), RunResult("add", 0, summary(0.98889))]
+    table = markdown_table(summarize_variants(VARIANTS[:2], results, (0,), "accuracy"), "accuracy")
     assert table.count("**98.89**") == 2
 
 
-def test_segmentation_is_compared_by_its_own_metric():
-    result = Result("aff", 0, {**summary(0.9), "eval_mean_iou": 0.25})
-    table = markdown_table(rows_of(VARIANTS[:1], [result], (0,), "mean_iou"), "mean_iou")
+def test_segmentation_is_compared_by_mean_iou():
+    result = RunResult("aff", 0, {**summary(0.9), "eval_mean_iou": 0.25})
+    table = markdown_table(summarize_variants(VARIANTS[:1], [result], (0,), "mean_iou"), "mean_iou")
     assert "| variant | test mean IoU, %, seeds 0 |" in table
     assert "**25.00**" in table
 
 
-def test_results_are_written_as_numbers_text_and_picture(rows, tmp_path):
+def test_writes_json_table_and_plot(rows, tmp_path):
     write_comparison(rows, "accuracy", tmp_path / "new")
     content = json.loads((tmp_path / "new" / "comparison.json").read_text())
     assert content["metric"] == "accuracy"

@@ -1,14 +1,21 @@
-"""Metrics out of a confusion matrix, against sets of pixels."""
+"""Test metrics of a confusion matrix against sets of pixels."""
 
 import numpy as np
 import pytest
 
 from train.data.sources.datasets import DATASETS
-from train.reporting.tasks import TASKS, WORDS, accuracy, class_iou, describe, mean_iou
+from train.reporting.metrics import (
+    DISPLAY_NAMES,
+    TASKS,
+    accuracy,
+    class_iou,
+    format_metrics,
+    mean_iou,
+)
 
 
 def pixels(seed, classes=5, count=400):
-    """Labels and predictions that agree on about half, and their confusion matrix."""
+    """Return labels, predictions of which about half are correct, and their confusion matrix."""
     rng = np.random.default_rng(seed)
     labels, guesses = rng.integers(0, classes, (2, count))
     predictions = np.where(rng.random(count) < 0.5, labels, guesses)
@@ -29,27 +36,27 @@ def test_iou_is_intersection_over_union_of_sets_of_pixels(seed):
     assert accuracy(confusion) == np.mean(labels == predictions)
 
 
-def test_a_class_that_is_nowhere_is_left_out_of_the_mean():
+def test_absent_class_is_not_in_the_mean():
     confusion = np.diag([4, 0, 2])
     np.testing.assert_array_equal(class_iou(confusion), [1, np.nan, 1])
     assert mean_iou(confusion) == 1
-    confusion[0, 1] = 2  # predicted where it is not: there, and wrong
+    confusion[0, 1] = 2  # predicted only, so it is in the mean with an IoU of 0
     assert mean_iou(confusion) == pytest.approx((4 / 6 + 0 + 1) / 3)
 
 
-def test_counts_beyond_what_a_float32_holds_are_exact():
+def test_large_counts_are_exact():
     confusion = np.array([[2**40, 1], [0, 2**40]])
     assert class_iou(confusion)[1] == 2**40 / (2**40 + 1)
 
 
-def test_every_task_is_some_data_set_s_and_has_words_for_its_metrics():
+def test_each_task_has_a_data_set_and_display_names():
     assert {dataset.task for dataset in DATASETS.values()} == set(TASKS)
     for task in TASKS.values():
         assert task.accuracy in task.metrics
         assert next(iter(task.metrics)) == task.score
-        assert set(task.metrics) <= set(WORDS)
+        assert set(task.metrics) <= set(DISPLAY_NAMES)
 
 
-def test_metrics_in_words():
-    told = describe({"mean_iou": 0.5, "pixel_accuracy": 0.875, "loss": 1.5, "x": 1}, "test ")
-    assert told == "test mean IoU 50.00%, test pixel accuracy 87.50%, test loss 1.5000"
+def test_format_metrics():
+    text = format_metrics({"mean_iou": 0.5, "pixel_accuracy": 0.875, "loss": 1.5, "x": 1}, "test ")
+    assert text == "test mean IoU 50.00%, test pixel accuracy 87.50%, test loss 1.5000"

@@ -1,4 +1,4 @@
-"""Predictions beside their masks: the colours that are drawn are those of the classes."""
+"""Test the colors, legends and sizes of plots."""
 
 import itertools
 
@@ -11,8 +11,8 @@ from train.data.labels import IGNORE_LABEL
 from train.reporting import plots
 
 
-def drawn(path):
-    """The colours that fill at least 10,000 pixels of a picture."""
+def large_colors(path):
+    """Return the colors that fill more than 10,000 pixels of an image."""
     with Image.open(path) as image:
         pixels = np.array(image.convert("RGB")).reshape(-1, 3)
     colors, counts = np.unique(pixels, axis=0, return_counts=True)
@@ -24,20 +24,20 @@ def rgb(name):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_class_has_its_colour(tmp_path, channels):
+def test_each_class_has_its_color(tmp_path, channels):
     images = np.full((2, 8, 8, channels), 77, np.uint8)
     labels, predictions = np.zeros((2, 2, 8, 8), np.int32)
     labels[0, :4], labels[1, :4] = 1, 4
     predictions[1, 4:] = 10
     plots.draw_predictions(images, labels, predictions, list("abcdefghijk"), tmp_path / "p.png")
-    colors = drawn(tmp_path / "p.png")
-    expected = {rgb(plots.CLASSES[k - 1]) for k in (1, 4, 10)} | {(0, 0, 0), (77, 77, 77)}
+    colors = large_colors(tmp_path / "p.png")
+    expected = {rgb(plots.CLASS_COLORS[k - 1]) for k in (1, 4, 10)} | {(0, 0, 0), (77, 77, 77)}
     assert expected <= colors
-    assert colors - expected == {(255, 255, 255)}  # paper
+    assert colors - expected == {(255, 255, 255)}  # the background of the figure
 
 
 @pytest.mark.parametrize(("classes", "shape"), [(2, (5, 9)), (3, (64, 64)), (150, (40, 20))])
-def test_any_number_of_classes_and_any_size_can_be_drawn(tmp_path, classes, shape):
+def test_draws_any_number_of_classes_and_any_size(tmp_path, classes, shape):
     rng = np.random.default_rng(0)
     labels = rng.integers(-1, classes, (1, *shape))
     predictions = rng.integers(0, classes, (1, *shape))
@@ -49,7 +49,7 @@ def test_any_number_of_classes_and_any_size_can_be_drawn(tmp_path, classes, shap
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_legend_names_the_largest_classes(tmp_path, monkeypatch):
+def test_legend_names_the_largest_classes(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
     labels = np.repeat(np.arange(100), np.arange(1, 101))[None, None, :]  # class k has k + 1 pixels
@@ -57,10 +57,10 @@ def test_the_legend_names_the_largest_classes(tmp_path, monkeypatch):
     images = np.zeros((*labels.shape, 1), np.uint8)
     plots.draw_predictions(images, labels, labels, names, tmp_path / "p.png")
     (legend,) = saved[0].legends
-    assert [text.get_text() for text in legend.get_texts()] == names[-plots.NAMED :]
+    assert [text.get_text() for text in legend.get_texts()] == names[-plots.MAX_NAMED_CLASSES :]
 
 
-def test_no_two_classes_share_a_colour():
-    colors = [rgb(c) for c in (*plots.CLASSES, plots.BACKGROUND, plots.IGNORED)]
+def test_class_colors_are_distinct():
+    colors = [rgb(c) for c in (*plots.CLASS_COLORS, plots.BACKGROUND_COLOR, plots.IGNORED_COLOR)]
     for one, other in itertools.combinations(colors, 2):
         assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 60

@@ -1,4 +1,4 @@
-"""One of two processes that train together.
+"""Train as one of two processes.
 
 python -m tests.train.runtime.one_process PORT INDEX OUT
 """
@@ -19,7 +19,7 @@ from train.steps.state import TrainState
 
 
 def train(name: str, index: int = 0, processes: int = 1) -> tuple[TrainState, dict, float]:
-    """State, statistics over two more batches, and last loss, after four steps on 4 devices."""
+    """Take four steps on 4 devices. Return the state, recalibrated statistics and the last loss."""
     norm = functools.partial(aff_jax.BatchNorm, axis_name=AXIS)
     model = SmallNetwork(norm=norm, param_dtype=jnp.float64)
     state, step = state_and_step(model, accumulation=2, ema_decay=0.9)
@@ -41,7 +41,7 @@ def train(name: str, index: int = 0, processes: int = 1) -> tuple[TrainState, di
 
 
 def main() -> None:
-    """Write what came out under both strategies."""
+    """Write the results of both strategies."""
     port, index, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     jax.distributed.initialize(f"localhost:{port}", 2, index)
     jax.config.update("jax_enable_x64", True)

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept."""
+"""Test the directory of compiled programs."""
 
 import jax
 import pytest
@@ -8,7 +8,7 @@ from train.runtime.compilation_cache import enable_compilation_cache
 
 @pytest.fixture(autouse=True)
 def settings(compilation_cache):
-    """As they were, after each test."""
+    """Restore the settings of JAX after each test."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: jax.config.values[name] for name in names}
     yield
@@ -16,9 +16,7 @@ def settings(compilation_cache):
         jax.config.update(name, value)
 
 
-def test_the_flag_comes_before_the_setting_of_jax_and_that_before_the_default(
-    tmp_path, monkeypatch
-):
+def test_flag_overrides_the_setting_of_jax_which_overrides_the_default(tmp_path, monkeypatch):
     def directory():
         return jax.config.values["jax_compilation_cache_dir"]
 
@@ -35,16 +33,14 @@ def test_the_flag_comes_before_the_setting_of_jax_and_that_before_the_default(
     assert directory() is None
 
 
-def test_a_bucket_is_left_to_jax(tmp_path, monkeypatch):
+def test_bucket_is_passed_to_jax(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert enable_compilation_cache("gs://bucket/cache") is None
     assert jax.config.values["jax_compilation_cache_dir"] == "gs://bucket/cache"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_cannot_be_made_is_told_and_the_default_is_done_without(
-    tmp_path, monkeypatch
-):
+def test_only_a_given_directory_must_be_writable(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"--compilation_cache=.*file/xla: Not a directory"):
         enable_compilation_cache(str(tmp_path / "file" / "xla"))

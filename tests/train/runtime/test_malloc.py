@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: counted in page faults, in processes of their own."""
+"""Test that a process keeps freed memory, by its page faults."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from train.runtime import malloc as memory
+from train.runtime import malloc
 
 ARRAYS = """
 import resource, sys
@@ -22,7 +22,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 for _ in range(2):
-    np.ones(64 * 2**20, np.uint8)  # more than glibc ever keeps by itself
+    np.ones(64 * 2**20, np.uint8)  # larger than any array that glibc keeps by default
 before = faults()
 for _ in range(4):
     np.ones(64 * 2**20, np.uint8)
@@ -64,45 +64,45 @@ print(sorted(counts)[6])
 """
 
 
-def count_faults(script, what):
-    command = [sys.executable, "-c", script, what]
-    set_otherwise = ("XLA_FLAGS", "MALLOC_", "GLIBC_TUNABLES")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(set_otherwise)}
+def count_faults(script, mode):
+    command = [sys.executable, "-c", script, mode]
+    malloc_settings = ("XLA_FLAGS", "MALLOC_", "GLIBC_TUNABLES")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(malloc_settings)}
     environment["JAX_PLATFORMS"] = "cpu"
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return int(done.stdout)
 
 
-needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 
 @needs_glibc
-def test_arrays_are_mapped_once():
-    # NumPy asks for huge pages, which are of 2 MB: 32 of them an array.
+def test_arrays_use_the_same_pages_again():
+    # NumPy requests huge pages of 2 MB, so an array has 32 pages.
     assert count_faults(ARRAYS, "leave") >= 4 * 32
     assert count_faults(ARRAYS, "keep") < 4
 
 
 @pytest.mark.slow
 @needs_glibc
-def test_steps_of_training_find_their_memory_mapped_whatever_thread_asks_for_it():
-    assert count_faults(STEPS, "leave") > 4000  # pages of 4 kB: a third of what a step needs
+def test_training_steps_use_the_same_pages_again_in_all_threads():
+    assert count_faults(STEPS, "leave") > 4000  # pages of 4 kB: a third of those of a step
     assert count_faults(STEPS, "keep") < 400
 
 
 @pytest.mark.parametrize("name", ["platform", "backend", "libc"])
-def test_elsewhere_nothing_is_done(name, monkeypatch):
+def test_no_effect_on_other_systems_and_devices(name, monkeypatch):
     if name == "platform":
         monkeypatch.setattr(sys, "platform", "darwin")
     elif name == "backend":
-        monkeypatch.setattr(memory, "runs_on_cpu", lambda: False)
+        monkeypatch.setattr(malloc, "runs_on_cpu", lambda: False)
     else:
 
         def missing(path):
             raise OSError(path)
 
-        monkeypatch.setattr(memory.ctypes, "CDLL", missing)
-    assert not memory.retain_freed_memory()
+        monkeypatch.setattr(malloc.ctypes, "CDLL", missing)
+    assert not malloc.retain_freed_memory()
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,9 @@ def test_elsewhere_nothing_is_done(name, monkeypatch):
         (None, [], True, False),
     ],
 )
-def test_what_jax_computes_on_is_known_without_starting_it(
-    platforms, plugins, libtpu, expected, monkeypatch
-):
+def test_runs_on_cpu_does_not_start_jax(platforms, plugins, libtpu, expected, monkeypatch):
     config = SimpleNamespace(jax_platforms=platforms)
-    monkeypatch.setattr(memory, "jax", SimpleNamespace(config=config))  # and nothing else of it
-    monkeypatch.setattr(memory.importlib.metadata, "entry_points", lambda group: plugins)
-    monkeypatch.setattr(memory.importlib.util, "find_spec", lambda name: libtpu or None)
-    assert memory.runs_on_cpu() == expected
+    monkeypatch.setattr(malloc, "jax", SimpleNamespace(config=config))  # only the config
+    monkeypatch.setattr(malloc.importlib.metadata, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(malloc.importlib.util, "find_spec", lambda name: libtpu or None)
+    assert malloc.runs_on_cpu() == expected

@@ -1,4 +1,4 @@
-"""Traces of chosen steps."""
+"""Test traces of steps."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from train.runtime.profiling import Profile
 
 
 @pytest.mark.slow
-def test_a_trace_of_the_steps_is_written(config, console, tmp_path):
+def test_writes_a_trace_of_the_steps(config, console, tmp_path):
     config.epochs = 2.0
     loop.train(config, tmp_path / "run", console, Profile.parse("2:3"))
     (trace,) = (tmp_path / "run" / "profile").rglob("*.xplane.pb")
@@ -16,6 +16,6 @@ def test_a_trace_of_the_steps_is_written(config, console, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "3", "0:2", "5:4", "a:b", "1:2:3"])
-def test_what_names_no_steps_is_refused(text):
+def test_invalid_steps_are_refused(text):
     with pytest.raises(ValueError, match="--profile=FIRST:LAST, two steps counted from 1"):
         Profile.parse(text)

@@ -1,4 +1,4 @@
-"""Two processes with two devices each train as one process does."""
+"""Test that two processes with two devices each train like one process with four."""
 
 import os
 import socket
@@ -15,6 +15,7 @@ from tests.train.runtime.one_process import train
 from train.steps.parallel import PARALLEL
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, compilation_cache):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -34,11 +35,11 @@ def test_two_processes_train_as_one(tmp_path, compilation_cache):
     try:
         with jax.enable_x64(True):
             state, statistics, loss = train("pmap")
-        said = [process.communicate(timeout=120)[0] for process in processes]
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
     expected = traverse_util.flatten_dict(
         {"params": state.params, "ema": state.ema, "recalibrated": statistics}, sep="/"
     )
@@ -46,7 +47,7 @@ def test_two_processes_train_as_one(tmp_path, compilation_cache):
         for index in range(2):
             with np.load(tmp_path / f"{index}_{name}.npz") as found:
                 assert set(found) == {"loss", *expected}
-                # In double precision: the same sums, in the order of another implementation.
+                # In double precision: the processes add the same numbers in another order.
                 assert found["loss"] == pytest.approx(loss, rel=1e-12)
                 for key, value in expected.items():
                     np.testing.assert_allclose(found[key], value, rtol=1e-10, atol=1e-13)
