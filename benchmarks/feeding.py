@@ -30,8 +30,8 @@ from benchmarks.timing import Side, take_turns
 from configs import cifar10_resnet8
 from train.data.device_feed import DeviceFeed
 from train.data.feed import TrainFeed, training_order
-from train.data.sources.resize import random_box
-from train.data.sources.source import load_source
+from train.data.sources.load import load_source
+from train.data.sources.resize_and_crop import random_box
 from train.setup import assemble
 from train.steps.parallel import Pmap
 

@@ -110,7 +110,7 @@ ONLY_IN = {
     "tensorflow": [],
     "tensorflow_datasets": ["train.data"],
     "grain": ["train.data"],
-    "optax": ["train.optim", "train.steps"],
+    "optax": ["train.data.augment", "train.optim", "train.steps"],
     "orbax": ["train.checkpoints"],
     "torch": ["aff_jax.convert", "aff_jax.parity", "aff_jax.files", "aff_jax.cli"],
     "huggingface_hub": ["aff_jax.hub"],

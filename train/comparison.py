@@ -131,7 +131,8 @@ def finished_results(config: ConfigDict, workdir: Path) -> list[RunResult]:
             if (directory / CONFIG_FILE).exists():
                 claim_workdir(directory, run_config(config, label, seed))
             if (directory / SUMMARY).exists():
-                results.append(RunResult(label, seed, json.loads((directory / SUMMARY).read_text())))
+                summary = json.loads((directory / SUMMARY).read_text())
+                results.append(RunResult(label, seed, summary))
     return results
 
 

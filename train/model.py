@@ -14,7 +14,7 @@ import aff_jax
 from aff_jax.hosts.resnet_v1d import MSRA_PRELU
 from aff_jax.lookup import look_up
 from train.data.pipeline import open_splits
-from train.data.sources.source import Source
+from train.data.sources.data_source import Source
 from train.steps.parallel import AXIS
 from train.steps.precision import DTYPES
 from train.steps.state import count_parameters

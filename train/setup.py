@@ -17,8 +17,8 @@ from train.config_checks import check_config
 from train.data.augment.augmentation import normalize
 from train.data.epochs import Epochs
 from train.data.pipeline import make_training_examples, open_splits
+from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
-from train.data.sources.source import Source
 from train.model import check_output_shape, make_model
 from train.optim.freezing import FrozenSubmodules
 from train.optim.optimizers import Optimizer, make_optimizer

@@ -27,7 +27,7 @@ from matplotlib.figure import SubFigure  # noqa: E402
 from matplotlib.patches import Circle, FancyBboxPatch  # noqa: E402
 
 import aff_jax  # noqa: E402
-from train.data.sources.source import load_source  # noqa: E402
+from train.data.sources.load import load_source  # noqa: E402
 
 STEPS, BATCH = 180, 8
 SCENE = 14

@@ -23,7 +23,7 @@ from aff_jax.hosts import pre_activation
 from aff_jax.hosts.registry import HOSTS
 from tests.docs.documents import DOCUMENTS, ROOT, blocks
 from train.data.sources.datasets import DATASETS, Dataset
-from train.data.sources.source import load_source
+from train.data.sources.load import load_source
 
 EXAMPLES = [code for language, code in blocks(DOCUMENTS["CONTRIBUTING.md"]) if language == "text"]
 FUSION, FUSION_ROW, HOST, HOST_ROW, DATASET_ROW, METRIC = EXAMPLES

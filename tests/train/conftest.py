@@ -15,7 +15,8 @@ from aff_jax import BatchNorm
 from configs import digits
 from tests.train.small_network import SmallNetwork
 from train import setup
-from train.data.sources import source
+from train.data.sources.data_source import Source
+from train.data.sources.load import load_source
 from train.steps.parallel import AXIS
 from train.steps.precision import DTYPES
 
@@ -24,14 +25,14 @@ from train.steps.precision import DTYPES
 def digits_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A TFDS data directory with the prepared digits. Tests may only read it."""
     data_dir = tmp_path_factory.mktemp("tfds")
-    source.load_source("digits", "train", data_dir=data_dir)
+    load_source("digits", "train", data_dir=data_dir)
     return data_dir
 
 
 @pytest.fixture(scope="session")
-def digits_train(digits_dir: pathlib.Path) -> source.Source:
+def digits_train(digits_dir: pathlib.Path) -> Source:
     """The 1,437 training digits."""
-    return source.load_source("digits", "train", data_dir=digits_dir)
+    return load_source("digits", "train", data_dir=digits_dir)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -68,6 +68,6 @@ def test_evaluation_counts_every_pixel_once(scenes, batch_size):
 def test_an_evaluation_without_labels_is_refused(scenes, monkeypatch):
     run = prepare(scenes)
     ignored = np.full((64, 64), 255, np.uint8)
-    monkeypatch.setattr("train.data.sources.source.decode_mask", lambda *_: ignored)
+    monkeypatch.setattr("train.data.sources.data_source.decode_mask", lambda *_: ignored)
     with pytest.raises(ValueError, match="masks that ignore every pixel"):
         evaluate(run, run.state)

@@ -1,4 +1,4 @@
-"""A feed whose examples are on the devices already: small data sets, gathered by index there."""
+"""A feed for small datasets that keeps all examples on the devices and gathers batches there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from train.data.sources.source import Source
+from train.data.sources.data_source import Source
 
 __all__ = ["DeviceFeed", "Devices"]
 
@@ -20,21 +20,25 @@ T = TypeVar("T")
 
 
 class Devices(Protocol):
-    """What a feed needs of the devices that share a batch: `train.steps.parallel.Parallel`."""
+    """The devices that share a batch. `train.steps.parallel.Parallel` implements this."""
 
     def replicate(self, state: T) -> T:
-        """The arrays with a copy on every device."""
+        """Return the arrays with a copy on every device."""
 
     def place(self, batch: Mapping[str, Any]) -> Mapping[str, Array]:
-        """A batch on the devices, each with its part."""
+        """Return a batch that is split over the devices."""
 
 
 class DeviceFeed:
-    """The batches of `TrainFeed`, bit for bit, gathered on the devices.
+    """An iterator over the batches of `TrainFeed`, bitwise identical, gathered on the devices.
 
-    Every device holds all examples, `source.nbytes` bytes; the host sends the positions that
-    `order`, a `training_order`, has for the next batch, and nothing else. The first one waits until
-    all examples are decoded.
+    Every device holds all examples, which take `source.nbytes` bytes. The host sends only the
+    positions of the next batch. The first batch waits until all examples are decoded.
+
+    Args:
+        source: The examples.
+        order: Positions of the examples of each batch, from `training_order`.
+        devices: The devices that share a batch.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class DeviceFeed:
         self._next_index = 0
         self._source = source
         self._examples: dict[str, Array] | None = None
-        self._gather = jax.jit(self._gathered)
+        self._gather = jax.jit(self._gather_examples)
 
     def __iter__(self) -> DeviceFeed:
         return self
@@ -53,7 +57,7 @@ class DeviceFeed:
     def __next__(self) -> Batch:
         if self._examples is None:
             self._examples = self._load()
-        # int32 has room for every position: what is kept on a device has fewer than 2^31 examples.
+        # Datasets that fit on a device have fewer than 2^31 examples, so positions fit into int32.
         positions = np.asarray(self._order[self._next_index], np.int32)
         self._next_index += 1
         placed = self._devices.place({"index": positions})
@@ -61,11 +65,11 @@ class DeviceFeed:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """How many batches were taken."""
+        """Return the number of batches that were returned."""
         return {"next_index": self._next_index}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Go on with the batch that came next when `get_state` gave this."""
+        """Continue from a position that `get_state` returned."""
         self._next_index = state["next_index"]
 
     def _load(self) -> dict[str, Array]:
@@ -76,5 +80,5 @@ class DeviceFeed:
         return self._devices.replicate(arrays)
 
     @staticmethod
-    def _gathered(examples: Mapping[str, Array], index: Array) -> dict[str, Array]:
+    def _gather_examples(examples: Mapping[str, Array], index: Array) -> dict[str, Array]:
         return {**{name: array[index] for name, array in examples.items()}, "index": index}

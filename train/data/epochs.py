@@ -1,4 +1,4 @@
-"""Epochs and steps: what a config counts in, and what a run counts in."""
+"""Conversion between epochs, which configs use, and steps, which runs use."""
 
 import dataclasses
 
@@ -7,10 +7,15 @@ __all__ = ["Epochs"]
 
 @dataclasses.dataclass(frozen=True)
 class Epochs:
-    """How the passes over `examples` training examples divide into steps of `batch_size`.
+    """Converts epochs to steps and back.
 
-    Epochs follow each other without a gap, also within a batch, so a step may begin in one and end
-    in the next. `total` epochs are trained.
+    Epochs follow each other without a gap, even within a batch, so a step may begin in one epoch
+    and end in the next.
+
+    Attributes:
+        examples: Number of training examples.
+        batch_size: Global batch size.
+        total: Number of epochs of the run.
     """
 
     examples: int
@@ -18,19 +23,19 @@ class Epochs:
     total: float
 
     def steps(self, epochs: float) -> int:
-        """That many epochs in steps, rounded."""
+        """Return the number of steps of that many epochs, rounded."""
         return round(epochs * self.examples / self.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run, at least one."""
+        """Number of steps of the run, at least one."""
         return max(1, self.steps(self.total))
 
     def after(self, step: int) -> float:
-        """Epochs that have passed after that many steps."""
+        """Return the number of epochs after that many steps."""
         return step * self.batch_size / self.examples
 
     def due_after(self, step: int, every: float) -> bool:
-        """Whether something is due that is done every so many epochs and at the end."""
+        """Return whether an action is due that happens every `every` epochs and after the run."""
         nearest = max(1, round(self.after(step) / every))
         return step in (max(1, self.steps(nearest * every)), self.total_steps)

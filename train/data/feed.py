@@ -1,14 +1,13 @@
-"""Batches out of a source: a shuffled, endless one for training, one pass for evaluation.
+"""Batches of a source: an endless, shuffled feed for training, and one pass for evaluation.
 
-There is one global order of examples, the same for any number of processes; global batch k is
-its positions k * batch_size up to (k + 1) * batch_size, and process p has the p-th of the equal
-blocks that make up a global batch. The processes' batches, joined in order of process, are the
-global batch, so that a run may go on with another number of processes.
+The global order of the examples does not depend on the number of processes. Global batch k has the
+positions k * batch_size up to (k + 1) * batch_size of this order. Process p gets the p-th of the
+equal blocks of each global batch. The batches of all processes, concatenated in order, are the
+global batch, so a run can resume with another number of processes.
 
-A training feed's state is `{"next_index": k}` when k batches have been taken, whatever was read
-ahead, and JSON can hold it; `set_state(state)` goes on with exactly the batch that would have come
-next. A state does not know the source, the seed and the batch size: restore it only where they are
-the same.
+The state of a training feed is `{"next_index": k}` after k batches, regardless of what was read
+ahead, and JSON can store it. `set_state(state)` continues with exactly the batch that comes next. A
+state does not contain the source, the seed and the batch size: restore it only with the same ones.
 """
 
 from __future__ import annotations
@@ -20,23 +19,39 @@ import grain
 import numpy as np
 from absl import flags
 
-from train.data.sources.source import Source
+from train.data.sources.data_source import Source
+
+__all__ = ["Batch", "TrainFeed", "eval_feed", "training_order"]
 
 Batch = dict[str, np.ndarray]
 
 
 class TrainFeed:
-    """An endless sequence of shuffled global batches: this process's part of each.
+    """An endless iterator over shuffled global batches, of which it returns this process's block.
 
-    Yields {"image": uint8 (b, height, width, channels), "label": int32 (b,) or (b, height, width),
-    "index": int64 (b,)} with b = batch_size // process_count, in the order of `training_order`.
-    With `random_crop` every image is a random rectangle of what is stored, drawn anew from the seed
-    and how many examples came before.
+    A batch is::
 
-    `workers` processes, or with 0 `threads` threads of this one, read at most `read_ahead` batches
-    ahead each. What comes depends on neither.
+        {"image": uint8 (b, height, width, channels),
+         "label": int32 (b,) or (b, height, width),
+         "index": int64 (b,)}
 
-    Raises `ValueError` as `training_order`.
+    with b = batch_size // process_count, in the order of `training_order`. The batches do not
+    depend on the number of workers and threads.
+
+    Args:
+        source: The examples.
+        batch_size: Global batch size.
+        seed: Seed of the order and of random crops.
+        process_index: Index of this process.
+        process_count: Number of processes.
+        random_crop: Use `source.random_crop`, with a new crop in every epoch. A crop is derived
+            from the seed and the number of examples before it.
+        workers: Number of worker processes that read; 0 reads in threads of this process.
+        threads: Number of threads that read, if there are no workers.
+        read_ahead: Number of batches that each worker, or all threads, read ahead.
+
+    Raises:
+        ValueError: An argument is not possible. See `training_order`.
     """
 
     def __init__(
@@ -55,7 +70,7 @@ class TrainFeed:
         _check_training(len(source), batch_size, seed, process_index, process_count)
         positions = _shuffled(len(source), seed)
         if random_crop:
-            # A stream of its own: Grain derives the crop of example i from this seed and i.
+            # A separate stream. Grain derives the crop of example i from this seed and i.
             crop_seed = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
             examples = positions.random_map(source.random_crop, seed=crop_seed)
         else:
@@ -73,17 +88,17 @@ class TrainFeed:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """How many batches were taken, whatever was read ahead."""
+        """Return the number of batches that were returned, regardless of what was read ahead."""
         return {"next_index": self._next_index}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Go on with the batch that came next when `get_state` gave this."""
+        """Continue from a position that `get_state` returned."""
         self._next_index = state["next_index"]
-        left = self._batches[self._next_index :]
-        self._iterator = _iterate(left, self._threads, self._read_ahead, self._workers)
+        remaining = self._batches[self._next_index :]
+        self._iterator = _iterate(remaining, self._threads, self._read_ahead, self._workers)
 
     def close(self) -> None:
-        """End the processes that read."""
+        """Stop the worker processes."""
         if hasattr(self._iterator, "close"):
             self._iterator.close()
 
@@ -91,14 +106,25 @@ class TrainFeed:
 def training_order(
     length: int, *, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1
 ) -> grain.MapDataset[np.ndarray]:
-    """Positions in a source of the examples of this process's part of each global batch.
+    """Return the positions of the examples in this process's block of each global batch.
 
-    Element k is int64 (b,), of batch k; there is no end. Epoch e is a permutation drawn from
-    (seed, e); epochs follow each other without a gap, also within a batch. So every example comes
-    exactly once per epoch over all processes, whether or not anything divides anything.
+    Epoch e is a permutation that depends on (seed, e). Epochs follow each other without a gap, even
+    within a batch, so every example comes exactly once per epoch over all processes.
 
-    Raises `ValueError` for an empty source, a negative seed, and a batch that cannot be divided
-    evenly among the processes.
+    Args:
+        length: Number of examples.
+        batch_size: Global batch size.
+        seed: Seed of the order.
+        process_index: Index of this process.
+        process_count: Number of processes.
+
+    Returns:
+        An infinite Grain dataset whose element k is int64 (batch_size // process_count,), for
+        global batch k.
+
+    Raises:
+        ValueError: There are no examples, the seed is negative, or the batch cannot be divided
+            evenly among the processes.
     """
     _check_training(length, batch_size, seed, process_index, process_count)
     return _blocks(_shuffled(length, seed), batch_size, process_index, process_count)
@@ -115,17 +141,25 @@ def eval_feed(
     threads: int = 2,
     read_ahead: int = 4,
 ) -> grain.DatasetIterator[Batch]:
-    """Iterate over this process's part of one pass over the source, in batches of one shape.
+    """Iterate once over the source, in order, in batches of one shape for this process.
 
-    In the source's order. Yields what `TrainFeed` does and "mask", float32 (b,): 1 for an
-    example, 0 for padding (whose image and label are 0, and index -1), with
+    A batch is one of `TrainFeed` with a "mask", float32 (b,): 1 for an example and 0 for padding,
+    whose image and label are 0 and whose index is -1. The size b is batch_size / process_count,
+    rounded up to a multiple of `multiple_of`. Every example comes exactly once over all processes.
+    All processes have the same number of batches, and the last batch of one may be only padding.
 
-        b = batch_size / process_count, rounded up to a multiple of `multiple_of`
+    Args:
+        source: The examples.
+        batch_size: Global batch size.
+        multiple_of: Divisor of the size of a batch, such as the number of local devices.
+        process_index: Index of this process.
+        process_count: Number of processes.
+        workers: Number of worker processes that read; 0 reads in threads of this process.
+        threads: Number of threads that read, if there are no workers.
+        read_ahead: Number of batches that each worker, or all threads, read ahead.
 
-    (the number of local devices, say). Every example comes exactly once over all processes, and
-    all processes have the same number of batches; a process's last may be padding only.
-
-    Raises `ValueError` for an empty source and for sizes below 1.
+    Raises:
+        ValueError: The source is empty, or a size is below 1.
     """
     _check(len(source), batch_size, process_index, process_count)
     if multiple_of < 1:
@@ -137,7 +171,8 @@ def eval_feed(
 
 
 def _shuffled(length: int, seed: int) -> grain.MapDataset[Any]:
-    # Grain seeds epoch e with seed + e. Hashed, seed 1 is not seed 0 one epoch later.
+    # Grain seeds epoch e with seed + e. Without hashing, the first epoch of seed 1 would be the
+    # second epoch of seed 0.
     shuffle_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
     return grain.MapDataset.range(length).shuffle(shuffle_seed).repeat()
 
@@ -145,8 +180,9 @@ def _shuffled(length: int, seed: int) -> grain.MapDataset[Any]:
 def _blocks(
     examples: grain.MapDataset[Any], batch_size: int, process_index: int, process_count: int
 ) -> grain.MapDataset[Any]:
-    """The batches of one process."""
-    # The last block of an infinite order is of no interest, but its length must be an int.
+    """Batch examples, and keep the blocks of one process."""
+    # The dataset never ends, but Grain computes its length. Without `drop_remainder` it is rounded
+    # as a float and can exceed the largest integer.
     blocks = examples.batch(batch_size // process_count, drop_remainder=True)
     return blocks[process_index::process_count]
 
@@ -157,8 +193,8 @@ def _check_training(
     _check(length, batch_size, process_index, process_count)
     if batch_size % process_count:
         raise ValueError(
-            f"expected a global batch that {process_count} processes can share equally, got "
-            f"batch_size={batch_size}. Take a multiple of {process_count}, for example "
+            f"expected a global batch that can be divided evenly among {process_count} processes, "
+            f"got batch_size={batch_size}. Use a multiple of {process_count}, for example "
             f"{_round_up(batch_size, process_count)}."
         )
     if seed < 0:
@@ -166,7 +202,7 @@ def _check_training(
 
 
 class _Padded:
-    """A source made longer by empty examples, and a mask that tells them apart."""
+    """A source that is padded with empty examples, and a mask that marks them."""
 
     def __init__(self, source: Source, length: int) -> None:
         self._source = source
@@ -191,11 +227,11 @@ class _Padded:
 def _iterate(
     batches: grain.MapDataset[Batch], threads: int, ahead: int, workers: int = 0
 ) -> grain.DatasetIterator[Batch]:
-    # Grain's own default reads 500 elements ahead, which here are whole batches.
+    # Grain's default is to read 500 elements ahead, and here an element is a batch.
     options = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=ahead)
     iterable = batches.to_iter_dataset(options)
     if workers:
-        # Grain reads flags of its own here, which nobody has parsed outside of `python -m train`.
+        # Grain reads absl flags here. They are not parsed outside of `python -m train`.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         iterable = iterable.mp_prefetch(

@@ -1,6 +1,6 @@
-"""The label of what is not counted."""
+"""The label of ignored pixels and images."""
 
 __all__ = ["IGNORE_LABEL"]
 
 IGNORE_LABEL = -1
-"""The label of a pixel or an image that neither the loss nor a metric counts. It is no class."""
+"""Label of a pixel or an image that the loss and the metrics ignore. It is not a class."""

@@ -1,4 +1,4 @@
-"""The data that a config names, and what a training step makes of it."""
+"""The input pipeline of a config: its dataset, its training feed, and its augmentation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from train.data.augment.augmentation import Augmentation, augmentation_key, stream
-from train.data.augment.mix import Mixing
+from train.data.augment.augmentation import Augmentation, augmentation_key, stream_key
+from train.data.augment.mixup import Mixup
 from train.data.device_feed import DeviceFeed, Devices
 from train.data.epochs import Epochs
 from train.data.feed import TrainFeed, training_order
-from train.data.sources.source import Source, load_source, load_splits
+from train.data.sources.data_source import Source
+from train.data.sources.load import load_source, load_splits
 
 __all__ = [
     "IMAGE_LABELS_ONLY",
@@ -30,26 +31,23 @@ IMAGE_LABELS_ONLY = (
     "cutmix_alpha",
     "label_smoothing",
 )
-"""Fields of a config that are for classification only."""
+"""Fields of a config that are only for classification."""
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
-    """Any split of the data set that a config names, brought to its size and channels.
-
-    Raises what `load_source` does.
-    """
-    return load_source(config.dataset, split, **_reading(config))
+    """Open any split of a config's dataset. Raises the errors of `load_source`."""
+    return load_source(config.dataset, split, **_source_arguments(config))
 
 
 def open_splits(config: ConfigDict) -> tuple[Source, Source]:
-    """The training and the evaluation split of the data set that a config names.
+    """Open the training and the evaluation split of a config's dataset.
 
-    Raises what `load_splits` does.
+    Raises the errors of `load_splits`.
     """
-    return load_splits(config.dataset, **_reading(config))
+    return load_splits(config.dataset, **_source_arguments(config))
 
 
-def _reading(config: ConfigDict) -> dict[str, Any]:
+def _source_arguments(config: ConfigDict) -> dict[str, Any]:
     return {
         "data_dir": config.data_dir or None,
         "label_key": config.label_key,
@@ -59,10 +57,19 @@ def _reading(config: ConfigDict) -> dict[str, Any]:
 
 
 def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> TrainFeed | DeviceFeed:
-    """The feed of training: on the devices where the examples are few, else through the host.
+    """Make the training feed of a config.
+
+    Args:
+        config: The config.
+        source: The training examples.
+        devices: The devices that share a batch.
+
+    Returns:
+        A `DeviceFeed` if the examples fit into `device_cache_mib` and are not cropped at random,
+        else a `TrainFeed`.
 
     Raises:
-        ValueError: fields that contradict each other, or see `training_order`.
+        ValueError: `random_resized_crop` has no `image_size`, or `training_order` raises it.
     """
     order = {
         "batch_size": config.batch_size,
@@ -72,8 +79,8 @@ def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> Tra
     }
     if config.random_resized_crop and not config.image_size:
         raise ValueError(
-            "expected an image_size with random_resized_crop, got 0: random crops have to be "
-            "brought to one size. Set --config.image_size=224, say."
+            "expected an image_size with random_resized_crop, got 0. Random crops are resized to "
+            "it; set it, for example with --config.image_size=224."
         )
     if source.nbytes <= config.device_cache_mib * 2**20 and not config.random_resized_crop:
         return DeviceFeed(source, training_order(len(source), **order), devices)
@@ -89,17 +96,28 @@ def make_training_examples(
     normalize_images: Callable[..., Array],
     axis_name: str,
 ) -> Callable[[Array, Array, Array, Array], tuple[Array, Array]]:
-    """What a training step makes of a device's images and labels, as `make_train_step` takes it.
+    """Make the function that augments, mixes and normalizes a batch in the training step.
+
+    Args:
+        config: The config.
+        source: The training examples.
+        epochs: Converts the config's epochs to steps.
+        normalize_images: `normalize` with the statistics of the dataset.
+        axis_name: Mapped axis of the devices that share a batch.
+
+    Returns:
+        A function of (images, labels, step, first_row) that returns images and targets.
+        `make_train_step` takes it.
 
     Raises:
-        ValueError: what the config asks for is not for images or labels such as these.
+        ValueError: The config has augmentation that these images or labels do not support.
     """
     per_image = [name for name in IMAGE_LABELS_ONLY if config[name]]
     if per_image and source.label_shape:
         raise ValueError(
-            f"expected only augmentation that labels of pixels can follow for {config.dataset!r}, "
-            f"got {', '.join(per_image)}. These are for classification: leave them off; "
-            f"crop_padding, flip, color_jitter and pca_lighting are for segmentation as well."
+            f"expected only augmentation that supports labels of pixels for {config.dataset!r}, "
+            f"got {', '.join(per_image)}, which are only for classification. Turn them off; "
+            f"crop_padding, flip, color_jitter and pca_lighting also support segmentation."
         )
     augment = Augmentation(
         crop_padding=config.crop_padding,
@@ -109,14 +127,14 @@ def make_training_examples(
         pca_lighting=config.pca_lighting,
         random_erasing=config.random_erasing,
     )
-    mix = Mixing(
+    mixup = Mixup(
         classes=source.num_classes,
         mixup_alpha=config.mixup_alpha,
         cutmix_alpha=config.cutmix_alpha,
         smoothing=config.label_smoothing,
         stop=epochs.steps(config.epochs - config.mix_off_epochs),
     )
-    # Raises here, and not in the first step, what these images are not for.
+    # Trace now, so that errors about these images are raised before training starts.
     image = jax.ShapeDtypeStruct((1, *source.image_shape), np.uint8)
     jax.eval_shape(lambda images: augment(augmentation_key(0, 0), images), image)
 
@@ -125,7 +143,7 @@ def make_training_examples(
     ) -> tuple[Array, Array]:
         key = augmentation_key(config.seed, step)
         images, labels = augment(key, images, first_row), augment.labels(key, labels, first_row)
-        images, targets = mix(stream(key, "mixing"), images, labels, step, axis_name)
-        return normalize_images(images, mixed=mix.mixes), targets
+        images, targets = mixup(stream_key(key, "mixing"), images, labels, step, axis_name)
+        return normalize_images(images, mixed=mixup.mixes), targets
 
     return training_examples

@@ -1,19 +1,19 @@
-"""Epochs in steps, where one divides the other and where it does not."""
+"""Conversion of epochs to steps, with and without a remainder."""
 
 import pytest
 
 from train.data.epochs import Epochs
 
 
-def test_epochs_are_counted_in_steps_and_back():
+def test_epochs_convert_to_steps_and_back():
     epochs = Epochs(examples=1437, batch_size=64, total=60.0)
     assert epochs.total_steps == 1347  # 60 * 1437 / 64 = 1347.19
-    assert epochs.steps(10.0) == 225  # 224.5, to even would be 224; Python's float is above
+    assert epochs.steps(10.0) == 225  # 224.5 as a float is above, so it is not rounded to even
     assert epochs.after(1347) == pytest.approx(1347 * 64 / 1437)
 
 
 @pytest.mark.parametrize("every", [0.01, 0.3, 1.0, 7.0, 100.0])
-def test_what_is_done_every_so_many_epochs_is_done_that_often_and_at_the_end(every):
+def test_periodic_actions_are_due_every_n_epochs_and_at_the_end(every):
     epochs = Epochs(examples=100, batch_size=32, total=20.0)
     due = [step for step in range(1, epochs.total_steps + 1) if epochs.due_after(step, every)]
     assert due[-1] == epochs.total_steps

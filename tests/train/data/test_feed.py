@@ -1,4 +1,4 @@
-"""The feeds: who gets which example, in what order, and going on where one stopped."""
+"""The feeds: which process gets which example, in what order, and how a feed resumes."""
 
 import itertools
 import json
@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from train.data import feed
-from train.data.sources.source import Source, load_source
+from train.data.sources.load import Source, load_source
 
 
 class Numbers:
-    """Stands in for a source: example i shows the number i, and its label is i modulo 7."""
+    """A source whose example i has pixels of value i and the label i modulo 7."""
 
     image_shape = (2, 3, 1)
     label_shape = ()
@@ -58,12 +58,12 @@ def test_every_epoch_is_a_permutation(length: int, batch_size: int) -> None:
     batches = indices(train_feed(length, batch_size=batch_size), epochs * length // batch_size + 1)
     stream = list(itertools.chain(*batches))
     for epoch in range(epochs):
-        part = stream[epoch * length : (epoch + 1) * length]
-        assert sorted(part) == list(range(length))
+        order = stream[epoch * length : (epoch + 1) * length]
+        assert sorted(order) == list(range(length))
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    # Grain's own seeding would make seed 1's first epoch seed 0's second.
+def test_epochs_and_seeds_have_different_orders() -> None:
+    # With Grain's own seeds, the first epoch of seed 1 would be the second epoch of seed 0.
     orders = {
         tuple(order)
         for seed in range(6)
@@ -73,12 +73,12 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 
 
 def test_order_is_pinned() -> None:
-    # A checkpoint holds a position in this order: if a new version of Grain changes it, runs
-    # that were stopped do not go on with the examples they had left.
+    # A checkpoint holds a position in this order. If a new version of Grain changes it, a resumed
+    # run continues with the wrong examples.
     assert indices(train_feed(37), 1) == [[18, 35, 16, 7, 20, 13, 24, 0]]
 
 
-def test_batches_hold_the_examples_whole() -> None:
+def test_batches_hold_complete_examples() -> None:
     for batch in itertools.islice(train_feed(37), 10):
         assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
             "image": (np.uint8, (8, 2, 3, 1)),
@@ -94,11 +94,11 @@ def test_batches_hold_the_examples_whole() -> None:
 @pytest.mark.parametrize("process_count", [2, 4, 8])
 def test_processes_share_the_same_global_batches(process_count: int) -> None:
     whole = indices(train_feed(37), 15)
-    parts = [
+    blocks = [
         indices(train_feed(37, process_index=index, process_count=process_count), 15)
         for index in range(process_count)
     ]
-    assert [list(itertools.chain(*blocks)) for blocks in zip(*parts, strict=True)] == whole
+    assert [list(itertools.chain(*batch)) for batch in zip(*blocks, strict=True)] == whole
 
 
 @pytest.mark.parametrize(("threads", "read_ahead"), [(0, 0), (1, 1), (8, 50)])
@@ -108,13 +108,13 @@ def test_reading_ahead_changes_nothing(threads: int, read_ahead: int) -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 4, 5, 23])
-def test_state_goes_on_with_the_next_batch(taken: int) -> None:
+def test_state_resumes_with_the_next_batch(taken: int) -> None:
     first = train_feed(37)
     before = indices(first, taken)
     state = json.loads(json.dumps(first.get_state()))
     assert state == {"next_index": taken}
 
-    # A feed that has been used already, to see that what it read ahead is thrown away.
+    # This feed was used before, and the batches that it read ahead must be discarded.
     restored = train_feed(37, read_ahead=2)
     indices(restored, 3)
     restored.set_state(state)
@@ -124,7 +124,7 @@ def test_state_goes_on_with_the_next_batch(taken: int) -> None:
     assert before + after == indices(train_feed(37), taken + 10)
 
 
-def test_state_holds_for_another_number_of_processes() -> None:
+def test_state_is_valid_for_another_number_of_processes() -> None:
     one = train_feed(37)
     indices(one, 6)
     pair = [train_feed(37, process_index=index, process_count=2) for index in (0, 1)]
@@ -133,13 +133,14 @@ def test_state_holds_for_another_number_of_processes() -> None:
     assert indices(pair[0], 1)[0] + indices(pair[1], 1)[0] == indices(one, 1)[0]
 
 
-def test_state_goes_on_in_another_process(digits_train: Source, digits_dir: pathlib.Path) -> None:
+def test_state_resumes_in_another_process(digits_train: Source, digits_dir: pathlib.Path) -> None:
     here = feed.TrainFeed(digits_train, batch_size=100, seed=3)
     indices(here, 17)
     program = f"""
 import json
-from train.data import feed, source
-digits = source.load_source("digits", "train", data_dir={str(digits_dir)!r})
+from train.data import feed
+from train.data.sources.load import load_source
+digits = load_source("digits", "train", data_dir={str(digits_dir)!r})
 batches = feed.TrainFeed(digits, batch_size=100, seed=3)
 batches.set_state(json.loads({json.dumps(here.get_state())!r}))
 batch = next(batches)
@@ -155,7 +156,7 @@ print(json.dumps([batch["index"].tolist(), int(batch["image"].sum())]))
 
 @pytest.fixture(scope="module")
 def large_digits(digits_dir: pathlib.Path) -> Source:
-    """Digits to be cropped at random and resized to 12 x 12 pixels."""
+    """Digits whose random crops are resized to 12 x 12 pixels."""
     return load_source("digits", "train", data_dir=digits_dir, image_size=12)
 
 
@@ -163,10 +164,10 @@ def images(batches: Iterator[feed.Batch], count: int) -> np.ndarray:
     return np.stack([batch["image"] for batch in itertools.islice(batches, count)])
 
 
-def test_random_crops_are_new_in_every_epoch_and_the_same_in_every_run(
+def test_random_crops_differ_between_epochs_and_not_between_runs(
     large_digits: Source,
 ) -> None:
-    settings = {"batch_size": 479, "seed": 3, "random_crop": True}  # three batches an epoch
+    settings = {"batch_size": 479, "seed": 3, "random_crop": True}  # three batches per epoch
     first = images(feed.TrainFeed(large_digits, **settings), 6)
     np.testing.assert_array_equal(images(feed.TrainFeed(large_digits, **settings), 6), first)
     other = feed.TrainFeed(large_digits, **settings | {"seed": 4})
@@ -188,20 +189,20 @@ def test_workers_and_threads_change_nothing(large_digits: Source) -> None:
     state = by_workers.get_state()
     assert state == {"next_index": 5}
     by_workers.close()
-    # The number of workers may be another one when a run goes on.
-    again = feed.TrainFeed(large_digits, **settings, workers=1)
-    again.set_state(state)
-    np.testing.assert_array_equal(images(again, 4), expected[5:])
-    again.close()
+    # A run may resume with another number of workers.
+    resumed = feed.TrainFeed(large_digits, **settings, workers=1)
+    resumed.set_state(state)
+    np.testing.assert_array_equal(images(resumed, 4), expected[5:])
+    resumed.close()
 
 
-def test_crops_need_a_size(digits_train: Source) -> None:
-    with pytest.raises(ValueError, match="expected a size to bring random crops of digits train"):
+def test_random_crops_need_a_size(digits_train: Source) -> None:
+    with pytest.raises(ValueError, match="image_size for random crops of digits train, got 0"):
         next(feed.TrainFeed(digits_train, batch_size=8, seed=0, random_crop=True))
 
 
 def test_one_epoch_of_digits_is_the_training_split(digits_dir: pathlib.Path) -> None:
-    # Not a round number of batches, and the cache is filled by several threads.
+    # The epoch ends within a batch, and several threads fill the cache.
     digits = load_source("digits", "train", data_dir=digits_dir)
     batches = list(itertools.islice(feed.TrainFeed(digits, batch_size=64, seed=0), 23))
     index = np.concatenate([batch["index"] for batch in batches])[:1437]
@@ -211,7 +212,8 @@ def test_one_epoch_of_digits_is_the_training_split(digits_dir: pathlib.Path) -> 
     np.testing.assert_array_equal(image, expected[index])
 
 
-@settings(deadline=None, max_examples=40)
+# Hypothesis would fail on a busy machine if generating the inputs takes too long.
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     length=st.integers(1, 40),
     batch_size=st.integers(1, 20),
@@ -257,12 +259,12 @@ def test_evaluation_counts_every_example_once(
     assert sorted(seen.tolist()) == list(range(length))
 
 
-def test_evaluation_keeps_the_order_and_may_pad_a_whole_batch() -> None:
-    parts = [
+def test_evaluation_keeps_the_order_and_can_pad_a_whole_batch() -> None:
+    processes = [
         list(eval_feed(5, batch_size=6, process_index=index, process_count=3))
         for index in (0, 1, 2)
     ]
-    assert [batch["index"].tolist() for part in parts for batch in part] == [
+    assert [batch["index"].tolist() for batches in processes for batch in batches] == [
         [0, 1],
         [2, 3],
         [4, -1],
@@ -271,7 +273,7 @@ def test_evaluation_keeps_the_order_and_may_pad_a_whole_batch() -> None:
     assert [batch["mask"].tolist() for batch in last] == [[0, 0]]
 
 
-def test_labels_of_pixels_are_padded_in_their_own_shape(digits_dir: pathlib.Path) -> None:
+def test_padding_has_the_shape_of_masks(digits_dir: pathlib.Path) -> None:
     scenes = load_source("digit_scenes", "test[:5]", data_dir=digits_dir, label_key="mask")
     first, last = feed.eval_feed(scenes, batch_size=3)
     for batch in (first, last):
@@ -286,7 +288,7 @@ def test_labels_of_pixels_are_padded_in_their_own_shape(digits_dir: pathlib.Path
     [
         (
             {"batch_size": 8, "process_count": 3},
-            "batch_size=8. Take a multiple of 3, for example 9",
+            "batch_size=8. Use a multiple of 3, for example 9",
         ),
         ({"batch_size": 0}, "batch_size of at least 1, got 0"),
         ({"process_index": 2, "process_count": 2}, "process_index=2, process_count=2"),
@@ -294,7 +296,7 @@ def test_labels_of_pixels_are_padded_in_their_own_shape(digits_dir: pathlib.Path
         ({"length": 0}, "got an empty one"),
     ],
 )
-def test_what_the_training_feed_refuses(arguments: dict[str, Any], message: str) -> None:
+def test_training_feed_rejects_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
         train_feed(**{"length": 37, **arguments})
     assert message in str(error.value)
@@ -309,7 +311,7 @@ def test_what_the_training_feed_refuses(arguments: dict[str, Any], message: str)
         ({"length": 0}, "got an empty one"),
     ],
 )
-def test_what_the_evaluation_feed_refuses(arguments: dict[str, Any], message: str) -> None:
+def test_evaluation_feed_rejects_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
         eval_feed(**{"length": 5, "batch_size": 4, **arguments})
     assert message in str(error.value)

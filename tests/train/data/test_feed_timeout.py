@@ -1,89 +1,94 @@
-"""Feeds that hang or break, and those that do not."""
+"""Feeds that hang or fail, and feeds that do not.
+
+No test depends on how fast the machine is: only a feed that hangs until it is released has a short
+timeout.
+"""
 
 import threading
-import time
 
 import pytest
 
 from train.data.feed import TrainFeed
 from train.data.feed_timeout import FeedError, TimeoutFeed
 
+# Much longer than a batch takes on a busy machine.
+LONG_TIMEOUT = 600
 
-class Feed:
-    """Counts; hangs or fails at its third batch."""
 
-    def __init__(self, third):
-        self.third = third
-        self.taken = 0
+class CountingFeed:
+    """Counts its batches, and calls `fail` for batch number `failing`."""
+
+    def __init__(self, failing, fail):
+        self.failing, self.fail = failing, fail
+        self.count = 0
+        self.closed = False
 
     def __next__(self):
-        self.taken += 1
-        if self.taken == 3:
-            return self.third()
-        return self.taken
+        self.count += 1
+        if self.count == self.failing:
+            self.fail()
+        return self.count
 
-    def get_state(self):
-        return {"next_index": self.taken}
+    def close(self):
+        self.closed = True
 
 
-def failing(error):
+def raising_feed(error):
     def fail():
         raise error
 
-    return Feed(fail)
+    return CountingFeed(3, fail)
 
 
-def test_positions_are_those_of_the_batches_handed_out(digits_train):
+def test_state_is_the_position_after_the_returned_batches(digits_train):
     plain, inner = (TrainFeed(digits_train, batch_size=100, seed=3) for _ in range(2))
-    with TimeoutFeed(inner, 60) as watched:
+    with TimeoutFeed(inner, LONG_TIMEOUT) as feed:
         for _ in range(3):
             next(plain)
-            next(watched)
-            assert watched.get_state() == plain.get_state()
-        time.sleep(0.05)  # it does not run ahead by itself
-        assert watched.get_state() == plain.get_state() == {"next_index": 3}
-        watched.set_state({"next_index": 1})
+            next(feed)
+            assert feed.get_state() == plain.get_state()
+        feed.set_state({"next_index": 1})
         plain.set_state({"next_index": 1})
-        assert next(watched)["index"].tolist() == next(plain)["index"].tolist()
+        assert next(feed)["index"].tolist() == next(plain)["index"].tolist()
 
 
-def test_a_feed_that_hangs_is_an_error_and_stays_one():
+def test_a_feed_that_hangs_raises_an_error_every_time():
     release = threading.Event()
-    with TimeoutFeed(Feed(release.wait), 0.2) as watched:
-        assert [next(watched), next(watched)] == [1, 2]
+    inner = CountingFeed(1, release.wait)
+    with TimeoutFeed(inner, 0.01) as feed:
         for _ in range(2):
-            with pytest.raises(FeedError, match=r"next batch within 0\.2 s, got none"):
-                next(watched)
+            with pytest.raises(FeedError, match=r"next batch within 0\.01 s, got none"):
+                next(feed)
         release.set()
-        with pytest.raises(FeedError):  # the late batch is not taken for the next
-            next(watched)
+        with pytest.raises(FeedError):  # The late batch is not returned as the next one.
+            next(feed)
+    assert not inner.closed
 
 
 @pytest.mark.parametrize("error", [ValueError("mask"), FileNotFoundError("gone"), StopIteration()])
-def test_errors_that_speak_for_themselves_pass(error):
-    with TimeoutFeed(failing(error), 60) as watched:
-        assert [next(watched), next(watched)] == [1, 2]
+def test_errors_about_examples_are_raised_unchanged(error):
+    with TimeoutFeed(raising_feed(error), LONG_TIMEOUT) as feed:
+        assert [next(feed), next(feed)] == [1, 2]
         with pytest.raises(type(error)):
-            next(watched)
+            next(feed)
 
 
-def test_a_worker_that_died_is_told():
-    with TimeoutFeed(failing(RuntimeError("exit code -9")), 60) as watched:
-        assert [next(watched), next(watched)] == [1, 2]
+def test_the_error_of_a_dead_worker_is_reported():
+    with TimeoutFeed(raising_feed(RuntimeError("exit code -9")), LONG_TIMEOUT) as feed:
+        assert [next(feed), next(feed)] == [1, 2]
         with pytest.raises(FeedError, match="RuntimeError: exit code -9"):
-            next(watched)
+            next(feed)
 
 
-def test_watching_costs_little():
-    """Some 30 microseconds; a step of the smallest network takes some milliseconds."""
-    with TimeoutFeed(Feed(lambda: 3), 60) as watched:
-        next(watched)
-        durations = []
-        for _ in range(200):
-            started = time.perf_counter()
-            next(watched)
-            durations.append(time.perf_counter() - started)
-    assert sorted(durations)[100] < 1e-3
-    before = threading.active_count()
-    time.sleep(0.05)
-    assert threading.active_count() <= before
+def test_close_ends_the_thread_and_closes_the_feed():
+    before = set(threading.enumerate())
+    inner = CountingFeed(0, None)
+    with TimeoutFeed(inner, LONG_TIMEOUT) as feed:
+        new = set(threading.enumerate()) - before
+        (thread,) = (thread for thread in new if thread.name == "feed")
+        # One batch per request: the thread does not read ahead.
+        assert [next(feed), next(feed)] == [1, 2]
+    thread.join(LONG_TIMEOUT)
+    assert not thread.is_alive()
+    assert inner.closed
+    assert inner.count == 2

@@ -1,4 +1,4 @@
-"""What a training step makes of images and labels: augmented, mixed and normalised."""
+"""The images and targets of a training step: augmented, mixed and normalized."""
 
 import functools
 
@@ -16,7 +16,7 @@ normalize_digits = functools.partial(normalize, mean=(0.3,), std=(0.4,))
 
 
 class Source:
-    """What `make_training_examples` reads of a source."""
+    """The attributes of a source that `make_training_examples` reads."""
 
     def __init__(self, label_shape=(), channels=1):
         self.image_shape, self.label_shape, self.num_classes = (8, 8, channels), label_shape, 10
@@ -26,7 +26,7 @@ def training_examples(source=None, epochs=4.0, **fields):
     config = base.get_config()
     config.update(epochs=epochs, **fields)
     return make_training_examples(
-        config, source or Source(), Epochs(160, 16, epochs), normalize_digits
+        config, source or Source(), Epochs(160, 16, epochs), normalize_digits, parallel.AXIS
     )
 
 
@@ -36,31 +36,31 @@ LABELS = RNG.integers(0, 10, 16).astype(np.int32)
 
 
 def on_devices(examples, devices):
-    """Step -> what it gets of a batch that so many devices share."""
+    """Return a function of the step that computes a batch on that many devices."""
 
-    def example_part(images, labels, step):
+    def device_examples(images, labels, step):
         first_row = jax.lax.axis_index(parallel.AXIS) * len(labels)
         return examples(images, labels, step, first_row)
 
     mapped = jax.pmap(
-        example_part, parallel.AXIS, in_axes=(0, 0, None), devices=jax.devices()[:devices]
+        device_examples, parallel.AXIS, in_axes=(0, 0, None), devices=jax.devices()[:devices]
     )
-    parts = [x.reshape(devices, -1, *x.shape[1:]) for x in (IMAGES, LABELS)]
-    return lambda step: [np.asarray(x).reshape(16, *x.shape[2:]) for x in mapped(*parts, step)]
+    batch = [x.reshape(devices, -1, *x.shape[1:]) for x in (IMAGES, LABELS)]
+    return lambda step: [np.asarray(x).reshape(16, *x.shape[2:]) for x in mapped(*batch, step)]
 
 
-def test_without_further_fields_examples_are_cropped_flipped_and_normalized():
+def test_examples_are_cropped_flipped_and_normalized():
     images, targets = on_devices(training_examples(crop_padding=1, flip=True), 1)(3)
     augment = Augmentation(crop_padding=1, flip=True)
-    # Compiled as well: operation by operation, the last bit is rounded in another way.
+    # Compile it as well: running operation by operation rounds the last bit differently.
     expected = jax.jit(lambda raw: normalize_digits(augment(augmentation_key(0, 3), raw)))(IMAGES)
     np.testing.assert_array_equal(images, expected)
     assert targets.dtype == np.int32
     np.testing.assert_array_equal(targets, LABELS)
 
 
-def test_augmentation_is_the_same_on_any_number_of_devices():
-    """Bit for bit, of grey images."""
+def test_augmentation_does_not_depend_on_the_number_of_devices():
+    """The results are bitwise identical for gray images."""
     fields = {"crop_padding": 1, "flip": True, "autoaugment": "cifar10"}
     examples = training_examples(**fields, mixup_alpha=0.2, label_smoothing=0.1)
     one, eight = (on_devices(examples, devices)(0) for devices in (1, 8))
@@ -71,8 +71,8 @@ def test_augmentation_is_the_same_on_any_number_of_devices():
     np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
 
 
-def test_mixing_ends_with_the_first_step_of_the_last_epochs():
-    """Ten steps an epoch: of forty, the last 15 are of the last 1.5 epochs."""
+def test_mixing_stops_before_the_last_epochs():
+    """An epoch has ten steps: the last 1.5 epochs of four are the last 15 steps of 40."""
     examples = on_devices(training_examples(mixup_alpha=1.0, mix_off_epochs=1.5), 1)
     for step, mixed in ((0, True), (24, True), (25, False), (39, False)):
         images, targets = examples(step)
@@ -88,13 +88,13 @@ def test_mixing_ends_with_the_first_step_of_the_last_epochs():
         ({"cutmix_alpha": 1.0, "random_erasing": 0.5}, "random_erasing, cutmix_alpha"),
     ],
 )
-def test_what_labels_of_pixels_cannot_follow_is_refused(fields, given):
-    with pytest.raises(ValueError, match=f"labels of pixels can follow .* got {given}\\. These"):
+def test_augmentation_that_masks_do_not_support_is_rejected(fields, given):
+    with pytest.raises(ValueError, match=f"supports labels of pixels .* got {given}, which are"):
         training_examples(Source(label_shape=(8, 8)), **fields)
     training_examples(Source(label_shape=(8, 8)), color_jitter=0.4)
 
 
-def test_what_the_images_are_not_for_is_refused_before_training():
+def test_augmentation_that_images_do_not_support_is_rejected_before_training():
     with pytest.raises(ValueError, match="unknown AutoAugment policy 'cifar100'"):
         training_examples(autoaugment="cifar100")
     with pytest.raises(ValueError, match="3 channels, red, green and blue"):

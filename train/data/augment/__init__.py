@@ -1,1 +1,1 @@
-"""Augmentation inside the jitted training step."""
+"""Augmentation on the device, inside the jitted training step."""

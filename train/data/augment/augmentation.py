@@ -1,18 +1,19 @@
-"""Random changes to a batch of training images, on the device, inside the jitted step.
+"""Augmentation of a batch of training images, and normalization.
 
-All functions are pure. Randomness comes from a key made of (seed, step), so a run that was
-stopped goes on with the same random numbers; how an image has its own is in `per_image.py`.
+All functions are pure and run on the device, inside the jitted step. Random numbers are derived
+from (seed, step) and the row of an image (see `random_per_image.py`), so a resumed run uses the
+same ones.
 
-The order of things is that of GluonCV's training scripts, which the authors of Attentional Feature
-Fusion used:
+The order is that of GluonCV's training scripts, which the authors of Attentional Feature Fusion
+used::
 
-    AutoAugment, crop, flip, color jitter, PCA lighting   on uint8, as Pillow has it
-    random erasing                                        on uint8; theirs have none
-    mixup or cutmix, label smoothing                      theirs after normalize, with equal result
+    AutoAugment, crop, flip, color jitter, PCA lighting   on uint8, as in Pillow
+    random erasing                                        on uint8; not in GluonCV
+    mixup or CutMix, label smoothing                      in GluonCV after normalize
     normalize
 
-Their ImageNet recipe crops to the size of training after AutoAugment; here the source has cropped
-before. For CIFAR the order is theirs to the end.
+Mixing before or after normalization has the same result. GluonCV's ImageNet script crops to the
+training size after AutoAugment; here the source has cropped before.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from train.data.augment.autoaugment import autoaugment
 from train.data.augment.color import color_jitter, pca_lighting
-from train.data.augment.erasing import random_erasing
 from train.data.augment.geometry import pad_and_crop, random_flip
-from train.data.augment.per_image import Images
+from train.data.augment.random_erasing import random_erasing
+from train.data.augment.random_per_image import Images
 from train.data.labels import IGNORE_LABEL
+
+__all__ = ["STREAMS", "Augmentation", "augmentation_key", "normalize", "stream_key"]
 
 STREAMS = (
     "crop",
@@ -41,16 +44,19 @@ STREAMS = (
     "random_erasing",
     "mixing",
 )
-"""What draws random numbers in a step, each with a key of its own; append, and old runs go on."""
+"""Users of random numbers in a step. Each has its own key, derived from its position here.
+
+Only append to this tuple. Otherwise the augmentation of runs that resume would change.
+"""
 
 
 def augmentation_key(seed: ArrayLike, step: ArrayLike) -> Key[Array, ""]:
-    """Make the typed key of one training step: `fold_in(key(seed), step)`; both integer scalars."""
+    """Return the typed key of one training step: `fold_in(key(seed), step)`."""
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
-def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """The key of one of the `STREAMS` in the step of `key`."""
+def stream_key(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+    """Return the key of one of the `STREAMS`, given the key of the step."""
     return jax.random.fold_in(key, STREAMS.index(name))
 
 
@@ -61,28 +67,34 @@ def normalize(
     dtype: DTypeLike = jnp.float32,
     mixed: bool = False,
 ) -> Float[Array, "batch height width channels"]:
-    """Pixels with mean 0 and deviation 1 per channel: `(images / 255 - mean) / std`.
+    """Normalize images: `(images / 255 - mean) / std`.
 
-    `mean` and `std` are of pixels divided by 255, one number per channel. Computes in float32,
-    or in `dtype` where that is wider, and rounds to `dtype` at the end. Images are uint8, or, if
-    `mixed`, the float32 levels that `Mixing` makes of them.
+    Computes in float32, or in `dtype` if that is wider, and rounds to `dtype` at the end.
 
-    Raises `ValueError` for images that are not of that type (probably normalized already), and
-    when `mean` or `std` has not one number per channel.
+    Args:
+        images: uint8 images, or float32 images in 0 .. 255 from `Mixup` if `mixed`.
+        mean: Mean of the pixels divided by 255, per channel.
+        std: Standard deviation of the pixels divided by 255, per channel.
+        dtype: Type of the result.
+        mixed: Whether the images come from `Mixup`.
+
+    Raises:
+        ValueError: The images have another dtype, or `mean` or `std` does not have one number per
+            channel.
     """
     expected = jnp.dtype(jnp.float32 if mixed else jnp.uint8)
     if images.dtype != expected:
         raise ValueError(
-            f"expected images as {expected} in 0 .. 255, got {images.dtype}. Probably they have "
-            "been normalized already; pass the feed's images."
+            f"expected images as {expected} in 0 .. 255, got {images.dtype}. Probably they are "
+            "already normalized; pass the images of the feed."
         )
     channels = images.shape[-1]
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != channels:
             raise ValueError(
                 f"expected one {name} per channel, so {channels} for images of shape "
-                f"{images.shape}, got {len(values)}: {tuple(values)}. Probably the figures "
-                "belong to another dataset."
+                f"{images.shape}, got {len(values)}: {tuple(values)}. Probably they are "
+                "those of another dataset."
             )
     wide = jnp.promote_types(jnp.float32, dtype)
     scaled = images.astype(wide) / 255
@@ -91,11 +103,15 @@ def normalize(
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images, in the order of this module; by default nothing.
+    """Augmentation of training images in the order of this module. The default changes nothing.
 
-    `crop_padding` is `pad_and_crop`'s padding in pixels, `flip` mirrors half of the images,
-    `autoaugment` names one of `POLICIES`, "" for none, `color_jitter` is its strength,
-    `pca_lighting` its deviation, and `random_erasing` its probability.
+    Attributes:
+        crop_padding: Padding of `pad_and_crop` in pixels.
+        flip: Whether to flip half of the images horizontally.
+        autoaugment: Name of an AutoAugment policy in `POLICIES`; "" is none.
+        color_jitter: Strength of `color_jitter`; 0 is off.
+        pca_lighting: Standard deviation of `pca_lighting`; 0 is off.
+        random_erasing: Probability of `random_erasing`.
     """
 
     crop_padding: int = 0
@@ -108,11 +124,20 @@ class Augmentation:
     def __call__(
         self, key: Key[Array, ""], images: Images, first_row: ArrayLike = 0
     ) -> UInt8[Array, "batch height width channels"]:
-        """Augment a batch of uint8 images; shape and dtype as before."""
+        """Augment a batch of uint8 images.
+
+        Args:
+            key: Key of the step.
+            images: uint8 images of this device.
+            first_row: Row of the first image in the global batch.
+
+        Returns:
+            uint8 images of the same shape.
+        """
         if self.autoaugment:
-            policy_key = stream(key, "autoaugment")
+            policy_key = stream_key(key, "autoaugment")
             images = autoaugment(policy_key, images, self.autoaugment, first_row)
-        images = self._move(key, images, first_row)
+        images = self._crop_and_flip(key, images, first_row)
         changes = {
             "color_jitter": color_jitter,
             "pca_lighting": pca_lighting,
@@ -120,24 +145,30 @@ class Augmentation:
         }
         for name, change in changes.items():
             if amount := getattr(self, name):
-                images = change(stream(key, name), images, amount, first_row)
+                images = change(stream_key(key, name), images, amount, first_row)
         return images
 
     def labels(
         self, key: Key[Array, ""], labels: Int[Array, "batch ..."], first_row: ArrayLike = 0
     ) -> Int[Array, "batch ..."]:
-        """Labels of the images that the same key augments; shape and dtype as before.
+        """Apply the crop and the flip of the images to labels of pixels.
 
-        Labels of pixels, (batch, height, width), move with them, `IGNORE_LABEL` moving in; a label
-        of a whole image, (batch,), is as before.
+        Args:
+            key: The key that augments the images.
+            labels: Labels of pixels (batch, height, width), or of images (batch,), which do not
+                change.
+            first_row: Row of the first image in the global batch.
+
+        Returns:
+            Labels of the same shape and dtype. Pixels of the padding have `IGNORE_LABEL`.
         """
         if labels.ndim == 1:
             return labels
-        return self._move(key, labels[..., None], first_row, fill=IGNORE_LABEL)[..., 0]
+        return self._crop_and_flip(key, labels[..., None], first_row, fill=IGNORE_LABEL)[..., 0]
 
-    def _move(
+    def _crop_and_flip(
         self, key: Key[Array, ""], images: Images, first_row: ArrayLike, fill: int = 0
     ) -> Images:
-        crop_key, flip_key = stream(key, "crop"), stream(key, "flip")
+        crop_key, flip_key = stream_key(key, "crop"), stream_key(key, "flip")
         images = pad_and_crop(crop_key, images, self.crop_padding, first_row, fill)
         return random_flip(flip_key, images, first_row) if self.flip else images

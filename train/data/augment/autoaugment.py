@@ -1,11 +1,13 @@
-"""AutoAugment: for each image one of 25 pairs of operations, each done with its own probability.
+"""AutoAugment: each image gets one of 25 pairs of operations, each applied with a probability.
 
-Source: Cubuk et al., AutoAugment: Learning Augmentation Strategies from Data, CVPR 2019: the
-policies of its appendix, the magnitudes of its published code, which are also those of AutoGluon,
-with which the authors of Attentional Feature Fusion trained. Pixels are resampled to the nearest,
-and grey moves in; AutoGluon shears and translates bicubically, and black moves in. It also has one
-level in each policy that is not the paper's: CIFAR's ("Color", 0.2) at 6 and ImageNet's
-("Color", 1.0) at 0.
+The policies are those of the paper's appendix, and the magnitudes are those of its published code.
+AutoGluon, with which the authors of Attentional Feature Fusion trained, has the same magnitudes.
+Affine maps use nearest-neighbor resampling and fill with gray; AutoGluon shears and translates with
+bicubic resampling and fills with black. In each policy of AutoGluon one level differs from the
+paper's: ("Color", 0.2) has level 6 for CIFAR, and ("Color", 1.0) has level 0 for ImageNet.
+
+References:
+    Cubuk et al., AutoAugment: Learning Augmentation Strategies from Data, CVPR 2019.
 """
 
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from aff_jax.lookup import look_up
 from train.data.augment.color import COLOR
 from train.data.augment.geometry import AFFINE, fixed_point, resample
-from train.data.augment.per_image import Images, each_image, row_keys
+from train.data.augment.random_per_image import Images, image_keys, map_images
 
 __all__ = ["MAGNITUDES", "POLICIES", "autoaugment"]
 
@@ -40,10 +42,11 @@ MAGNITUDES = {
     "Brightness": lambda level: 0.1 + 0.18 * level,
     "Sharpness": lambda level: 0.1 + 0.18 * level,
 }
-"""Operation -> its magnitude at a level of 0 .. 9.
+"""Functions that return the magnitude of an operation at a level of 0 .. 9.
 
-Shears in pixels a pixel, translations in pixels, rotations in degrees, each either way with
-probability 1/2; a threshold, bits to keep, and factors of a blend.
+Shears are in pixels per pixel, translations in pixels and rotations in degrees; each is negated
+with probability 1/2. Solarize has a threshold, Posterize a number of bits, and the last four have
+factors for `blend`.
 """
 
 Step = tuple[str, float, int]
@@ -105,13 +108,16 @@ POLICIES: dict[str, tuple[tuple[Step, Step], ...]] = {
         (("Equalize", 0.8, 8), ("Equalize", 0.6, 3)),
     ),
 }
-"""The paper's best five policies for a data set, joined: a line a pair, done in this order."""
+"""The paper's 25 pairs of operations for each dataset. A pair is applied in this order."""
 
 
 class Steps(NamedTuple):
-    """What is done to one image, an entry a step; or what a policy does, with more axes in front.
+    """Operations that are applied in turn, as arrays. A policy has more axes in front.
 
-    `operation` is a position in `OPERATIONS`; of `matrix` and `magnitude` it takes what it needs.
+    Attributes:
+        operation: Position in `OPERATIONS`.
+        matrix: Matrix of an affine map, for `resample`.
+        magnitude: Magnitude of a color operation.
     """
 
     operation: Int[Array, "... steps"]
@@ -120,51 +126,60 @@ class Steps(NamedTuple):
 
 
 def keep(image: Array, step: Steps) -> Array:
-    """The image as it is."""
+    """Return the image unchanged."""
     del step
     return image
 
 
-def move(image: Array, step: Steps) -> Array:
-    """One of the affine maps."""
+def affine(image: Array, step: Steps) -> Array:
+    """Apply an affine map."""
     return resample(image, step.matrix)
 
 
-def recolor(change: Callable[[Array, Array], Array]) -> Callable[[Array, Steps], Array]:
-    """One of the operations on colours, as a step."""
+def color_operation(change: Callable[[Array, Array], Array]) -> Callable[[Array, Steps], Array]:
+    """Convert an operation of `COLOR` to a function of an image and its step."""
     return lambda image, step: change(image, step.magnitude)
 
 
-# Affine maps are one operation: they differ in their matrices only.
-OPERATIONS = (keep, move, *map(recolor, COLOR.values()))
+# All affine maps are one operation. They differ only in their matrices.
+OPERATIONS = (keep, affine, *map(color_operation, COLOR.values()))
 
 
 def autoaugment(
     key: Key[Array, ""], images: Images, policy: str, first_row: ArrayLike = 0
 ) -> Images:
-    """Each uint8 image after the two steps of a pair of `POLICIES[policy]`, drawn uniformly.
+    """Apply a random pair of operations of a policy to each image.
 
-    Grey images, of one channel, are kept by "Color".
+    The operation "Color" does not change gray images, which have one channel.
 
-    Raises `ValueError` for a policy that is not in the table, and for images that are not uint8 of
-    one or three channels.
+    Args:
+        key: Key of the step.
+        images: uint8 images with 1 or 3 channels.
+        policy: A name in `POLICIES`.
+        first_row: Row of the first image in the global batch.
+
+    Returns:
+        uint8 images of the same shape.
+
+    Raises:
+        ValueError: There is no such policy, or the images have another dtype or number of channels.
     """
     pairs = look_up(POLICIES, "AutoAugment policy", policy)
     if images.dtype != jnp.uint8 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            f"expected images as uint8 of 1 or 3 channels, got {images.dtype} of "
+            f"expected uint8 images with 1 or 3 channels, got {images.dtype} with "
             f"{images.shape[-1]}. AutoAugment works on raw pixels: call it before normalize."
         )
     probabilities = jnp.float32([[step[1] for step in pair] for pair in pairs])
-    table = _steps(policy, *images.shape[1:3])
+    table = _policy_steps(policy, *images.shape[1:3])
 
     def draw(row_key: Key[Array, ""]) -> Steps:
-        pair_key, done_key, mirror_key = jax.random.split(row_key, 3)
+        pair_key, apply_key, sign_key = jax.random.split(row_key, 3)
         pair = jax.random.randint(pair_key, (), 0, len(pairs))
-        done = jax.random.uniform(done_key, (2,), jnp.float32) < probabilities[pair]
-        mirrored = jax.random.bernoulli(mirror_key, shape=(2,)).astype(jnp.int32)
-        steps = Steps(*(column[pair, jnp.arange(2), mirrored] for column in table))
-        return steps._replace(operation=jnp.where(done, steps.operation, 0))
+        applied = jax.random.uniform(apply_key, (2,), jnp.float32) < probabilities[pair]
+        negated = jax.random.bernoulli(sign_key, shape=(2,)).astype(jnp.int32)
+        steps = Steps(*(column[pair, jnp.arange(2), negated] for column in table))
+        return steps._replace(operation=jnp.where(applied, steps.operation, 0))
 
     def augment(image: UInt8[Array, "height width channels"], steps: Steps) -> Array:
         for i in range(2):
@@ -172,22 +187,22 @@ def autoaugment(
             image = jax.lax.switch(step.operation, OPERATIONS, image, step)
         return image
 
-    return each_image(augment, images, jax.vmap(draw)(row_keys(key, images, first_row)))
+    return map_images(augment, images, jax.vmap(draw)(image_keys(key, images, first_row)))
 
 
-def _steps(policy: str, height: int, width: int) -> Steps:
-    """A policy as arrays over pairs, the two steps of each, and the two ways of an affine map."""
+def _policy_steps(policy: str, height: int, width: int) -> Steps:
+    """Return a policy as arrays over pairs, the steps of a pair, and the sign of affine maps."""
     pairs = POLICIES[policy]
     shape = len(pairs), 2, 2
     operation, matrix = np.zeros(shape, np.int32), np.zeros((*shape, 6), np.int32)
     magnitude = np.zeros(shape, np.float32)
     for at in np.ndindex(shape):
-        pair, step, way = at
+        pair, step, sign = at
         name, _, level = pairs[pair][step]
         amount = MAGNITUDES[name](level)
         if name in AFFINE:
-            operation[at] = OPERATIONS.index(move)
-            matrix[at] = fixed_point(AFFINE[name]((1, -1)[way] * amount, height, width))
+            operation[at] = OPERATIONS.index(affine)
+            matrix[at] = fixed_point(AFFINE[name]((1, -1)[sign] * amount, height, width))
         else:
             operation[at] = len(OPERATIONS) - len(COLOR) + list(COLOR).index(name)
             magnitude[at] = amount

@@ -1,12 +1,12 @@
-"""Where the pixels of an image come from: crop and flip, shear, translate and rotate.
+"""Geometric augmentation: crop, flip, shear, translate and rotate.
 
-An affine map is a matrix `(a, b, c, d, e, f)` in the order that Pillow's `Image.transform` has: the
-output's pixel (x, y) comes from the input's
+An affine map is a matrix `(a, b, c, d, e, f)` in the order of Pillow's `Image.transform`. The
+output pixel (x, y) comes from the input pixel::
 
     (a x + b y + c, d x + e y + f)
 
-with pixel centres at halves. Matrices are made of Python numbers in double precision, so that
-`resample` gives the pixels that Pillow gives.
+where pixel centers are at half-integers. Matrices are computed in double precision with Python
+numbers, so `resample` returns exactly Pillow's pixels.
 """
 
 import math
@@ -19,14 +19,15 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Key, UInt8
 
-from train.data.augment.per_image import Images, row_keys
+from train.data.augment.random_per_image import Images, image_keys
 
 __all__ = ["AFFINE", "FILL", "Matrix", "fixed_point", "pad_and_crop", "random_flip", "resample"]
 
 FILL = 128
-"""The grey that moves in where an affine map looks beyond the image.
+"""Gray value of the pixels that an affine map takes from outside the image.
 
-Source: AutoAugment's published ImageNet code (tensorflow/tpu); its CIFAR code has the mean colour.
+AutoAugment's published ImageNet code (tensorflow/tpu) has this value. Its CIFAR code has the mean
+color.
 """
 
 Matrix = tuple[float, float, float, float, float, float]
@@ -39,14 +40,23 @@ def pad_and_crop(
     first_row: ArrayLike = 0,
     fill: int = 0,
 ) -> Images:
-    """Each image, moved by up to `padding` pixels each way, `fill` moving in.
+    """Pad each image on all four sides, and crop a random window of the original size.
 
-    Pads `padding` pixels on all four sides and cuts a window of the old size at an offset drawn
-    per image, uniformly from {0 .. 2 * padding}^2. Any dtype, shape and dtype as before;
-    `padding=0` changes nothing. The authors of Attentional Feature Fusion crop raw pixels, so
-    that what moves in is black: call this before `normalize`.
+    The offset of the window is uniform in {0 .. 2 * padding}^2. The authors of Attentional Feature
+    Fusion crop raw pixels, so the padding is black: call this before `normalize`.
 
-    Raises `ValueError` for a negative padding.
+    Args:
+        key: Key of the step.
+        images: Images of any dtype.
+        padding: Number of pixels on each side; 0 changes nothing.
+        first_row: Row of the first image in the global batch.
+        fill: Value of the padding.
+
+    Returns:
+        Images of the same shape and dtype.
+
+    Raises:
+        ValueError: The padding is negative.
     """
     if padding < 0:
         raise ValueError(f"expected a padding of at least 0 pixels, got {padding}.")
@@ -59,41 +69,41 @@ def pad_and_crop(
 
     sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(images, sides, constant_values=fill)
-    return jax.vmap(crop)(row_keys(key, images, first_row), padded)
+    return jax.vmap(crop)(image_keys(key, images, first_row), padded)
 
 
 def random_flip(key: Key[Array, ""], images: Images, first_row: ArrayLike = 0) -> Images:
-    """Each image, mirrored left to right with probability 1/2; shape and dtype as before."""
-    flipped = jax.vmap(jax.random.bernoulli)(row_keys(key, images, first_row))
+    """Flip each image horizontally with probability 1/2. `first_row` is as in `pad_and_crop`."""
+    flipped = jax.vmap(jax.random.bernoulli)(image_keys(key, images, first_row))
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
 
 
 def shear_x(amount: float, height: int, width: int) -> Matrix:
-    """Rows moved by `amount` times their number."""
+    """Shear horizontally: row y is moved by `amount * y` pixels."""
     del height, width
     return 1, amount, 0, 0, 1, 0
 
 
 def shear_y(amount: float, height: int, width: int) -> Matrix:
-    """Columns moved by `amount` times their number."""
+    """Shear vertically: column x is moved by `amount * x` pixels."""
     del height, width
     return 1, 0, 0, amount, 1, 0
 
 
 def translate_x(pixels: float, height: int, width: int) -> Matrix:
-    """All moved to the left by that many pixels."""
+    """Move the image to the left by that many pixels."""
     del height, width
     return 1, 0, pixels, 0, 1, 0
 
 
 def translate_y(pixels: float, height: int, width: int) -> Matrix:
-    """All moved up by that many pixels."""
+    """Move the image up by that many pixels."""
     del height, width
     return 1, 0, 0, 0, 1, pixels
 
 
 def rotate(degrees: float, height: int, width: int) -> Matrix:
-    """Turned around the centre, counterclockwise."""
+    """Rotate the image counterclockwise around its center."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = width / 2, height / 2
     return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
@@ -106,17 +116,17 @@ AFFINE: dict[str, Callable[[float, int, int], Matrix]] = {
     "TranslateY": translate_y,
     "Rotate": rotate,
 }
-"""(magnitude, height, width) -> matrix, under the names that AutoAugment's policies use."""
+"""Functions of (magnitude, height, width) that return a matrix, by their names in AutoAugment."""
 
 
 def fixed_point(matrix: Matrix) -> Int[np.ndarray, "6"]:
-    """A matrix between pixel numbers, in units of 2^-16 pixels as `resample` takes it; int32.
+    """Convert a matrix to int32 in units of 2^-16 pixels, for integer pixel coordinates.
 
-    Images may have up to 32,767 pixels a side.
+    `resample` takes the result. Images may have up to 32,767 pixels per side.
     """
     a, b, c, d, e, f = matrix
-    centred = (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)
-    return np.floor(np.array(centred) * 2**16 + 0.5).astype(np.int32)
+    centered = (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)
+    return np.floor(np.array(centered) * 2**16 + 0.5).astype(np.int32)
 
 
 def resample(
@@ -124,7 +134,16 @@ def resample(
     matrix: Int[Array, "6"],
     fill: int = FILL,
 ) -> UInt8[Array, "height width channels"]:
-    """The nearest pixels that a matrix of `fixed_point` points to, and `fill` beyond the image."""
+    """Apply an affine map to an image with nearest-neighbor resampling, as Pillow does.
+
+    Args:
+        image: uint8 image.
+        matrix: A matrix from `fixed_point`.
+        fill: Value of the pixels from outside the image.
+
+    Returns:
+        uint8 image of the same shape.
+    """
     height, width, channels = image.shape
     a, b, c, d, e, f = cast(list[Array], list(matrix))
     y, x = jnp.arange(height)[:, None], jnp.arange(width)

@@ -1,1 +1,1 @@
-"""Data sets: TFDS, folders of images, and those that need no download."""
+"""Datasets: `datasets.py` is the table; each dataset that TFDS does not have is a file here."""

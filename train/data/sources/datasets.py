@@ -1,7 +1,12 @@
-"""Dataset name -> how it is opened, and what else the application knows of it.
+"""The table of datasets: how each one is opened, and the statistics of its pixels.
 
-A dataset is a TFDS dataset in ArrayRecord files, or a folder of the user's. Reading one needs no
-TensorFlow; preparing one of TFDS's does, except for those that prepare themselves.
+To add a dataset:
+
+1. If TFDS has it, add a row to `DATASETS`. It needs no `open`.
+2. Otherwise add a file to this folder, with a TFDS builder (as `digits.py`) or a function that
+   returns `EncodedExamples` (as `image_folder.py`). Import it here and add a row with its `open`.
+3. Run `python -m pytest tests/train/data/sources/test_datasets.py`, which checks every row.
+4. Train with `--config.dataset=NAME`. Unless it is prepared, the error gives the command for that.
 """
 
 from __future__ import annotations
@@ -11,28 +16,51 @@ from collections.abc import Callable
 
 from aff_jax.lookup import look_up
 
-# Imported for their effect: defining a builder makes TFDS know its name.
+# Imported for their effect: TFDS registers a builder when its class is defined.
 from train.data.sources import digit_scenes as digit_scenes
 from train.data.sources import digits as digits
-from train.data.sources.folders import open_image_folder, open_mask_folder
-from train.data.sources.prepared import open_or_prepare, open_prepared
-from train.data.sources.records import Records
+from train.data.sources.encoded_examples import EncodedExamples
+from train.data.sources.image_folder import open_image_folder
+from train.data.sources.mask_folder import open_mask_folder
 from train.data.sources.stop_sign import open_stop_sign
+from train.data.sources.tfds_examples import open_or_prepare, open_prepared
 
-__all__ = ["DATASETS", "IMAGENET_MEAN", "IMAGENET_STD", "Dataset", "find_dataset"]
+__all__ = [
+    "DATASETS",
+    "DEFAULT_MEAN",
+    "DEFAULT_STD",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Dataset",
+    "find_dataset",
+]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Channel means and deviations of ImageNet's pixels / 255, as everybody uses them."""
+"""Mean and standard deviation of ImageNet's channels, of pixels divided by 255."""
+
+DEFAULT_MEAN = {1: (0.449,), 3: IMAGENET_MEAN}
+DEFAULT_STD = {1: (0.226,), 3: IMAGENET_STD}
+"""Statistics of datasets without their own, by number of channels.
+
+They are ImageNet's, and for gray images the mean over its channels. They are constants and not
+measured, so that a resumed run has the same ones. The network's first batch normalization corrects
+a difference from the true statistics.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What the application knows of one dataset.
+    """One row of the table of datasets.
 
-    `open(name, split, data_dir, label_key)` opens the records of a split. `label_keys` are the
-    features that may serve as the label, the usual one first. `mean` and `std` are per channel, of
-    the training pixels divided by 255; () is `USUAL_MEAN` and `USUAL_STD`. `task` is
-    "classification", one label an image, or "segmentation", one a pixel.
+    Attributes:
+        name: Name in configs, and in TFDS if it is a TFDS dataset.
+        train_split: Split for training.
+        eval_split: Split for evaluation.
+        label_keys: Features that can be the label, the default one first.
+        mean: Mean of the training pixels divided by 255, per channel; () is `DEFAULT_MEAN`.
+        std: Standard deviation of the same pixels; () is `DEFAULT_STD`.
+        task: "classification" for one label per image, "segmentation" for one per pixel.
+        open: Function of (name, split, data_dir, label_key) that opens a split.
     """
 
     name: str
@@ -42,7 +70,7 @@ class Dataset:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     task: str = "classification"
-    open: Callable[[str, str, str | None, str], Records] = open_prepared
+    open: Callable[[str, str, str | None, str], EncodedExamples] = open_prepared
 
 
 DATASETS = {
@@ -53,8 +81,7 @@ DATASETS = {
             train_split="train",
             eval_split="test",
             label_keys=("label",),
-            # Over all pixels of the 1,437 training images / 255, in float64;
-            # tests/train/data/sources/test_datasets.py measures them again.
+            # Over all pixels of the 1,437 training images, in float64. The tests measure it again.
             mean=(0.3058,),
             std=(0.3761,),
             open=open_or_prepare,
@@ -64,7 +91,7 @@ DATASETS = {
             train_split="train",
             eval_split="test",
             label_keys=("mask",),
-            # Measured as for the digits, over the 1,000 training scenes.
+            # Over the 1,000 training scenes. The tests measure it again.
             mean=(0.3068,),
             std=(0.1822,),
             task="segmentation",
@@ -75,7 +102,7 @@ DATASETS = {
             train_split="train",
             eval_split="test",
             label_keys=("label",),
-            # As the authors of Attentional Feature Fusion normalize; so for both CIFARs.
+            # The statistics that open-aff uses for both CIFAR datasets.
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2023, 0.1994, 0.2010),
         ),
@@ -83,7 +110,7 @@ DATASETS = {
             name="cifar100",
             train_split="train",
             eval_split="test",
-            # 100 fine classes or 20 superclasses: two tasks, whose accuracies do not compare.
+            # 100 fine classes or 20 superclasses: accuracies of the two are not comparable.
             label_keys=("label", "coarse_label"),
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2023, 0.1994, 0.2010),
@@ -101,7 +128,7 @@ DATASETS = {
             train_split="train",
             eval_split="validation",
             label_keys=("mask",),
-            # Photographs from the web, as ImageNet's are.
+            # The images are photographs from the web, as those of ImageNet are.
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             task="segmentation",
@@ -124,8 +151,13 @@ DATASETS = {
         ),
     )
 }
+"""The datasets by name. `--config.dataset` chooses one."""
 
 
 def find_dataset(name: str) -> Dataset:
-    """The row of `DATASETS` with that name; `ValueError` with the nearest names otherwise."""
+    """Return the row of `DATASETS` with a name.
+
+    Raises:
+        ValueError: There is no such dataset. The message suggests similar names.
+    """
     return look_up(DATASETS, "dataset", name)

@@ -1,36 +1,42 @@
-"""`digits`: a TFDS builder over the handwritten digits that come with scikit-learn.
+"""`digits`: a TFDS builder for the handwritten digits that come with scikit-learn.
 
-1,797 scans of 8 x 8 pixels, real and small, so that a complete run needs neither a network nor
-TensorFlow: the examples reach TFDS as PNG bytes, and TFDS writes them as ArrayRecord.
+The 1,797 real scans have 8 x 8 pixels. A complete run needs neither a network nor TensorFlow: the
+builder passes PNG bytes to TFDS, and TFDS writes them as ArrayRecord.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
-from PIL import Image
 
-# scikit-learn counts ink on a scale from 0 to 16.
-_INK_LEVELS = 16
-# One example in five is for testing.
+from train.data.sources.image_files import encode_png
+
+__all__ = ["Digits", "ink_to_pixels", "split_positions"]
+
+# scikit-learn's pixels have values from 0 to 16.
+_MAX_INK = 16
+# Every fifth example is a test example.
 _TEST_STRIDE = 5
 
 
 def split_positions(
     labels: Int[np.ndarray, " examples"],
 ) -> dict[str, Int[np.ndarray, " split_examples"]]:
-    """Positions in the bundled file of each split's examples: `{"train": ..., "test": ...}`.
+    """Return the positions of the examples of each split in the bundled file.
 
-    Examples are ordered by (label, position in the file); every fifth one, beginning with the
-    first, is a test example. So each class is divided 4 : 1 (to within one example), the split
-    is 1,437 / 360, and no random generator, whose stream may change, has a part in it.
+    Examples are ordered by label and then by position, and every fifth one is a test example,
+    starting with the first. So the split is stratified, has 1,437 training and 360 test examples,
+    and does not depend on a random generator.
 
-    `labels` are integers of shape (examples,); both results are int64 and in the order above.
+    Args:
+        labels: Labels of all examples, in the order of the file.
+
+    Returns:
+        int64 positions of the splits "train" and "test", in the order above.
     """
     order = np.argsort(labels, kind="stable")
     is_test = np.arange(len(order)) % _TEST_STRIDE == 0
@@ -38,34 +44,36 @@ def split_positions(
 
 
 def ink_to_pixels(ink: np.ndarray) -> np.ndarray:
-    """Grey values of any shape: `round(255 * ink / 16)` for ink in 0 .. 16, uint8.
+    """Convert ink in 0 .. 16 to uint8 gray values: `round(255 * ink / 16)`.
 
-    Raises `ValueError` for ink outside 0 .. 16, which uint8 would wrap around silently.
+    Raises:
+        ValueError: A value is outside 0 .. 16, which would overflow uint8.
     """
-    if ink.min() < 0 or ink.max() > _INK_LEVELS:
+    if ink.min() < 0 or ink.max() > _MAX_INK:
         raise ValueError(
-            f"expected pixel values in 0 .. {_INK_LEVELS}, got {ink.min()} .. {ink.max()}. "
-            "Probably scikit-learn's bundled digits have changed; install the scikit-learn "
-            "version that pyproject.toml asks for."
+            f"expected pixel values in 0 .. {_MAX_INK}, got {ink.min()} .. {ink.max()}. Probably "
+            "scikit-learn's bundled digits have changed; install the scikit-learn version that "
+            "pyproject.toml requires."
         )
-    return np.rint(ink * (255 / _INK_LEVELS)).astype(np.uint8)
+    return np.rint(ink * (255 / _MAX_INK)).astype(np.uint8)
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
     """scikit-learn's handwritten digits as a TFDS dataset named `digits`.
 
-    Features: `image` uint8 (8, 8, 1), `label` 0 .. 9, `index` int64, the position in the file
-    scikit-learn bundles, which identifies an example whatever the split.
+    The features are `image`, uint8 (8, 8, 1), `label`, 0 .. 9, and `index`, int64, the position in
+    scikit-learn's file, which identifies an example in either split.
 
-    Prepare with `Digits(data_dir=..., file_format="array_record").download_and_prepare()`.
+    Prepare it with `Digits(data_dir=..., file_format="array_record").download_and_prepare()`.
 
-    Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
-    Learning Repository, 1998; scikit-learn bundles that collection's test part.
+    References:
+        E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+        Repository, 1998. scikit-learn bundles the test set of that collection.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # Nothing is downloaded, so there are no checksums. TFDS 4.9.10 would look for them by way of
-    # `importlib_resources`, which it imports without requiring it.
+    # Nothing is downloaded, so there are no checksums. Otherwise TFDS 4.9.10 would look for them
+    # with `importlib_resources`, which it imports without requiring it.
     url_infos = None
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -83,14 +91,13 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("image", "label"),
             homepage="https://archive.ics.uci.edu/dataset/80",
-            # The order on disk is then the documented one; the feed shuffles.
-            disable_shuffling=True,
+            disable_shuffling=True,  # Keep the documented order. The feed shuffles.
         )
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
-        del dl_manager  # there is nothing to download
+        del dl_manager  # Nothing is downloaded.
         # Only preparing needs scikit-learn; reading a prepared dataset does not.
         from sklearn.datasets import load_digits
 
@@ -108,8 +115,5 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         positions: Int[np.ndarray, " split_examples"],
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for key, position in enumerate(positions):
-            # A file object of PNG bytes: given an array, TFDS would encode with TensorFlow.
-            png = io.BytesIO()
-            Image.fromarray(images[position]).save(png, format="PNG")
-            png.seek(0)
-            yield key, {"image": png, "label": int(labels[position]), "index": int(position)}
+            image = encode_png(images[position])
+            yield key, {"image": image, "label": int(labels[position]), "index": int(position)}

@@ -1,4 +1,4 @@
-"""AutoAugment against Pillow: which images come out, and how often."""
+"""AutoAugment against Pillow: possible results and their frequencies."""
 
 import collections
 import itertools
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from tests.train.data.sources.pictures import scenes
+from tests.train.data.example_images import varied_images
 from train.data.augment import autoaugment
 from train.data.augment.augmentation import augmentation_key
 
@@ -23,7 +23,7 @@ def enhance(name, level):
     return [lambda image: getattr(ImageEnhance, name)(image).enhance(0.1 + 1.8 * level / 10)]
 
 
-# What an operation may do at a level, each equally often; as the published code has it.
+# Possible results of an operation at a level, with equal probability, as in the published code.
 PILLOW = {
     "ShearX": lambda level: [affine(1, s * 0.3 * level / 10, 0, 0, 1, 0) for s in (1, -1)],
     "ShearY": lambda level: [affine(1, 0, 0, s * 0.3 * level / 10, 1, 0) for s in (1, -1)],
@@ -48,7 +48,7 @@ PILLOW = {
 
 
 def outcomes(image, policy):
-    """Every image that a policy may make of one, and its probability."""
+    """Return every possible result of a policy for one image, and its probability."""
     picture = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])
     found = collections.Counter()
     for pair in autoaugment.POLICIES[policy]:
@@ -65,9 +65,9 @@ def outcomes(image, policy):
 
 
 @pytest.mark.parametrize("policy", autoaugment.POLICIES)
-def test_every_outcome_of_the_policy_comes_as_often_as_it_should(policy):
+def test_results_have_the_probabilities_of_the_policy(policy):
     count = 3000
-    image = scenes((14, 21, 3))[7]
+    image = varied_images((14, 21, 3))[7]
     expected, probabilities = outcomes(image, policy)
     assert probabilities.sum() == pytest.approx(1)
     augment = jax.jit(autoaugment.autoaugment, static_argnums=2)
@@ -75,12 +75,11 @@ def test_every_outcome_of_the_policy_comes_as_often_as_it_should(policy):
     assert result.dtype == np.uint8
     results, counts = np.unique(np.asarray(result), axis=0, return_counts=True)
     distances = np.abs(results[:, None].astype(int) - expected).mean((2, 3, 4))
-    # A level more or less in a few pixels, where Pillow and XLA round in different ways; what is
-    # equalized afterwards may show that by some levels more.
+    # A few pixels differ by 1, where Pillow and XLA round differently. Equalizing can enlarge this.
     assert distances.min(1).max() < 0.5
     observed = np.bincount(distances.argmin(1), counts, minlength=len(expected))
     deviations = np.sqrt(count * probabilities * (1 - probabilities))
-    # Rare outcomes are not normal: of those with an expected count below 1, up to 7 may come.
+    # Counts of rare results are not normally distributed: up to 7 if less than 1 is expected.
     assert np.all(np.abs(observed - count * probabilities) < np.maximum(5 * deviations, 7))
 
 
@@ -94,16 +93,16 @@ def test_a_policy_has_25_pairs_with_probabilities_and_levels_in_tenths(policy):
         assert level in range(10)
 
 
-def test_operations_are_those_of_the_magnitudes():
+def test_operations_and_magnitudes_have_the_same_names():
     assert len(autoaugment.OPERATIONS) == 2 + len(autoaugment.COLOR)
     assert {*autoaugment.AFFINE, *autoaugment.COLOR} == set(autoaugment.MAGNITUDES) == set(PILLOW)
 
 
-def test_what_is_refused():
-    key, images = augmentation_key(0, 0), scenes((4, 4, 3))
+def test_wrong_arguments_are_rejected():
+    key, images = augmentation_key(0, 0), varied_images((4, 4, 3))
     with pytest.raises(ValueError, match="unknown AutoAugment policy 'cifar'"):
         autoaugment.autoaugment(key, images, "cifar")
-    with pytest.raises(ValueError, match="uint8 of 1 or 3 channels, got float32"):
+    with pytest.raises(ValueError, match="uint8 images with 1 or 3 channels, got float32"):
         autoaugment.autoaugment(key, np.float32(images), "cifar10")
-    with pytest.raises(ValueError, match="got uint8 of 2"):
+    with pytest.raises(ValueError, match="got uint8 with 2"):
         autoaugment.autoaugment(key, images[..., :2], "cifar10")

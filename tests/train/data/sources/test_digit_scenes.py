@@ -1,4 +1,4 @@
-"""The builder of scenes: what is in them, where it comes from, and that every machine agrees."""
+"""The builder of digit scenes: contents, origin of the digits, and pinned pixels."""
 
 import pathlib
 import subprocess
@@ -13,13 +13,13 @@ from sklearn.datasets import load_digits
 from train.data.sources import digit_scenes
 from train.data.sources.digits import split_positions
 
-# Prepares the scenes as another process would, with neither a network nor TensorFlow.
+# Prepare the scenes in another process, without a network and without TensorFlow.
 PREPARE = """
 import socket, sys
 def refuse(*_):
     raise AssertionError("tried to use the network")
 socket.socket.connect = socket.getaddrinfo = refuse
-from train.data.sources.source import load_source
+from train.data.sources.load import load_source
 scenes = load_source("digit_scenes", "train", data_dir=sys.argv[1], label_key="mask")
 print(len(scenes), "tensorflow" in sys.modules)
 """
@@ -35,7 +35,7 @@ def training_digits() -> tuple[np.ndarray, np.ndarray]:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     data_dir = tmp_path_factory.mktemp("scenes")
     command = [sys.executable, "-W", "error", "-c", PREPARE, str(data_dir)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (result.stdout, result.stderr) == ("1000 False\n", "")
     return data_dir
 
@@ -52,7 +52,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_pixels_are_pinned(
     prepared: pathlib.Path, split: str, index: int, image: int, mask: int
 ) -> None:
-    # Any change here makes results incomparable with those measured before.
+    # If these change, results are not comparable with earlier ones.
     records = tfds.builder("digit_scenes", data_dir=prepared).as_data_source(split)
     assert len(records) == {"train": 1000, "test": 200}[split]
     assert records[index]["index"] == index
@@ -60,7 +60,7 @@ def test_pixels_are_pinned(
     assert zlib.crc32(records[index]["mask"].tobytes()) == mask
 
 
-def test_every_class_comes_about_as_often(prepared: pathlib.Path) -> None:
+def test_classes_are_balanced(prepared: pathlib.Path) -> None:
     records = tfds.builder("digit_scenes", data_dir=prepared).as_data_source("train")
     masks = np.stack([records[index]["mask"] for index in range(200)])
     shares = np.bincount(masks.ravel(), minlength=11) / masks.size
@@ -69,55 +69,55 @@ def test_every_class_comes_about_as_often(prepared: pathlib.Path) -> None:
     assert np.all(shares[1:] > 0.005)
 
 
-def test_digits_of_4_pixels_stand_beside_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenes_have_digits_of_4_to_32_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[list[int]] = []
     resize = digit_scenes.resize_ink
 
-    def noted(ink: np.ndarray, size: int) -> np.ndarray:
+    def recording(ink: np.ndarray, size: int) -> np.ndarray:
         sizes[-1].append(size)
         return resize(ink, size)
 
-    monkeypatch.setattr(digit_scenes, "resize_ink", noted)
+    monkeypatch.setattr(digit_scenes, "resize_ink", recording)
     ink, labels = training_digits()
     for index in range(50):
         sizes.append([])
-        digit_scenes.scene(ink, labels, (0, index))
+        digit_scenes.draw_scene(ink, labels, (0, index))
     assert min(map(min, sizes)) == 4
     assert max(map(max, sizes)) == 32
     assert all(max(scene) >= 17 and min(scene) <= 5 for scene in sizes)
-    assert np.mean([len(scene) for scene in sizes]) > 12  # few of the 15 find no place
+    assert np.mean([len(scene) for scene in sizes]) > 12  # Few of the 15 do not fit.
 
 
 @pytest.mark.parametrize("size", range(4, 33))
-def test_resizing_is_its_formula(size: int) -> None:
-    """The overlap of windows and pixels, as a sum over a grid fine enough to be exact."""
+def test_resize_ink_matches_its_formula(size: int) -> None:
+    """Compute the overlap of windows and pixels as a sum over a grid that is fine enough."""
     ink, _ = training_digits()
-    grid = 4 * 8 * size  # points over the scan's side
+    grid = 4 * 8 * size  # number of points along the scan
     window = grid // min(8, size)
-    # Ink along the grid, and none for half a window beyond each end.
+    # Ink along the grid, with half a window of zeros at each end.
     edge = window // 2
     fine = np.pad(np.kron(np.eye(8), np.ones(grid // 8)), ((0, 0), (edge, edge)))
-    centres = (2 * np.arange(size) + 1) * grid // (2 * size)
-    weights = np.stack([fine[:, c : c + window].mean(1) for c in centres])
+    centers = (2 * np.arange(size) + 1) * grid // (2 * size)
+    weights = np.stack([fine[:, c : c + window].mean(1) for c in centers])
     exact = weights @ ink[5] @ weights.T * 255 / 16
     result = digit_scenes.resize_ink(ink[5], size)
     assert result.shape == (size, size)
     np.testing.assert_allclose(result, exact, atol=0.5 + 1e-9)
 
 
-def test_a_digit_of_the_scan_s_own_size_is_the_scan() -> None:
+def test_resize_ink_to_the_original_size_changes_nothing() -> None:
     ink = np.arange(64).reshape(8, 8) % 17
     np.testing.assert_array_equal(digit_scenes.resize_ink(ink, 8), (510 * ink + 16) // 32)
 
 
-def test_test_scenes_are_made_of_test_digits_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_scenes_use_only_test_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[tuple[int, np.ndarray]] = []
 
-    def noted(ink: np.ndarray, labels: np.ndarray, seed: tuple[int, int]) -> None:
+    def recording(ink: np.ndarray, labels: np.ndarray, seed: tuple[int, int]) -> None:
         given.append((seed[0], ink))
         raise StopIteration
 
-    monkeypatch.setattr(digit_scenes, "scene", noted)
+    monkeypatch.setattr(digit_scenes, "draw_scene", recording)
     builder = digit_scenes.DigitScenes.__new__(digit_scenes.DigitScenes)
     generators = builder._split_generators(None)  # type: ignore[arg-type]
     for split in ("train", "test"):

@@ -1,4 +1,4 @@
-"""The builder of the handwritten digits: its split, its pixels, and how preparing it can fail."""
+"""The builder of the handwritten digits: splits, pixels, and interrupted preparations."""
 
 import concurrent.futures
 import pathlib
@@ -13,22 +13,24 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from train.data.sources import digits, source
+from train.data.sources import digits
+from train.data.sources.load import load_source
 
-# Prepares the digits as another process would, with neither a network nor TensorFlow.
+# Prepare the digits in another process, without a network and without TensorFlow.
 PREPARE = """
 import socket, sys
 def refuse(*_):
     raise AssertionError("tried to use the network")
 socket.socket.connect = socket.getaddrinfo = refuse
-from train.data.sources.source import load_source
+from train.data.sources.load import load_source
 print(len(load_source("digits", "train", data_dir=sys.argv[1])), "tensorflow" in sys.modules)
 """
 
-# The same, killed after the training split has been written and 100 test examples generated.
+# The same, killed after the training split was written and 100 test examples were generated.
 PREPARE_AND_DIE = """
 import itertools, os, signal, sys
-from train.data import digits, source
+from train.data.sources import digits
+from train.data.sources.load import load_source
 generate = digits.Digits._generate_examples
 def dying(self, images, labels, positions):
     examples = generate(self, images, labels, positions)
@@ -38,13 +40,13 @@ def dying(self, images, labels, positions):
         yield from itertools.islice(examples, 100)
         os.kill(os.getpid(), signal.SIGKILL)
 digits.Digits._generate_examples = dying
-source.load_source("digits", "train", data_dir=sys.argv[1])
+load_source("digits", "train", data_dir=sys.argv[1])
 """
 
 
 def run(program: str, data_dir: pathlib.Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-c", program, str(data_dir)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def read_split(data_dir: pathlib.Path, split: str) -> dict[str, np.ndarray]:
@@ -52,7 +54,7 @@ def read_split(data_dir: pathlib.Path, split: str) -> dict[str, np.ndarray]:
     return {key: np.stack([record[key] for record in records]) for key in records[0]}
 
 
-def test_split_rule_is_the_documented_one(digits_dir: pathlib.Path) -> None:
+def test_split_follows_the_documented_rule(digits_dir: pathlib.Path) -> None:
     labels = load_digits().target.tolist()
     order = sorted(range(1797), key=lambda position: (labels[position], position))
     assert read_split(digits_dir, "test")["index"].tolist() == order[::5]
@@ -62,7 +64,7 @@ def test_split_rule_is_the_documented_one(digits_dir: pathlib.Path) -> None:
 
 
 def test_split_is_pinned(digits_dir: pathlib.Path) -> None:
-    # Any change here makes accuracies incomparable with those measured before.
+    # If these change, accuracies are not comparable with earlier ones.
     train, test = (read_split(digits_dir, split)["index"] for split in ("train", "test"))
     assert (len(train), len(test)) == (1437, 360)
     assert test[:8].tolist() == [0, 48, 79, 150, 185, 252, 292, 334]
@@ -76,37 +78,37 @@ def test_split_is_stratified(digits_dir: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_examples_are_the_bundled_ones(digits_dir: pathlib.Path, split: str) -> None:
+def test_examples_match_scikit_learn(digits_dir: pathlib.Path, split: str) -> None:
     bundled, examples = load_digits(), read_split(digits_dir, split)
-    # Rounding half up in integers: floor((2 * 255 * ink + 16) / 32).
+    # Round half up with integers: floor((2 * 255 * ink + 16) / 32).
     ink = bundled.images[examples["index"]].astype(np.int64)
     assert examples["image"].dtype == np.uint8
     np.testing.assert_array_equal(examples["image"][..., 0], (510 * ink + 16) // 32)
     np.testing.assert_array_equal(examples["label"], bundled.target[examples["index"]])
 
 
-def test_ink_reaches_black_and_white_and_keeps_its_levels() -> None:
+def test_ink_maps_to_distinct_values_from_black_to_white() -> None:
     pixels = digits.ink_to_pixels(np.arange(17.0))
     assert (pixels[0], pixels[8], pixels[16]) == (0, 128, 255)
     assert len(set(pixels.tolist())) == 17
 
 
 @pytest.mark.parametrize("ink", [-1.0, 17.0, 255.0])
-def test_ink_off_the_scale_is_refused(ink: float) -> None:
+def test_ink_outside_the_scale_is_rejected(ink: float) -> None:
     with pytest.raises(ValueError, match=r"expected pixel values in 0 \.\. 16"):
         digits.ink_to_pixels(np.array([0.0, ink]))
 
 
-def test_processes_may_prepare_at_the_same_time(tmp_path: pathlib.Path) -> None:
+def test_processes_can_prepare_at_the_same_time(tmp_path: pathlib.Path) -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for result in pool.map(run, [PREPARE] * 2, [tmp_path] * 2):
-            # Nothing on the screen, either: neither progress bars nor talk of downloading.
+            # TFDS prints neither progress bars nor messages about downloads.
             assert (result.stdout, result.stderr) == ("1437 False\n", "")
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
 
 @pytest.mark.parametrize("overtaken_in", ["download_and_prepare", "_split_generators"])
-def test_losing_the_race_reads_what_the_winner_wrote(
+def test_slower_process_reads_the_files_of_the_faster_one(
     overtaken_in: str,
     digits_dir: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -119,21 +121,21 @@ def test_losing_the_race_reads_what_the_winner_wrote(
         return original(*arguments, **named)
 
     monkeypatch.setattr(digits.Digits, overtaken_in, overtaken)
-    assert len(source.load_source("digits", "test", data_dir=tmp_path)) == 360
+    assert len(load_source("digits", "test", data_dir=tmp_path)) == 360
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
 
-def test_a_killed_preparation_is_never_read(tmp_path: pathlib.Path) -> None:
+def test_interrupted_preparation_is_never_read(tmp_path: pathlib.Path) -> None:
     assert run(PREPARE_AND_DIE, tmp_path).returncode == -signal.SIGKILL
     (leftover,) = (tmp_path / "digits").iterdir()
     assert leftover.name.startswith("incomplete.")
-    assert any(leftover.iterdir()), "killed too early to have left anything half-written"
+    assert any(leftover.iterdir()), "the process was killed before it wrote a file"
 
-    assert len(source.load_source("digits", "train", data_dir=tmp_path)) == 1437
-    assert len(source.load_source("digits", "test", data_dir=tmp_path)) == 360
+    assert len(load_source("digits", "train", data_dir=tmp_path)) == 1437
+    assert len(load_source("digits", "test", data_dir=tmp_path)) == 360
 
 
-def test_what_else_fails_while_preparing_is_not_hidden(tmp_path: pathlib.Path) -> None:
+def test_other_errors_of_preparing_are_raised(tmp_path: pathlib.Path) -> None:
     (tmp_path / "digits").write_text("a file in the way")
     with pytest.raises(NotADirectoryError):
-        source.load_source("digits", "train", data_dir=tmp_path)
+        load_source("digits", "train", data_dir=tmp_path)

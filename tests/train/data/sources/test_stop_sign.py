@@ -1,6 +1,5 @@
-"""The builder of stop signs, from a small COCO written by hand."""
+"""The builder of stop signs, with a small handwritten COCO."""
 
-import io
 import pathlib
 import subprocess
 import sys
@@ -9,46 +8,40 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from train.data.sources.source import load_source
+from tests.train.data.example_images import encode
+from train.data.sources.load import load_source
 from train.data.sources.stop_sign import stop_sign_mask
 
-# COCO's ids are 24-bit colours; these need all three channels.
+# COCO's ids are 24-bit colors. These use all three channels.
 SIGN, CROWD, CAR, ROAD = 5_000_013, 65_539, 3_226_956, 255
 
-# Prepares the stop signs as another process would, with neither a network nor TensorFlow.
+# Prepare the stop signs in another process, without a network and without TensorFlow.
 PREPARE = """
 import socket, sys
 def refuse(*_):
     raise AssertionError("tried to use the network")
 socket.socket.connect = socket.getaddrinfo = refuse
-from train.data.sources.source import load_splits
+from train.data.sources.load import load_splits
 train, validation = load_splits("stop_sign", data_dir=sys.argv[1], image_size=16)
 print(len(train), len(validation), "tensorflow" in sys.modules)
 """
 
 
-def encoded(pixels: np.ndarray, file_format: str) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format=file_format)
-    return file.getvalue()
-
-
 def panoptic(ids: np.ndarray) -> bytes:
     channels = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], -1)
-    return encoded(channels.astype(np.uint8), "PNG")
+    return encode(channels.astype(np.uint8))
 
 
 def example(number: int, segments: dict[int, str], shape: tuple[int, int]) -> dict[str, Any]:
-    """An image whose segments are stripes from left to right; below them is nothing, id 0."""
+    """Return an image whose segments are vertical stripes. Below them the id is 0."""
     ids = np.zeros(shape, np.int64)
     for stripe, segment in enumerate(segments):
         ids[: shape[0] // 2, 4 * stripe : 4 * stripe + 4] = segment
     image = np.random.default_rng(number).integers(0, 256, (*shape, 3)).astype(np.uint8)
     box = tfds.features.BBox(0.0, 0.0, 1.0, 1.0)
     return {
-        "image": encoded(image, "JPEG"),
+        "image": encode(image, "JPEG"),
         "image/filename": f"{number:012}.jpg",
         "image/id": number,
         "panoptic_image": panoptic(ids),
@@ -72,10 +65,10 @@ SPLITS = {
 
 
 class Coco(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Small, and without TensorFlow; features, name, config and version are those of TFDS's."""
+    """A small COCO without TensorFlow, with the features, name, config and version of TFDS."""
 
     name = "coco"
-    url_infos = None  # no checksums to look for
+    url_infos = None  # There are no checksums.
     VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="2017_panoptic", version="1.1.0"),)
 
@@ -108,27 +101,27 @@ class Coco(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A data directory with a prepared `coco/2017_panoptic`, and the stop signs made of it."""
+    """Return a data directory with a prepared `coco/2017_panoptic` and the stop signs."""
     folder = tmp_path_factory.mktemp("coco")
     Coco(data_dir=folder, file_format="array_record").download_and_prepare()
     command = [sys.executable, "-W", "error", "-c", PREPARE, str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    # TFDS shows how far it is on both.
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    # TFDS prints progress bars.
     assert result.stdout.endswith("2 1 False\n"), result.stderr
     return folder
 
 
-def test_images_with_stop_signs_are_kept_as_they_are(data_dir: pathlib.Path) -> None:
+def test_images_with_stop_signs_are_unchanged(data_dir: pathlib.Path) -> None:
     records = tfds.builder("stop_sign", data_dir=data_dir).as_data_source("train")
     assert [int(record["image/id"]) for record in records] == [9, 34]
     source = load_source("stop_sign", "train", data_dir=data_dir, image_size=16)
     assert source.class_names == ("background", "stop sign")
     for position, number in enumerate((9, 34)):
         (original,) = (x for x in SPLITS["train"] if x["image/id"] == number)
-        assert source._records[position].image == original["image"]
+        assert source._encoded[position].image == original["image"]
 
 
-def test_masks_are_one_where_the_sign_is(data_dir: pathlib.Path) -> None:
+def test_masks_are_one_at_stop_signs(data_dir: pathlib.Path) -> None:
     source = load_source("stop_sign", "train", data_dir=data_dir, image_size=16)
     for position, (shape, columns) in enumerate(
         [((20, 30), slice(4, 8)), ((32, 16), np.r_[0:4, 8:12])]
@@ -140,24 +133,25 @@ def test_masks_are_one_where_the_sign_is(data_dir: pathlib.Path) -> None:
         np.testing.assert_array_equal(np.asarray(mask), expected)
 
 
-def test_images_are_of_many_sizes(data_dir: pathlib.Path) -> None:
+def test_images_differ_in_size(data_dir: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=r"stop_sign train.* differ in size.*image_size=224"):
         load_source("stop_sign", "train", data_dir=data_dir)
 
 
-def test_without_coco_the_command_is_given(tmp_path: pathlib.Path) -> None:
+def test_error_has_the_command_that_prepares_coco(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError) as error:
         load_source("stop_sign", "train", data_dir=tmp_path)
     message = str(error.value)
-    assert f"files in {tmp_path / 'coco' / '2017_panoptic' / '1.1.0'}, and there is no" in message
+    assert (
+        f"files in {tmp_path / 'coco' / '2017_panoptic' / '1.1.0'}, and that folder does not"
+        in message
+    )
     assert 'tfds.builder("coco/2017_panoptic"' in message
     assert "It downloads 21 GB. Only this step needs TensorFlow" in message
     assert not any(tmp_path.iterdir())
 
 
-def test_a_coco_that_was_copied_in_part_is_named(
-    data_dir: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_error_names_missing_files_of_coco(data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
     coco = tmp_path / "coco" / "2017_panoptic" / "1.1.0"
     coco.mkdir(parents=True)
     for file in (data_dir / "coco" / "2017_panoptic" / "1.1.0").iterdir():
@@ -168,7 +162,7 @@ def test_a_coco_that_was_copied_in_part_is_named(
 
 
 @pytest.mark.parametrize("segment", [SIGN, CROWD, ROAD, 255 * 256, 255 * 256**2])
-def test_ids_are_little_endian_colours(segment: int) -> None:
+def test_ids_are_little_endian_colors(segment: int) -> None:
     ids = np.full((3, 5), CAR)
     ids[1, 2] = segment
     mask = stop_sign_mask(panoptic(ids), [segment, 77], "an image")
@@ -176,6 +170,6 @@ def test_ids_are_little_endian_colours(segment: int) -> None:
     np.testing.assert_array_equal(np.argwhere(mask), [[1, 2]])
 
 
-def test_a_segment_without_pixels_is_named() -> None:
+def test_error_names_a_segment_without_pixels() -> None:
     with pytest.raises(ValueError, match=r"segments \[5000013\] in .* of COCO's image 9, got none"):
         stop_sign_mask(panoptic(np.full((3, 5), CAR)), [SIGN], "COCO's image 9")

@@ -1,4 +1,4 @@
-"""Prepared datasets: what is missing or damaged is named."""
+"""Prepared TFDS datasets: error messages name missing and damaged files."""
 
 import inspect
 import json
@@ -12,30 +12,31 @@ from typing import Any
 import pytest
 import tensorflow_datasets as tfds
 
-from train.data.sources import source
-from train.data.sources.prepared import open_prepared
+from train.data.sources.data_source import Source
+from train.data.sources.load import load_source
+from train.data.sources.tfds_examples import open_prepared
 
 
 @pytest.fixture
 def copied_dir(digits_dir: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A prepared data directory that a test may damage."""
+    """Return a copy of the prepared digits that a test may damage."""
     shutil.copytree(digits_dir / "digits", tmp_path / "digits")
     return tmp_path
 
 
-def test_not_prepared_gives_the_command_that_prepares(
+def test_error_has_the_command_that_prepares(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data_dir = tmp_path / "it's here"
     with pytest.raises(FileNotFoundError) as error:
-        source.load_source("cifar10", "train", data_dir=data_dir)
+        load_source("cifar10", "train", data_dir=data_dir)
     message = str(error.value)
     assert "'cifar10' is not prepared" in message
     assert str(data_dir / "cifar10") in message
     assert "pip install tensorflow-datasets tensorflow-cpu" in message
     assert not data_dir.exists()
 
-    # What the shell would hand to Python, with the download replaced.
+    # Run the code that the shell would pass to Python, without the download.
     (command,) = (line for line in message.splitlines() if "python -c" in line)
     program, option, code = shlex.split(command)
     assert (program, option) == ("python", "-c")
@@ -52,20 +53,20 @@ def test_not_prepared_gives_the_command_that_prepares(
     assert calls == [("cifar10", arguments), "prepared"]
 
 
-def test_another_file_format_is_named(copied_dir: pathlib.Path) -> None:
+def test_error_names_another_file_format(copied_dir: pathlib.Path) -> None:
     info = copied_dir / "digits" / "1.0.0" / "dataset_info.json"
     content = json.loads(info.read_text())
     info.write_text(json.dumps({**content, "fileFormat": "tfrecord"}))
     with pytest.raises(FileNotFoundError, match="prepared as tfrecord"):
-        source.load_source("digits", "train", data_dir=copied_dir)
+        load_source("digits", "train", data_dir=copied_dir)
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "digits-train.array_record-00000-of-00001"])
-def test_a_missing_file_is_named(copied_dir: pathlib.Path, file: str) -> None:
+def test_error_names_a_missing_file(copied_dir: pathlib.Path, file: str) -> None:
     path = copied_dir / "digits" / "1.0.0" / file
     path.unlink()
     with pytest.raises(FileNotFoundError, match="incomplete; missing: ") as error:
-        source.load_source("digits", "train", data_dir=copied_dir)
+        load_source("digits", "train", data_dir=copied_dir)
     assert str(path) in str(error.value)
 
 
@@ -77,38 +78,38 @@ def damaged(copied_dir: pathlib.Path, byte: int) -> pathlib.Path:
     return file
 
 
-def refusals(examples: source.Source) -> dict[int, str]:
-    """What is said of each position that cannot be read."""
-    said = {}
+def read_errors(examples: Source) -> dict[int, str]:
+    """Return the error message of each position that cannot be read."""
+    messages = {}
     for position in range(len(examples)):
         try:
             examples[position]
         except ValueError as error:
-            said[position] = str(error)
-    return said
+            messages[position] = str(error)
+    return messages
 
 
 @pytest.mark.parametrize(("split", "first"), [("train", 0), ("train[900:1000]", 900)])
-def test_a_damaged_record_is_named_with_its_file(
+def test_error_names_a_damaged_record_and_its_file(
     split: str, first: int, copied_dir: pathlib.Path
 ) -> None:
     file = damaged(copied_dir, 229_376)
-    # Each record is a chunk of its own, so all the others can still be read.
-    ((position, said),) = refusals(source.load_source("digits", split, data_dir=copied_dir)).items()
+    # Each record is a separate chunk, so all others can still be read.
+    ((position, message),) = read_errors(load_source("digits", split, data_dir=copied_dir)).items()
     assert first + position == 956
-    assert f"cannot read example {position} of digits {split} (record 956 of {file})" in said
-    assert "hash mismatch" in said
+    assert f"cannot read example {position} of digits {split} (record 956 of {file})" in message
+    assert "hash mismatch" in message
 
 
-def test_a_file_cut_short_is_named(copied_dir: pathlib.Path) -> None:
+def test_error_names_a_truncated_file(copied_dir: pathlib.Path) -> None:
     file = damaged(copied_dir, 0)
     file.write_bytes(file.read_bytes()[:200_000])
     with pytest.raises(ValueError, match="cannot read example 3 of digits train") as error:
-        source.load_source("digits", "train", data_dir=copied_dir)[3]
+        load_source("digits", "train", data_dir=copied_dir)[3]
     assert str(file) in str(error.value)
 
 
-def test_records_name_their_place_over_several_files(digits_dir: pathlib.Path) -> None:
+def test_origins_are_right_over_several_files(digits_dir: pathlib.Path) -> None:
     records = open_prepared("digits", "train[10:]+test[:5]", str(digits_dir), "label")
     assert len(records) == 1437 - 10 + 5
     for position, expected in (
@@ -116,19 +117,19 @@ def test_records_name_their_place_over_several_files(digits_dir: pathlib.Path) -
         (1426, "record 1436 of"),
         (1429, "record 2 of"),
     ):
-        assert f"({expected} " in records[position].image_at
-    assert "digits-test" in records[1429].image_at
+        assert f"({expected} " in records[position].image_origin
+    assert "digits-test" in records[1429].image_origin
 
 
-def test_records_travel_without_their_data(digits_dir: pathlib.Path) -> None:
+def test_examples_can_be_pickled(digits_dir: pathlib.Path) -> None:
     records = open_prepared("digits", "test", str(digits_dir), "label")
     again = pickle.loads(pickle.dumps(records))
     assert again[7] == records[7]
 
 
-def test_a_download_by_hand_is_told(tmp_path: pathlib.Path) -> None:
+def test_error_has_instructions_for_manual_downloads(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError) as error:
-        source.load_source("imagenet2012", "train", data_dir=tmp_path)
+        load_source("imagenet2012", "train", data_dir=tmp_path)
     assert "ILSVRC2012_img_train.tar" in str(error.value)
-    assert f"with {tmp_path / 'downloads' / 'manual'} for manual_dir" in str(error.value)
+    assert f"{tmp_path / 'downloads' / 'manual'} is the manual_dir" in str(error.value)
     assert "It downloads the dataset" not in str(error.value)

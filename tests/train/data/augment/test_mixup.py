@@ -1,11 +1,11 @@
-"""Mixing against its formulas in NumPy, and on one device against several."""
+"""Mixup and CutMix against their formulas in NumPy, and one device against several."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.data.augment import mix
+from train.data.augment import mixup
 from train.data.augment.augmentation import augmentation_key, normalize
 
 
@@ -19,32 +19,32 @@ def one_hot(labels, smoothing=0.0, classes=5):
     return (1 - smoothing) * np.eye(classes)[labels] + smoothing / classes
 
 
-def test_nothing_happens_by_default():
+def test_default_changes_nothing():
     images, labels = batch()
-    same, targets = mix.Mixing(5)(augmentation_key(0, 0), images, labels)
+    same, targets = mixup.Mixup(5)(augmentation_key(0, 0), images, labels)
     assert same is images
     assert targets is labels
 
 
-def test_smoothing_alone_is_its_formula():
+def test_label_smoothing_matches_its_formula():
     images, labels = batch()
-    same, targets = mix.Mixing(5, smoothing=0.1)(augmentation_key(0, 0), images, labels)
+    same, targets = mixup.Mixup(5, smoothing=0.1)(augmentation_key(0, 0), images, labels)
     assert same is images
     assert targets.dtype == jnp.float32
-    # One in float32 and one in float64.
+    # One is computed in float32, the other in float64.
     np.testing.assert_allclose(targets, one_hot(labels, 0.1), atol=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_mixup_is_its_formula_with_the_batch_in_reverse(smoothing):
+def test_mixup_matches_its_formula_with_the_reversed_batch(smoothing):
     images, labels = batch()
-    mixing = mix.Mixing(5, mixup_alpha=1.0, smoothing=smoothing)
+    mixing = mixup.Mixup(5, mixup_alpha=1.0, smoothing=smoothing)
     mixed, targets = jax.jit(mixing)(augmentation_key(0, 0), images, labels)
     assert (mixed.dtype, targets.dtype) == (np.float32, np.float32)
     own, other = images.astype(float), images[::-1].astype(float)
     weight = float((mixed - other)[0, 0, 0, 0] / (own - other)[0, 0, 0, 0])
     assert 0.01 < weight < 0.99
-    # Exactly: the weight has 16 bits and a level 8, and float32 holds 24.
+    # The result is exact: a weight has 16 bits and a pixel 8, and float32 has 24.
     weight = np.round(weight * 2**16) / 2**16
     np.testing.assert_array_equal(mixed, weight * own + (1 - weight) * other)
     expected = weight * one_hot(labels, smoothing) + (1 - weight) * one_hot(labels[::-1], smoothing)
@@ -52,9 +52,9 @@ def test_mixup_is_its_formula_with_the_batch_in_reverse(smoothing):
     np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
 
 
-def test_mixing_before_normalization_is_mixing_after_it():
+def test_mixing_commutes_with_normalization():
     images, labels = batch()
-    mixing = mix.Mixing(5, mixup_alpha=1.0)
+    mixing = mixup.Mixup(5, mixup_alpha=1.0)
     mixed, targets = jax.jit(mixing)(augmentation_key(0, 0), images, labels)
     weight = float(targets[0, labels[0]])
     assert labels[0] != labels[-1]
@@ -65,13 +65,13 @@ def test_mixing_before_normalization_is_mixing_after_it():
     )
 
 
-def test_cutmix_replaces_a_rectangle_by_that_of_the_partner():
+def test_cutmix_replaces_a_rectangle():
     images, labels = batch()
-    mixing = jax.jit(mix.Mixing(5, cutmix_alpha=1.0))
+    mixing = jax.jit(mixup.Mixup(5, cutmix_alpha=1.0))
     shares = []
     for step in range(40):
         mixed, targets = map(np.asarray, mixing(augmentation_key(0, step), images, labels))
-        # The same pixels of all images and channels, and a rectangle of them.
+        # The same rectangle is replaced in all images and channels.
         cut = (mixed != images).any((0, 3))
         np.testing.assert_array_equal(
             mixed, np.where(cut[:, :, None], images[::-1], images).astype(np.float32)
@@ -88,9 +88,9 @@ def test_cutmix_replaces_a_rectangle_by_that_of_the_partner():
     assert max(shares) > 0.9
 
 
-def test_with_both_each_batch_has_one():
+def test_with_both_each_batch_uses_one_of_them():
     images, labels = batch()
-    mixing = jax.jit(mix.Mixing(5, mixup_alpha=1.0, cutmix_alpha=1.0))
+    mixing = jax.jit(mixup.Mixup(5, mixup_alpha=1.0, cutmix_alpha=1.0))
     mixed = [
         np.asarray(mixing(augmentation_key(0, step), images, labels)[0]) for step in range(100)
     ]
@@ -100,21 +100,21 @@ def test_with_both_each_batch_has_one():
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 1.0, 4.0])
 def test_weights_are_beta_distributed(alpha):
-    draw = jax.jit(mix.symmetric_beta, static_argnums=2)  # one compilation for all alphas
+    draw = jax.jit(mixup.symmetric_beta, static_argnums=2)  # one compilation for all alphas
     weights = np.asarray(draw(jax.random.key(0), alpha, (20_000,)))
     assert weights.dtype == np.float32
     assert np.all((weights >= 0) & (weights <= 1))
-    # Mean 1/2 and variance 1 / (4 (2 alpha + 1)); a deviation is at most 1/2, and so is that of
-    # the squared distance from the mean: five standard errors.
+    # The mean is 1/2 and the variance is 1 / (4 (2 alpha + 1)). The standard deviation is at most
+    # 1/2, and that of the squared distance from the mean at most 1/4. Five standard errors.
     assert abs(weights.mean() - 0.5) < 5 * 0.5 / 20_000**0.5
     assert abs(weights.var() - 1 / (4 * (2 * alpha + 1))) < 5 * 0.25 / 20_000**0.5
-    if alpha == 1:  # uniform: Kolmogorov and Smirnov's distance, below 1.95 / sqrt(n) in 99.9 %
+    if alpha == 1:  # uniform: Kolmogorov-Smirnov distance, below 1.95 / sqrt(n) in 99.9 % of cases
         assert np.abs(np.sort(weights) - np.linspace(0, 1, 20_000)).max() < 1.95 / 20_000**0.5
 
 
 def test_mixing_stops_at_its_step():
     images, labels = batch()
-    mixing = jax.jit(mix.Mixing(5, mixup_alpha=1.0, smoothing=0.1, stop=7))
+    mixing = jax.jit(mixup.Mixup(5, mixup_alpha=1.0, smoothing=0.1, stop=7))
     key = augmentation_key(0, 0)
     mixed, _ = mixing(key, images, labels, 6)
     assert not np.array_equal(mixed, images)
@@ -124,9 +124,9 @@ def test_mixing_stops_at_its_step():
         np.testing.assert_allclose(targets, one_hot(labels, 0.1), atol=1e-6)
 
 
-def test_any_number_of_devices_gives_the_same():
+def test_result_does_not_depend_on_the_number_of_devices():
     images, labels = batch(count=16)
-    mixing, key = mix.Mixing(5, mixup_alpha=1.0, smoothing=0.1), augmentation_key(0, 0)
+    mixing, key = mixup.Mixup(5, mixup_alpha=1.0, smoothing=0.1), augmentation_key(0, 0)
     whole, whole_targets = jax.jit(mixing)(key, images, labels)
     for devices in (1, 2, 8):
         on_devices = jax.pmap(

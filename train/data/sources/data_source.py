@@ -1,0 +1,198 @@
+"""Random access to the examples of one split: decoded, resized, and cached in memory."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, SupportsIndex
+
+import numpy as np
+from PIL import Image
+
+from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD
+from train.data.sources.encoded_examples import EncodedExamples
+from train.data.sources.image_files import PILLOW_MODES, decode_image
+from train.data.sources.mask_files import decode_mask, mask_labels
+from train.data.sources.resize_and_crop import (
+    IMAGE_FILTER,
+    MASK_FILTER,
+    RESIZE_RATIO,
+    crop_and_resize,
+    random_box,
+    resize_and_center_crop,
+)
+
+__all__ = ["Source"]
+
+
+class Source:
+    """A random-access data source over one split, as Grain defines it.
+
+    Element i is::
+
+        {"image": uint8 (height, width, channels), "label": int32, "index": int64 ()}
+
+    The image is read-only and `index` is i. Labels have the shape `label_shape`. Pixels that a mask
+    ignores have the label `IGNORE_LABEL`. Several threads may read at the same time. A pickled
+    source opens its files again and starts with an empty cache.
+
+    Attributes:
+        image_shape: (height, width, channels) of every image.
+        label_shape: () for classification, (height, width) for segmentation.
+        class_names: Names of the classes.
+        num_classes: Number of classes.
+        mean: Mean of the pixels divided by 255, per channel.
+        std: Standard deviation of the pixels divided by 255, per channel.
+
+    Args:
+        encoded: The encoded examples.
+        mean: Mean of the dataset. `DEFAULT_MEAN` is used if the number of channels is another one.
+        std: Standard deviation of the dataset, likewise.
+        image_size: Side of the square to which images are resized and cropped; 0 keeps their size.
+        image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
+        cache_bytes: Cache the decoded examples if all of them take at most this many bytes.
+
+    Raises:
+        IndexError: The position is outside the split.
+        ValueError: An image or a mask cannot be read or does not match the other, or images have
+            different sizes or channels and none was chosen.
+    """
+
+    def __init__(
+        self,
+        encoded: EncodedExamples,
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+        *,
+        image_size: int = 0,
+        image_channels: int = 0,
+        cache_bytes: int = 0,
+    ) -> None:
+        self._rebuild = functools.partial(
+            Source,
+            mean=mean,
+            std=std,
+            image_size=image_size,
+            image_channels=image_channels,
+            cache_bytes=cache_bytes,
+        )
+        _check_one_shape(encoded, image_size, image_channels)
+        self._encoded = encoded
+        self._size = image_size
+        height, width, channels = encoded.image_shape
+        if image_size:
+            height = width = image_size
+        channels = image_channels or channels
+        self.image_shape: tuple[int, ...] = (height, width, channels)
+        self.label_shape: tuple[int, ...] = (height, width) if encoded.is_mask else ()
+        self.class_names: tuple[str, ...] = encoded.class_names
+        self.num_classes: int = len(encoded.class_names)
+        # The statistics of the dataset are those of its stored channels.
+        self.mean = mean if len(mean) == channels else DEFAULT_MEAN[channels]
+        self.std = std if len(std) == channels else DEFAULT_STD[channels]
+
+        # The operating system allocates the pages of `np.empty` when they are first written, so the
+        # cache uses memory only as it fills.
+        self._cache: np.ndarray | None = None
+        label_dtype = np.dtype(np.uint8 if encoded.is_mask else np.int32)
+        example_bytes = math.prod(self.image_shape)
+        if encoded.is_mask:
+            example_bytes += math.prod(self.label_shape)
+        if len(self) * example_bytes <= cache_bytes:
+            self._cache = np.empty((len(self), *self.image_shape), np.uint8)
+            self._cached_labels = np.empty((len(self), *self.label_shape), label_dtype)
+            self._is_cached = np.zeros(len(self), bool)
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __getitem__(self, position: SupportsIndex) -> dict[str, Any]:
+        # Indexing a range resolves negative positions and raises IndexError.
+        position = range(len(self))[position]
+        if self._cache is None:
+            image, label = self._read(position)
+        else:
+            if not self._is_cached[position]:
+                # Two threads may do this at the same time. They write the same values.
+                self._cache[position], self._cached_labels[position] = self._read(position)
+                self._is_cached[position] = True
+            image, label = self._cache[position], self._cached_labels[position]
+        image.flags.writeable = False
+        label = mask_labels(label) if self._encoded.is_mask else np.int32(label)
+        return {"image": image, "label": label, "index": np.int64(position)}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[position] for position in range(len(self)))
+
+    def decode(self, position: int) -> tuple[Image.Image, Image.Image | int]:
+        """Decode an image and its label without resizing. A mask is returned as a Pillow image."""
+        encoded = self._encoded[position]
+        image = decode_image(
+            encoded.image,
+            self.image_shape[-1],
+            encoded.image_origin,
+            self._encoded.use_exif_orientation,
+        )
+        if isinstance(encoded.label, bytes):
+            shape = (image.height, image.width)
+            mask = decode_mask(encoded.label, shape, self.num_classes, encoded.label_origin)
+            return image, Image.fromarray(mask)
+        return image, int(encoded.label)
+
+    def random_crop(self, position: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Return an example of which a random rectangle is resized to `image_size`. Not cached.
+
+        Raises:
+            ValueError: No `image_size` was chosen.
+        """
+        if not self._size:
+            raise ValueError(
+                f"expected an image_size for random crops of {self._encoded.name}, got 0. Set "
+                f"--config.image_size, for example to 224."
+            )
+        image, label = self.decode(position)
+        box = random_box(rng, *image.size)
+        pixels = np.array(crop_and_resize(image, box, self._size, IMAGE_FILTER))
+        example = {"image": pixels.reshape(self.image_shape), "index": np.int64(position)}
+        if isinstance(label, Image.Image):
+            mask = np.array(crop_and_resize(label, box, self._size, MASK_FILTER))
+            return {**example, "label": mask_labels(mask)}
+        return {**example, "label": np.int32(label)}
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all decoded and resized images and labels in bytes."""
+        label_bytes = 4 * math.prod(self.label_shape)
+        return len(self) * (math.prod(self.image_shape) + label_bytes)
+
+    def _read(self, position: int) -> tuple[np.ndarray, Any]:
+        image, label = self.decode(position)
+        if self._size:
+            # Pixels at the border have labels too, so a mask loses only what a square cannot hold.
+            ratio = 1.0 if self._encoded.is_mask else RESIZE_RATIO
+            image = resize_and_center_crop(image, self._size, IMAGE_FILTER, ratio)
+            if isinstance(label, Image.Image):
+                label = resize_and_center_crop(label, self._size, MASK_FILTER, ratio)
+        pixels = np.array(image).reshape(self.image_shape)
+        return pixels, np.array(label) if isinstance(label, Image.Image) else label
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._rebuild, (self._encoded,)
+
+
+def _check_one_shape(encoded: EncodedExamples, image_size: int, image_channels: int) -> None:
+    if encoded.mixed_sizes and not image_size:
+        raise ValueError(
+            f"expected images of one size in {encoded.name}, got several: {encoded.mixed_sizes}. "
+            f"Choose one, for example --config.image_size=224, which resizes the shorter side and "
+            f"crops the central square."
+        )
+    if image_channels not in (0, *PILLOW_MODES):
+        raise ValueError(f"expected image_channels of 0, 1 or 3, got {image_channels}.")
+    if encoded.mixed_channels and not image_channels:
+        raise ValueError(
+            f"expected images that are all gray or all in color in {encoded.name}, got both: "
+            f"{encoded.mixed_channels}. Choose one: --config.image_channels=3 converts all to "
+            f"color, 1 all to gray."
+        )

@@ -1,0 +1,103 @@
+"""Encoded examples in separate image files, and checks that name every file with a problem."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TypeVar
+
+from train.data.sources.encoded_examples import EncodedExample
+from train.data.sources.folder_layout import raise_for_files
+from train.data.sources.image_files import Header
+
+__all__ = ["FolderExamples", "check_files", "collect_examples"]
+
+# Most of the time is spent waiting for the disk, especially for a network file system.
+_THREADS = 8
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclasses.dataclass
+class FolderExamples:
+    """The files of one split. Implements `EncodedExamples`.
+
+    Attributes:
+        images: Paths of the image files.
+        labels: Class numbers, or paths of the mask files.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    images: tuple[str, ...]
+    labels: tuple[str, ...] | tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    mixed_sizes: str
+    mixed_channels: str
+    is_mask: bool
+    # A photograph of a phone is often stored rotated, and its mask is not.
+    use_exif_orientation: bool = True
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, position: int) -> EncodedExample:
+        image, label = self.images[position], self.labels[position]
+        if isinstance(label, int):
+            return EncodedExample(Path(image).read_bytes(), label, image, image)
+        return EncodedExample(Path(image).read_bytes(), Path(label).read_bytes(), image, label)
+
+
+def collect_examples(
+    name: str,
+    headers: Sequence[Header],
+    class_names: tuple[str, ...],
+    images: Sequence[str],
+    labels: Sequence[str] | Sequence[int],
+) -> FolderExamples:
+    """Combine files with the headers of the images, and describe how their shapes differ."""
+    return FolderExamples(
+        name=name,
+        class_names=class_names,
+        images=tuple(images),
+        labels=tuple(labels),  # type: ignore[arg-type]
+        image_shape=headers[0],
+        mixed_sizes=_describe_mixture(images, [f"{h.width} x {h.height}" for h in headers]),
+        mixed_channels=_describe_mixture(
+            images, ["gray" if h.channels == 1 else "color" for h in headers]
+        ),
+        is_mask=isinstance(labels[0], str),
+    )
+
+
+def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> list[B]:
+    """Call `check` on each file, in threads.
+
+    Returns:
+        The results, in the order of the files.
+
+    Raises:
+        ValueError: `check` raised it for some of the files. The message lists all of them.
+    """
+
+    def attempt(file: A) -> B | ValueError:
+        try:
+            return check(file)
+        except ValueError as error:
+            return error
+
+    with ThreadPool(_THREADS) as pool:
+        results = list(pool.imap(attempt, files, chunksize=64))
+    raise_for_files([str(result) for result in results if isinstance(result, ValueError)], folder)
+    return [result for result in results if not isinstance(result, ValueError)]
+
+
+def _describe_mixture(images: Sequence[str], kinds: Sequence[str]) -> str:
+    """Name two images of different kinds, or return "" if all have the same kind."""
+    for image, kind in zip(images, kinds, strict=True):
+        if kind != kinds[0]:
+            return f"{images[0]} is {kinds[0]}, {image} is {kind}"
+    return ""

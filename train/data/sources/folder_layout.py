@@ -1,0 +1,163 @@
+"""Find the splits, classes, images and masks in a user's folder."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "SPLIT_FOLDERS",
+    "abbreviate",
+    "image_files",
+    "images_and_masks",
+    "raise_for_files",
+    "split_folder",
+    "subfolders",
+]
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Suffixes of image files. Other files, and names that start with a dot, are ignored."""
+
+SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
+"""Folder names of each split. The first one that exists is used."""
+
+# Error messages name at most this many files.
+_MAX_NAMED = 10
+
+
+def split_folder(name: str, split: str, data_dir: str | None) -> Path:
+    """Return the folder of a split.
+
+    Args:
+        name: Name of the dataset, for error messages.
+        split: "train" or "test".
+        data_dir: Folder that holds the folders of both splits.
+
+    Raises:
+        ValueError: `data_dir` is empty, or there is no such split.
+        FileNotFoundError: The folder does not exist.
+    """
+    if not data_dir:
+        raise ValueError(
+            f"expected the folder that holds train/ and test/ for dataset {name!r}, got none. Set "
+            f"--config.data_dir=PATH."
+        )
+    if split not in SPLIT_FOLDERS:
+        raise ValueError(
+            f"expected one of the splits {', '.join(SPLIT_FOLDERS)} of {name!r}, got {split!r}."
+        )
+    root = Path(data_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"expected a folder with train/ and test/, got {root}, which is not a folder. Check "
+            f"--config.data_dir."
+        )
+    for folder in SPLIT_FOLDERS[split]:
+        if (root / folder).is_dir():
+            return root / folder
+    expected = " or ".join(f"{folder}/" for folder in SPLIT_FOLDERS[split])
+    raise FileNotFoundError(
+        f"expected {expected} in {root}, got {abbreviate(subfolders(root)) or 'no folders'}. "
+        f"Training and evaluation need separate examples. Perhaps data_dir is one folder too high "
+        f"or too low."
+    )
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Return the names of the visible folders in a folder, in ascending order."""
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if entry.is_dir() and not entry.name.startswith((".", "__"))
+    )
+
+
+def image_files(folder: Path) -> list[str]:
+    """Return the paths of all image files in a folder and its subfolders, in ascending order.
+
+    Links are followed. Files with other suffixes are ignored with a warning.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    visited = set()  # A link to a parent folder would be followed forever.
+    for place, folders, files in os.walk(folder, followlinks=True):
+        if (real_path := os.path.realpath(place)) in visited:
+            folders.clear()
+            continue
+        visited.add(real_path)
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        for file in files:
+            if not file.startswith("."):
+                is_image = file.lower().endswith(IMAGE_SUFFIXES)
+                (images if is_image else others).append(os.path.join(place, file))
+    if others:
+        warnings.warn(
+            f"ignored files without the suffix of an image: {abbreviate(sorted(others))}.",
+            stacklevel=3,
+        )
+    return sorted(images)
+
+
+def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the paths of the images of a split and, in the same order, of their masks.
+
+    Raises:
+        FileNotFoundError: There is no `images/` or no `masks/` in the folder.
+        ValueError: An image has no mask, or a mask has no image. The message names all of them.
+    """
+    found = {}
+    for kind in ("images", "masks"):
+        if not (folder / kind).is_dir():
+            raise FileNotFoundError(f"expected images/ and masks/ in {folder}, got no {kind}/.")
+        found[kind] = _by_stem(folder / kind)
+    images, masks = found["images"], found["masks"]
+    problems = [
+        f"{image} has no mask {folder / 'masks' / stem}.png"
+        for stem, image in images.items()
+        if stem not in masks
+    ]
+    problems += [
+        f"{mask} has no image of the same name in {folder / 'images'}"
+        for stem, mask in masks.items()
+        if stem not in images
+    ]
+    problems += [
+        f"{mask} is not a PNG file: other formats may change the values of a mask"
+        for stem, mask in masks.items()
+        if stem in images and not mask.lower().endswith(".png")
+    ]
+    if not images and not problems:
+        problems = [f"{folder / 'images'} has no images ({', '.join(IMAGE_SUFFIXES)})"]
+    raise_for_files(problems, folder)
+    return [*images.values()], [masks[stem] for stem in images]
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """Return image files by their relative path without the suffix, which a mask shares."""
+    files: dict[str, str] = {}
+    for path in image_files(folder):
+        stem = os.path.splitext(os.path.relpath(path, folder))[0]
+        if stem in files:
+            raise ValueError(
+                f"expected one file for each name, got {files[stem]} and {path}. Either could "
+                f"belong to the image or mask {stem!r}; rename or remove one."
+            )
+        files[stem] = path
+    return files
+
+
+def raise_for_files(problems: Sequence[str], folder: Path) -> None:
+    """Raise a `ValueError` that lists the problems of files, if there are any."""
+    if problems:
+        listed = "".join(f"\n  {line}" for line in problems[:_MAX_NAMED])
+        more = f"\n  and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
+        raise ValueError(f"{len(problems)} of the files in {folder} cannot be used:{listed}{more}")
+
+
+def abbreviate(names: Sequence[str]) -> str:
+    """Join the first names of a list, and append the number of the others."""
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more

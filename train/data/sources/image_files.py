@@ -1,0 +1,135 @@
+"""Read image files with Pillow: headers and pixels, with errors that name the file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageOps
+
+__all__ = ["PILLOW_MODES", "Header", "decode_image", "encode_png", "open_image", "read_header"]
+
+PILLOW_MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode of an image with that many channels of 8 bits."""
+
+# Channels of each of Pillow's modes. Modes of 16 or 32 bits are missing: the file does not say
+# which gray value is white.
+_CHANNELS = dict.fromkeys(("1", "L", "LA", "La"), 1) | dict.fromkeys(
+    ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), 3
+)
+# Formats that cameras write. Reading the EXIF data of a PNG file would decode all its pixels.
+_CAMERA_FORMATS = ("JPEG", "MPO", "WEBP")
+# EXIF orientations that swap rows and columns.
+_TRANSPOSED = range(5, 9)
+
+
+class Header(NamedTuple):
+    """Size and channels of an image file."""
+
+    height: int
+    width: int
+    channels: int
+
+
+@contextlib.contextmanager
+def open_image(data: bytes | str | os.PathLike[str], origin: str) -> Iterator[Image.Image]:
+    """Open an image with Pillow, and turn every error of its data into a `ValueError`.
+
+    Args:
+        data: Bytes of an image file, or its path.
+        origin: Name of the image in error messages.
+
+    Raises:
+        ValueError: The image cannot be read, here or later in the `with` block.
+        OSError: There is no such file, or it may not be read.
+    """
+    try:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
+            yield opened
+    except (MemoryError, PermissionError, FileNotFoundError, _UnsupportedImageError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"cannot read {origin}: {error} Make the image smaller; networks use fewer pixels."
+        ) from error
+    except Exception as error:  # Pillow's decoders raise many different exceptions.
+        reason = "it is not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise ValueError(
+            f"cannot read {origin}: {reason}. Probably the file is truncated or damaged; copy it "
+            f"again, or remove it."
+        ) from error
+
+
+def read_header(path: str, origin: str) -> Header:
+    """Read the size and the channels of an image file, without its pixels.
+
+    The size is that of the image after its EXIF orientation is applied.
+
+    Raises:
+        ValueError: The file is not an image, or has more than 8 bits per channel.
+    """
+    with open_image(path, origin) as image:
+        channels = _count_channels(image, origin)
+        width, height = image.size
+        from_camera = image.format in _CAMERA_FORMATS
+        if from_camera and image.getexif().get(ExifTags.Base.Orientation) in _TRANSPOSED:
+            width, height = height, width
+        return Header(height, width, channels)
+
+
+def decode_image(
+    data: bytes, channels: int, origin: str, use_exif_orientation: bool = False
+) -> Image.Image:
+    """Decode an image file to a Pillow image with 1 or 3 channels of 8 bits.
+
+    Transparent pixels are composited over black, the color of padding.
+
+    Args:
+        data: Bytes of an image file.
+        channels: 1 for gray, 3 for color.
+        origin: Name of the image in error messages.
+        use_exif_orientation: Rotate a JPEG or WebP image as its EXIF orientation says, as image
+            viewers do.
+
+    Raises:
+        ValueError: The data is not a complete image, or has more than 8 bits per channel.
+    """
+    with open_image(data, origin) as image:
+        _count_channels(image, origin)
+        image.load()
+        if use_exif_orientation and image.format in _CAMERA_FORMATS:
+            image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        return image.convert(PILLOW_MODES[channels])
+
+
+def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
+    """Encode gray pixels as a PNG file.
+
+    TFDS builders use this because TFDS encodes arrays with TensorFlow.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    file.seek(0)
+    return file
+
+
+class _UnsupportedImageError(ValueError):
+    """The image is intact, but has a mode that is not supported."""
+
+
+def _count_channels(image: Image.Image, origin: str) -> int:
+    if image.mode not in _CHANNELS:
+        raise _UnsupportedImageError(
+            f"expected 8 bits per channel, got Pillow's mode {image.mode!r} in {origin}. The file "
+            f"does not say which of its values is white. Scale the image to 0 .. 255 and save it "
+            f"again."
+        )
+    return _CHANNELS[image.mode]

@@ -1,0 +1,76 @@
+"""`image_folder`: a dataset of a user's images, with one folder per class.
+
+Names and headers are checked when the dataset is opened, and the error lists every file with a
+problem. Pixels are checked when they are decoded. TFDS's `ImageFolder` needs TensorFlow for reading
+and accepts classes that only the test split has.
+"""
+
+from __future__ import annotations
+
+from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
+from train.data.sources.folder_layout import (
+    IMAGE_SUFFIXES,
+    abbreviate,
+    image_files,
+    split_folder,
+    subfolders,
+)
+from train.data.sources.image_files import Header, read_header
+
+__all__ = ["open_image_folder"]
+
+
+def open_image_folder(
+    name: str, split: str, data_dir: str | None, label_key: str = ""
+) -> FolderExamples:
+    """Open `DATA_DIR/train/CLASS/*.jpg` or `DATA_DIR/test/CLASS/*.jpg`.
+
+    The classes are the folders in `train/` in alphabetical order. Images may be in subfolders of
+    them. The folder of the test split may also be called `val` or `validation`.
+
+    Args:
+        name: Name of the dataset, for error messages.
+        split: "train" or "test".
+        data_dir: Folder that holds the folders of both splits.
+        label_key: Not used.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        ValueError: A class has no images, the test split has a class that training does not have,
+            or a file is not an image.
+    """
+    folder = split_folder(name, split, data_dir)
+    train_folder = split_folder(name, "train", data_dir)
+    class_names = subfolders(train_folder)
+    if len(class_names) < 2:
+        raise ValueError(
+            f"expected a folder of images for each of two or more classes in {train_folder}, such "
+            f"as {train_folder / 'cat'} and {train_folder / 'dog'}, got {class_names or 'none'}."
+        )
+    unknown = [str(folder / found) for found in subfolders(folder) if found not in class_names]
+    if unknown:
+        raise ValueError(
+            f"expected the classes of {train_folder}, got others: {abbreviate(unknown)}. A network "
+            f"cannot predict a class that it was not trained on. Remove or rename these folders."
+        )
+    images, labels, empty = [], [], []
+    for number, class_name in enumerate(class_names):
+        class_folder = folder / class_name
+        found = image_files(class_folder) if class_folder.is_dir() else []
+        if class_folder.is_dir() and not found:
+            empty.append(str(class_folder))
+        images += found
+        labels += [number] * len(found)
+    if empty:
+        raise ValueError(
+            f"expected images ({', '.join(IMAGE_SUFFIXES)}) in the folder of every class, got none "
+            f"in {abbreviate(empty)}. Add images or remove the folder."
+        )
+    if not images:
+        raise ValueError(f"expected a folder of images for each class in {folder}, got none.")
+    headers = check_files(folder, _check_image, images)
+    return collect_examples(f"{name} {folder.name}", headers, tuple(class_names), images, labels)
+
+
+def _check_image(path: str) -> Header:
+    return read_header(path, path)

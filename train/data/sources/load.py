@@ -1,0 +1,83 @@
+"""Load datasets by name: one split, or the training and the evaluation split."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from aff_jax.lookup import unknown_name
+from train.data.sources.data_source import Source
+from train.data.sources.datasets import find_dataset
+
+__all__ = ["load_source", "load_splits"]
+
+
+def load_source(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    label_key: str = "",
+    image_size: int = 0,
+    image_channels: int = 0,
+    cache_bytes: int = 2**28,
+) -> Source:
+    """Open one split of a dataset.
+
+    Args:
+        name: A name in the table `DATASETS`.
+        split: "train" or "test" for a user's folder; otherwise any split that TFDS understands:
+            "train", "validation", "train[:90%]".
+        data_dir: A user's folder, or the folder of prepared TFDS datasets; None is TFDS's default.
+        label_key: Feature that is the label; "" is the default one of the dataset.
+        image_size: Side of the square to which images are resized and cropped, in pixels; 0 keeps
+            their size.
+        image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
+        cache_bytes: Decoded images are kept in memory after the first read if the whole split takes
+            at most this many bytes. CIFAR's 147 MiB fit into the default of 256 MiB, ImageNet does
+            not.
+
+    Raises:
+        ValueError: There is no such dataset, split or label key, or the images do not have one
+            size and number of channels.
+        FileNotFoundError: The dataset is not prepared, or the folder does not exist.
+    """
+    dataset = find_dataset(name)
+    label_key = label_key or dataset.label_keys[0]
+    if label_key not in dataset.label_keys:
+        raise ValueError(unknown_name(f"label key of {name!r}:", label_key, dataset.label_keys))
+    if data_dir is not None:
+        # A shell does not expand the "~" of `--data_dir=~/tfds`, and TFDS does not either.
+        data_dir = os.path.expanduser(data_dir)
+    return Source(
+        dataset.open(name, split, data_dir, label_key),
+        dataset.mean,
+        dataset.std,
+        image_size=image_size,
+        image_channels=image_channels,
+        cache_bytes=cache_bytes,
+    )
+
+
+def load_splits(name: str, **fields: Any) -> tuple[Source, Source]:
+    """Open the training and the evaluation split of a dataset.
+
+    Args:
+        name: A name in the table `DATASETS`.
+        **fields: The keyword arguments of `load_source`.
+
+    Raises:
+        ValueError: The images of the splits have different shapes, or `load_source` raises it.
+        FileNotFoundError: `load_source` raises it.
+    """
+    dataset = find_dataset(name)
+    train, evaluation = (
+        load_source(name, split, **fields) for split in (dataset.train_split, dataset.eval_split)
+    )
+    if train.image_shape != evaluation.image_shape:
+        raise ValueError(
+            f"expected images of the same shape in both splits of {name!r}, got (height, width, "
+            f"channels) = {train.image_shape} in training and {evaluation.image_shape} in "
+            f"evaluation. Set --config.image_size or --config.image_channels to make them equal."
+        )
+    return train, evaluation

@@ -1,0 +1,153 @@
+"""Encoded examples of TFDS datasets, read from ArrayRecord files without TensorFlow."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from train.data.sources.encoded_examples import EncodedExample
+from train.data.sources.tfds_prepare import FILE_FORMAT, check_prepared, preparation_help, prepare
+
+__all__ = ["RawRecords", "TfdsExamples", "open_or_prepare", "open_prepared"]
+
+
+class RawRecords:
+    """The records of one split by position, as TFDS reads them, with some images not decoded.
+
+    TFDS would decode images with OpenCV where it is installed. The pixels of two JPEG decoders may
+    differ, and then training would differ between two machines.
+
+    Args:
+        builder: Builder of a prepared dataset.
+        split: Any split that TFDS understands.
+        images: Names of the image features that stay encoded.
+
+    Raises:
+        ValueError: A record cannot be read. The message names its file and its position there.
+    """
+
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, split: str, images: Sequence[str]
+    ) -> None:
+        self.name = f"{builder.name} {split}"
+        self._records = builder.as_data_source(
+            split,
+            decoders={image: tfds.decode.SkipDecoding() for image in images},
+            file_format=FILE_FORMAT,
+        )
+        self._files = builder.info.splits[split].file_instructions
+        self._ends = [*itertools.accumulate(file.take for file in self._files)]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = self._records[position]
+        except (IndexError, MemoryError):
+            raise
+        except Exception as error:  # ArrayRecord and protobuf raise different exceptions.
+            raise ValueError(
+                f"cannot read {self.origin(position)}: {error}. Probably the file is damaged. Copy "
+                f"it again, or remove its folder and prepare the dataset again."
+            ) from error
+        return record
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[position] for position in range(len(self)))
+
+    def origin(self, position: int) -> str:
+        """Describe an example for error messages: its position, its file, and its place there."""
+        number = bisect.bisect_right(self._ends, position)
+        file = self._files[number]
+        index = position - self._ends[number] + file.take + file.skip
+        return f"example {position} of {self.name} (record {index} of {os.fspath(file.filename)})"
+
+
+class TfdsExamples:
+    """The examples of one split of a prepared TFDS dataset. Implements `EncodedExamples`.
+
+    Args:
+        builder: Builder of a prepared dataset with a feature `image`.
+        split: Any split that TFDS understands.
+        label_key: Name of the feature that is the label, a `ClassLabel` or a `LabeledImage`.
+
+    Raises:
+        ValueError: A record cannot be read.
+    """
+
+    mixed_channels = ""
+    # Published results were computed from the pixels as they are stored.
+    use_exif_orientation = False
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> None:
+        self._reopen = functools.partial(
+            open_prepared, builder.name, split, os.fspath(builder.data_dir_root), label_key
+        )
+        features = builder.info.features
+        self.is_mask = isinstance(features[label_key], tfds.features.LabeledImage)
+        images = ("image", label_key) if self.is_mask else ("image",)
+        self._records = RawRecords(builder, split, images)
+        self._label_key = label_key
+        self.name = self._records.name
+        self.class_names: tuple[str, ...] = tuple(features[label_key].names)
+        height, width, channels = features["image"].shape
+        self.image_shape = (height or 0, width or 0, channels)
+        self.mixed_sizes = "" if height and width else "the images of this dataset differ in size"
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, position: int) -> EncodedExample:
+        record = self._records[position]
+        origin = self._records.origin(position)
+        return EncodedExample(record["image"], record[self._label_key], origin, origin)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reopen, ()
+
+
+def open_prepared(name: str, split: str, data_dir: str | None, label_key: str) -> TfdsExamples:
+    """Open one split of a dataset that was prepared before.
+
+    Args:
+        name: Name of the dataset in TFDS.
+        split: Any split that TFDS understands: "train", "test", "train[:90%]".
+        data_dir: Folder of prepared datasets; None is TFDS's default.
+        label_key: Name of the feature that is the label.
+
+    Raises:
+        ValueError: There is no such split.
+        FileNotFoundError: The dataset is not prepared, is incomplete, or has another file format
+            than ArrayRecord.
+    """
+    builder = tfds.builder(name, data_dir=data_dir)
+    instructions = preparation_help(builder)
+    if not builder.data_path.exists():
+        raise FileNotFoundError(
+            f"dataset {name!r} is not prepared: expected its {FILE_FORMAT} files in "
+            f"{builder.data_path}, and that folder does not exist. If they are elsewhere, set "
+            f"data_dir to that place. Otherwise prepare the dataset once:\n{instructions}"
+        )
+    check_prepared(builder, split, instructions)
+    return TfdsExamples(builder, split, label_key)
+
+
+def open_or_prepare(
+    name: str, split: str, data_dir: str | None, label_key: str, quiet: bool = True
+) -> TfdsExamples:
+    """Open one split of a dataset with a builder in this project, and prepare it if necessary.
+
+    `quiet` hides TFDS's progress bars; the other arguments and errors are those of `open_prepared`.
+    """
+    builder = tfds.builder(name, data_dir=data_dir)
+    if not builder.data_path.exists():
+        prepare(builder, quiet)
+    # A builder reads the folder only when it is constructed, so `open_prepared` makes another.
+    return open_prepared(name, split, data_dir, label_key)

@@ -1,0 +1,101 @@
+"""Prepare TFDS datasets as ArrayRecord files, and explain how where this is not automatic."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shlex
+
+import tensorflow_datasets as tfds
+
+__all__ = ["FILE_FORMAT", "check_prepared", "preparation_command", "preparation_help", "prepare"]
+
+FILE_FORMAT = "array_record"
+"""The file format that TFDS reads by position and without TensorFlow."""
+
+
+def check_prepared(builder: tfds.core.DatasetBuilder, split: str, instructions: str) -> None:
+    """Check that a prepared dataset has the right file format and all its files.
+
+    Args:
+        builder: Builder of the dataset.
+        split: Split whose files are checked.
+        instructions: Instructions for preparing the dataset, for the error message.
+
+    Raises:
+        FileNotFoundError: The dataset has another file format, or files are missing.
+        ValueError: There is no such split.
+    """
+    folder = builder.data_path
+    formats = sorted(file_format.value for file_format in builder.info.available_file_formats())
+    if (folder / "dataset_info.json").exists() and FILE_FORMAT not in formats:
+        raise FileNotFoundError(
+            f"expected {FILE_FORMAT} files in {folder}, which was prepared as "
+            f"{', '.join(formats)}. Only {FILE_FORMAT} can be read by position and without "
+            f"TensorFlow. Move that folder away, or choose another data_dir, and prepare the "
+            f"dataset again:\n{instructions}"
+        )
+    expected = [folder / "dataset_info.json"]
+    if expected[0].exists():
+        expected += builder.info.splits[split].filepaths
+    missing = [os.fspath(path) for path in expected if not path.exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"dataset {builder.name!r} in {folder} is incomplete; missing: {', '.join(missing)}. "
+            f"Probably it was copied only partly. Remove that folder, and copy or prepare it again."
+        )
+
+
+def preparation_help(builder: tfds.core.DatasetBuilder) -> str:
+    """Return instructions for preparing a dataset of TFDS, with its manual downloads."""
+    manual = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    folder = os.path.join(builder.data_dir_root, "downloads", "manual")
+    note = "It downloads the dataset."
+    if manual:
+        note = f"First download files by hand. {folder} is the manual_dir. {manual}"
+    return preparation_command(builder.name, builder.data_dir_root, note)
+
+
+def preparation_command(name: str, data_dir: str | os.PathLike[str], note: str) -> str:
+    """Return the shell commands that prepare a dataset of TFDS, followed by a note."""
+    # TFDS 4.9.10 imports importlib_resources without requiring it.
+    # A JSON string is also a Python string. Its double quotes are literal in a single-quoted shell
+    # argument.
+    code = (
+        "import tensorflow_datasets as tfds; "
+        f"tfds.builder({json.dumps(name)}, "
+        f"data_dir={json.dumps(os.fspath(data_dir))}, "
+        f"file_format={json.dumps(FILE_FORMAT)}).download_and_prepare()"
+    )
+    return (
+        "    pip install tensorflow-datasets tensorflow-cpu importlib_resources\n"
+        f"    python -c {shlex.quote(code)}\n"
+        f"{note} Only this step needs TensorFlow. It can be done in another environment or on "
+        "another machine."
+    )
+
+
+def prepare(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> None:
+    """Prepare a dataset whose builder is in this project and needs no TensorFlow.
+
+    Several processes may do this at the same time.
+
+    Args:
+        builder: Builder of the dataset.
+        quiet: Hide TFDS's progress bars, which speak of a download.
+    """
+    # TFDS writes to `incomplete.<random>_<version>` and renames that folder at the end, so nothing
+    # of an interrupted preparation is ever read.
+    try:
+        with contextlib.ExitStack() as redirected:
+            if quiet:
+                silence = io.StringIO()
+                redirected.enter_context(contextlib.redirect_stdout(silence))
+                redirected.enter_context(contextlib.redirect_stderr(silence))
+            builder.download_and_prepare(file_format=FILE_FORMAT)
+    except OSError:
+        # The rename fails if another process was faster. Its files are equal to these.
+        if not builder.data_path.exists():
+            raise
