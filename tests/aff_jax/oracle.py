@@ -1,7 +1,7 @@
-"""The paper's formulas in plain NumPy and float64, channels last, written without JAX.
+"""The formulas of all modules in float64 NumPy, written without JAX. Arrays are channels-last.
 
-Trees of parameters and statistics are those of the modules. In training, new statistics are
-written into the tree of statistics.
+Parameters and statistics are trees as in the modules. In training, the running statistics are
+updated in place.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ MOMENTUM, EPSILON = 0.9, 1e-5
 
 
 def batch_norm(x, params, stats, train, unbiased=False):
-    """(x - mean) / sqrt(var + epsilon) * scale + bias, and the running statistics."""
+    """Compute (x - mean) / sqrt(var + epsilon) * scale + bias and update the statistics."""
     mean, var = stats["mean"], stats["var"]
     if train:
         rows = x.reshape(-1, x.shape[-1])
@@ -31,7 +31,7 @@ def silu(x):
 
 
 def branch(z, params, stats, train, act=relu, unbiased=False):
-    """BN(W2 act(BN(W1 z + b1)) + b2)."""
+    """Compute BN(W2 act(BN(W1 z + b1)) + b2)."""
     z = z @ params["reduce"]["kernel"] + params["reduce"]["bias"]
     z = batch_norm(z, params["reduce_norm"], stats["reduce_norm"], train, unbiased)
     z = act(z) @ params["expand"]["kernel"] + params["expand"]["bias"]
@@ -45,16 +45,16 @@ def spatial_mean(z):
 
 
 def logits(z, params, stats, train, names=("local", "global"), logit_scale=1, **options):
-    """The sum of the branches of those names."""
+    """Sum the branches in `names`."""
     total = 0
     for name in names:
-        seen = z if name.startswith("local") else spatial_mean(z)
-        total = total + branch(seen, params[name], stats[name], train, **options)
+        pooled = z if name.startswith("local") else spatial_mean(z)
+        total = total + branch(pooled, params[name], stats[name], train, **options)
     return logit_scale * total
 
 
 def weights(z, params, stats, train, **options):
-    """M(z), from the branches of `names`."""
+    """Compute M(z) from the branches in `names`."""
     return 1 / (1 + np.exp(-logits(z, params, stats, train, **options)))
 
 
@@ -69,7 +69,7 @@ def aff(x, y, params, stats, train=False, gain=1, concat=False, **options):
 
 
 def iaff(x, y, params, stats, train=False, gain=1, passes=(), **options):
-    """As many fusions as `passes` has tuples of branch names."""
+    """Apply one pass per tuple of branch names in `passes`."""
     z = x + y
     for names in passes or (("local", "global"), ("local2", "global2")):
         m = weights(z, params, stats, train, names=names, **options)

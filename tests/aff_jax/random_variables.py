@@ -1,4 +1,4 @@
-"""Variables in which no value is a default: scales are not one, means not zero."""
+"""Random variables for tests, so that scales differ from 1 and means from 0."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def random_variables(module, *inputs, seed=0, dtype=np.float64):
-    """Random parameters and statistics of the module for inputs of those shapes.
+    """Draw random variables for a module and inputs.
 
-    Kernels keep the variance of their input; scales and variances are positive and away from zero.
+    Kernels preserve the variance of their inputs. Scales and variances are at least 0.5.
     """
     abstract = jax.eval_shape(module.init, jax.random.key(0), *map(jnp.asarray, inputs))
     rng = np.random.default_rng(seed)
@@ -26,28 +26,29 @@ def random_variables(module, *inputs, seed=0, dtype=np.float64):
 
 
 def settled_variables(module, images, seed=0):
-    """Random single-precision variables of a deep network, as training would leave them.
+    """Draw random float32 variables of a deep network that resemble those after training.
 
-    Running statistics are those of the images, and scales below one, so that signals neither die
-    out nor grow from block to block, nor saturate the weights of fusions: with `random_variables`
-    fifty layers with IAFF multiply rounding by a million, which hides every mistake.
+    Running statistics are those of `images`, and scales are between 0.5 and 1. Therefore signals
+    neither vanish nor grow from block to block, and fusion weights are not saturated. With
+    `random_variables`, 50 layers with IAFF amplify rounding by a factor of a million, which hides
+    every mistake.
     """
     variables = random_variables(module, images, seed=seed, dtype=np.float32)
     rng = np.random.default_rng(seed)
 
-    def tame(path, leaf):
-        scale = path[-1].key == "scale"
-        return rng.uniform(0.5, 1, leaf.shape).astype(np.float32) if scale else leaf
+    def draw_scale(path, leaf):
+        is_scale = path[-1].key == "scale"
+        return rng.uniform(0.5, 1, leaf.shape).astype(np.float32) if is_scale else leaf
 
-    params = jax.tree_util.tree_map_with_path(tame, variables["params"])
+    params = jax.tree_util.tree_map_with_path(draw_scale, variables["params"])
     zeros = jax.tree.map(np.zeros_like, variables["batch_stats"])
-    _, moved = module.apply(
+    _, updated = module.apply(
         {"params": params, "batch_stats": zeros}, images, train=True, mutable=["batch_stats"]
     )
 
-    def settle(path, leaf):
-        batch = 10 * leaf  # a step from zero, with the norms' decay of 0.9
+    def to_batch_statistics(path, leaf):
+        batch = 10 * leaf  # the statistics were updated from 0 with a momentum of 0.9
         return batch + np.float32(0.1) if path[-1].key == "var" else batch
 
-    stats = jax.tree_util.tree_map_with_path(settle, moved["batch_stats"])
+    stats = jax.tree_util.tree_map_with_path(to_batch_statistics, updated["batch_stats"])
     return {"params": params, "batch_stats": stats}

@@ -1,8 +1,8 @@
-"""A plain PyTorch reimplementation of open-aff's PyTorch port, to compare with.
+"""Plain PyTorch reimplementation of open-aff's PyTorch code, as a reference for tests.
 
-The names of entries, and so the state dicts, are those of `aff_pytorch/aff_net/fusion.py` and
-`aff_resnet.py` there: gain 2 in AFF and 1 in iAFF, and an iAFF that reads `global_att` twice and
-`global_att2` never. Arrays are `(batch, channels, height, width)`.
+Names in the state dicts are those of open-aff's `aff_pytorch/aff_net/fusion.py` and
+`aff_resnet.py`. So are the formulas: the gain is 2 in AFF and 1 in iAFF, and iAFF uses `global_att`
+in both passes and never uses `global_att2`. Arrays are `(batch, channels, height, width)`.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 
 def branch(channels, hidden, pooled):
-    """Entries `local_att.{0,1,3,4}`, or `global_att.{1,2,4,5}` behind a pool."""
+    """Return a branch with layers 0, 1, 3 and 4, or 1, 2, 4 and 5 after a pooling."""
     layers = [
         nn.Conv2d(channels, hidden, 1),
         nn.BatchNorm2d(hidden),
@@ -21,33 +21,33 @@ def branch(channels, hidden, pooled):
     return nn.Sequential(*([nn.AdaptiveAvgPool2d(1)] if pooled else []), *layers)
 
 
-class Context(nn.Module):
-    """The branches of one or two readings; those of the second have a 2 in their names."""
+class Branches(nn.Module):
+    """Branches of one or two passes. The names of the second pass end in 2."""
 
-    def __init__(self, channels=64, r=4, readings=1):
+    def __init__(self, channels=64, r=4, passes=1):
         super().__init__()
         self.sigmoid = nn.Sigmoid()
-        for suffix in ("", "2")[:readings]:
+        for suffix in ("", "2")[:passes]:
             for scale in ("local", "global"):
-                made = branch(channels, max(1, channels // r), pooled=scale == "global")
-                setattr(self, f"{scale}_att{suffix}", made)
+                layers = branch(channels, max(1, channels // r), pooled=scale == "global")
+                setattr(self, f"{scale}_att{suffix}", layers)
 
 
-class MS_CAM(Context):
+class MS_CAM(Branches):
     def forward(self, x):
         return x * self.sigmoid(self.local_att(x) + self.global_att(x))
 
 
-class AFF(Context):
+class AFF(Branches):
     def forward(self, x, y):
         z = x + y
         m = self.sigmoid(self.local_att(z) + self.global_att(z))
         return 2 * x * m + 2 * y * (1 - m)
 
 
-class iAFF(Context):
+class iAFF(Branches):
     def __init__(self, channels=64, r=4):
-        super().__init__(channels, r, readings=2)
+        super().__init__(channels, r, passes=2)
 
     def forward(self, x, y):
         z = x + y
@@ -69,7 +69,7 @@ FUSIONS = {"DAF": DAF, "AFF": AFF, "iAFF": iAFF}
 
 
 class Block(nn.Module):
-    """Convolutions `conv{i}` and norms `bn{i}`, `downsample` if the shape changes, `fuse_mode`."""
+    """Convolutions and norms, a downsampling skip if the shape changes, and a fusion."""
 
     def __init__(self, convolutions, in_channels, stride, fuse_type):
         super().__init__()
@@ -113,7 +113,7 @@ def bottleneck(in_channels, features, stride, groups, width_per_group, fuse_type
 
 
 class ResNet(nn.Module):
-    """Torchvision's shape with a fusion at every skip."""
+    """Torchvision's ResNet with a fusion at every skip."""
 
     def __init__(
         self,
@@ -133,13 +133,14 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = features
         for stage, blocks in enumerate(layers):
-            made = []
+            blocks_of_stage = []
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
                 width = features * 2**stage
-                made.append(block(channels, width, stride, groups, width_per_group, fuse_type))
-                channels = made[-1].channels
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*made))
+                made = block(channels, width, stride, groups, width_per_group, fuse_type)
+                blocks_of_stage.append(made)
+                channels = made.channels
+            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks_of_stage))
         self.stages = len(layers)
         self.fc = nn.Linear(channels, num_classes)
 
@@ -164,5 +165,5 @@ SHAPES = {
 
 
 def resnet(name, **options):
-    """The network of that name; `options` are further ones of `ResNet`."""
+    """Create a network of `SHAPES`; `options` override arguments of `ResNet`."""
     return ResNet(**{**SHAPES[name], **options})

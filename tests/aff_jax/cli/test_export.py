@@ -13,7 +13,7 @@ X = np.float32(np.random.default_rng(0).standard_normal((3, 16, 12, 1)))
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    model = aff_jax.create_model("cifar_resnet8", num_classes=5)
+    model = aff_jax.create_model("cifar_resnet8", "add", num_classes=5)
     variables = random_variables(model, X, dtype=np.float32)
     path = tmp_path_factory.mktemp("saved") / "weights.safetensors"
     aff_jax.save(path, variables, model)

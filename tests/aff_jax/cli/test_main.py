@@ -22,7 +22,7 @@ from tests.reference import torch_aff
 
 def make():
     return torch_aff.ResNet(
-        torch_aff.basic_block, (1, 1), "iAFF", num_classes=7, small_input=True, features=8
+        torch_aff.basic_block, (1,), "iAFF", num_classes=7, small_input=True, features=8
     )
 """
 
@@ -39,7 +39,7 @@ RESNET = (
     "--fusion=iaff",
     "--reference=pytorch",
     "--field=small_input=True",
-    "--field=blocks_per_stage=(1, 1)",
+    "--field=blocks_per_stage=(1,)",
     "--field=base_channels=8",
 )
 
@@ -47,7 +47,7 @@ RESNET = (
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     network = torch_aff.ResNet(
-        torch_aff.basic_block, (1, 1), "iAFF", num_classes=7, small_input=True, features=8
+        torch_aff.basic_block, (1,), "iAFF", num_classes=7, small_input=True, features=8
     )
     state = {
         name: torch.from_numpy(weight(name, tuple(value.shape)))
@@ -63,8 +63,8 @@ def test_convert_from_pytorch_and_back(checkpoint, tmp_path, capsys):
     assert cli.main(["convert", str(checkpoint), str(saved), *RESNET]) == 0
     printed = capsys.readouterr().out
     assert "resnet18" in printed
-    # global_att2 of 2 fusions: 2 convolutions with 2 arrays and 2 batch norms with 4 arrays each.
-    assert "also saved 24 arrays that the network never reads" in printed
+    # global_att2 has 2 convolutions with 2 arrays each and 2 batch norms with 4 arrays each.
+    assert "also saved 12 arrays that the network never reads" in printed
     assert "  layer1.0.fuse_mode.global_att2.1.weight" in printed
     assert "reference pytorch, fusion iaff with" in printed
     model, _ = aff_jax.load(saved)

@@ -10,6 +10,9 @@ import pytest
 
 from aff_jax import AFF, IAFF, MSCAM, BatchNorm, create_model
 from aff_jax.convert import from_mxnet, from_torch, to_torch
+from aff_jax.convert.mapping import list_entries
+from aff_jax.convert.rules import MXNET
+from aff_jax.inspection import inspect_module
 from tests.aff_jax.convert.golden import DATA, Case, channels_last, draw
 
 MODULES = {
@@ -117,33 +120,55 @@ class TestModules:
             np.testing.assert_array_equal(back[key], array, err_msg=key)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "resnet18_aff" else pytest.param(name, marks=pytest.mark.slow)
-        for name in TORCH_NETWORKS
-    ],
-)
-def test_pytorch_networks(name):
-    case = Case(name)
+def torch_network(name):
     host, fusion, fields = TORCH_NETWORKS[name]
-    model = create_model(host, fusion, "pytorch", **fields)
-    variables = from_torch(case.weights, model)
-    assert largest_error(compiled(model)(variables, case.image), case["logits"]) < 1e-5
+    return create_model(host, fusion, "pytorch", **fields)
 
+
+def mxnet_network(name):
+    host, fusion, fields = MXNET_NETWORKS[name]
+    return create_model(host, fusion, "mxnet", **fields)
+
+
+def others_are_slow(names, fast):
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", others_are_slow(TORCH_NETWORKS, ()))
+def test_pytorch_networks(name):
+    case, model = Case(name), torch_network(name)
+    variables = from_torch(case.weights, model)
+    assert largest_error(jax.jit(model.apply)(variables, case.image), case["logits"]) < 1e-5
+
+
+@pytest.mark.parametrize("name", others_are_slow(TORCH_NETWORKS, ("resnet18_aff",)))
+def test_pytorch_networks_in_float64(name):
+    case, model = Case(name), torch_network(name)
+    variables = from_torch(case.weights, model)
     with jax.enable_x64(True):
-        result = compiled(model)(variables, np.float64(case.image))
+        result = jax.jit(model.apply)(variables, np.float64(case.image))
     assert result.dtype == np.float64
     assert largest_error(result, case["logits64"]) < 1e-10
 
 
-@pytest.mark.parametrize("name", MXNET_NETWORKS)
+FAST = ("mxnet_cifar_resnet8_aff", "mxnet_cifar_resnet8_iaff", "mxnet_cifar_resnext29_aff")
+
+
+@pytest.mark.parametrize("name", others_are_slow(MXNET_NETWORKS, FAST))
 def test_mxnet_networks(name):
-    case = Case(name)
-    host, fusion, fields = MXNET_NETWORKS[name]
-    model = create_model(host, fusion, "mxnet", **fields)
+    case, model = Case(name), mxnet_network(name)
     variables = from_mxnet(case.weights, model)
     assert largest_error(compiled(model)(variables, case.image), case["logits"]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mxnet_resnet50_aff", "mxnet_resnext50_iaff"])
+def test_names_and_shapes_of_large_networks(name):
+    entries = list_entries(inspect_module(mxnet_network(name), ()), MXNET)
+    recorded = {key: tuple(shape) for key, shape in Case(name).meta["state"]}
+    # `from_mxnet` drops the arrays of batch norms without scale or offset.
+    found = {entry.name: entry.shape for entry in entries}
+    assert found.items() <= recorded.items()
+    assert all(key.endswith((".gamma", ".beta")) for key in recorded.keys() - found.keys())
 
 
 @pytest.mark.parametrize(
@@ -155,9 +180,7 @@ def test_mxnet_networks(name):
     ],
 )
 def test_files_that_mxnet_wrote(file, name, key):
-    case = Case(name)
-    host, fusion, fields = MXNET_NETWORKS[name]
-    model = create_model(host, fusion, "mxnet", **fields)
+    case, model = Case(name), mxnet_network(name)
     variables = from_mxnet(DATA / file, model)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
     assert largest_error(compiled(model)(variables, case.image), case[key]) < 1e-5

@@ -23,7 +23,7 @@ FUSIONS = {
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=6, deadline=None, derandomize=True)
 @hypothesis.given(
     channels=st.integers(1, 24),
     reduction=st.integers(1, 32),

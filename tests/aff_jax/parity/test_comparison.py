@@ -15,20 +15,24 @@ from tests.aff_jax.convert.test_pytorch import LinenNetwork, TorchNetwork, image
 from tests.reference import torch_aff
 
 
-@pytest.fixture(scope="module")
-def network():
+def torch_network(blocks=(1,), fuse_type="iAFF"):
     network = torch_aff.ResNet(
-        torch_aff.basic_block, (1, 1), "iAFF", num_classes=4, small_input=True, features=8
+        torch_aff.basic_block, blocks, fuse_type, num_classes=4, small_input=True, features=8
     )
     return randomized(network)
 
 
-def linen_model(reference):
+@pytest.fixture(scope="module")
+def network():
+    return torch_network()
+
+
+def linen_model(reference, blocks=(1,)):
     fields = aff_jax.create_model("resnet18", "iaff", reference).fusion_fields
     return aff_jax.hosts.resnet.ResNet(
         num_classes=4,
         block="basic",
-        blocks_per_stage=(1, 1),
+        blocks_per_stage=blocks,
         base_channels=8,
         fusion="iaff",
         fusion_fields=fields,
@@ -37,10 +41,9 @@ def linen_model(reference):
 
 
 @pytest.mark.parametrize(("float64", "largest"), [(False, 1e-5), (True, 1e-13)])
-def test_equal_networks(network, float64, largest):
-    outcome = parity.compare(
-        network, linen_model("pytorch"), None, images(2, 12, 12, 3), float64=float64
-    )
+def test_equal_networks(float64, largest):
+    network, model = torch_network((1, 1)), linen_model("pytorch", (1, 1))
+    outcome = parity.compare(network, model, None, images(2, 12, 12, 3), float64=float64)
     assert outcome.equal
     assert outcome.first_mismatch is None
     assert max(row.max_rel for row in outcome.rows) < largest
@@ -77,13 +80,10 @@ def test_a_wrong_reference_differs_first_in_the_second_pass_of_the_first_fusion(
 
 
 def test_a_wrong_gain_differs_first_in_the_first_fusion():
-    network = torch_aff.ResNet(
-        torch_aff.basic_block, (1,), "AFF", num_classes=4, small_input=True, features=8
-    )
     model = aff_jax.hosts.resnet.ResNet(
         num_classes=4, block="basic", blocks_per_stage=(1,), base_channels=8, small_input=True
     )
-    outcome = parity.compare(randomized(network), model, None, images(2, 12, 12, 3))
+    outcome = parity.compare(torch_network(fuse_type="AFF"), model, None, images(2, 12, 12, 3))
     assert outcome.first_mismatch.path == "stage1_block0/fuse"
     assert outcome.first_mismatch.max_rel == pytest.approx(0.5, rel=1e-3)
 
@@ -91,10 +91,10 @@ def test_a_wrong_gain_differs_first_in_the_first_fusion():
 def test_a_changed_weight_differs_first_in_its_layer(network):
     x = images(2, 12, 12, 3)
     variables = from_torch(network.state_dict(), linen_model("pytorch"), x)
-    kernel = variables["params"]["stage2_block0"]["conv1"]["conv"]["kernel"]
-    variables["params"]["stage2_block0"]["conv1"]["conv"]["kernel"] = kernel.at[0, 0, 0, 0].add(1)
+    kernel = variables["params"]["stage1_block0"]["conv1"]["conv"]["kernel"]
+    variables["params"]["stage1_block0"]["conv1"]["conv"]["kernel"] = kernel.at[0, 0].add(1)
     outcome = parity.compare(network, linen_model("pytorch"), variables, x)
-    assert outcome.first_mismatch.path == "stage2_block0/conv1/conv"
+    assert outcome.first_mismatch.path == "stage1_block0/conv1/conv"
 
 
 def test_nan_differs():
