@@ -38,7 +38,7 @@ def record(self):
 TimeoutFeed.__next__ = record
 app.run(main, flags_parser=parse_flags)
 """
-# 1.2 epochs of six steps in total, evaluated and saved after steps 3 and 6.
+# Six steps, which are 1.2 epochs. The run is evaluated and saved after steps 3 and 6.
 FLAGS = (
     "--config.fusion=add",
     "--config.batch_size=288",
