@@ -1,1 +1,1 @@
-"""Configs: `get_config()` files that hold what differs from `configs/base.py`."""
+"""Configs: files with a `get_config()` that sets only what differs from `configs/base.py`."""

@@ -1,9 +1,9 @@
-"""AFF-ResNet-32 of width 4 on CIFAR-100, as the authors trained it.
+"""AFF-ResNet-32 with width 4 on CIFAR-100, with the authors' recipe.
 
     python -m train --config=configs/cifar100_resnet32.py --workdir=runs/cifar100_resnet32
 
-Published test accuracy 83.57 % on the 100 fine classes (open-aff, `params/cifar100/AFF-ResNet-32`).
-Not trained here, and how many h it takes was not measured.
+The published test accuracy is 83.57 % on the 100 fine classes (open-aff,
+`params/cifar100/AFF-ResNet-32`). Not trained here; the time in h was not measured.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from configs import cifar10_resnet32
 def get_config() -> ConfigDict:
     config = cifar10_resnet32.get_config()
     config.dataset = "cifar100"
-    config.autoaugment = "cifar10"  # the authors have no policy of CIFAR-100's own
+    config.autoaugment = "cifar10"  # The authors use the policy of CIFAR-10.
     config.label_smoothing = 0.1
     config.mix_off_epochs = 40.0
     config.epochs = 640.0

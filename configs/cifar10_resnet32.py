@@ -1,11 +1,11 @@
-"""AFF-ResNet-32 of width 4 on CIFAR-10, as the authors trained it.
+"""AFF-ResNet-32 with width 4 on CIFAR-10, with the authors' recipe.
 
     python -m train --config=configs/cifar10_resnet32.py --workdir=runs/cifar10_resnet32
 
-Published test accuracy 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, the log
-beside the weights). Not trained here. A smoke run of 50 steps,
+The published test accuracy is 96.26 % (open-aff, `params/cifar10/resnet-32-askc-host/r = 4`, in the
+log file beside the weights). Not trained here. A smoke run of 50 steps with
 `--config.batch_size=32 --config.epochs=0.032 --config.decay_epochs='()'
---config.mix_off_epochs=0.0`, takes 5.6 min on two CPU cores, 17.5 % test accuracy by then.
+--config.mix_off_epochs=0.0` takes 5.6 min on two CPU cores and reaches 17.5 % test accuracy.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,11 @@
-"""AFF-ResNet-8 on CIFAR-10 in eight epochs: small enough for two CPU cores.
+"""AFF-ResNet-8 on CIFAR-10 for eight epochs, a small run for two CPU cores.
 
     python -m train --config=configs/cifar10_resnet8.py --workdir=runs/cifar10_resnet8
 
-14 min on two CPU cores that others were using as well, at 590 images/s alone; test accuracy 75.0 %
-(seed 0), 75.0 to 77.1 % over seeds 0 to 2, on images that were re-encoded as JPEG. The authors'
-MXNet code came to 69.0 % by this recipe on the same images, at 330 to 355 images/s (one seed).
+It takes 14 min on two CPU cores with other load, and trains 590 images/s without other load. The
+test accuracy is 75.0 % (seed 0), and 75.0 to 77.1 % over seeds 0 to 2, on images that were
+re-encoded as JPEG. The authors' MXNet code reached 69.0 % with this recipe on the same images, at
+330 to 355 images/s (one seed).
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""AFF-ResNeXt-29 32x4d on CIFAR-10, as the authors trained it.
+"""AFF-ResNeXt-29 32x4d on CIFAR-10, with the authors' recipe.
 
     python -m train --config=configs/cifar10_resnext29.py --workdir=runs/cifar10_resnext29
 
-Published test accuracy 97.05 % (open-aff, `params/cifar10/resnext29_32x4d_askc`, the log beside the
-weights). Not trained here, and how many h it takes was not measured.
+The published test accuracy is 97.05 % (open-aff, `params/cifar10/resnext29_32x4d_askc`, in the log
+file beside the weights). Not trained here; the time in h was not measured.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,14 @@
-"""Fusions of `cifar_resnet8` on CIFAR-10, each with three seeds, 20 epochs each.
+"""Seven fusions of `cifar_resnet8` on CIFAR-10, with three seeds and 20 epochs each.
 
     python -m train.compare --config=configs/compare_cifar10.py --workdir=runs/compare_cifar10
 
-`--only=add,aff,iaff` trains the three main fusions, `--only=aff,global+global,local+local` the
-paper's ablation of the scales. Another model may follow the file's name: `:inception8` fuses within
-a layer, `:cifar_resnet20` is deeper. A run takes about 40 minutes on two slow CPU cores. The
-comparison can be stopped and resumes where it stopped.
+The comparison reports test accuracy. It is being measured, and no figure is published yet. One of
+the 21 runs takes about 40 min on two slow CPU cores.
+
+`--only=add,aff,iaff` trains the three main fusions, and `--only=aff,global+global,local+local`
+trains the paper's ablation of the scales. Another model can follow the name of the file:
+`:inception8` fuses within a layer, and `:cifar_resnet20` is deeper. A comparison that was stopped
+resumes with the same command.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +21,7 @@ def get_config(model: str = "cifar_resnet8") -> ConfigDict:
     config.model = model
     config.epochs = 20.0
     config.eval_every_epochs = 5.0
-    # What each variant changes, by its label: any of the other fields.
+    # The fields that each variant changes, by the label of the variant.
     config.variants = ConfigDict(
         {
             "add": {"fusion": "add"},
@@ -30,6 +33,6 @@ def get_config(model: str = "cifar_resnet8") -> ConfigDict:
             "sk": {"fusion": "sk"},
         }
     )
-    # Every variant is trained with each of these.
+    # Every variant is trained with each of these seeds.
     config.seeds = (0, 1, 2)
     return config

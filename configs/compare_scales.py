@@ -1,12 +1,12 @@
-"""The contexts that AFF may read, each with three seeds: the paper's ablation.
+"""The paper's ablation of the scales of AFF, with three seeds each.
 
     python -m train.compare --config=configs/compare_scales.py --workdir=runs/compare_scales
 
-fuses at the short skips of `cifar_resnet8`: 9 runs on handwritten digits, 3 min on two CPU cores.
-All variants have the same number of parameters; the README has the table of their test accuracy. A
-host may follow the file's name: `:inception8` fuses within the layers, and the long skips of
-`:fpn_resnet20` and `:unet_resnet20` are compared on scenes of digits (test mean IoU, ten times as
-long a run).
+This fuses at the short skip connections of `cifar_resnet8`. The 9 runs on handwritten digits take
+3 min on two CPU cores. All variants have the same number of parameters; the README has the table of
+their test accuracy. Another model can follow the name of the file. `:inception8` fuses within the
+layers. `:fpn_resnet20` and `:unet_resnet20` fuse at long skip connections on scenes of digits (test
+mean IoU), and a run takes ten times as long.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ def get_config(model: str = "cifar_resnet8") -> ConfigDict:
     if model in ("fpn_resnet20", "unet_resnet20"):
         config = digit_scenes.get_config()
     config.model = model
-    # What each variant changes, by its label: any of the other fields.
+    # The fields that each variant changes, by the label of the variant.
     config.variants = ConfigDict(
         {
             "global+global": {"fusion_fields": {"scales": ("global", "global")}},
@@ -27,6 +27,6 @@ def get_config(model: str = "cifar_resnet8") -> ConfigDict:
             "local+global": {"fusion_fields": {"scales": ("local", "global")}},
         }
     )
-    # Every variant is trained with each of these.
+    # Every variant is trained with each of these seeds.
     config.seeds = (0, 1, 2)
     return config

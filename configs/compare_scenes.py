@@ -1,10 +1,11 @@
-"""Ten ways to fuse over long skips, each with three seeds, on scenes of digits; needs no network.
+"""Ten fusions at long skip connections on scenes of digits, three seeds each; needs no download.
 
     python -m train.compare --config=configs/compare_scenes.py --workdir=runs/compare_scenes
 
-segments with `fpn_resnet20`, and with U-Net where the file's name is followed by `:unet_resnet20`.
-Six runs, `--only=add,aff`, of 3 to 5 min each on two CPU cores: test mean IoU 77.1 % for `add`,
-75.3 % for `aff`, means over the seeds; the README has the table. All 30 were not run.
+The network is `fpn_resnet20`, or a U-Net if `:unet_resnet20` follows the name of the file. The six
+runs of `--only=add,aff` take 3 to 5 min each on two CPU cores. The mean test mean IoU over the
+seeds is 77.1 % for `add` and 75.3 % for `aff`; the README has the table. The other fusions were not
+run.
 """
 
 from ml_collections import ConfigDict
@@ -15,8 +16,8 @@ from configs import compare_digits, digit_scenes
 def get_config(model: str = "fpn_resnet20") -> ConfigDict:
     config = digit_scenes.get_config()
     config.model = model
-    # What each variant changes: the same fusions over long skips as over short ones.
+    # The fields that each variant changes. The fusions are those of short skip connections.
     config.variants = compare_digits.get_config().variants
-    # Every variant is trained with each of these.
+    # Every variant is trained with each of these seeds.
     config.seeds = (0, 1, 2)
     return config

@@ -1,10 +1,10 @@
-"""AFF-ResNet-8 on 1,797 real handwritten digits of 8x8 pixels; needs no network.
+"""AFF-ResNet-8 on 1,797 handwritten digits of 8x8 pixels; needs no download.
 
     python -m train --config=configs/digits.py --workdir=runs/digits
 
-25 s on two CPU cores; test accuracy 98.9 % (seed 0), 98.9 to 99.4 % over seeds 0 to 2, measured
-with this file; `--config.fusion=iaff` 98.9 % three times in 29 s, `add` 99.2 to 99.4 % in 15 s. One
-test image is 0.28 %.
+It takes 25 s on two CPU cores. The test accuracy, measured with this file, is 98.9 % (seed 0), and
+98.9 to 99.4 % over seeds 0 to 2. `--config.fusion=iaff` has 98.9 % with each seed in 29 s, and
+`add` has 99.2 to 99.4 % in 15 s. One test image is 0.28 %.
 """
 
 from ml_collections import ConfigDict

@@ -1,17 +1,18 @@
-r"""AFF-ResNet-8 on your own images, with a folder for each class.
+r"""AFF-ResNet-8 on your own images, with one folder per class.
 
     python -m train --config=configs/image_folder.py --workdir=runs/image_folder \
         --config.data_dir=PATH
 
-    PATH/train/CLASS/*.jpg     the folders in train/ are the classes; images may lie deeper
-    PATH/test/CLASS/*.jpg      or val/, or validation/; no others than in train/
+    PATH/train/CLASS/*.jpg     the folders in train/ are the classes; subfolders are allowed
+    PATH/test/CLASS/*.jpg      or val/, or validation/; only classes that train/ has
 
-Images are .png, .jpg, .webp, .bmp or .tif files of any size, grey or colour; what is transparent
-becomes black, photographs are turned upright, other files are left alone and named.
+Images are .png, .jpg, .webp, .bmp or .tif files of any size, in gray or color. Transparent pixels
+become black, and photographs are rotated as their EXIF orientation says. Other files are ignored
+with a warning.
 
-As an example, scikit-learn's 1,797 digits, written as PNG files into such folders: 191 s on two CPU
-cores that others were using as well, test accuracy 97.2 % (seed 0). They are not to be mirrored;
-`configs/digits.py` has 98.9 %.
+For example, scikit-learn's 1,797 digits as PNG files take 191 s on two CPU cores with other load,
+and the test accuracy is 97.2 % (seed 0). Digits should not be flipped; `configs/digits.py` has
+98.9 %.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""AFF in torchvision's ResNet-50 on ImageNet, by the recipe of the authors' v1d networks.
+"""AFF in torchvision's ResNet-50 on ImageNet, with the recipe of the authors' v1d networks.
 
     python -m train --config=configs/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
 
-The network of open-aff's PyTorch port, for which no weights and no test accuracy were published.
-Not trained here, and how many h it takes was not measured.
+This is the network of open-aff's PyTorch port. No weights and no test accuracy were published for
+it. Not trained here; the time in h was not measured.
 """
 
 from ml_collections import ConfigDict

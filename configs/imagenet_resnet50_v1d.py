@@ -1,11 +1,11 @@
-"""AFF-ResNet-50 v1d on ImageNet, as the authors trained it; iAFF by a flag.
+"""AFF-ResNet-50 v1d on ImageNet, with the authors' recipe; `--config.fusion=iaff` for iAFF.
 
     python -m train --config=configs/imagenet_resnet50_v1d.py --workdir=runs/imagenet_resnet50_v1d
 
-Published top-1 error at the best epoch 20.3 %, a test accuracy of 79.7 %; with
-`--config.fusion=iaff` 20.2 % (open-aff, README and `params/imagenet`). The recipe is the
-authors' but for bfloat16. Not trained here, and how many h it takes was not measured. On one device
-`--config.accumulation=4` keeps batch norm at 128 images, as on the authors' four.
+The published top-1 error at the best epoch is 20.3 %, a test accuracy of 79.7 %; iAFF has 20.2 %
+(open-aff, README and `params/imagenet`). The recipe is the authors' except for bfloat16. Not
+trained here; the time in h was not measured. On one device `--config.accumulation=4` keeps 128
+images per batch of batch normalization, as on the authors' four devices.
 """
 
 from ml_collections import ConfigDict
@@ -33,6 +33,6 @@ def get_config() -> ConfigDict:
     config.warmup_epochs = 5.0
     config.sync_batch_norm = False
     config.dtype = "bfloat16"
-    config.data_workers = 8  # about as many as a host has cores to spare
+    config.data_workers = 8  # Use about the number of free CPU cores.
     config.eval_every_epochs = 1.0
     return config

@@ -1,11 +1,10 @@
-"""AFF-ResNeXt-50 32x4d v1d on ImageNet, as the authors trained it; iAFF by a flag.
+"""AFF-ResNeXt-50 32x4d v1d on ImageNet, with the authors' recipe; `--config.fusion=iaff` for iAFF.
 
     python -m train --config=configs/imagenet_resnext50_v1d.py --workdir=runs/imagenet_resnext50_v1d
 
-Published top-1 error at the best epoch 20.3 %, a test accuracy of 79.7 %; with
-`--config.fusion=iaff` 19.8 % (open-aff, README and `params/imagenet`). The recipe is that of
-`configs/imagenet_resnet50_v1d.py`. Not trained here, and how many h it takes was not
-measured.
+The published top-1 error at the best epoch is 20.3 %, a test accuracy of 79.7 %; iAFF has 19.8 %
+(open-aff, README and `params/imagenet`). The recipe is that of `configs/imagenet_resnet50_v1d.py`.
+Not trained here; the time in h was not measured.
 """
 
 from ml_collections import ConfigDict

@@ -1,19 +1,19 @@
-r"""AFF-FPN on your own images, with a mask for each.
+r"""AFF-FPN on your own images, with one mask per image.
 
     python -m train --config=configs/mask_folder.py --workdir=runs/mask_folder \
         --config.data_dir=PATH
 
-    PATH/train/images/x.jpg    images as for `configs/image_folder.py`
-    PATH/train/masks/x.png     grey or palette PNG of the same size; values are class numbers from
-                               0 on, and 255 where a pixel is not to be counted
+    PATH/train/images/x.jpg    images as in `configs/image_folder.py`
+    PATH/train/masks/x.png     gray or palette PNG of the same size; values are class numbers,
+                               starting with 0, and 255 for ignored pixels
     PATH/test/images, masks    or val/, or validation/
-    PATH/classes.txt           the classes' names, one a line, the first that of 0; without it all
-                               training masks are read at the start, and classes are their numbers
+    PATH/classes.txt           names of the classes, one per line, starting with class 0. Without
+                               it all training masks are read first, and the names are numbers.
 
-Images that are not square lose what a square in their middle has no room for. As an example, the
-scenes of `configs/digit_scenes.py`, written into such folders, with `--config.image_channels=1`:
-2 min 51 s on two CPU cores that others were using as well, test mean IoU 15.5 % (seed 0). Digits
-are not to be mirrored, and five epochs are a third of that config's.
+Images that are not square are cropped to the central square. For example, the scenes of
+`configs/digit_scenes.py` in such folders, with `--config.image_channels=1`, take 2 min 51 s on two
+CPU cores with other load, and the test mean IoU is 15.5 % (seed 0). Digits should not be flipped,
+and five epochs are a third of that config's.
 """
 
 from ml_collections import ConfigDict

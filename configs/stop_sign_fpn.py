@@ -1,11 +1,11 @@
-"""AFF in an FPN on the stop signs of COCO: the paper's data set for long skips.
+"""AFF in an FPN on the stop signs of COCO, the paper's dataset for long skip connections.
 
     python -m train --config=configs/stop_sign_fpn.py --workdir=runs/stop_sign_fpn
 
-Adagrad at 0.01, poly, batch 32, 300 epochs and Kaiming's initialisation are the paper's (table 2);
-its mean IoU with AFF is 93.9 % for this depth (table 4). Which images of COCO it took is not known,
-so a test mean IoU here need not be the same. Not trained here, and how many h that takes was not
-measured.
+AdaGrad with learning rate 0.01, the "poly" schedule, batch size 32, 300 epochs and Kaiming
+initialization are the paper's settings (table 2). Its mean IoU with AFF is 93.9 % for this depth
+(table 4). The paper does not say which images of COCO it uses, so the test mean IoU may differ. Not
+trained here; the time in h was not measured.
 """
 
 from ml_collections import ConfigDict

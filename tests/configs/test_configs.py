@@ -1,4 +1,4 @@
-"""Every config field is explained once, read somewhere, and every config opens with its command."""
+"""Every config field is explained once and is read, and every config starts with its command."""
 
 import ast
 import importlib
@@ -43,8 +43,8 @@ def test_the_training_application_reads_every_field(field):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 class TestConfig:
-    def test_opens_with_command_time_and_metric(self, path):
-        head = ast.get_docstring(ast.parse(path.read_text()))
+    def test_header_has_command_time_and_metric(self, path):
+        head = " ".join(ast.get_docstring(ast.parse(path.read_text())).split())
         command = "train.compare" if path.stem.startswith("compare_") else "train"
         assert f"python -m {command} --config=configs/{path.name} --workdir=" in head
         config = importlib.import_module(f"configs.{path.stem}").get_config()
@@ -56,20 +56,20 @@ class TestConfig:
         more = ["seeds", "variants"] if path.stem.startswith("compare_") else []
         assert sorted(config.keys()) == sorted([*fields(), *more])
 
-    def test_holds_only_what_differs(self, path):
-        """Where a config builds on another, that other's values are what it differs from."""
+    def test_sets_only_what_differs(self, path):
+        """A config differs from the config that it starts with in every field that it sets."""
         module = importlib.import_module(f"configs.{path.stem}")
         tree = ast.parse(path.read_text())
-        # Where there are several, the first one is the default.
+        # If there are several, the first one is the default.
         built_on = re.findall(r"config = (\w+)\.get_config\(\)", path.read_text())[0]
         before = importlib.import_module(f"configs.{built_on}").get_config().to_dict()
         after = module.get_config().to_dict()
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("config."):
                 name, *inner = ast.unparse(node.targets[0]).split(".")[1:]
-                # A host may be chosen by name, which is the usual one by default.
+                # A model that is an argument has the default of the other config.
                 if name in before and not inner and not isinstance(node.value, ast.Name):
-                    assert before[name] != after[name], f"{name} is as in {built_on}"
+                    assert before[name] != after[name], f"{name} is the same in {built_on}"
 
 
 COMPARISONS = [

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,31 +134,32 @@ def test_state_is_valid_for_another_number_of_processes() -> None:
     assert indices(pair[0], 1)[0] + indices(pair[1], 1)[0] == indices(one, 1)[0]
 
 
-def test_state_resumes_in_another_process(digits_train: Source, digits_dir: pathlib.Path) -> None:
+def test_state_resumes_in_another_process_with_a_pickled_source(digits_train: Source) -> None:
     here = feed.TrainFeed(digits_train, batch_size=100, seed=3)
     indices(here, 17)
     program = f"""
-import json
+import json, pickle, sys
 from train.data import feed
-from train.data.sources.load import load_source
-digits = load_source("digits", "train", data_dir={str(digits_dir)!r})
-batches = feed.TrainFeed(digits, batch_size=100, seed=3)
+batches = feed.TrainFeed(pickle.load(sys.stdin.buffer), batch_size=100, seed=3)
 batches.set_state(json.loads({json.dumps(here.get_state())!r}))
 batch = next(batches)
-print(json.dumps([batch["index"].tolist(), int(batch["image"].sum())]))
+print(json.dumps([batch["index"].tolist(), batch["label"].tolist(), int(batch["image"].sum())]))
 """
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", program],
+        input=pickle.dumps(digits_train),
+        capture_output=True,
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stderr.decode()
     batch = next(here)
-    assert json.loads(result.stdout) == [batch["index"].tolist(), int(batch["image"].sum())]
+    expected = [batch["index"].tolist(), batch["label"].tolist(), int(batch["image"].sum())]
+    assert json.loads(result.stdout) == expected
 
 
 @pytest.fixture(scope="module")
 def large_digits(digits_dir: pathlib.Path) -> Source:
-    """Digits whose random crops are resized to 12 x 12 pixels."""
-    return load_source("digits", "train", data_dir=digits_dir, image_size=12)
+    """60 digits whose random crops are resized to 12 x 12 pixels."""
+    return load_source("digits", "train[:60]", data_dir=digits_dir, image_size=12)
 
 
 def images(batches: Iterator[feed.Batch], count: int) -> np.ndarray:
@@ -167,7 +169,7 @@ def images(batches: Iterator[feed.Batch], count: int) -> np.ndarray:
 def test_random_crops_differ_between_epochs_and_not_between_runs(
     large_digits: Source,
 ) -> None:
-    settings = {"batch_size": 479, "seed": 3, "random_crop": True}  # three batches per epoch
+    settings = {"batch_size": 20, "seed": 3, "random_crop": True}  # three batches per epoch
     first = images(feed.TrainFeed(large_digits, **settings), 6)
     np.testing.assert_array_equal(images(feed.TrainFeed(large_digits, **settings), 6), first)
     other = feed.TrainFeed(large_digits, **settings | {"seed": 4})
@@ -177,12 +179,12 @@ def test_random_crops_differ_between_epochs_and_not_between_runs(
         dict(zip(np.concatenate(order[e : e + 3]), np.concatenate(first[e : e + 3]), strict=True))
         for e in (0, 3)
     ]
-    changed = [(by_position[0][i] != by_position[1][i]).any() for i in range(1437)]
-    assert np.mean(changed) > 0.99
+    changed = [(by_position[0][i] != by_position[1][i]).any() for i in range(60)]
+    assert np.mean(changed) > 0.95
 
 
 def test_workers_and_threads_change_nothing(large_digits: Source) -> None:
-    settings = {"batch_size": 100, "seed": 3, "random_crop": True}
+    settings = {"batch_size": 8, "seed": 3, "random_crop": True}
     expected = images(feed.TrainFeed(large_digits, **settings, threads=1), 9)
     by_workers = feed.TrainFeed(large_digits, **settings, workers=2)
     np.testing.assert_array_equal(images(by_workers, 5), expected[:5])
@@ -190,10 +192,9 @@ def test_workers_and_threads_change_nothing(large_digits: Source) -> None:
     assert state == {"next_index": 5}
     by_workers.close()
     # A run may resume with another number of workers.
-    resumed = feed.TrainFeed(large_digits, **settings, workers=1)
+    resumed = feed.TrainFeed(large_digits, **settings, workers=0)
     resumed.set_state(state)
     np.testing.assert_array_equal(images(resumed, 4), expected[5:])
-    resumed.close()
 
 
 def test_random_crops_need_a_size(digits_train: Source) -> None:

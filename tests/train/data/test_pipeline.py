@@ -59,9 +59,10 @@ def test_examples_are_cropped_flipped_and_normalized():
     np.testing.assert_array_equal(targets, LABELS)
 
 
-def test_augmentation_does_not_depend_on_the_number_of_devices():
+@pytest.mark.parametrize("policy", ["", pytest.param("cifar10", marks=pytest.mark.slow)])
+def test_augmentation_does_not_depend_on_the_number_of_devices(policy):
     """The results are bitwise identical for gray images."""
-    fields = {"crop_padding": 1, "flip": True, "autoaugment": "cifar10"}
+    fields = {"crop_padding": 1, "flip": True, "autoaugment": policy}
     examples = training_examples(**fields, mixup_alpha=0.2, label_smoothing=0.1)
     one, eight = (on_devices(examples, devices)(0) for devices in (1, 8))
     for expected, result in zip(one, eight, strict=True):

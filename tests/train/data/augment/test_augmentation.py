@@ -102,21 +102,32 @@ def test_randomness_is_a_function_of_seed_and_step() -> None:
     np.testing.assert_array_equal(change(0, 10**6), results[3])
 
 
-def test_jit_and_splitting_a_batch_change_nothing() -> None:
+def test_jit_changes_nothing() -> None:
+    images, key = random_images(16), augment.augmentation_key(5, 7)
+    change = augment.Augmentation(crop_padding=2, flip=True)
+    np.testing.assert_array_equal(jax.jit(change)(key, images), change(key, images))
+
+
+def test_an_image_depends_on_its_row_and_not_on_its_batch() -> None:
+    images, key = random_images(16), augment.augmentation_key(5, 7)
+    change = jax.jit(augment.Augmentation(2, True, "cifar10", 0.4, 0.1, 0.5))
+    halves = [change(key, images[row : row + 8], row) for row in (0, 8)]
+    np.testing.assert_array_equal(change(key, images[4:12], 4), np.concatenate(halves)[4:12])
+
+
+@pytest.mark.slow
+def test_splitting_a_batch_changes_nothing() -> None:
     """Splitting uses `vmap` here, so every operation is computed and one is selected."""
     images, key = random_images(16), augment.augmentation_key(5, 7)
-    few = augment.Augmentation(crop_padding=2, flip=True)
-    np.testing.assert_array_equal(jax.jit(few)(key, images), few(key, images))
-
     change = augment.Augmentation(2, True, "cifar10", 0.4, 0.1, 0.5)
     whole = np.asarray(jax.jit(change)(key, images))
 
-    def on_one_device(part: jax.Array) -> jax.Array:
-        return change(key, part, first_row=jax.lax.axis_index("batch") * len(part))
+    def on_one_device(block: jax.Array) -> jax.Array:
+        return change(key, block, first_row=jax.lax.axis_index("batch") * len(block))
 
-    parts = images.reshape(4, -1, *images.shape[1:])
-    shared = jax.jit(jax.vmap(on_one_device, axis_name="batch"))(parts)
-    np.testing.assert_array_equal(shared.reshape(whole.shape), whole)
+    blocks = images.reshape(4, -1, *images.shape[1:])
+    split = jax.jit(jax.vmap(on_one_device, axis_name="batch"))(blocks)
+    np.testing.assert_array_equal(split.reshape(whole.shape), whole)
     assert np.mean((whole == images).all((1, 2, 3))) < 0.1
 
 

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 from train.data.sources import digit_scenes
 from train.data.sources.digits import split_positions
+from train.data.sources.load import load_source
 
 # Prepare the scenes in another process, without a network and without TensorFlow.
 PREPARE = """
@@ -32,12 +33,17 @@ def training_digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    data_dir = tmp_path_factory.mktemp("scenes")
-    command = [sys.executable, "-W", "error", "-c", PREPARE, str(data_dir)]
+def prepared(digits_dir: pathlib.Path) -> pathlib.Path:
+    """The data directory that all tests share, with the digit scenes."""
+    load_source("digit_scenes", "train", data_dir=digits_dir)
+    return digits_dir
+
+
+@pytest.mark.slow
+def test_preparing_needs_neither_network_nor_tensorflow(tmp_path: pathlib.Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", PREPARE, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (result.stdout, result.stderr) == ("1000 False\n", "")
-    return data_dir
 
 
 @pytest.mark.parametrize(

@@ -49,37 +49,42 @@ def run(program: str, data_dir: pathlib.Path) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
-def read_split(data_dir: pathlib.Path, split: str) -> dict[str, np.ndarray]:
-    records = tfds.builder("digits", data_dir=data_dir).as_data_source(split)
-    return {key: np.stack([record[key] for record in records]) for key in records[0]}
+@pytest.fixture(scope="module")
+def splits(digits_dir: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
+    """Read both splits with TFDS."""
+    sources = tfds.builder("digits", data_dir=digits_dir).as_data_source()
+    return {
+        split: {key: np.stack([record[key] for record in records]) for key in records[0]}
+        for split, records in sources.items()
+    }
 
 
-def test_split_follows_the_documented_rule(digits_dir: pathlib.Path) -> None:
+def test_split_follows_the_documented_rule(splits: dict[str, dict[str, np.ndarray]]) -> None:
     labels = load_digits().target.tolist()
     order = sorted(range(1797), key=lambda position: (labels[position], position))
-    assert read_split(digits_dir, "test")["index"].tolist() == order[::5]
-    assert read_split(digits_dir, "train")["index"].tolist() == [
+    assert splits["test"]["index"].tolist() == order[::5]
+    assert splits["train"]["index"].tolist() == [
         position for place, position in enumerate(order) if place % 5
     ]
 
 
-def test_split_is_pinned(digits_dir: pathlib.Path) -> None:
+def test_split_is_pinned(splits: dict[str, dict[str, np.ndarray]]) -> None:
     # If these change, accuracies are not comparable with earlier ones.
-    train, test = (read_split(digits_dir, split)["index"] for split in ("train", "test"))
+    train, test = (splits[split]["index"] for split in ("train", "test"))
     assert (len(train), len(test)) == (1437, 360)
     assert test[:8].tolist() == [0, 48, 79, 150, 185, 252, 292, 334]
     assert sorted([*train, *test]) == list(range(1797))
 
 
-def test_split_is_stratified(digits_dir: pathlib.Path) -> None:
+def test_split_is_stratified(splits: dict[str, dict[str, np.ndarray]]) -> None:
     in_all = np.bincount(load_digits().target)
-    in_test = np.bincount(read_split(digits_dir, "test")["label"])
+    in_test = np.bincount(splits["test"]["label"])
     assert np.all(np.abs(in_test - in_all / 5) < 1)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_examples_match_scikit_learn(digits_dir: pathlib.Path, split: str) -> None:
-    bundled, examples = load_digits(), read_split(digits_dir, split)
+def test_examples_match_scikit_learn(splits: dict[str, dict[str, np.ndarray]], split: str) -> None:
+    bundled, examples = load_digits(), splits[split]
     # Round half up with integers: floor((2 * 255 * ink + 16) / 32).
     ink = bundled.images[examples["index"]].astype(np.int64)
     assert examples["image"].dtype == np.uint8
@@ -99,6 +104,7 @@ def test_ink_outside_the_scale_is_rejected(ink: float) -> None:
         digits.ink_to_pixels(np.array([0.0, ink]))
 
 
+@pytest.mark.slow
 def test_processes_can_prepare_at_the_same_time(tmp_path: pathlib.Path) -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for result in pool.map(run, [PREPARE] * 2, [tmp_path] * 2):
@@ -125,6 +131,7 @@ def test_slower_process_reads_the_files_of_the_faster_one(
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
 
+@pytest.mark.slow
 def test_interrupted_preparation_is_never_read(tmp_path: pathlib.Path) -> None:
     assert run(PREPARE_AND_DIE, tmp_path).returncode == -signal.SIGKILL
     (leftover,) = (tmp_path / "digits").iterdir()
