@@ -1,15 +1,37 @@
-"""Settings for all tests: eight CPU devices, and rare garbage collection.
+"""Settings for all tests: eight CPU devices, rare garbage collection, and shape checks.
 
 Tracing makes many objects. At the default thresholds, garbage collection took 7 % of the tests'
-time.
+time. Shapes and types are checked at run time where the environment sets CHECK_SHAPES, as CI does.
 """
 
 import gc
+import inspect
 import os
 
-# JAX reads these once, when it first looks for devices.
+import pytest
+
+# JAX reads these variables once, when it first looks for devices.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Tracing makes many objects. Looking for garbage among them took 7 % of the time of the tests.
 gc.set_threshold(200_000, 20, 50)
+
+if os.environ.get("CHECK_SHAPES"):
+    import jax
+    import jaxtyping
+    import numpy as np
+
+    # Some tests pass NumPy arrays, which JAX takes in place of its own.
+    jaxtyping.Array = jax.Array | np.ndarray
+    jaxtyping.install_import_hook("aff_jax", "beartype.beartype")
+
+    @pytest.fixture(autouse=True)
+    def no_shape_checks_of_invalid_arguments(request):
+        """Let a test that expects an error see the error of the function itself."""
+        function = getattr(request, "function", None)
+        disable = function is not None and "pytest.raises" in inspect.getsource(function)
+        jaxtyping.config.update("jaxtyping_disable", disable)
+        yield
+        jaxtyping.config.update("jaxtyping_disable", False)
