@@ -1,6 +1,7 @@
 """Convert, compare, list and export attentional feature fusion networks."""
 
 import argparse
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from aff_jax.cli import compare, convert, export, models, summary
 from aff_jax.cli.network_flags import network_flags
 
 __all__ = ["main"]
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except (ValueError, OSError, ImportError) as error:
+        logger.debug("the command failed", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
     except Exception as error:  # uncaught, it would exit with 1, which means that networks differ
         traceback.print_exc()

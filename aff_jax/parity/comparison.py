@@ -85,7 +85,7 @@ class Parity:
 
     @property
     def equal(self) -> bool:
-        """Whether the outputs were compared and no row differs."""
+        """True if the outputs were compared and no row differs."""
         compared = any(row.path.partition("[")[0] == "" for row in self.rows)
         return compared and self.first_mismatch is None
 

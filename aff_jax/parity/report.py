@@ -28,7 +28,7 @@ def to_text(parity: Parity) -> str:
     Returns:
         The text, without a final newline.
     """
-    table = [("", *COLUMNS)]
+    table: list[tuple[str, ...]] = [("", *COLUMNS)]
     table += [("!" if parity.differs(row) else "", *_cells(row)) for row in parity.rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in table]
@@ -188,6 +188,7 @@ def _plot(parity: Parity) -> str:
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     points = [(i, row) for i, row in enumerate(parity.rows) if _finite(row.max_rel) is not None]
     errors = [row.max_rel for _, row in points if row.max_rel]
@@ -200,7 +201,7 @@ def _plot(parity: Parity) -> str:
         yscale="log", ylim=(low, high), xlim=(-1, len(parity.rows)), ylabel="relative error"
     )
     axes.set_xlabel("activations in order; dashed: tolerance; vertical line: first mismatch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="0.9")
     if 0 < parity.tolerance < math.inf:
         axes.axhline(parity.tolerance, color="0.4", linestyle="--", gid="tolerance")
