@@ -1,61 +1,77 @@
-"""Runs notebooks anew: `python -m tests.notebooks.execute [NOTEBOOK ...]`, by default all."""
+"""Run notebooks and save their outputs: `python -m tests.notebooks.execute [NOTEBOOK ...]`.
+
+Without arguments it runs all of them.
+"""
 
 import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
 import nbformat
-from nbmake.nb_run import NotebookRun
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CELL_SECONDS = 600
-"""A cell that takes longer hangs: a whole notebook takes two minutes, where nothing else runs."""
+"""Limit of a cell, which ends a hang. A whole notebook takes two minutes on an idle machine."""
 
 
 @contextmanager
-def surroundings() -> Iterator[None]:
-    """The environment of the kernels: this checkout, one CPU device, and nothing of the user's."""
+def kernel_environment() -> Iterator[None]:
+    """Set the environment of the kernels: this checkout, the CPU, and no settings of the user."""
     with tempfile.TemporaryDirectory() as folder:
         variables = {
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "",  # pytest's eight devices; a notebook asks for its own
+            "XLA_FLAGS": "",  # without the eight devices of pytest; a notebook sets its own
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
             "IPYTHONDIR": folder,
             "JUPYTER_CONFIG_DIR": folder,
             "JUPYTER_RUNTIME_DIR": folder,
             "TFDS_DATA_DIR": folder,
             "JAX_COMPILATION_CACHE_DIR": folder,
-            "TF_CPP_MIN_LOG_LEVEL": "3",  # on a busy machine XLA complains of slow compilation
+            "TF_CPP_MIN_LOG_LEVEL": "3",  # XLA warns of slow compilation on a busy machine
         }
         with mock.patch.dict(os.environ, variables):
             yield
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
-    """The notebook as it is after running from top to bottom; its file stays as it is.
+def execute(path: Path, replacements: Mapping[str, str] | None = None) -> nbformat.NotebookNode:
+    """Run a notebook from top to bottom and return it; its file does not change.
+
+    Args:
+        path: The notebook.
+        replacements: Strings in its code, and what to run instead.
 
     Raises:
-        RuntimeError: a cell failed; the message is its source and its traceback.
+        ValueError: A string to replace is not in the code.
+        CellExecutionError: A cell failed.
     """
-    with surroundings():
-        result = NotebookRun(path, CELL_SECONDS).execute()
-    if result.error is not None:
-        raise RuntimeError(f"{path.name}: {result.error.trace}")
-    return result.nb
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:
+        cell.outputs = []
+    for old, new in (replacements or {}).items():
+        if not any(old in cell.source for cell in code):
+            raise ValueError(f"{path.name} has no code {old!r}.")
+        for cell in code:
+            cell.source = cell.source.replace(old, new)
+    where = {"metadata": {"path": str(path.parent)}}
+    with kernel_environment():
+        NotebookClient(notebook, timeout=CELL_SECONDS, resources=where).execute()
+    return notebook
 
 
 def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """With no times and no other metadata than a viewer needs, and printed text in one piece.
+    """Return the notebook without execution times, with the metadata that a viewer needs.
 
-    So running it again changes no more of the file than has changed.
+    Running a notebook again then changes only the outputs that differ.
     """
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -69,7 +85,7 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """A cell's outputs, where text that came in several pieces is one."""
+    """Return the outputs of a cell, with consecutive pieces of printed text joined."""
     kept: list[nbformat.NotebookNode] = []
     for output in outputs:
         if "metadata" in output:
@@ -82,18 +98,18 @@ def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
 
 
 def cpu_seconds() -> float:
-    """What processes that were started here, and have ended, have taken of one core."""
+    """Return the CPU time of the child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def main(paths: list[str]) -> None:
-    """Run those, or all, and write them with their outputs."""
+    """Run the notebooks at these paths, or all, and save them with their outputs."""
     for path in map(Path, paths) if paths else NOTEBOOKS:
         start, cpu_start = time.monotonic(), cpu_seconds()
         nbformat.write(tidied(execute(path)), path)
         seconds, cpu = time.monotonic() - start, cpu_seconds() - cpu_start
-        print(f"{path.name}: {seconds:.0f} s, {cpu:.0f} s of one core")
+        print(f"{path.name}: {seconds:.0f} s, {cpu:.0f} s of CPU time")
 
 
 if __name__ == "__main__":
