@@ -24,8 +24,10 @@ def frozen_fusion(**options):
 
 
 @pytest.mark.parametrize("options", [{}, {"donate": True}])
-@pytest.mark.parametrize("chunk_size", [1, 2, 4, 6, 100])
-@pytest.mark.parametrize("devices", [None, 1, 2])
+@pytest.mark.parametrize(
+    "chunk_size", [2, 4, 100, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 6))]
+)
+@pytest.mark.parametrize("devices", [None, pytest.param(1, marks=pytest.mark.slow), 2])
 def test_chunks_devices_and_donation_do_not_change_outputs(chunk_size, devices, options):
     chosen = None if devices is None else jax.devices()[:devices]
     frozen, expected, (x, y) = frozen_fusion(chunk_size=chunk_size, devices=chosen, **options)
