@@ -1,5 +1,6 @@
 """The examples of CONTRIBUTING work when they are added where the document says."""
 
+import builtins
 import functools
 import importlib.resources
 import io
@@ -19,7 +20,10 @@ from PIL import Image
 from aff_jax import create_fusion, create_model
 from aff_jax.fusion import baselines
 from aff_jax.fusion.registry import FUSIONS
+<<<<<<< HEAD
 from aff_jax.hosts import pre_activation
+=======
+>>>>>>> 73675da (Follow the names of hosts, data sources and training steps in the documents)
 from aff_jax.hosts.registry import HOSTS
 from tests.docs.documents import DOCUMENTS, ROOT, blocks
 from train.data.sources.datasets import DATASETS, Dataset
@@ -29,9 +33,9 @@ EXAMPLES = [code for language, code in blocks(DOCUMENTS["CONTRIBUTING.md"]) if l
 FUSION, FUSION_ROW, HOST, HOST_ROW, DATASET_ROW, METRIC = EXAMPLES
 
 
-def add(monkeypatch, table, home, code, row):
-    """Run a class definition as if it were in the module `home`, and add a row to `table`."""
-    namespace = {**vars(home), "partial": functools.partial}
+def add(monkeypatch, table, code, row, home=None):
+    """Run the code, as if it were in the module `home`, and add a row to `table`."""
+    namespace = {**vars(home or builtins), "partial": functools.partial}
     exec(code, namespace)
     for name, constructor in eval(f"{{{row}}}", namespace).items():
         monkeypatch.setitem(table, name, constructor)
@@ -39,12 +43,16 @@ def add(monkeypatch, table, home, code, row):
 
 @pytest.fixture
 def fusion(monkeypatch):
-    add(monkeypatch, FUSIONS, baselines, FUSION, FUSION_ROW)
+    add(monkeypatch, FUSIONS, FUSION, FUSION_ROW, home=baselines)
 
 
 @pytest.fixture
 def host(monkeypatch):
+<<<<<<< HEAD
     add(monkeypatch, HOSTS, pre_activation, HOST, HOST_ROW)
+=======
+    add(monkeypatch, HOSTS, HOST, HOST_ROW)
+>>>>>>> 73675da (Follow the names of hosts, data sources and training steps in the documents)
 
 
 @pytest.fixture
@@ -106,7 +114,7 @@ def test_metric_of_the_training_step_is_logged(tmp_path):
     shutil.copytree(ROOT / "train", tmp_path / "train")
     for name in ("aff_jax", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    file = tmp_path / "train" / "steps" / "step.py"
+    file = tmp_path / "train" / "steps" / "train_step.py"
     anchor = '"gradient_norm": gradient_norm,\n'
     source = file.read_text()
     assert source.count(anchor) == 1
