@@ -20,10 +20,6 @@ from PIL import Image
 from aff_jax import create_fusion, create_model
 from aff_jax.fusion import baselines
 from aff_jax.fusion.registry import FUSIONS
-<<<<<<< HEAD
-from aff_jax.hosts import pre_activation
-=======
->>>>>>> 73675da (Follow the names of hosts, data sources and training steps in the documents)
 from aff_jax.hosts.registry import HOSTS
 from tests.docs.documents import DOCUMENTS, ROOT, blocks
 from train.data.sources.datasets import DATASETS, Dataset
@@ -48,11 +44,7 @@ def fusion(monkeypatch):
 
 @pytest.fixture
 def host(monkeypatch):
-<<<<<<< HEAD
-    add(monkeypatch, HOSTS, pre_activation, HOST, HOST_ROW)
-=======
     add(monkeypatch, HOSTS, HOST, HOST_ROW)
->>>>>>> 73675da (Follow the names of hosts, data sources and training steps in the documents)
 
 
 @pytest.fixture
