@@ -1,7 +1,7 @@
 """Flag parsing and error messages of the commands `python -m train` and `python -m train.*`.
 
-A mistake of the user ends a command with exit status 1 and one line on stderr. JAX and what needs
-it are imported in functions, so that a mistake in a flag is reported without waiting for them.
+A mistake of the user ends a command with exit status 1 and one line on stderr. JAX and the
+modules that need it are imported in functions, so that a wrong flag is reported immediately.
 """
 
 import contextlib

@@ -80,8 +80,8 @@ class FrozenSubmodules:
     ) -> Any:
         """Replace `train=True` by False in calls of a frozen submodule.
 
-        Only the network's own submodules are intercepted. They pass `train` on to everything inside
-        them, also to what computes several layers in one.
+        Only the network's own submodules are intercepted. They pass `train` on to all layers inside
+        them, including layers that are computed together.
         """
         path = context.module.path
         if len(path) != 1 or not self.is_frozen(path[0]):

@@ -60,8 +60,13 @@ def test_feature_maps_are_those_of_the_classifier():
     x = normal((2, 4, 4, 3))
     model = small("cifar_resnet8", "add")
     variables = random_variables(model, x, dtype=np.float32)
-    _, seen = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
-    maps = model.clone(features_only=True).apply(variables, x)
+
+    @jax.jit
+    def apply(variables):
+        _, seen = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
+        return seen, model.clone(features_only=True).apply(variables, x)
+
+    seen, maps = apply(variables)
     for stage, z in enumerate(maps, start=1):
         expected = seen["intermediates"][f"stage{stage}_block0"]["__call__"][0]
         np.testing.assert_array_equal(z, expected)

@@ -1,5 +1,7 @@
 """CIFARResNet: parameter counts, depth, a block in NumPy, the deep stem, jit and pmap."""
 
+import functools
+
 import chex
 import jax
 import numpy as np
@@ -44,7 +46,9 @@ def test_a_block_equals_the_formula_in_numpy():
     x = normal((2, 6, 6, 3))
     model = small("cifar_resnet8")
     variables = random_variables(model, x, dtype=np.float32)
-    _, seen = model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
+    _, seen = jax.jit(
+        lambda v, x: model.apply(v, x, capture_intermediates=True, mutable=["intermediates"])
+    )(variables, x)
     seen = seen["intermediates"]
     params, stats = (variables[kind]["stage1_block0"] for kind in ("params", "batch_stats"))
     stem, residual = seen["stem"]["__call__"][0], seen["stage1_block0"]["conv2"]["__call__"][0]
@@ -68,14 +72,23 @@ class VariantTest(chex.TestCase):
 
     @chex.variants(with_jit=True, without_jit=True, with_device=True, with_pmap=True)
     def test_variants_agree(self):
-        x = normal((4, 8, 8, 1))
-        model = create_model("cifar_resnet8", num_classes=3)
-        variables = random_variables(model, x, dtype=np.float32)
-        apply = self.variant(lambda v, x: model.apply(v, x, True, mutable=["batch_stats"]))
-        result, new = apply(variables, x)
-        with jax.enable_x64(True):
-            wide = jax.tree.map(np.float64, (variables, x))
-            expected, expected_new = model.apply(*wide, True, mutable=["batch_stats"])
+        apply, variables, x, expected = trained()
+        result, new = self.variant(apply)(variables, x)
         # Single against double precision through 23 layers.
-        np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4)
-        chex.assert_trees_all_close(new, expected_new, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(result, expected[0], rtol=1e-3, atol=1e-4)
+        chex.assert_trees_all_close(new, expected[1], rtol=1e-4, atol=1e-5)
+
+
+@functools.cache
+def trained():
+    """Return a function of a network in training mode, its arguments, and its float64 result."""
+    x = normal((4, 8, 8, 1))
+    model = small("cifar_resnet8")
+    variables = random_variables(model, x, dtype=np.float32)
+
+    def apply(variables, x):
+        return model.apply(variables, x, True, mutable=["batch_stats"])
+
+    with jax.enable_x64(True):
+        expected = jax.jit(apply)(*jax.tree.map(np.float64, (variables, x)))
+        return apply, variables, x, jax.tree.map(np.asarray, expected)

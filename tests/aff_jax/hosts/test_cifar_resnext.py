@@ -1,10 +1,10 @@
-"""CIFARResNeXt: parameter counts, depth, widths and sizes."""
+"""CIFARResNeXt: parameter counts, depth and widths."""
 
 import jax
 import pytest
 
 from aff_jax import create_model
-from tests.aff_jax.hosts.families import count_parameters, shapes_of, small
+from tests.aff_jax.hosts.families import count_parameters, shapes_of
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,3 @@ def test_groups_widths_and_reduction_are_those_of_the_authors():
         assert block["conv3"]["conv"]["kernel"].shape == (1, 1, 32 * width, channels)
         reduce = block["fuse"]["local"]["reduce"]["kernel"]
         assert reduce.shape == (channels, channels // 16)
-
-
-def test_the_stem_keeps_the_size_and_the_second_stage_halves_it():
-    maps = jax.eval_shape(
-        lambda key, x: small("cifar_resnext29_32x4d", features_only=True).init_with_output(key, x),
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((2, 7, 33, 3), "float32"),
-    )[0]
-    assert [z.shape for z in maps] == [(2, 7, 33, 32), (2, 4, 17, 64)]
