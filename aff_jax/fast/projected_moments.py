@@ -25,8 +25,9 @@ def projected_moments(
 
     `x` is centered before it is squared, so a large mean costs no digits. If columns of `x` are
     nearly equal and the kernel takes their difference, digits are lost: the error is of the order
-    of the rounding of |kernel|^2 times the largest variance in `x`. The branches of attention pass
-    normalized values, whose variances are about 1, so that the error is below the norm's epsilon.
+    of the rounding of the squared norm of the kernel times the largest variance in `x`. The
+    branches of attention pass normalized values, whose variances are about 1, so that the error is
+    below the norm's epsilon.
 
     Args:
         x: Array `(*batch, inputs)`.

@@ -45,7 +45,7 @@ def find_foldings(
 
     Args:
         module: A module with batch norms of `aff_jax.BatchNorm` or `flax.linen.BatchNorm`.
-        variables: Variables of the module, arrays or `jax.ShapeDtypeStruct`s.
+        variables: Variables of the module, arrays or `jax.ShapeDtypeStruct` objects.
         inputs: Example inputs; only shapes and dtypes matter.
 
     Returns:

@@ -20,7 +20,7 @@ def check_variables(
 
     Args:
         model: The module, for the message.
-        expected: Variables of the module, arrays or `jax.ShapeDtypeStruct`s.
+        expected: Variables of the module, arrays or `jax.ShapeDtypeStruct` objects.
         variables: Variables to check. Collections that `expected` lacks are ignored.
 
     Raises:

@@ -37,10 +37,10 @@ def freeze(
     Args:
         model: The module to freeze.
         variables: Variables of `model`.
-        *example_inputs: Arrays or `jax.ShapeDtypeStruct`s with the shapes and dtypes that `model`
-            is called with. Networks of `create_model` need none. Flags among them (bool, str or
-            None) are fixed, and calls of the frozen network omit them: pass False for a module
-            whose `train` is True by default.
+        *example_inputs: Arrays or `jax.ShapeDtypeStruct` objects with the shapes and dtypes that
+            `model` is called with. Networks of `create_model` need none. Flags among them (bool,
+            str or None) are fixed, and calls of the frozen network omit them: pass False for a
+            module whose `train` is True by default.
         dtype: Dtype of the computation, such as bfloat16. Sets the field `dtype` of the model and
             casts parameters, except those of layers with an output in a wider dtype, such as the
             logits of the hosts. For a model without that field, casts inputs and all parameters.

@@ -94,7 +94,7 @@ class Frozen:
         """Compile for the shapes and dtypes of these inputs.
 
         Args:
-            *inputs: Arrays or `jax.ShapeDtypeStruct`s.
+            *inputs: Arrays or `jax.ShapeDtypeStruct` objects.
 
         Returns:
             A function of such inputs that never compiles and refuses other shapes and dtypes.

@@ -42,7 +42,8 @@ def save_stablehlo(
         path: File to write.
         model: The module.
         variables: Variables of `model`.
-        *example_inputs: Arrays or `jax.ShapeDtypeStruct`s with the shapes and dtypes of the inputs.
+        *example_inputs: Arrays or `jax.ShapeDtypeStruct` objects with the shapes and dtypes of the
+            inputs.
         symbolic_batch: Whether the first axis of the inputs may have any size, the same for all
             inputs. Otherwise it is fixed as well.
         platforms: Platforms that the file runs on, of `PLATFORMS`.
