@@ -130,18 +130,16 @@ def mxnet_network(name):
     return create_model(host, fusion, "mxnet", **fields)
 
 
-def others_are_slow(names, fast):
-    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
-@pytest.mark.parametrize("name", others_are_slow(TORCH_NETWORKS, ()))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCH_NETWORKS)
 def test_pytorch_networks(name):
     case, model = Case(name), torch_network(name)
     variables = from_torch(case.weights, model)
     assert largest_error(jax.jit(model.apply)(variables, case.image), case["logits"]) < 1e-5
 
 
-@pytest.mark.parametrize("name", others_are_slow(TORCH_NETWORKS, ("resnet18_aff",)))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TORCH_NETWORKS)
 def test_pytorch_networks_in_float64(name):
     case, model = Case(name), torch_network(name)
     variables = from_torch(case.weights, model)
@@ -151,17 +149,22 @@ def test_pytorch_networks_in_float64(name):
     assert largest_error(result, case["logits64"]) < 1e-10
 
 
-FAST = ("mxnet_cifar_resnet8_aff", "mxnet_cifar_resnet8_iaff", "mxnet_cifar_resnext29_aff")
-
-
-@pytest.mark.parametrize("name", others_are_slow(MXNET_NETWORKS, FAST))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if "resnet8_" in name else pytest.param(name, marks=pytest.mark.slow)
+        for name in MXNET_NETWORKS
+    ],
+)
 def test_mxnet_networks(name):
     case, model = Case(name), mxnet_network(name)
     variables = from_mxnet(case.weights, model)
     assert largest_error(compiled(model)(variables, case.image), case["logits"]) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["mxnet_resnet50_aff", "mxnet_resnext50_iaff"])
+@pytest.mark.parametrize(
+    "name", ["mxnet_cifar_resnext29_aff", "mxnet_resnet50_aff", "mxnet_resnext50_iaff"]
+)
 def test_names_and_shapes_of_large_networks(name):
     entries = list_entries(inspect_module(mxnet_network(name), ()), MXNET)
     recorded = {key: tuple(shape) for key, shape in Case(name).meta["state"]}
