@@ -148,13 +148,24 @@ def gather_from_processes(value: Any) -> list[Any]:
 
     Returns:
         The values of all processes, in the order of their indices.
+
+    Raises:
+        TypeError: The value is not JSON.
+        ConnectionError: Another process can't be reached.
     """
     text = json.dumps(value).encode()
     if jax.process_count() == 1:
         return [json.loads(text)]
-    longest = int(np.max(multihost_utils.process_allgather(np.asarray(len(text)))))
-    padded = np.frombuffer(text.ljust(longest), np.uint8)  # JSON ignores trailing spaces
-    return [json.loads(row.tobytes()) for row in multihost_utils.process_allgather(padded)]
+    try:
+        longest = int(np.max(multihost_utils.process_allgather(np.asarray(len(text)))))
+        padded = np.frombuffer(text.ljust(longest), np.uint8)  # JSON ignores trailing spaces
+        rows = multihost_utils.process_allgather(padded)
+    except (RuntimeError, ValueError) as error:  # the class depends on where the connection breaks
+        raise ConnectionError(
+            f"{error}\nProbably another process of the run has ended or can't be reached: see its "
+            f"messages. Start all processes again to resume from the last checkpoint."
+        ) from error
+    return [json.loads(row.tobytes()) for row in rows]
 
 
 def exit_immediately(error: Exception, traceback: bool = False) -> NoReturn:
