@@ -2,8 +2,8 @@
 
     python -m train --config=configs/cifar100_resnet32_coarse.py --workdir=runs/cifar100_coarse
 
-The default label of the authors' loader is the superclass, so their often quoted test accuracies of
-90.8 to 91.8 % belong to this task. They are not comparable with the 83.57 % on 100 classes of
+The default label of the authors' loader is the superclass, so their often quoted test accuracy of
+90.8 to 91.8 % belongs to this task. It is not comparable with the 83.57 % on 100 classes of
 `configs/cifar100_resnet32.py`. Not trained here; the time in h was not measured.
 """
 

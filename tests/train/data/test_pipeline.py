@@ -49,9 +49,25 @@ def on_devices(examples, devices):
     return lambda step: [np.asarray(x).reshape(16, *x.shape[2:]) for x in mapped(*batch, step)]
 
 
-def test_examples_are_cropped_flipped_and_normalized():
-    images, targets = on_devices(training_examples(crop_padding=1, flip=True), 1)(3)
-    augment = Augmentation(crop_padding=1, flip=True)
+CROP_AND_FLIP = {"crop_padding": 1, "flip": True}
+MIX = {"mixup_alpha": 1.0, "label_smoothing": 0.1, "mix_off_epochs": 1.5}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Examples that are cropped and flipped, on one device."""
+    return on_devices(training_examples(**CROP_AND_FLIP), 1)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Examples that are cropped, flipped and mixed, on one device."""
+    return on_devices(training_examples(**CROP_AND_FLIP, **MIX), 1)
+
+
+def test_examples_are_cropped_flipped_and_normalized(plain):
+    images, targets = plain(3)
+    augment = Augmentation(**CROP_AND_FLIP)
     # Compile it as well: running operation by operation rounds the last bit differently.
     expected = jax.jit(lambda raw: normalize_digits(augment(augmentation_key(0, 3), raw)))(IMAGES)
     np.testing.assert_array_equal(images, expected)
@@ -59,12 +75,7 @@ def test_examples_are_cropped_flipped_and_normalized():
     np.testing.assert_array_equal(targets, LABELS)
 
 
-@pytest.mark.parametrize("policy", ["", pytest.param("cifar10", marks=pytest.mark.slow)])
-def test_augmentation_does_not_depend_on_the_number_of_devices(policy):
-    """The results are bitwise identical for gray images."""
-    fields = {"crop_padding": 1, "flip": True, "autoaugment": policy}
-    examples = training_examples(**fields, mixup_alpha=0.2, label_smoothing=0.1)
-    one, eight = (on_devices(examples, devices)(0) for devices in (1, 8))
+def check_devices(one, eight):
     for expected, result in zip(one, eight, strict=True):
         np.testing.assert_array_equal(result, expected)
     images, targets = one
@@ -72,13 +83,24 @@ def test_augmentation_does_not_depend_on_the_number_of_devices(policy):
     np.testing.assert_allclose(targets.sum(1), 1, atol=1e-6)
 
 
-def test_mixing_stops_before_the_last_epochs():
+def test_examples_do_not_depend_on_the_number_of_devices(mixed):
+    """The results are bitwise identical for gray images."""
+    check_devices(mixed(0), on_devices(training_examples(**CROP_AND_FLIP, **MIX), 8)(0))
+
+
+@pytest.mark.slow
+def test_autoaugment_does_not_depend_on_the_number_of_devices():
+    examples = training_examples(autoaugment="cifar10", **CROP_AND_FLIP, **MIX)
+    check_devices(*(on_devices(examples, devices)(0) for devices in (1, 8)))
+
+
+def test_mixing_stops_before_the_last_epochs(plain, mixed):
     """An epoch has ten steps: the last 1.5 epochs of four are the last 15 steps of 40."""
-    examples = on_devices(training_examples(mixup_alpha=1.0, mix_off_epochs=1.5), 1)
-    for step, mixed in ((0, True), (24, True), (25, False), (39, False)):
-        images, targets = examples(step)
-        assert np.allclose(images, normalize_digits(IMAGES), atol=1e-5) != mixed
-        assert np.array_equal(targets, np.eye(10)[LABELS]) != mixed
+    smoothed = 0.9 * np.eye(10)[LABELS] + 0.1 / 10
+    for step, is_mixed in ((0, True), (24, True), (25, False), (39, False)):
+        images, targets = mixed(step)
+        assert np.allclose(images, plain(step)[0], atol=1e-5) != is_mixed
+        assert np.allclose(targets, smoothed, atol=1e-6) != is_mixed
 
 
 @pytest.mark.parametrize(

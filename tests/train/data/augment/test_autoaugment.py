@@ -64,7 +64,7 @@ def outcomes(image, policy):
     return images, np.array(list(found.values()))
 
 
-@pytest.mark.parametrize("policy", autoaugment.POLICIES)
+@pytest.mark.parametrize("policy", ["cifar10", pytest.param("imagenet", marks=pytest.mark.slow)])
 def test_results_have_the_probabilities_of_the_policy(policy):
     count = 3000
     image = varied_images((14, 21, 3))[7]

@@ -13,12 +13,13 @@ from train.data.augment.augmentation import augmentation_key
 @pytest.mark.parametrize("padding", [1, 2])
 def test_crops_are_windows_with_equal_frequencies(padding: int) -> None:
     images = random_images(900)
-    cropped = np.asarray(geometry.pad_and_crop(augmentation_key(0, 0), images, padding))
+    crop = jax.jit(geometry.pad_and_crop, static_argnums=2)
+    cropped = np.asarray(crop(augmentation_key(0, 0), images, padding))
     assert cropped.shape == images.shape
     assert cropped.dtype == images.dtype
     counts: dict[tuple[int, int], int] = {}
-    for original, crop in zip(images, cropped, strict=True):
-        (offset,) = window_offsets(original, crop, padding)
+    for original, result in zip(images, cropped, strict=True):
+        (offset,) = window_offsets(original, result, padding)
         counts[offset] = counts.get(offset, 0) + 1
     windows = (2 * padding + 1) ** 2
     assert len(counts) == windows
@@ -40,7 +41,7 @@ def test_negative_padding_is_rejected() -> None:
 
 def test_half_of_the_images_are_flipped() -> None:
     images = random_images(900)
-    flipped = np.asarray(geometry.random_flip(augmentation_key(0, 0), images))
+    flipped = np.asarray(jax.jit(geometry.random_flip)(augmentation_key(0, 0), images))
     mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
     kept = (flipped == images).all(axis=(1, 2, 3))
     assert np.all(mirrored ^ kept)
@@ -71,7 +72,7 @@ def test_affine_maps_match_pillow(name, shape):
 
 
 def test_affine_maps_of_amount_zero_change_nothing():
-    image = varied_images((7, 6, 3))[0]
+    image, resample = varied_images((7, 6, 3))[0], jax.jit(geometry.resample)
     for affine in geometry.AFFINE.values():
-        still = geometry.fixed_point(affine(0, 7, 6))
-        np.testing.assert_array_equal(geometry.resample(image, still), image)
+        identity = geometry.fixed_point(affine(0, 7, 6))
+        np.testing.assert_array_equal(resample(image, identity), image)

@@ -96,6 +96,7 @@ def test_cutmix_replaces_a_rectangle():
     assert max(shares) > 0.9
 
 
+@pytest.mark.slow
 def test_with_both_each_batch_uses_one_of_them():
     images, labels = batch()
     mixing = jax.jit(mixup.Mixup(5, mixup_alpha=1.0, cutmix_alpha=1.0))
@@ -131,6 +132,7 @@ def test_mixing_stops_at_its_step():
         np.testing.assert_allclose(targets, one_hot(labels, 0.1), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_the_number_of_devices():
     images, labels = batch(count=16)
     mixing, key = mixup.Mixup(5, mixup_alpha=1.0, smoothing=0.1), augmentation_key(0, 0)
