@@ -15,6 +15,7 @@ from aff_jax import (
     AFF,
     IAFF,
     MSCAM,
+    create_fusion,
     create_model,
     fusion_weights,
     grad_cam,
@@ -146,7 +147,7 @@ def test_the_default_layer_is_the_last_fusion(fuse):
     assert not np.allclose(by_default, given[1])
 
 
-@pytest.mark.parametrize("name", [CLASSIFIER, PYRAMID])
+@pytest.mark.parametrize("name", [CLASSIFIER, pytest.param(PYRAMID, marks=pytest.mark.slow)])
 def test_remat_does_not_change_results(name):
     fields = {"blocks_per_stage": (1, 1, 1)} if name == PYRAMID else {}
     model = create_model(name, num_classes=3, **fields)
@@ -159,7 +160,7 @@ def test_remat_does_not_change_results(name):
         return fusion_weights(model, variables, images), maps
 
     results = [
-        jax.jit(functools.partial(explain, m))(variables, IMAGES, np.int32(2))
+        jax.jit(functools.partial(explain, m))(variables, IMAGES, np.int32(1))
         for m in (model, model.clone(remat=True))
     ]
     chex.assert_trees_all_close(*results, rtol=1e-4, atol=1e-5)
@@ -214,17 +215,22 @@ def test_the_path_of_a_single_module_is_empty():
 
 @pytest.mark.parametrize("fusion", list_fusions())
 def test_every_fusion_has_weights_or_raises(fusion):
-    model = create_model(CLASSIFIER, fusion=fusion, num_classes=3)
-    variables = random_variables(model, IMAGES, dtype=np.float32)
+    module, x = create_fusion(fusion), np.float32(RNG.standard_normal((2, 3, 4, 8)))
+    variables = random_variables(module, x, x, dtype=np.float32)
     if fusion in WITHOUT_WEIGHTS:
         with pytest.raises(ValueError, match=r"nothing sows 'fusion_weights'.*'add' or 'concat'"):
-            fusion_weights(model, variables, IMAGES)
+            fusion_weights(module, variables, x, -x)
         return
-    found = jax.jit(functools.partial(fusion_weights, model))(variables, IMAGES)
+    (passes,) = fusion_weights(module, variables, x, -x).values()
+    assert len(passes) == (2 if fusion == "iaff" else 1)
+    assert all(np.all((array >= 0) & (array <= 1)) for array in passes)
+
+
+def test_weights_of_a_host_are_listed_by_path():
+    model = create_model(CLASSIFIER, num_classes=3)
+    variables = random_variables(model, IMAGES, dtype=np.float32)
+    found = jax.eval_shape(functools.partial(fusion_weights, model), variables, IMAGES)
     assert list(found) == [f"stage{stage}_block0/fuse" for stage in (1, 2, 3)]
-    for passes in found.values():
-        assert len(passes) == (2 if fusion == "iaff" else 1)
-        assert all(np.all((array >= 0) & (array <= 1)) for array in passes)
 
 
 def classify(**options):
@@ -235,7 +241,10 @@ def classify(**options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer": "stage3_block0/fuze"}, r"Did you mean 'stage3_block0/fuse'.*Known: input_norm"),
+        (
+            {"layer": "stage3_block0/fuze"},
+            r"Did you mean 'stage3_block0/fuse'.*Known: final_norm, input",
+        ),
         ({"layer": "head"}, r"unknown layer with a spatial output: 'head'"),
         ({"classes": 3}, r"expected classes of 0 to 2, got 3"),
         ({"classes": -1}, r"expected classes of 0 to 2, got -1"),

@@ -1,5 +1,8 @@
 """Checkpoints of a finished run: evaluate them, and write their weights to a file."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -35,12 +38,13 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     examples = list(prepare(config).eval_source)
     row = DATASETS["digits"]
     images = normalize(jnp.stack([x["image"] for x in examples]), row.mean, row.std)
-    predictions = np.argmax(model.apply(variables, images), axis=-1)
+    predictions = np.argmax(jax.jit(model.apply)(variables, images), axis=-1)
     labels = np.array([x["label"] for x in examples])
     # Rounding may change the larger of two nearly equal logits.
     assert abs(np.mean(predictions == labels) - logged[14]["accuracy"]) <= 1 / 360
     # Its batch norm is not synchronized, so it trains without a mapped axis.
-    model.apply(variables, images[:2], train=True, mutable=["batch_stats"])
+    train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+    jax.eval_shape(train, variables, images)
     with pytest.raises(FileExistsError):
         export_checkpoint(run, file, "last")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

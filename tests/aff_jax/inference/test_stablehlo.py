@@ -46,7 +46,7 @@ def run_without_library(program, batches, folder):
         [sys.executable, "-c", RUN, program, *files],
         check=True,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": ""},
+        env={"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **os.environ, "PYTHONPATH": ""},
         timeout=300,
     )
     return [list(np.load(f"{file}.out.npz").values()) for file in files]
@@ -58,21 +58,24 @@ def images(batch, size=16):
 
 MODELS = {
     "a host": (aff_jax.create_model("cifar_resnet8", "iaff", num_classes=5), 1),
-    "a backbone": (aff_jax.create_model("cifar_resnet8", "aff", features_only=True), 1),
+    "a backbone": (aff_jax.create_model("cifar_resnet8", "add", features_only=True), 1),
     "a fusion of two inputs": (aff_jax.IAFF(reduction=1), 2),
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("a host", marks=pytest.mark.slow), "a backbone", "a fusion of two inputs"],
+)
 def test_a_process_without_this_library_computes_the_same_outputs(name, tmp_path):
     model, inputs = MODELS[name]
     variables = random_variables(model, *[images(2)] * inputs, dtype=np.float32)
     path = tmp_path / "model.stablehlo"
     returned = save_stablehlo(path, model, variables, *[images(2)] * inputs)
     assert returned.platforms == ("cpu", "cuda", "tpu")
-    batches = [tuple(images(b) + k for k in range(inputs)) for b in (1, 2, 5)]
+    batches = [tuple(images(b) + k for k in range(inputs)) for b in (1, 5)]
     for batch, outputs in zip(batches, run_without_library(path, batches, tmp_path), strict=True):
-        expected = jax.tree.leaves(model.apply(variables, *batch))
+        expected = jax.tree.leaves(jax.jit(model.apply)(variables, *batch))
         assert len(outputs) == len(expected)
         for wanted, output in zip(expected, outputs, strict=True):
             largest = np.abs(wanted).max()
