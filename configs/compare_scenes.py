@@ -4,8 +4,8 @@
 
 The network is `fpn_resnet20`, or a U-Net if `:unet_resnet20` follows the name of the file. The six
 runs of `--only=add,aff` take 3 to 5 min each on two CPU cores. The mean test mean IoU over the
-seeds is 77.1 % for `add` and 75.3 % for `aff`; the README has the table. The other fusions were not
-run.
+seeds is 77.1 % for `add` and 75.3 % for `aff`; docs/results.md has the table. The other fusions
+were not run.
 """
 
 from ml_collections import ConfigDict
