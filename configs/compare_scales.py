@@ -5,8 +5,8 @@
 This fuses at the short skip connections of `cifar_resnet8`. The 9 runs on handwritten digits take
 3 min on two CPU cores. All variants have the same number of parameters; docs/results.md has the
 table of their test accuracy. Another model can follow the name of the file. `:inception8` fuses
-within the layers. `:fpn_resnet20` and `:unet_resnet20` fuse at long skip connections on scenes of digits (test
-mean IoU), and a run takes ten times as long.
+within the layers. `:fpn_resnet20` and `:unet_resnet20` fuse at long skip connections on scenes of
+digits (test mean IoU), and a run takes ten times as long.
 """
 
 from ml_collections import ConfigDict
