@@ -182,8 +182,8 @@ def test_fusions_may_be_called_with_keywords_and_flags():
     ("name", "fields"),
     [
         ("inception8", {}),
-        ("fpn_resnet20", {"blocks_per_stage": 1}),
-        ("unet_resnet20", {"blocks_per_stage": 1}),
+        ("fpn_resnet20", {"blocks_per_stage": (1, 1, 1)}),
+        ("unet_resnet20", {"blocks_per_stage": (1, 1, 1)}),
     ],
 )
 def test_hosts_without_a_reference_keep_their_names_in_pytorch(name, fields):
@@ -194,7 +194,7 @@ def test_hosts_without_a_reference_keep_their_names_in_pytorch(name, fields):
 
 
 def test_unet_upsampling_is_a_pytorch_transposed_convolution():
-    model = aff_jax.create_model("unet_resnet20", num_classes=3, blocks_per_stage=1)
+    model = aff_jax.create_model("unet_resnet20", num_classes=3, blocks_per_stage=(1, 1, 1))
     x = images(2, 5, 6, 3)
     variables = random_variables(model, x, dtype=np.float32)
     maps = jax.jit(model.clone(features_only=True).apply)(variables, x)
