@@ -200,7 +200,7 @@ def sum_of_branches(
     scales: Sequence[str],
     z: Float[Array, "batch *spatial in_channels"],
     train: bool,
-) -> Float[Array, "batch *spatial features"]:
+) -> Float[Array, "batch *spatial_or_ones features"]:
     """Compute the logits of attention: the sum over scales of `branch(context(z))`.
 
     Args:
