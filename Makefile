@@ -16,7 +16,7 @@ test: lint
 
 # As in CI: with the slow tests, with all compiler optimizations, and with run-time shape checks.
 test-all: lint
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 CHECK_SHAPES=1 \
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 \
 	    $(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 
 docs: .venv/dev.stamp
