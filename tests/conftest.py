@@ -1,7 +1,7 @@
 """Settings for all tests: eight CPU devices, rare garbage collection, and shape checks.
 
 Tracing makes many objects. At the default thresholds, garbage collection took 7 % of the tests'
-time. Shapes and types are checked at run time where the environment sets CHECK_SHAPES, as CI does.
+time. Shapes and types are checked at run time where the environment sets CHECK_SHAPES.
 """
 
 import gc
