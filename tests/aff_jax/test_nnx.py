@@ -21,10 +21,16 @@ MODULES = {
     "IAFF": (aff_jax.IAFF(), (X, Y)),
     **{name: (small(name, "add"), (X,)) for name in FAMILIES},
 }
-TRAINED = ("MSCAM", "AFF", "IAFF", "cifar_resnet8", "resnet18")
 
 
-@pytest.mark.parametrize("name", aff_jax.list_models())
+def with_slow(names, fast):
+    """Parametrize over names, and leave those that are not in `fast` to CI."""
+    slow = pytest.mark.slow
+    rows = [name if name in fast else pytest.param(name, marks=slow) for name in names]
+    return pytest.mark.parametrize("name", rows)
+
+
+@with_slow(aff_jax.list_models(), fast=FAMILIES)
 def test_every_registered_host_has_a_bridge(name):
     model = aff_jax.create_model(name, "add", num_classes=7)  # addition is traced fastest
     shapes = []
@@ -60,7 +66,7 @@ def bridge(name):
     return module, make(), inputs
 
 
-@pytest.mark.parametrize("name", MODULES)
+@with_slow(MODULES, fast=("IAFF", "cifar_resnet8"))
 def test_evaluation_equals_linen(name):
     module, bridged, inputs = bridge(name)
     variables = collections(bridged)
@@ -73,7 +79,7 @@ def test_evaluation_equals_linen(name):
     chex.assert_trees_all_equal(collections(bridged), variables)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@with_slow(("MSCAM", "AFF", "IAFF", "cifar_resnet8", "resnet18"), fast=("AFF",))
 def test_statistics_and_gradients_of_training_equal_linen(name):
     module, bridged, inputs = bridge(name)
     variables = collections(bridged)

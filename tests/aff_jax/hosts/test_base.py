@@ -21,7 +21,7 @@ def test_every_class_of_hosts_has_a_small_network():
 
 
 @EACH_FAMILY
-@pytest.mark.parametrize("size", [(1, 1), (7, 33)])
+@pytest.mark.parametrize("size", [pytest.param((1, 1), marks=pytest.mark.slow), (7, 33)])
 def test_takes_odd_and_tiny_sizes(name, size):
     x = normal((2, *size, 3))
     model = small(name, "add")

@@ -67,6 +67,7 @@ def test_deep_stem_has_three_convolutions():
     assert [k["kernel"].shape for k in kernels] == [(3, 3, 3, 16), (3, 3, 16, 16), (3, 3, 16, 32)]
 
 
+@pytest.mark.slow
 class VariantTest(chex.TestCase):
     """Results agree with and without jit, on a device, and under pmap."""
 

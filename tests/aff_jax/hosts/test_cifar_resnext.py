@@ -13,15 +13,17 @@ from tests.aff_jax.hosts.families import count_parameters, shapes_of
     [
         ("cifar_resnext29_32x4d", "aff", 5_934_468),
         ("cifar_resnext38_32x4d", "aff", 7_770_148),
-        ("cifar_resnext38_32x4d", "iaff", 9_192_100),
-        ("cifar_resnext47_32x4d", "aff", 9_605_828),
+        pytest.param("cifar_resnext38_32x4d", "iaff", 9_192_100, marks=pytest.mark.slow),
+        pytest.param("cifar_resnext47_32x4d", "aff", 9_605_828, marks=pytest.mark.slow),
     ],
 )
 def test_parameter_counts(name, fusion, count):
     assert count_parameters(create_model(name, fusion, num_classes=100)) == count
 
 
-@pytest.mark.parametrize("depth", [29, 38, 47])
+@pytest.mark.parametrize(
+    "depth", [29, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (38, 47))]
+)
 def test_depth_is_nine_times_the_blocks_plus_two(depth):
     params = shapes_of(create_model(f"cifar_resnext{depth}_32x4d", "add"))["params"]
     weighted = [

@@ -38,7 +38,12 @@ def count(blocks, classes, branches, width=1, area=25):
 
 @pytest.mark.parametrize(
     ("name", "blocks"),
-    [("inception8", 1), ("inception14", 2), ("inception20", 3), ("inception26", 4)],
+    [
+        ("inception8", 1),
+        ("inception14", 2),
+        pytest.param("inception20", 3, marks=pytest.mark.slow),
+        pytest.param("inception26", 4, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(("fusion", "branches"), [("add", 0), ("aff", 2), ("iaff", 4)])
 def test_parameter_counts(name, blocks, fusion, branches):
@@ -60,7 +65,7 @@ def test_parameter_counts_of_the_options(fields, terms, expected):
     assert found == count(1, 100, 2, **terms) == expected
 
 
-@pytest.mark.parametrize("dilated", [False, True])
+@pytest.mark.parametrize("dilated", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_block_equals_the_formula_in_numpy(dilated):
     """Check a strided block with AFF in double precision, from the activations before and after."""
     x = np.float64(normal((2, 5, 6, 3)))
@@ -109,6 +114,7 @@ def trained():
         return apply, variables, x, jax.tree.map(np.asarray, expected)
 
 
+@pytest.mark.slow
 class VariantTest(chex.TestCase):
     """Results agree with and without jit, and under pmap."""
 

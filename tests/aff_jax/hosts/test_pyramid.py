@@ -40,7 +40,7 @@ def count(unet, blocks, classes, branches, width=1):
 
 @pytest.mark.parametrize("name", ["fpn_resnet20", "unet_resnet20"])
 @pytest.mark.parametrize(("fusion", "branches"), [("add", 0), ("aff", 2), ("iaff", 4)])
-@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("width", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_parameter_counts(name, fusion, branches, width):
     model = create_model(name, fusion, num_classes=11, width=width)
     assert count_parameters(model) == count(name.startswith("unet"), 3, 11, branches, width)
@@ -117,6 +117,7 @@ def trained(host):
         return apply, variables, x, jax.tree.map(np.asarray, expected)
 
 
+@pytest.mark.slow
 class VariantTest(chex.TestCase):
     """Results agree with and without jit, and under pmap."""
 

@@ -34,8 +34,29 @@ def gradients_of(model, variables, x):
     return jax.grad(loss, has_aux=True)(variables["params"])
 
 
-@pytest.mark.parametrize("fusion", list_fusions())
-@pytest.mark.parametrize("name", distinct_when_shallow())
+DISTINCT = distinct_when_shallow()
+CLASSES = {type(shallow(name)): name for name in reversed(DISTINCT)}  # the first of each class
+
+
+def slow_unless(fast):
+    return () if fast else pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("name", "fusion"),
+    [
+        pytest.param(
+            name,
+            fusion,
+            # The fast pairs hold each class of hosts and each fusion.
+            marks=slow_unless(
+                name in CLASSES.values() and (fusion == "aff" or name == DISTINCT[0])
+            ),
+        )
+        for name in DISTINCT
+        for fusion in list_fusions()
+    ],
+)
 def test_every_host_takes_every_fusion(name, fusion):
     """Trace initialization, gradients and new statistics, and compare their shapes and dtypes."""
     model = shallow(name, fusion)
@@ -46,7 +67,10 @@ def test_every_host_takes_every_fusion(name, fusion):
     chex.assert_trees_all_equal_shapes_and_dtypes(new["batch_stats"], variables["batch_stats"])
 
 
-@pytest.mark.parametrize("name", distinct_when_shallow())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=slow_unless(name in CLASSES.values())) for name in DISTINCT],
+)
 def test_every_host_computes_in_its_dtype_and_gives_float32_logits(name):
     model = shallow(name, "aff").clone(dtype=jnp.bfloat16)
     logits, variables = jax.eval_shape(

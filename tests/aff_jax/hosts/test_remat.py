@@ -31,7 +31,10 @@ def kept_bytes(model, variables):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
-@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize(
+    "name",
+    [*HOSTS[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in HOSTS[1:])],
+)
 def test_fewer_bytes_are_kept_and_names_are_the_same(name):
     model = shallow(name, "aff")
     lean = model.clone(remat=True)
@@ -47,6 +50,7 @@ def test_fewer_bytes_are_kept_and_names_are_the_same(name):
     assert kept_bytes(lean, less.variables) - weights < 0.6 * kept
 
 
+@pytest.mark.slow
 def test_gradients_and_statistics_are_the_same():
     """Compare in double precision, where another order of the same sums differs by 1e-15."""
     with jax.enable_x64(True):
@@ -72,6 +76,7 @@ def test_feature_maps_and_fusion_weights_are_the_same():
     chex.assert_trees_all_close(lean, plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_policy_keeps_more():
     model = shallow("resnet18", "aff")
     variables = inspect_module(model, (X,)).variables

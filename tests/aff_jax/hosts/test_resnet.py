@@ -25,12 +25,24 @@ from tests.aff_jax.random_variables import random_variables
         ("resnet18", {"add": 11_689_512, "aff": 12_400_232, "iaff": 13_110_952}),
         ("resnet34", {"add": 21_797_672}),
         ("resnet50", {"add": 25_557_032, "aff": 45_789_864, "iaff": 66_022_696}),
-        ("resnet101", {"add": 44_549_160}),
-        ("resnet152", {"add": 60_192_808}),
-        ("resnext50_32x4d", {"add": 25_028_904, "aff": 45_261_736, "iaff": 65_494_568}),
-        ("resnext101_32x8d", {"add": 88_791_336, "aff": 126_980_520, "iaff": 165_169_704}),
-        ("wide_resnet50_2", {"add": 68_883_240, "aff": 89_116_072, "iaff": 109_348_904}),
-        ("wide_resnet101_2", {"add": 126_886_696}),
+        pytest.param("resnet101", {"add": 44_549_160}, marks=pytest.mark.slow),
+        pytest.param("resnet152", {"add": 60_192_808}, marks=pytest.mark.slow),
+        pytest.param(
+            "resnext50_32x4d",
+            {"add": 25_028_904, "aff": 45_261_736, "iaff": 65_494_568},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "resnext101_32x8d",
+            {"add": 88_791_336, "aff": 126_980_520, "iaff": 165_169_704},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "wide_resnet50_2",
+            {"add": 68_883_240, "aff": 89_116_072, "iaff": 109_348_904},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("wide_resnet101_2", {"add": 126_886_696}, marks=pytest.mark.slow),
     ],
 )
 def test_parameter_counts(name, counts):

@@ -17,9 +17,13 @@ from tests.aff_jax.random_variables import random_variables
     ("name", "counts"),
     [
         ("resnet50_v1d", {"add": 25_576_264, "aff": 30_373_192, "iaff": 35_170_120}),
-        ("resnet101_v1d", {"add": 44_549_160 + 19_232}),
-        ("resnet152_v1d", {"add": 60_192_808 + 19_232}),
-        ("resnext50_32x4d_v1d", {"add": 25_156_776, "aff": 29_953_704, "iaff": 34_750_632}),
+        pytest.param("resnet101_v1d", {"add": 44_549_160 + 19_232}, marks=pytest.mark.slow),
+        pytest.param("resnet152_v1d", {"add": 60_192_808 + 19_232}, marks=pytest.mark.slow),
+        pytest.param(
+            "resnext50_32x4d_v1d",
+            {"add": 25_156_776, "aff": 29_953_704, "iaff": 34_750_632},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_parameter_counts(name, counts):
