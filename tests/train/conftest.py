@@ -43,6 +43,21 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def fast_compilation():
+    """Compile without most optimizations, for modules that compile longer than they compute.
+
+    The environment variable of this option has priority: CI compiles as users do.
+    """
+    option = "jax_disable_most_optimizations"
+    if option.upper() in os.environ:
+        yield
+        return
+    jax.config.update(option, True)
+    yield
+    jax.config.update(option, False)
+
+
 OFFLINE = """
 import sys
 

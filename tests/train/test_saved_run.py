@@ -62,5 +62,5 @@ def test_another_split_is_resized_as_the_config_of_the_run_says(config, console,
 def test_refuses_a_wrong_step_and_a_missing_run(tmp_path):
     with pytest.raises(ValueError, match="--step=best, --step=last or the number of a step, got"):
         evaluate_checkpoint(tmp_path, "bets")
-    with pytest.raises(FileNotFoundError, match=r"with a config\.json; there is no"):
+    with pytest.raises(FileNotFoundError, match=r"has a config\.json; found no"):
         evaluate_checkpoint(tmp_path, "best")

@@ -21,6 +21,7 @@ class Linear(nn.Module):
         return nn.Dense(self.num_classes)(images)
 
 
+@pytest.mark.slow
 def test_the_config_of_scenes_predicts_a_class_per_pixel(digits_dir):
     config = digit_scenes.get_config()
     config.data_dir = str(digits_dir)

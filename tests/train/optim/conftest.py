@@ -11,7 +11,9 @@ import aff_jax
 def network():
     """Return a network for images of 8x8 pixels, and its initial variables."""
     model = aff_jax.create_model("cifar_resnet8", "add", num_classes=10)
-    init = jax.jit(lambda key: model.init(key, jnp.zeros((2, 8, 8, 1))))
+    # It runs once, so its many random generators are not worth optimizing.
+    options = {"xla_backend_optimization_level": 0}
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((2, 8, 8, 1))), compiler_options=options)
     return model, init(jax.random.key(0))
 
 

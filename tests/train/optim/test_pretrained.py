@@ -53,14 +53,18 @@ def test_a_missing_file_is_named(network):
         initialize_from("nowhere.safetensors", network[1])
 
 
-def test_a_run_starts_from_a_file_and_does_not_change_frozen_weights(
-    config, console, weight_file, tmp_path
-):
+def test_a_run_starts_from_a_file(config, weight_file):
+    path, saved = weight_file
+    config.init_from = str(path)
+    chex.assert_trees_all_equal(prepare(config).state.variables, saved)
+
+
+@pytest.mark.slow
+def test_a_run_does_not_change_frozen_weights(config, console, weight_file, tmp_path):
     path, saved = weight_file
     config.init_from, config.freeze = str(path), ("stem", "stage1")
     config.epochs, config.warmup_epochs = 0.5, 0.0
     run = prepare(config)
-    chex.assert_trees_all_equal(run.state.variables, saved)
     loop.train(config, tmp_path / "run", console)
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         state = checkpoints.restore(run.state).state
