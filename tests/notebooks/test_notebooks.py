@@ -15,7 +15,7 @@ SMALLER = {
     "drop_in": {"EPOCHS = 8": "EPOCHS = 1"},
     "fusion_weights": {'= 1.5, 0.2, "cosine"': '= 0.5, 0.1, "cosine"'},
     "one_chip_to_many": {"STEPS, BATCH = 30, 64": "STEPS, BATCH = 5, 64"},
-    "which_fusion": {"config.epochs = 3.0": "config.epochs = 0.5"},
+    "which_fusion": {"config.epochs = 3.0": "config.epochs, config.warmup_epochs = 0.5, 0.1"},
 }
 """Code of notebooks, and the shorter training that the test runs instead."""
 
