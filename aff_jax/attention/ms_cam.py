@@ -21,8 +21,9 @@ from jaxtyping import Array, Float
 
 from aff_jax import fast
 from aff_jax.lookup import look_up
-from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.input_checks import check_input
+from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.pooling import global_average
 
 __all__ = [
@@ -61,7 +62,7 @@ class MSCAM(nn.Module, kw_only=True):
         Dai et al., Attentional Feature Fusion, 2021, section 3.2, equations 1 and 2.
     """
 
-    reduction: int = 4
+    reduction: float = 4
     scales: Sequence[str] = ("local", "global")
     activation: Callable[[Array], Array] = nn.relu
     logit_scale: float = 1.0
@@ -143,9 +144,9 @@ class Branch(nn.Module):
         """
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         reduce = nn.Dense(self.hidden, kernel_init=self.kernel_init, name="reduce", **dtypes)
-        reduce_norm = self.norm(name="reduce_norm", **dtypes)
+        reduce_norm = normalization(self.norm, name="reduce_norm", **dtypes)
         expand = nn.Dense(self.features, kernel_init=self.kernel_init, name="expand", **dtypes)
-        expand_norm = self.norm(name="expand_norm", **dtypes)
+        expand_norm = normalization(self.norm, name="expand_norm", **dtypes)
         if fast.takes_shortcut(
             "derived_statistics",
             self.implementation,
@@ -269,13 +270,13 @@ def make_branch(module: Any, name: str, channels: int, outputs: int = 1) -> Bran
         The branch, with `max(1, channels // module.reduction)` hidden channels.
 
     Raises:
-        ValueError: The reduction is below 1.
+        ValueError: The reduction is not positive.
     """
-    if module.reduction < 1:
-        raise ValueError(f"expected a reduction of at least 1, got {module.reduction}.")
+    if not module.reduction > 0:
+        raise ValueError(f"expected a positive reduction, got {module.reduction}.")
     return Branch(
         features=outputs * channels,
-        hidden=max(1, channels // module.reduction),
+        hidden=max(1, int(channels // module.reduction)),
         activation=module.activation,
         norm=module.norm,
         kernel_init=module.kernel_init,

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from aff_jax.fast.projected_moments import projected_moments
-from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.batch_norm import BatchNorm, along_channels
 
 __all__ = ["dense_norm", "derived_branch"]
 
@@ -22,10 +22,10 @@ __all__ = ["dense_norm", "derived_branch"]
 def derived_branch(
     z: Float[Array, "batch *spatial in_channels"],
     reduce: nn.Dense,
-    reduce_norm: nn.Module,
+    reduce_norm: Callable[..., Array],
     activation: Callable[[Array], Array],
     expand: nn.Dense,
-    expand_norm: nn.Module,
+    expand_norm: Callable[..., Array],
 ) -> Float[Array, "batch *spatial features"]:
     """Compute a branch of attention in training, with statistics derived from the hidden layer.
 
@@ -77,7 +77,8 @@ def dense_norm(
     shift = -mean * scale
     if norm.use_bias:
         shift = _parameter(norm, "bias") + shift
-    y = x @ (wide_kernel * scale).astype(x.dtype) + shift.astype(x.dtype)
+    folded_kernel = (wide_kernel * along_channels(scale, 2)).astype(x.dtype)
+    y = x @ folded_kernel + along_channels(shift, x.ndim).astype(x.dtype)
     return y.astype(norm.dtype or jnp.result_type(x.dtype, norm.param_dtype))
 
 

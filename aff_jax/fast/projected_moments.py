@@ -39,7 +39,7 @@ def projected_moments(
     """
     rows = x.reshape(-1, x.shape[-1])
     mean = _average(jnp.mean(rows, axis=0), axis_name)
-    centered = rows - mean
+    centered = rows - mean[None]
     covariance = _average(gram(centered) / len(rows), axis_name)
     var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=EXACT), axis=0)
     # Rounding can make the variance of a constant channel negative.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+from jaxtyping import Array
 
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
@@ -50,7 +51,7 @@ def derives_statistics(
     *,
     train: bool,
     dense: nn.Module,
-    norm: nn.Module,
+    norm: Callable[..., Array],
     hidden_shape: tuple[int, ...],
     features: int,
 ) -> bool:
@@ -58,11 +59,11 @@ def derives_statistics(
     rows, hidden = math.prod(hidden_shape[:-1]), hidden_shape[-1]
     return (
         train
+        # A subclass may normalize in another way.
+        and type(norm) is BatchNorm
         # In `init` there are no variables yet. Where they are missing later, Flax reports it.
         and dense.has_variable("params", "kernel")
         and norm.has_variable("batch_stats", "mean")
-        # A subclass may normalize in another way.
-        and type(norm) is BatchNorm
         and features >= 2 * hidden
         and hidden <= 64
         and rows >= 16 * hidden

@@ -11,7 +11,8 @@ from aff_jax import fast
 from aff_jax.attention.ms_cam import Sigmoid, branch_names, make_branch, sum_of_branches
 from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import look_up
-from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.norm import NormFactory
 
 __all__ = ["AFF", "combine_inputs", "weighted_sum"]
 
@@ -58,7 +59,7 @@ class AFF(Fusion, kw_only=True):
         `aff_pytorch/aff_net/fusion.py`, and open-aff's issue 28 for the gain.
     """
 
-    reduction: int = 4
+    reduction: float = 4
     gain: float = 1.0
     combine: str = "sum"
     scales: Sequence[str] = ("local", "global")

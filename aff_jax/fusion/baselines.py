@@ -8,7 +8,8 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from aff_jax.fusion.base import Fusion
-from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.norm import NormFactory, normalization
 
 __all__ = ["Add", "Concat"]
 
@@ -61,5 +62,5 @@ class Concat(Fusion):
         """Compute the formula for two arrays of the same shape and dtype."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = jnp.concatenate([x, y], axis=-1)
-        z = self.norm(use_bias=False, name="concat_norm", **dtypes)(z, train=train)
+        z = normalization(self.norm, use_bias=False, name="concat_norm", **dtypes)(z, train=train)
         return nn.Dense(x.shape[-1], kernel_init=self.kernel_init, name="project", **dtypes)(z)

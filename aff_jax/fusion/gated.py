@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import Sigmoid, branch_names, make_branch, sum_of_branches
 from aff_jax.fusion.base import Fusion
-from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.norm import NormFactory
 
 __all__ = ["GAU", "SE", "SK", "GatedFusion", "Highway"]
 
@@ -41,7 +42,7 @@ class GatedFusion(Fusion, kw_only=True):
         remat: See `Fusion`.
     """
 
-    reduction: int = 4
+    reduction: float = 4
     scales: Sequence[str] = ("global",)
     activation: Callable[[Array], Array] = nn.relu
     logit_scale: float = 1.0

@@ -16,7 +16,8 @@ from aff_jax.attention.ms_cam import (
 )
 from aff_jax.fusion.aff import combine_inputs, weighted_sum
 from aff_jax.fusion.base import Fusion
-from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.norm import NormFactory
 
 __all__ = ["IAFF"]
 
@@ -56,7 +57,7 @@ class IAFF(Fusion, kw_only=True):
         `aff_pytorch/aff_net/fusion.py`, and open-aff's issues 31 and 37 for the shared branch.
     """
 
-    reduction: int = 4
+    reduction: float = 4
     gain: float = 1.0
     iterations: int = 2
     share_global: bool = False

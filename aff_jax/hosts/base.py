@@ -11,9 +11,10 @@ from jaxtyping import Array, Float
 
 from aff_jax.fusion.baselines import Add
 from aff_jax.fusion.registry import FusionSpec, make_fusion
-from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.convolution import ConvNorm, convolution
 from aff_jax.nn.input_checks import check_images
+from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.rematerialization import rematerialize
 
 __all__ = ["Host", "ModuleFactory", "apply_block", "logits_dtype"]
@@ -57,7 +58,7 @@ class Host(nn.Module):
     fusion_start: int = 1
     fusion: FusionSpec = "aff"
     fusion_fields: Mapping[str, Any] = nn.FrozenDict()
-    reduction: int = 4
+    reduction: float = 4
     norm: NormFactory = BatchNorm
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     head_init: Initializer | None = None
@@ -154,8 +155,8 @@ class Host(nn.Module):
 
     @property
     def make_norm(self) -> NormFactory:
-        """`norm` with the dtypes of this host."""
-        return partial(self.norm, **self._dtypes)
+        """`normalization` with the norm and the dtypes of this host."""
+        return partial(normalization, self.norm, **self._dtypes)
 
     @property
     def make_conv_norm(self) -> Callable[..., ConvNorm]:

@@ -34,7 +34,7 @@ class CIFARResNeXt(PostActivationHost):
     width_per_group: int = 4
     average_skip: bool = True
     zero_init_last_scale: bool = True
-    reduction: int = 16
+    reduction: float = 16
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     head_init: Initializer | None = nn.initializers.xavier_uniform()
 

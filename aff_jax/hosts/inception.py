@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from aff_jax.hosts.base import ModuleFactory
 from aff_jax.hosts.pre_activation import PreActivationHost, shortcut
-from aff_jax.nn.batch_norm import NormFactory
+from aff_jax.nn.norm import NormFactory
 
 __all__ = ["InceptionBlock", "InceptionLayer", "InceptionNet"]
 

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from aff_jax.hosts.base import Host, ModuleFactory
 from aff_jax.lookup import look_up
-from aff_jax.nn.batch_norm import NormFactory
 from aff_jax.nn.convolution import ConvNorm
+from aff_jax.nn.norm import NormFactory
 from aff_jax.nn.pooling import average_pool
 
 __all__ = ["BasicBlock", "Bottleneck", "PostActivationBlock", "PostActivationHost"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aff_jax.hosts.base import Host, ModuleFactory
-from aff_jax.nn.batch_norm import NormFactory
+from aff_jax.nn.norm import NormFactory
 from aff_jax.nn.pooling import average_pool
 
 __all__ = ["PreActivationBlock", "PreActivationHost", "shortcut"]

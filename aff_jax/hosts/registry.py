@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from aff_jax.comparable_partial import make_comparable
 from aff_jax.fusion.registry import FUSIONS, FusionSpec, create_fusion
 from aff_jax.hosts.cifar_resnet import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
@@ -108,7 +109,8 @@ def create_model(
 
     Returns:
         A module that is called as `(images, train=False)`, with images of shape
-        `(batch, height, width, channels)`.
+        `(batch, height, width, channels)`. Models of equal arguments are equal and have the same
+        hash.
 
     Raises:
         ValueError: If the name, the fusion, the reference or a field is unknown. The message
@@ -126,7 +128,9 @@ def create_model(
         norm = fields.get("norm", BatchNorm)
         fields["norm"] = partial(norm, **accepted_fields(norm, differences["norm"]))
     fields.update(num_classes=num_classes, fusion=fusion)
-    return construct(f"model {name!r}", host, fields)
+    # Models of the same arguments are equal, so that `jit` with a static model compiles once.
+    comparable = {key: make_comparable(value) for key, value in fields.items()}
+    return construct(f"model {name!r}", host, comparable)
 
 
 def list_models() -> list[str]:

@@ -37,7 +37,7 @@ class ResNetV1d(PostActivationHost):
 
     average_skip: bool = True
     zero_init_last_scale: bool = True
-    reduction: int = 16
+    reduction: float = 16
     kernel_init: Initializer = MSRA_PRELU
     fusion_start: int = 3
     head_init: Initializer | None = MSRA_PRELU

@@ -11,6 +11,8 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.inspection import Path
+from aff_jax.nn.batch_norm import along_channels
+from aff_jax.nn.input_checks import check_channels
 
 __all__ = ["NORMS", "Folding", "apply_folded", "fold"]
 
@@ -112,10 +114,11 @@ def apply_folded(
             return call(*args, **kwargs)
         x = args[0]
         output_dtype = norm.dtype or dtype or _output_dtype(norm, x)
-        if (*path, "scale") in remaining:
-            x = x * remaining[(*path, "scale")]
-        if (*path, "shift") in remaining:
-            x = x + remaining[(*path, "shift")]
+        for name, combine in (("scale", jnp.multiply), ("shift", jnp.add)):
+            if (*path, name) in remaining:
+                vector = remaining[(*path, name)]
+                check_channels("/".join(path), x.shape, len(vector))
+                x = combine(x, along_channels(vector, x.ndim))
         return x.astype(output_dtype)
 
     with nn.intercept_methods(replace_norm):

@@ -1,7 +1,6 @@
 """Batch normalization with explicit state, as the reference networks compute it."""
 
 import math
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,16 +8,9 @@ from flax.typing import Dtype, Initializer
 from jax import lax
 from jaxtyping import Array, Float
 
-from aff_jax.nn.input_checks import check_floating
+from aff_jax.nn.input_checks import check_channels, check_floating
 
-__all__ = ["BatchNorm", "NormFactory", "batch_moments"]
-
-NormFactory = Callable[..., nn.Module]
-"""A function that makes a normalization layer called as `(x, train=train)`.
-
-It is called with the keywords `name`, `dtype`, `param_dtype` and, for some layers, `use_scale`,
-`use_bias` and `scale_init`. `BatchNorm` and a `functools.partial` of it are such functions.
-"""
+__all__ = ["BatchNorm", "along_channels", "batch_moments"]
 
 
 class BatchNorm(nn.Module):
@@ -84,7 +76,9 @@ class BatchNorm(nn.Module):
 
         Raises:
             TypeError: `x` is not floating point.
-            ValueError: `train` without `mutable=["batch_stats"]`, or one value per channel.
+            ValueError: `x` has another number of channels than the running statistics; or
+                `train` without `mutable=["batch_stats"]`, or with fewer than two values per
+                channel.
         """
         check_floating(self, x=x)
         x = jnp.asarray(x)  # NumPy's float64 becomes float32 here, unless x64 is enabled
@@ -92,6 +86,8 @@ class BatchNorm(nn.Module):
         stats_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, stats_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, stats_dtype)
+        # Without a scale and a bias, whose shapes Flax checks, NumPy's rules would broadcast.
+        check_channels(self._where(), x.shape, len(running_mean.value))
 
         # bfloat16 and float16 have too few digits for the sum over a batch, and float64 stays.
         wide = x.astype(jnp.promote_types(x.dtype, stats_dtype))
@@ -104,9 +100,10 @@ class BatchNorm(nn.Module):
         scale = lax.rsqrt(var + self.epsilon)
         if self.use_scale:
             scale = scale * self.param("scale", self.scale_init, channels, self.param_dtype)
-        y = (wide - mean) * scale
+        y = (wide - along_channels(mean, x.ndim)) * along_channels(scale, x.ndim)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
+            bias = self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
+            y = y + along_channels(bias, x.ndim)
         return y.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
 
     def statistics_axis(self) -> str | None:
@@ -129,7 +126,8 @@ class BatchNorm(nn.Module):
             shape: Shape of the batch on this device.
 
         Raises:
-            ValueError: `batch_stats` is not mutable, or the batch has one value per channel.
+            ValueError: `batch_stats` is not mutable, or the batch has fewer than two values per
+                channel.
         """
         if self.is_initializing():
             return
@@ -143,8 +141,11 @@ class BatchNorm(nn.Module):
             moved = self.momentum * running + (1 - self.momentum) * batch
             self.put_variable("batch_stats", name, moved.astype(running.dtype))
 
+    def _where(self) -> str:
+        return "/".join(self.path) or type(self).__name__
+
     def _check_training(self, shape: tuple[int, ...], count: int) -> None:
-        where = "/".join(self.path) or type(self).__name__
+        where = self._where()
         if not self.is_mutable_collection("batch_stats"):
             raise ValueError(
                 f"{where}: train=True computes new running statistics, but the collection "
@@ -152,6 +153,12 @@ class BatchNorm(nn.Module):
                 f"`y, updates = module.apply(variables, ..., train=True, "
                 f"mutable=['batch_stats'])` and keep updates['batch_stats'], or call with "
                 f"train=False to normalize with the running statistics."
+            )
+        if count == 0:
+            raise ValueError(
+                f"{where}: expected a batch of at least two examples in training, got an empty "
+                f"input of shape {shape}, which has no mean. Probably the last batch of a dataset "
+                f"has no examples left: skip it."
             )
         if count == 1:
             raise ValueError(
@@ -180,7 +187,17 @@ def batch_moments(
     """
     axes = tuple(range(x.ndim - 1))
     mean = _average(jnp.mean(x, axes), axis_name)
-    return mean, _average(jnp.mean(jnp.square(x - mean), axes), axis_name)
+    centered = x - along_channels(mean, x.ndim)
+    return mean, _average(jnp.mean(jnp.square(centered), axes), axis_name)
+
+
+def along_channels(vector: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones channels"]:
+    """Give a vector of one value per channel `ndim` axes, all but the last of size one.
+
+    JAX can be set to refuse operations on arrays with different numbers of axes:
+    https://docs.jax.dev/en/latest/rank_promotion_warning.html
+    """
+    return vector.reshape((1,) * (ndim - 1) + vector.shape)
 
 
 def _average(value: Array, axis_name: str | None) -> Array:

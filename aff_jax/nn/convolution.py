@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from aff_jax.nn.batch_norm import BatchNorm, NormFactory
+from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.norm import NormFactory, normalization
 
 __all__ = ["ConvNorm", "convolution"]
 
@@ -66,7 +67,7 @@ class ConvNorm(nn.Module):
             name="conv",
             **dtypes,
         )(x)
-        x = self.norm(name="norm", **dtypes)(x, train=train)
+        x = normalization(self.norm, name="norm", **dtypes)(x, train=train)
         return x if self.activation is None else self.activation(x)
 
 

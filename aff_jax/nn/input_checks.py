@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-__all__ = ["check_floating", "check_images", "check_input"]
+__all__ = ["check_channels", "check_floating", "check_images", "check_input"]
 
 
 def check_floating(module: nn.Module, **arrays: Array) -> None:
@@ -36,7 +36,7 @@ def check_input(module: nn.Module, **arrays: Array) -> None:
 
     Raises:
         TypeError: An array is not floating point.
-        ValueError: An array has fewer than two axes.
+        ValueError: An array has fewer than two axes, or an axis other than the batch is empty.
     """
     check_floating(module, **arrays)
     for name, array in arrays.items():
@@ -45,6 +45,7 @@ def check_input(module: nn.Module, **arrays: Array) -> None:
                 f"{type(module).__name__}: expected {name} of shape (batch, *spatial, channels), "
                 f"got {array.shape}. Probably the batch axis is missing: use {name}[None]."
             )
+        _check_not_empty(module, name, array.shape)
 
 
 def check_images(module: nn.Module, images: Array) -> None:
@@ -56,7 +57,7 @@ def check_images(module: nn.Module, images: Array) -> None:
 
     Raises:
         TypeError: `images` are not floating point.
-        ValueError: `images` do not have four axes.
+        ValueError: `images` do not have four axes, or an axis other than the batch is empty.
     """
     check_floating(module, images=images)
     if images.ndim != 4:
@@ -64,4 +65,34 @@ def check_images(module: nn.Module, images: Array) -> None:
             f"{type(module).__name__}: expected images of shape (batch, height, width, channels), "
             f"got {images.shape}. Probably the batch axis is missing (use images[None]) or grey "
             f"images have no channel axis (use images[..., None])."
+        )
+    _check_not_empty(module, "images", images.shape)
+
+
+def _check_not_empty(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+    if 0 in shape[1:]:
+        raise ValueError(
+            f"{type(module).__name__}: expected {name} with at least one position and one channel, "
+            f"got shape {shape}, whose mean is not a number. Probably it was cropped or pooled to "
+            f"nothing."
+        )
+
+
+def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
+    """Raise an error if an input has another number of channels than the variables of a layer.
+
+    Args:
+        where: Name of the layer, for the message.
+        shape: Shape of the input.
+        channels: Number of channels of the variables.
+
+    Raises:
+        ValueError: The last axis of `shape` is not `channels`.
+    """
+    if shape[-1] != channels:
+        raise ValueError(
+            f"{where}: expected {channels} channels, as its variables have, got an input of shape "
+            f"{shape}. Probably the network was made for color images and these are grey: repeat "
+            f"the channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
+            f"network with images of {shape[-1]} channels."
         )

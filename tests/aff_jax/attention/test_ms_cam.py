@@ -1,5 +1,7 @@
 """MSCAM against NumPy in float64, with and without jit and under pmap."""
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
@@ -149,9 +151,17 @@ def test_refuses_a_string_of_scales():
         MSCAM(scales="global").init(jax.random.key(0), jnp.ones((2, 3)))
 
 
-def test_refuses_a_reduction_below_one():
-    with pytest.raises(ValueError, match="reduction of at least 1, got 0"):
-        MSCAM(reduction=0).init(jax.random.key(0), jnp.ones((2, 3)))
+@pytest.mark.parametrize("reduction", [0, -4, float("nan")])
+def test_refuses_a_reduction_that_is_not_positive(reduction):
+    with pytest.raises(ValueError, match=f"positive reduction, got {reduction}"):
+        MSCAM(reduction=reduction).init(jax.random.key(0), jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize(("reduction", "hidden"), [(4, 2), (2.0, 4), (0.5, 16), (3, 2), (99, 1)])
+def test_a_branch_has_the_channels_over_the_reduction(reduction, hidden):
+    init = functools.partial(MSCAM(reduction=reduction).init, jax.random.key(0))
+    kernel = jax.eval_shape(init, jnp.ones((2, 8)))["params"]["local"]["reduce"]["kernel"]
+    assert kernel.shape == (8, hidden)
 
 
 def test_refuses_training_without_mutable_statistics():

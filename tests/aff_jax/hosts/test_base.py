@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ScopeParamShapeError
 from flax.linen.initializers import ones, zeros
 
 from aff_jax import AFF, create_model
@@ -109,6 +110,20 @@ def test_refuses_images_without_a_batch_axis(name):
     message = rf"{type(model).__name__}: expected images of shape .* got \(8, 8, 3\)"
     with pytest.raises(ValueError, match=message):
         model.init(jax.random.key(0), jnp.ones((8, 8, 3)))
+
+
+@EACH_FAMILY
+def test_refuses_grey_images_with_the_variables_of_color_images(name):
+    model = small(name, "add")
+    variables = shapes_of(model)
+    for train in (False, True):
+        with pytest.raises((ValueError, ScopeParamShapeError), match=r"channels|shape"):
+            jax.eval_shape(
+                lambda v, train=train: model.apply(
+                    v, jnp.ones((2, 8, 8, 1)), train, mutable=["batch_stats"]
+                ),
+                variables,
+            )
 
 
 def test_refuses_raw_pixels():

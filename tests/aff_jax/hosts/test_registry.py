@@ -1,5 +1,6 @@
 """Hosts by name: fusions and dtypes of each, the fields that a reference sets, and errors."""
 
+import copy
 import functools
 
 import chex
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aff_jax import BatchNorm, create_model, list_fusions, list_models
+from aff_jax import AFF, BatchNorm, create_model, list_fusions, list_models
 
 
 def shallow(name, fusion="add"):
@@ -115,6 +116,25 @@ def test_a_reference_sets_the_kind_of_the_running_variance(reference, factor):
     variables = module.init(jax.random.key(0), x)
     _, new = module.apply(variables, x, True, mutable=["batch_stats"])
     np.testing.assert_allclose(new["batch_stats"]["var"], x.var(0) * factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reference": "pytorch"},
+        {"fusion": "iaff", "reference": "pytorch", "fusion_fields": {"gain": 3.0}},
+        {"norm": functools.partial(BatchNorm, momentum=0.99)},
+        {"fusion": functools.partial(AFF, gain=2.0)},
+    ],
+)
+def test_models_of_equal_arguments_are_equal(fields):
+    first, second = (
+        create_model("cifar_resnet8", **{name: copy.copy(value) for name, value in fields.items()})
+        for _ in range(2)
+    )
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != create_model("cifar_resnet8", "add")
 
 
 @pytest.mark.parametrize(

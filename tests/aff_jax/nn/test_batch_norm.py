@@ -88,3 +88,20 @@ def test_counts_devices_before_it_refuses_one_value():
     jax.pmap(apply, axis_name="batch")(jnp.ones((2, 1, 3)))
     with pytest.raises(ValueError, match=r"more than one value per channel .* shape \(1, 3\)"):
         jax.pmap(apply, axis_name="batch")(jnp.ones((1, 1, 3)))
+
+
+def test_refuses_an_empty_batch_in_training():
+    module = BatchNorm()
+    variables = module.init(jax.random.key(0), jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"got an empty input of shape \(0, 3\)"):
+        module.apply(variables, jnp.ones((0, 3)), True, mutable=["batch_stats"])
+    assert module.apply(variables, jnp.ones((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("use_scale", [False, True])
+def test_refuses_another_number_of_channels(train, use_scale):
+    module = BatchNorm(use_scale=use_scale, use_bias=False)
+    variables = module.init(jax.random.key(0), jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"expected 3 channels.*shape \(2, 1\).*jnp\.repeat"):
+        module.apply(variables, jnp.ones((2, 1)), train, mutable=["batch_stats"])

@@ -35,3 +35,11 @@ def test_an_input_has_a_batch_axis_and_a_channel_axis(shape):
 def test_images_have_four_axes(shape):
     with pytest.raises(ValueError, match=r"\(batch, height, width, channels\), got \("):
         check_images(MODULE, jnp.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 4, 3), (2, 4, 4, 0)])
+def test_only_the_batch_may_be_empty(shape):
+    for check, name in ((check_input, "x"), (check_images, "images")):
+        with pytest.raises(ValueError, match=f"expected {name} with at least one position"):
+            check(BatchNorm(), **{name: jnp.ones(shape)})
+        check(BatchNorm(), **{name: jnp.ones((0, 4, 4, 3))})
