@@ -99,7 +99,7 @@ def start_session(
         device_per_thread: Whether JAX has one CPU device per thread of PyTorch.
 
     Raises:
-        ValueError: if only one of the frameworks has a GPU.
+        ValueError: If only one of the frameworks has a GPU.
     """
     flags = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(flags)

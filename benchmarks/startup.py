@@ -123,7 +123,7 @@ def seconds_of(code: str, cache: str = "") -> float:
         cache: Directory of torch.compile's cache, or "" for the default.
 
     Raises:
-        RuntimeError: if the process fails.
+        RuntimeError: If the process fails.
     """
     report = f"import os, time; print('took', time.time() - float(os.environ['{STARTED}']))"
     environment = {**os.environ, STARTED: repr(time.time())}

@@ -161,7 +161,7 @@ def check_equal(
         The largest relative difference.
 
     Raises:
-        ValueError: if a difference exceeds `tolerance` or is NaN; lists all of them.
+        ValueError: If a difference exceeds `tolerance` or is NaN. The message lists all of them.
     """
     (first, expected), *others = outputs.items()
     largest, wrong = 0.0, []

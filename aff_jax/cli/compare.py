@@ -12,7 +12,7 @@ from aff_jax.cli.network_flags import check_target, classes_in, create, positive
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.parity import report as parity_report
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "compare"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:

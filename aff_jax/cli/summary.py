@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from aff_jax.cli.network_flags import create, positive
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "summary"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:

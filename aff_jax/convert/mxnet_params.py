@@ -69,8 +69,8 @@ def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
         Arrays by name, in the order, layouts and dtypes of the file.
 
     Raises:
-        OSError: The file is missing or cannot be read.
-        ValueError: The file is damaged or of another format. The message has the byte offset and
+        OSError: If the file is missing or cannot be read.
+        ValueError: If the file is damaged or of another format. The message has the byte offset and
             the reason.
     """
     with open(path, "rb") as file:

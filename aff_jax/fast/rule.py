@@ -9,13 +9,13 @@ import flax.linen as nn
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
 
-__all__ = ["takes_shortcut"]
+__all__ = ["IMPLEMENTATIONS", "RULES", "derives_statistics", "takes_shortcut"]
 
 
-def takes_shortcut(shortcut: str, implementation: str, **facts: Any) -> bool:
+def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool:
     """Return whether a module takes a shortcut instead of computing its formula as written.
 
-    `implementation="plain"` takes none. `"auto"` takes these::
+    With `implementation="plain"` it takes none. With `"auto"` it takes these::
 
         derived_statistics   in training, for a branch of attention whose norm is `BatchNorm`, if
                              the output has at least twice as many channels as the hidden layer,
@@ -33,17 +33,17 @@ def takes_shortcut(shortcut: str, implementation: str, **facts: Any) -> bool:
     Args:
         shortcut: Name of the shortcut.
         implementation: The field of the module, "auto" or "plain".
-        **facts: What the rule of this shortcut depends on.
+        **arguments: Arguments of the rule of this shortcut, such as `train`; see `RULES`.
 
     Returns:
-        Whether to take the shortcut.
+        True if the module takes the shortcut.
 
     Raises:
-        ValueError: `implementation` or `shortcut` is unknown.
+        ValueError: If `implementation` or `shortcut` is unknown.
     """
     if not look_up(IMPLEMENTATIONS, "implementation", implementation):
         return False
-    return look_up(RULES, "shortcut", shortcut)(**facts)
+    return look_up(RULES, "shortcut", shortcut)(**arguments)
 
 
 def derives_statistics(
@@ -54,7 +54,18 @@ def derives_statistics(
     hidden_shape: tuple[int, ...],
     features: int,
 ) -> bool:
-    """Apply the rule of `derived_statistics`; `hidden_shape` is `(batch, *spatial, hidden)`."""
+    """Return whether a branch of attention derives its statistics from the hidden layer.
+
+    Args:
+        train: True in training.
+        dense: Dense layer that computes the logits, bound to its variables.
+        norm: Normalization of the logits, bound to its variables.
+        hidden_shape: Shape of the hidden layer, `(batch, *spatial, hidden)`.
+        features: Number of channels of the logits.
+
+    Returns:
+        True if the rule of `derived_statistics` in `takes_shortcut` applies.
+    """
     rows, hidden = math.prod(hidden_shape[:-1]), hidden_shape[-1]
     return (
         train
@@ -77,4 +88,4 @@ RULES: dict[str, Callable[..., bool]] = {
     "explicit_sigmoid": lambda *, train: not train,
     "gain_inside_sum": lambda: True,
 }
-"""For each shortcut, a function of facts that returns whether it is faster."""
+"""For each shortcut, a function that returns whether it is faster."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from aff_jax.nn.input_checks import check_floating
 
-__all__ = ["BatchNorm", "NormFactory", "batch_moments"]
+__all__ = ["BatchNorm", "NormFactory", "average_over_axis", "batch_moments"]
 
 NormFactory = Callable[..., nn.Module]
 """A function that makes a normalization layer called as `(x, train=train)`.
@@ -52,7 +52,7 @@ class BatchNorm(nn.Module):
         use_scale: Multiply by a learned scale.
         use_bias: Add a learned bias.
         scale_init: Initializer of the scale.
-        dtype: Dtype of the output; None takes it from the input and the parameters.
+        dtype: Dtype of the output. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters. Statistics have it too, and are at least float32.
 
     References:
@@ -83,8 +83,9 @@ class BatchNorm(nn.Module):
             The normalized array, of the shape of `x`.
 
         Raises:
-            TypeError: `x` is not floating point.
-            ValueError: `train` without `mutable=["batch_stats"]`, or one value per channel.
+            TypeError: If `x` is not floating point.
+            ValueError: If `train` is set and `batch_stats` is not mutable, or if a batch in
+                training has one value per channel.
         """
         check_floating(self, x=x)
         x = jnp.asarray(x)  # NumPy's float64 becomes float32 here, unless x64 is enabled
@@ -110,7 +111,7 @@ class BatchNorm(nn.Module):
         return y.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
 
     def statistics_axis(self) -> str | None:
-        """Return the mapped axis to average over; None in `init`, which runs on one device."""
+        """Return the mapped axis to average over, or None in `init`, which runs on one device."""
         return None if self.is_initializing() else self.axis_name
 
     def update_running_statistics(
@@ -129,7 +130,7 @@ class BatchNorm(nn.Module):
             shape: Shape of the batch on this device.
 
         Raises:
-            ValueError: `batch_stats` is not mutable, or the batch has one value per channel.
+            ValueError: If `batch_stats` is not mutable, or the batch has one value per channel.
         """
         if self.is_initializing():
             return
@@ -179,9 +180,18 @@ def batch_moments(
         Mean and variance, each `(channels,)`.
     """
     axes = tuple(range(x.ndim - 1))
-    mean = _average(jnp.mean(x, axes), axis_name)
-    return mean, _average(jnp.mean(jnp.square(x - mean), axes), axis_name)
+    mean = average_over_axis(jnp.mean(x, axes), axis_name)
+    return mean, average_over_axis(jnp.mean(jnp.square(x - mean), axes), axis_name)
 
 
-def _average(value: Array, axis_name: str | None) -> Array:
+def average_over_axis(value: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:
+    """Average over the devices of a mapped axis.
+
+    Args:
+        value: Array of any shape.
+        axis_name: Name of the axis. None returns `value` unchanged.
+
+    Returns:
+        Array of the shape of `value`.
+    """
     return value if axis_name is None else lax.pmean(value, axis_name)

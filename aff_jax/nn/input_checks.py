@@ -15,7 +15,8 @@ def check_floating(module: nn.Module, **arrays: Array) -> None:
         **arrays: The arrays, by argument name.
 
     Raises:
-        TypeError: Names the module, the argument, its dtype and its shape.
+        TypeError: If an array is not floating point. The message names the module, the argument,
+            its dtype and its shape.
     """
     for name, array in arrays.items():
         dtype = jnp.asarray(array).dtype
@@ -35,8 +36,8 @@ def check_input(module: nn.Module, **arrays: Array) -> None:
         **arrays: The arrays, by argument name.
 
     Raises:
-        TypeError: An array is not floating point.
-        ValueError: An array has fewer than two axes.
+        TypeError: If an array is not floating point.
+        ValueError: If an array has fewer than two axes.
     """
     check_floating(module, **arrays)
     for name, array in arrays.items():
@@ -55,8 +56,8 @@ def check_images(module: nn.Module, images: Array) -> None:
         images: The array.
 
     Raises:
-        TypeError: `images` are not floating point.
-        ValueError: `images` do not have four axes.
+        TypeError: If `images` are not floating point.
+        ValueError: If `images` do not have four axes.
     """
     check_floating(module, images=images)
     if images.ndim != 4:
