@@ -40,7 +40,7 @@ MODULES: dict[str, tuple[Callable[..., nn.Module], Callable[[int], torch.nn.Modu
     "AFF": (partial(aff_jax.AFF, gain=2.0, norm=NORM), torch_aff.AFF, 2),
     "IAFF": (partial(aff_jax.IAFF, share_global=True, norm=NORM), torch_aff.iAFF, 2),
 }
-"""By name, the linen module, the PyTorch module it equals, and the number of inputs."""
+"""For each name, the linen module, the PyTorch module that it equals, and the number of inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """Name and shape, such as `AFF 32x16x16x256`."""
+        """Return name and shape, such as `AFF 32x16x16x256`."""
         return f"{self.name} {'x'.join(map(str, self.shape))}"
 
     def arrays(self) -> list[jax.Array]:

@@ -18,7 +18,7 @@ are compared before anything is timed. The sides of aff_jax are:
 On a GPU the computation is in bfloat16, and the time is also divided by the floor
 (`benchmarks/floors.py`). `--floors` measures floors on a CPU too.
 
-Takes about four minutes on two CPU cores. torch.compile caches its programs, so a second run is
+It takes about four minutes on two CPU cores. torch.compile caches its programs, so a second run is
 faster.
 """
 
@@ -33,6 +33,8 @@ from benchmarks.module_sides import MODULES, TOLERANCES, Case, evaluation, make_
 from benchmarks.session import add_session_arguments, start_session
 from benchmarks.timing import geometric_mean, make_parser, time_sides
 from benchmarks.torch_sides import COMPILED, TORCH_SIDES, faster_eager, speedups
+
+__all__ = ["SHAPES", "main", "make_row", "mean_speedups"]
 
 SHAPES = ((32, 32, 32, 64), (32, 16, 16, 256), (8, 56, 56, 256), (8, 7, 7, 2048))
 QUICK_SHAPES = ((4, 4, 4, 8),)

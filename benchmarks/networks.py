@@ -4,8 +4,8 @@
 
 The benchmark times networks with `add`, `aff` and `iaff` on random images: a training step
 (cross-entropy, gradients, new statistics, SGD with Nesterov momentum), and evaluation of the frozen
-network. The sides of all fusions of a network take turns, so the cost of AFF over addition is
-measured in one run. Before anything is timed, one step on four images is compared in float64,
+network. The runs of all fusions of a network are interleaved, so the cost of AFF over addition is
+measured in one process. Before anything is timed, one step on four images is compared in float64,
 including gradients (`benchmarks/step_check.py`). Then the logits and the first loss of what is
 timed are compared. If PyTorch's two memory layouts differ in float32, aff_jax may differ by ten
 times as much.
@@ -17,7 +17,7 @@ the allocator. Neither includes the scratch memory of convolutions on a CPU.
 
 On a CPU, images are small, and torch.compile, which takes minutes for a large network, is a side of
 the first network only (`--compile=all` for all). On a GPU, ImageNet networks have 256 images of
-224 x 224 pixels per step, in bfloat16. Takes ten minutes on two CPU cores.
+224 x 224 pixels per step, in bfloat16. It takes ten minutes on two CPU cores.
 """
 
 from collections.abc import Sequence
@@ -40,6 +40,8 @@ from benchmarks.step_check import TOLERANCE
 from benchmarks.timing import Side, make_parser, time_sides
 from benchmarks.torch_networks import NETWORKS
 from benchmarks.torch_sides import COMPILED, EAGER, EAGER_LAST, faster_eager, speedups
+
+__all__ = ["COST_TABLE", "cost_over_addition", "main", "make_row", "measure"]
 
 FUSIONS = ("add", "aff", "iaff")
 
@@ -66,7 +68,14 @@ COST_TABLE = "Training step: cost of a fusion relative to addition"
 def measure(
     mode: str, cases: Sequence[Case], with_compiled: bool, rounds: int, floors: Floors | None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
-    """Time one network with each fusion. The sides of all fusions take turns.
+    """Time one network with each fusion. The runs of all sides of all fusions are interleaved.
+
+    Args:
+        mode: "training" or "evaluation".
+        cases: The network with each fusion.
+        with_compiled: Include torch.compile.
+        rounds: Number of rounds that count.
+        floors: Measured rates of the device, or None.
 
     Returns:
         The table's rows, one per fusion, and the seconds by case and side.

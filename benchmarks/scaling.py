@@ -34,8 +34,13 @@ from rich.console import Console
 
 import aff_jax
 
+__all__ = ["CHIPS", "Chip", "Network", "efficiency", "main", "network", "torus"]
+
 HOP_SECONDS = 1e-6
+"""Latency of a hop between two chips, an assumption."""
+
 UTILIZATION = 0.4
+"""Share of the peak that the estimate of a step assumes."""
 
 
 class Chip(NamedTuple):
@@ -101,7 +106,10 @@ def efficiency(net: Network, chip: Chip, chips: int, step: float, sync: bool) ->
         chip: The chip.
         chips: Number of chips.
         step: Seconds of a step on one chip.
-        sync: Whether batch norm is synchronized.
+        sync: True if batch norm is synchronized.
+
+    Returns:
+        Share between 0 and 1.
     """
     gradients = 2 * (chips - 1) / chips * 4 * net.parameters / (2 * chip.link)
     hops = sum(torus(chips, chip.axes))

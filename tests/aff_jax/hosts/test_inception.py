@@ -51,6 +51,11 @@ def test_parameter_counts(name, blocks, fusion, branches):
     assert count_parameters(model) == count(blocks, 100, branches)
 
 
+def test_the_blocks_of_a_registered_name_follow_from_its_depth():
+    for depth in (8, 14, 20, 26):
+        assert create_model(f"inception{depth}").blocks_per_stage == ((depth - 2) // 6,) * 3
+
+
 # The results of the formula as literals, so that formula and network cannot change together.
 @pytest.mark.parametrize(
     ("fields", "terms", "expected"),
