@@ -81,10 +81,10 @@ def measure(
         The table's rows, one per fusion, and the seconds by case and side.
     """
     sides: dict[str, Side] = {}
-    facts: dict[str, dict[str, Any]] = {}
+    measured: dict[str, dict[str, Any]] = {}
     names: dict[str, list[str]] = {}
     for case in cases:
-        made, facts[case.fusion] = MODES[mode](case, with_compiled)
+        made, measured[case.fusion] = MODES[mode](case, with_compiled)
         names[case.fusion] = [AFF_JAX, *(name for name in made if name != AFF_JAX)]
         sides |= {f"{case.fusion} {name}": side for name, side in made.items()}
     queue = jax.default_backend() == "gpu"
@@ -93,7 +93,7 @@ def measure(
     for case in cases:
         times = {name: found[f"{case.fusion} {name}"] for name in names[case.fusion]}
         seconds[f"{case.name}, {case.fusion}"] = times
-        rows.append(make_row(mode, case, times, facts[case.fusion], floors))
+        rows.append(make_row(mode, case, times, measured[case.fusion], floors))
     return rows, seconds
 
 
@@ -101,7 +101,7 @@ def make_row(
     mode: str,
     case: Case,
     seconds: dict[str, float],
-    facts: dict[str, Any],
+    measured: dict[str, Any],
     floors: Floors | None,
 ) -> dict[str, Any]:
     """Return the row of a case in the table of a mode."""
@@ -116,11 +116,11 @@ def make_row(
     compiled = seconds.get(COMPILED)
     row[f"times {COMPILED}"] = compiled / seconds[AFF_JAX] if compiled else None
     if floors and mode == "training":
-        flops = facts["flops"]
+        flops = measured["flops"]
         row["time / arithmetic floor"] = flops and seconds[AFF_JAX] * floors.arithmetic / flops
-    row["largest difference"] = f"{facts['difference']:.0e}"
+    row["largest difference"] = f"{measured['difference']:.0e}"
     if mode == "training":
-        row |= {f"{side}, peak MB": facts[side] / 1e6 for side in (AFF_JAX, EAGER_LAST)}
+        row |= {f"{side}, peak MB": measured[side] / 1e6 for side in (AFF_JAX, EAGER_LAST)}
     return row
 
 

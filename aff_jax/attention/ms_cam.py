@@ -25,15 +25,7 @@ from aff_jax.nn.batch_norm import BatchNorm, NormFactory
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.pooling import global_average
 
-__all__ = [
-    "CONTEXTS",
-    "MSCAM",
-    "Branch",
-    "Sigmoid",
-    "branch_names",
-    "make_branch",
-    "sum_of_branches",
-]
+__all__ = ["MSCAM", "Branch", "Sigmoid", "branch_names", "make_branch", "sum_of_branches"]
 
 
 class MSCAM(nn.Module, kw_only=True):

@@ -17,18 +17,16 @@ def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool
 
     With `implementation="plain"` it takes none. With `"auto"` it takes these::
 
-        derived_statistics   in training, for a branch of attention whose norm is `BatchNorm`, if
-                             the output has at least twice as many channels as the hidden layer,
-                             the hidden layer has at most 64, and there are at least 16 rows for
-                             each of them
+        derived_statistics   in training, in a branch of attention whose norm is `BatchNorm`, if
+                             channels >= 2 * hidden, hidden <= 64 and rows >= 16 * hidden
         explicit_sigmoid     in evaluation
         gain_inside_sum      always
 
-    `derived_statistics` saves passes over memory and costs n^2 * (rows + channels) operations for n
-    hidden channels. On a CPU it was measured as a gain for 16 and 64 hidden channels with thousands
-    of rows, and as a loss for 512 and where there are hardly more rows than hidden channels. It was
-    not measured between these, and not on accelerators. `explicit_sigmoid` was measured to be no
-    faster in training.
+    `hidden` is the number of hidden channels, and `rows` is the size of the batch and spatial axes.
+    `derived_statistics` saves passes over memory and costs `hidden^2 * (rows + channels)`
+    operations. On a CPU it was faster with 16 and 64 hidden channels and thousands of rows. It was
+    slower with 512 hidden channels, and with hardly more rows than hidden channels. It was not
+    measured between these, and not on accelerators. `explicit_sigmoid` was no faster in training.
 
     Args:
         shortcut: Name of the shortcut.
