@@ -45,7 +45,17 @@ MODES = {"evaluation": evaluation, "training": training}
 def make_row(
     case: Case, seconds: dict[str, float], difference: float, floors: Floors | None
 ) -> dict[str, Any]:
-    """Return the row of a case in the table of a mode."""
+    """Return the row of a case in the table of a mode.
+
+    Args:
+        case: The module and its inputs.
+        seconds: Median seconds per call by side.
+        difference: Largest relative difference of the results.
+        floors: Measured rates of the device, or None.
+
+    Returns:
+        Values by column.
+    """
     row: dict[str, Any] = {"module": case.name, "shape": "x".join(map(str, case.shape))}
     row |= {f"{side}, ms": 1e3 * value for side, value in seconds.items()}
     row["largest difference"] = f"{difference:.0e}"

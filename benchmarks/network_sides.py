@@ -82,7 +82,17 @@ class Case:
 
 
 def make_case(name: str, fusion: str, size: Size, dtype: str) -> Case:
-    """Make a case with the initial weights of PyTorch's network."""
+    """Make a case with the initial weights of PyTorch's network.
+
+    Args:
+        name: Name of the network in both frameworks.
+        fusion: Name of the fusion.
+        size: Size of the images.
+        dtype: "float32" or "bfloat16".
+
+    Returns:
+        The case.
+    """
     model = aff_jax.create_model(
         name,
         fusion,
@@ -99,7 +109,11 @@ def make_case(name: str, fusion: str, size: Size, dtype: str) -> Case:
 
 
 def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str, Any]]:
-    """Return the sides of evaluation, after a check that their logits are equal.
+    """Make the sides of evaluation and check that their logits are equal.
+
+    Args:
+        case: The network and its images.
+        with_compiled: Include torch.compile.
 
     Returns:
         The sides by name, and the largest relative `difference`.
@@ -128,7 +142,11 @@ def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[s
 
 
 def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str, Any]]:
-    """Return the sides of a training step, after a check that steps are equal.
+    """Make the sides of a training step and check that the steps are equal.
+
+    Args:
+        case: The network and its images.
+        with_compiled: Include torch.compile.
 
     Returns:
         The sides by name, and measurements of the step: the largest relative `difference`, the

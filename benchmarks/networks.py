@@ -104,7 +104,18 @@ def make_row(
     measured: dict[str, Any],
     floors: Floors | None,
 ) -> dict[str, Any]:
-    """Return the row of a case in the table of a mode."""
+    """Return the row of a case in the table of a mode.
+
+    Args:
+        mode: "training" or "evaluation".
+        case: The network and its images.
+        seconds: Median seconds per call by side.
+        measured: Measurements that the mode returned with its sides.
+        floors: Measured rates of the device, or None.
+
+    Returns:
+        Values by column.
+    """
     row: dict[str, Any] = {
         "network": case.name,
         "fusion": case.fusion,

@@ -149,7 +149,13 @@ class _Turn:
 
 
 def warm_up(side: Side, seconds: float, most_calls: int = 30) -> None:
-    """Call a side until `seconds` have passed, at least once."""
+    """Call a side until a time has passed.
+
+    Args:
+        side: The side.
+        seconds: Time after which no further call starts.
+        most_calls: Largest number of calls. There is at least one.
+    """
     ends = time.perf_counter() + seconds
     for _ in range(most_calls):
         side.once()

@@ -16,7 +16,12 @@ __all__ = ["add_parser", "compare"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Parent parser with the flags that describe a network.
+    """
     command = commands.add_parser("compare", parents=[network], help=compare.__doc__)
     command.add_argument("torch", metavar="FILE.py:CALLABLE", help="creates the PyTorch module")
     command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")

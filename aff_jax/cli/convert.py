@@ -19,7 +19,12 @@ __all__ = ["add_parser", "convert"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Parent parser with the flags that describe a network.
+    """
     command = commands.add_parser("convert", parents=[network], help=convert.__doc__)
     command.add_argument(
         "source",

@@ -18,7 +18,12 @@ __all__ = ["add_parser", "export"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` is not used."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Not used: the saved file describes its network.
+    """
     command = commands.add_parser("export", help=export.__doc__)
     command.add_argument(
         "source", help=".safetensors file written by aff_jax.save, or hf://user/name"

@@ -16,7 +16,12 @@ __all__ = ["add_parser", "models"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Parent parser with the flags that describe a network.
+    """
     command = commands.add_parser("models", parents=[network], help=models.__doc__)
     command.add_argument("--filter", default="*", help="pattern of names, such as 'cifar_*'")
     command.add_argument("--input-size", type=positive, default=224, help="height and width")

@@ -63,6 +63,6 @@ def check_images(module: nn.Module, images: Array) -> None:
     if images.ndim != 4:
         raise ValueError(
             f"{type(module).__name__}: expected images of shape (batch, height, width, channels), "
-            f"got {images.shape}. Probably the batch axis is missing (use images[None]) or grey "
+            f"got {images.shape}. Probably the batch axis is missing (use images[None]) or gray "
             f"images have no channel axis (use images[..., None])."
         )

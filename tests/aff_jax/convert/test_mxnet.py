@@ -24,7 +24,7 @@ class Normed(nn.Module):
 
 @pytest.fixture
 def gluon():
-    """Parameters of a norm that Gluon stores, whichever of them it uses."""
+    """Return the parameters of a norm as Gluon stores them, used or not."""
     names = "gamma", "beta", "running_mean", "running_var"
     return {f"norm.{name}": np.float32(1 + rng.uniform(size=C)) for name in names}
 
