@@ -13,7 +13,7 @@ from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm, NormFactory
 
-__all__ = ["AFF", "COMBINE", "combine_inputs", "weighted_sum"]
+__all__ = ["AFF", "combine_inputs", "weighted_sum"]
 
 
 class AFF(Fusion, kw_only=True):

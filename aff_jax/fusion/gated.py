@@ -2,11 +2,11 @@
 
 Their weights come from a gate that reads global context only::
 
-    g(z) = sigmoid(G(z))
+    M(z) = sigmoid(G(z))
     G(z) = global(mean of z)
 
-G is the paper's: the logits of the global branch. With `scales=("local", "global")` the gate g is
-AFF's M, which separates the effect of the scheme from that of the attention.
+where global is a branch of `aff_jax.attention.ms_cam`, and G(z) are its logits. With
+`scales=("local", "global")`, M is that of AFF, so that only the scheme differs.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ class GatedFusion(Fusion, kw_only=True):
     def gate(
         self, z: Float[Array, "batch *spatial channels"], train: bool
     ) -> Float[Array, "batch *spatial_or_ones channels"]:
-        """Compute g(z) and sow it.
+        """Compute M(z) and sow it.
 
         Args:
             z: Array `(batch, *spatial, channels)`.
@@ -67,9 +67,9 @@ class GatedFusion(Fusion, kw_only=True):
         """
         branches = [make_branch(self, name, z.shape[-1]) for name in branch_names(self.scales)]
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
-        g = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
-        self.sow("intermediates", "fusion_weights", g)
-        return g
+        M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
+        self.sow("intermediates", "fusion_weights", M)
+        return M
 
 
 class SE(GatedFusion):
@@ -77,7 +77,7 @@ class SE(GatedFusion):
 
     The output is::
 
-        SE(x, y) = y + g(x) * x,  g(x) = sigmoid(G(x))
+        SE(x, y) = y + M(x) * x,  M(x) = sigmoid(G(x))
 
     The fields are those of `GatedFusion`.
 
@@ -92,7 +92,7 @@ class SE(GatedFusion):
         y: Float[Array, "batch *spatial channels"],
         train: bool,
     ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `y + g(x) * x`.
+        """Compute `y + M(x) * x`.
 
         Args:
             x: Array `(batch, *spatial, channels)`.
@@ -110,7 +110,7 @@ class GAU(GatedFusion):
 
     The output is::
 
-        GAU(x, y) = g(x) * y + x,  g(x) = sigmoid(G(x))
+        GAU(x, y) = M(x) * y + x,  M(x) = sigmoid(G(x))
 
     With a long skip connection x is the deeper map, whose context guides the shallower y. The
     fields are those of `GatedFusion`.
@@ -126,7 +126,7 @@ class GAU(GatedFusion):
         y: Float[Array, "batch *spatial channels"],
         train: bool,
     ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `g(x) * y + x`.
+        """Compute `M(x) * y + x`.
 
         Args:
             x: Array `(batch, *spatial, channels)`.
@@ -144,7 +144,7 @@ class Highway(GatedFusion):
 
     The output is::
 
-        Highway(x, y) = g(x) * x + (1 - g(x)) * y,  g(x) = sigmoid(G(x))
+        Highway(x, y) = M(x) * x + (1 - M(x)) * y,  M(x) = sigmoid(G(x))
 
     The fields are those of `GatedFusion`.
 
@@ -159,7 +159,7 @@ class Highway(GatedFusion):
         y: Float[Array, "batch *spatial channels"],
         train: bool,
     ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `g(x) * x + (1 - g(x)) * y`.
+        """Compute `M(x) * x + (1 - M(x)) * y`.
 
         Args:
             x: Array `(batch, *spatial, channels)`.
@@ -169,8 +169,8 @@ class Highway(GatedFusion):
         Returns:
             Array of the shape and dtype of `x`.
         """
-        g = self.gate(x, train)
-        return g * x + (1 - g) * y
+        M = self.gate(x, train)
+        return M * x + (1 - M) * y
 
 
 class SK(GatedFusion):

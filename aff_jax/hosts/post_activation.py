@@ -62,7 +62,7 @@ class PostActivationBlock(nn.Module):
             `strides` and rounded up.
         """
         residual = self.residual(x, train)
-        identity = self.skip(x, residual.shape[-1], train)
+        identity = self.skip_connection(x, residual.shape[-1], train)
         return nn.relu(self.fusion(name="fuse")(residual, identity, train))
 
     def residual(self, x: Array, train: bool) -> Array:
@@ -77,7 +77,7 @@ class PostActivationBlock(nn.Module):
         """
         raise NotImplementedError
 
-    def skip(self, x: Array, channels: int, train: bool) -> Array:
+    def skip_connection(self, x: Array, channels: int, train: bool) -> Array:
         """Compute the skip connection.
 
         Args:

@@ -8,7 +8,7 @@ import jax
 
 from aff_jax.lookup import look_up
 
-__all__ = ["POLICIES", "rematerialize"]
+__all__ = ["rematerialize"]
 
 POLICIES = {
     name: getattr(jax.checkpoint_policies, name)
