@@ -162,7 +162,7 @@ def write_noise_images(directory: Path, images: int) -> list[Path]:
 def main() -> None:
     """Print both ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=21, help="number of turns of each side")
+    parser.add_argument("--rounds", type=int, default=21, help="number of runs of each side")
     parser.add_argument("--images", type=int, default=64, help="JPEG images per turn")
     arguments = parser.parse_args()
     console = Console(highlight=False)

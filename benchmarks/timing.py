@@ -217,7 +217,7 @@ def make_parser(description: str | None, rounds: int) -> argparse.ArgumentParser
     parser.add_argument(
         "--threads", type=int, default=cores, help="threads of PyTorch; default: number of cores"
     )
-    parser.add_argument("--rounds", type=int, default=rounds, help="number of turns of each side")
+    parser.add_argument("--rounds", type=int, default=rounds, help="number of runs of each side")
     parser.add_argument(
         "--quick", action="store_true", help="use toy sizes, to test that the benchmark runs"
     )

@@ -54,7 +54,7 @@ def test_a_turn_has_as_many_calls_as_fit(monkeypatch):
     assert len(calls) == 2 + 1 + 3
 
 
-def test_sides_take_turns_and_every_other_round_is_reversed(monkeypatch):
+def test_runs_are_interleaved_and_every_other_round_is_reversed(monkeypatch):
     Clock(monkeypatch)
     calls = []
     sides = {name: Side(lambda n=name: calls.append(n)) for name in "abc"}

@@ -40,7 +40,7 @@ def count(blocks, classes, branches, width=1, area=25):
     ("name", "blocks"),
     [
         ("inception8", 1),
-        ("inception14", 2),
+        pytest.param("inception14", 2, marks=pytest.mark.slow),
         pytest.param("inception20", 3, marks=pytest.mark.slow),
         pytest.param("inception26", 4, marks=pytest.mark.slow),
     ],
