@@ -81,7 +81,7 @@ def run_torch(
 
     Args:
         module: The module. It is not changed.
-        inputs: Inputs, channels last. Other arguments than arrays are passed on.
+        inputs: Arrays of dtype `dtype`, channels last. Other values are passed on unchanged.
         dtype: "float32" or "float64", the dtype of the copy.
         rename: New prefixes by prefix of the names of submodules.
 
