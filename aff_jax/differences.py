@@ -26,7 +26,7 @@ def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> l
             have one.
 
     Returns:
-        One line per array that differs; no lines if none does.
+        One line per array that differs. The list is empty if all arrays agree.
     """
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]

@@ -16,6 +16,7 @@ from aff_jax.lookup import unknown_name
 __all__ = ["fusion_weights", "grad_cam"]
 
 SOWN = "fusion_weights"
+"""Name under which fusions sow their weights in the collection `intermediates`."""
 
 
 def fusion_weights(
@@ -27,9 +28,9 @@ def fusion_weights(
 
         AFF(x, y) = gain * (x * M + y * (1 - M))
 
-    In GAU M weights y; the docstring of each fusion has its formula. The weights are what modules
-    sow as `fusion_weights` in the collection `intermediates`, so this also finds those of other
-    modules that sow under this name.
+    In GAU, M weights y; the docstring of each fusion has its formula. The function returns all
+    arrays that modules sow as `fusion_weights` in the collection `intermediates`, so it also finds
+    those of your own modules.
 
     The function is pure. Compile it with `jax.jit(functools.partial(fusion_weights, model))`.
 
@@ -40,11 +41,12 @@ def fusion_weights(
 
     Returns:
         By path of the fusion, such as `stage1_block0/fuse`, the weights of each pass: M for AFF and
-        MSCAM, and M_1 and M_2 for IAFF. The path of `model` itself is the empty string. Weights are
-        in (0, 1). Their spatial axes have size one if all scales of the attention are global.
+        MSCAM, and M_1 and M_2 for IAFF. The path of `model` itself is the empty string. Weights
+        have the shape `(batch, *spatial, channels)` and are in (0, 1). Their spatial axes have
+        size one if all scales of the attention are global.
 
     Raises:
-        ValueError: if no module in `model` sows weights.
+        ValueError: If no module in `model` sows weights.
 
     Examples:
         >>> import aff_jax, jax
@@ -106,11 +108,12 @@ def grad_cam(
         where: Positions whose logits are summed. Default: all.
 
     Returns:
-        Maps with the spatial shape of the layer's output, not normalized and at least float32. To
-        overlay one on an image, divide it by its maximum and use `jax.image.resize`.
+        Maps `(batch, *spatial)` with the spatial shape of the layer's output, not normalized and at
+        least float32. To overlay one on an image, divide it by its maximum and resize it with
+        `jax.image.resize`.
 
     Raises:
-        ValueError: if `layer` is not a submodule with a spatial output, or is called more than
+        ValueError: If `layer` is not a submodule with a spatial output, or is called more than
             once; if there is no fusion to use by default; if the output of `model` is not an array
             of logits; if `classes` or `where` have the wrong shape, dtype or range.
 

@@ -1,4 +1,4 @@
-"""Download from and upload to the Hugging Face Hub, by addresses `hf://user/name`."""
+"""Download from and upload to the Hugging Face Hub, with addresses such as `hf://user/name`."""
 
 import contextlib
 import dataclasses
@@ -32,17 +32,21 @@ class HubAddress:
 
 
 def is_address(path: object) -> bool:
-    """Return whether this is an address of the hub, `hf://...`, rather than a local path."""
+    """Return whether a path is an address of the hub, which starts with `hf://`."""
     return isinstance(path, str) and path.startswith(SCHEME)
 
 
 def parse_address(text: str) -> HubAddress:
     """Parse an address `hf://user/name[@revision][/file.safetensors]`.
 
-    Slashes in a revision are written as `%2F`.
+    Args:
+        text: The address. Slashes in a revision are written as `%2F`.
+
+    Returns:
+        The file that the address names.
 
     Raises:
-        ValueError: if the text is not such an address.
+        ValueError: If the text is not such an address.
     """
     match = ADDRESS.fullmatch(text)
     if match is None:
@@ -55,15 +59,18 @@ def parse_address(text: str) -> HubAddress:
 
 
 def download(text: str) -> str:
-    """Download a file into the cache of the hub's client and return its local path.
+    """Download a file into the cache of the hub's client.
 
     Args:
-        text: Address, as `parse_address` takes it.
+        text: Address, as in `parse_address`.
+
+    Returns:
+        Path of the local file.
 
     Raises:
-        ValueError: if the text is not an address of the hub.
-        ImportError: if `huggingface_hub` is not installed.
-        OSError: if the repository, revision or file does not exist, if you have no read access, or
+        ValueError: If the text is not an address of the hub.
+        ImportError: If `huggingface_hub` is not installed.
+        OSError: If the repository, revision or file does not exist, if you have no read access, or
             if the hub cannot be reached.
     """
     address = parse_address(text)
@@ -73,19 +80,19 @@ def download(text: str) -> str:
 
 
 def upload(text: str, path: str, *, overwrite: bool) -> None:
-    """Upload a file. Create the repository if it does not exist.
+    """Upload a file, and create the repository if it does not exist.
 
     Args:
-        text: Address, as `parse_address` takes it.
-        path: Local file.
-        overwrite: Whether to replace an existing file of the repository.
+        text: Address, as in `parse_address`.
+        path: Path of the local file.
+        overwrite: Replace an existing file of the repository.
 
     Raises:
-        ValueError: if the text is not an address of the hub.
-        ImportError: if `huggingface_hub` is not installed.
-        OSError: if the revision does not exist, if you have no write access, or if the hub cannot
+        ValueError: If the text is not an address of the hub.
+        ImportError: If `huggingface_hub` is not installed.
+        OSError: If the revision does not exist, if you have no write access, or if the hub cannot
             be reached.
-        FileExistsError: if the repository has that file and `overwrite` is False.
+        FileExistsError: If the repository has that file and `overwrite` is False.
     """
     address = parse_address(text)
     hub = _import_hub(text)

@@ -12,9 +12,17 @@ from jaxtyping import Array
 
 from aff_jax.hosts.registry import host_classes
 
-__all__ = ["Layer", "Path", "Structure", "example_images", "image_channels", "inspect_module"]
+__all__ = [
+    "Layer",
+    "ModulePath",
+    "Structure",
+    "count_parameters",
+    "example_images",
+    "image_channels",
+    "inspect_module",
+]
 
-Path = tuple[str, ...]
+ModulePath = tuple[str, ...]
 """Names of submodules from the outermost to the innermost. The last may be that of a variable."""
 
 
@@ -40,16 +48,24 @@ class Structure:
         variables: Variables as `jax.ShapeDtypeStruct`, by collection.
     """
 
-    layers: Mapping[Path, Layer]
+    layers: Mapping[ModulePath, Layer]
     variables: Mapping[str, Any]
 
-    def leaves(self, collection: str) -> list[tuple[Path, Any]]:
-        """Return pairs of a path within the collection and a `jax.ShapeDtypeStruct`."""
+    def leaves(self, collection: str) -> list[tuple[ModulePath, Any]]:
+        """List the variables of a collection.
+
+        Args:
+            collection: Name of the collection, such as "params".
+
+        Returns:
+            Pairs of a path within the collection and a `jax.ShapeDtypeStruct`. The list is empty
+            if the module has no such collection.
+        """
         return list(traverse_util.flatten_dict(dict(self.variables.get(collection, {}))).items())
 
     @property
-    def norms(self) -> set[Path]:
-        """Paths of the batch norms, which are the layers with a running mean."""
+    def norms(self) -> set[ModulePath]:
+        """Return the paths of the batch norms, which are the layers with a running mean."""
         return {path[:-1] for path, _ in self.leaves("batch_stats") if path[-1] == "mean"}
 
 
@@ -69,7 +85,7 @@ def example_images(module: nn.Module, channels: int = 3) -> tuple[Array]:
     if type(module) not in host_classes():
         raise ValueError(
             f"expected example inputs for a {type(module).__name__}, got none. They can only be "
-            f"left out for the networks of create_model, which take images. Give arrays of the "
+            f"left out for the networks of create_model, which take images. Pass arrays of the "
             f"shapes that this module takes, as in `jnp.zeros((1, 8, 8, 64))`."
         )
     return (jnp.zeros((2, 64, 64, channels)),)
@@ -78,22 +94,22 @@ def example_images(module: nn.Module, channels: int = 3) -> tuple[Array]:
 def inspect_module(
     module: nn.Module, example_inputs: tuple[Any, ...], channels: int = 3
 ) -> Structure:
-    """Return the structure of a module without computing anything.
+    """Trace the initialization of a module and return its structure.
 
     Args:
         module: The module.
-        example_inputs: Arguments of its `__call__`, of which only shapes and dtypes matter. May be
-            empty for a network of `create_model`.
-        channels: Number of channels of the images where `example_inputs` is empty.
+        example_inputs: Arguments of its `__call__`. Only the shapes and dtypes of arrays matter.
+            May be empty for a network of `create_model`.
+        channels: Number of channels of the images if `example_inputs` is empty.
 
     Returns:
         The layers that are called, and the variables.
 
     Raises:
-        ValueError: If `example_inputs` is empty and the module is no network of `create_model`.
+        ValueError: If `example_inputs` is empty and the module is not a network of `create_model`.
     """
     example_inputs = example_inputs or example_images(module, channels)
-    layers: dict[Path, Layer] = {}
+    layers: dict[ModulePath, Layer] = {}
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         if context.method_name == "__call__":
@@ -111,8 +127,27 @@ def inspect_module(
 
 
 def image_channels(variables: Mapping[str, Any]) -> int:
-    """Return the number of image channels of a host with these variables, or 3 if unknown."""
+    """Return the number of image channels that a host expects.
+
+    Args:
+        variables: Variables of the host.
+
+    Returns:
+        Number of input channels of the first convolution of the stem, or 3 if there is no stem.
+    """
     for path, leaf in traverse_util.flatten_dict(dict(variables.get("params", {}))).items():
         if path[-1] == "kernel" and {"deep_stem1", "stem1", "stem"} & set(path):
             return int(leaf.shape[-2])
     return 3
+
+
+def count_parameters(params: Any) -> int:
+    """Return the number of trainable values.
+
+    Args:
+        params: Collection "params", with arrays or `jax.ShapeDtypeStruct` as leaves.
+
+    Returns:
+        Sum of the sizes of all leaves.
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

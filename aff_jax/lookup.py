@@ -17,6 +17,9 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
         what: Kind of the name, such as "fusion".
         given: The unknown name.
         known: The known names.
+
+    Returns:
+        The message.
     """
     names = sorted(known)
     lower = {name.lower(): name for name in names}
@@ -27,15 +30,18 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> str:
 
 
 def look_up(table: Mapping[str, T], what: str, name: str) -> T:
-    """Return `table[name]`.
+    """Return the value of a name in a table.
 
     Args:
-        table: Table of names.
-        what: Kind of the name, for the message.
+        table: Values by name.
+        what: Kind of the name, such as "fusion", for the message.
         name: Name to look up.
 
+    Returns:
+        The value `table[name]`.
+
     Raises:
-        ValueError: if the table does not have the name; lists the names it has.
+        ValueError: If the table does not have the name. The message lists the names it has.
     """
     if name not in table:
         raise ValueError(unknown_name(what, name, table))
@@ -48,16 +54,21 @@ def construct(
     fields: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
 ) -> T:
-    """Call a constructor with fields by name, and with those defaults that it accepts.
+    """Call a constructor with fields, and with the defaults that it accepts.
 
     Args:
         what: Description of the result, for the message.
         constructor: Class or function to call.
         fields: Arguments by name.
-        defaults: Arguments for parameters that the constructor has and `fields` omits.
+        defaults: Arguments for parameters that the constructor has and `fields` omits. Others are
+            ignored.
+
+    Returns:
+        The result of the constructor.
 
     Raises:
-        ValueError: if the constructor has no parameter for one of `fields`; lists those it has.
+        ValueError: If the constructor has no parameter for one of `fields`. The message lists those
+            it has.
     """
     known = _parameters(constructor)
     for field in fields:
@@ -68,9 +79,15 @@ def construct(
 
 
 def accepted_fields(constructor: Callable[..., Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those `fields` that the constructor has a parameter for.
+    """Select the fields that a constructor accepts.
 
-    A field that a `functools.partial` has already set is left out.
+    Args:
+        constructor: Class, function or `functools.partial`.
+        fields: Arguments by name.
+
+    Returns:
+        The `fields` that are parameters of the constructor, without those that a
+        `functools.partial` has already set.
     """
     known = _parameters(constructor)
     already_set = getattr(constructor, "keywords", {})

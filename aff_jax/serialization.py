@@ -55,8 +55,8 @@ def save(
 ) -> None:
     """Write variables and the description of their model to one .safetensors file.
 
-    Arrays are named by their paths, as `params/stem/kernel`. The metadata hold the class and the
-    fields of the model as JSON. The file appears at `path` only when it is complete.
+    Arrays are named by their paths, as `params/stem/kernel`. The metadata contain the class and the
+    fields of the model as JSON. The file is written atomically.
 
     Args:
         path: Path of the file, or `hf://user/name` for the Hugging Face Hub, as in `load`. A new
@@ -69,13 +69,13 @@ def save(
         FileExistsError: If the file exists and `overwrite` is False.
         ValueError: If the model is not of a class of `aff_jax`, or one of its fields cannot be
             stored.
-        ImportError: As `aff_jax.hub.upload`.
-        OSError: As `aff_jax.hub.upload`.
+        ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
+        OSError: If `path` is an address of the hub and the upload fails; see `aff_jax.hub.upload`.
     """
     if is_address(path):
         parse_address(str(path))  # report a wrong address before the work
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, FILE)
+        with tempfile.TemporaryDirectory() as directory:
+            copy = Path(directory, FILE)
             save(copy, variables, model)
             upload(str(path), str(copy), overwrite=overwrite)
         return
@@ -99,8 +99,9 @@ def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file is damaged, or was not written by `save`.
-        ImportError: As `aff_jax.hub.download`.
-        OSError: As `aff_jax.hub.download`.
+        ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
+        OSError: If `path` is an address of the hub and the download fails; see
+            `aff_jax.hub.download`.
     """
     if is_address(path):
         path = download(str(path))
@@ -124,11 +125,11 @@ def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
         )
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
     variables = traverse_util.unflatten_dict(leaves, sep="/")
-    _require_fit(path, model, variables)
+    _check_arrays(path, model, variables)
     return model, variables
 
 
-def _require_fit(path: str | PathLike[str], model: nn.Module, variables: dict[str, Any]) -> None:
+def _check_arrays(path: str | PathLike[str], model: nn.Module, variables: dict[str, Any]) -> None:
     """Raise `ValueError` if arrays of a host are missing, unexpected or misshapen."""
     if type(model) not in host_classes():
         return  # the inputs of other modules are unknown, and so are the shapes of their variables
@@ -170,7 +171,7 @@ def _translate_old_file(
 
 
 def is_saved(metadata: Mapping[str, str]) -> bool:
-    """Return whether metadata of a .safetensors file were written by `save`."""
+    """Return whether `save` wrote the .safetensors file with these metadata."""
     return metadata.get("format") == FORMAT
 
 
@@ -181,6 +182,12 @@ def _classes() -> dict[str, type[nn.Module]]:
 
 def describe_model(model: nn.Module) -> dict[str, Any]:
     """Return the class and the fields of a model as JSON values.
+
+    Args:
+        model: A module of `aff_jax`.
+
+    Returns:
+        Dict with the name of the class as "class" and the encoded fields as "fields".
 
     Raises:
         ValueError: If the class is not one of `aff_jax`, or a field cannot be stored.
@@ -204,9 +211,16 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
 def build_model(description: Mapping[str, Any]) -> nn.Module:
     """Create the model that `describe_model` described.
 
+    Args:
+        description: Dict from `describe_model`.
+
+    Returns:
+        The model.
+
     Raises:
-        ValueError: If the description is not one of `describe_model`. `KeyError`, `TypeError` and
-            `AttributeError` are possible too.
+        ValueError: If the description names an unknown class, field or activation.
+        KeyError: If an entry is missing or of an unknown kind.
+        AttributeError, TypeError: If an entry has the wrong type.
     """
     cls = look_up(_classes(), "class", description["class"])
     fields = {name: _decode(value) for name, value in description["fields"].items()}
@@ -214,7 +228,7 @@ def build_model(description: Mapping[str, Any]) -> nn.Module:
 
 
 def _encode(value: Any, field: str) -> Any:
-    """Return a value of a field as JSON. Other than plain values become `{"kind": content}`."""
+    """Return a value of a field as JSON. A value that is not plain becomes `{"kind": content}`."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):

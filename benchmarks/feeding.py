@@ -2,16 +2,16 @@
 
     python -m benchmarks.feeding
 
-The benchmark prints two ratios. The sides of each take turns in one process:
+The benchmark prints two ratios. The runs of both sides are interleaved in one process:
 
 1. batches per second of the device feed, over training steps per second of `cifar_resnet8` with AFF
-   on the same batches. A batch has 128 random images of 32 x 32 pixels, and the data set has as
-   many images as CIFAR-10;
+   on the same batches. A batch has 128 random images of 32 x 32 pixels, and the dataset has as many
+   images as CIFAR-10;
 2. JPEG images per second of the ImageNet pipeline (decode, random crop, resize to 224 x 224) on one
    core, over those of a plain Pillow loop with the same work. The images are noise of 500 x 375
    pixels, about the mean size in ImageNet.
 
-Takes two minutes on two CPU cores.
+It takes two minutes on two CPU cores.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from benchmarks.timing import Side, take_turns
+from benchmarks.timing import Side, interleave
 from configs import cifar10_resnet8
 from train.data.device_feed import DeviceFeed
 from train.data.feed import TrainFeed, training_order
@@ -35,9 +35,17 @@ from train.data.sources.resize_and_crop import random_box
 from train.setup import assemble
 from train.steps.parallel import Pmap
 
+__all__ = [
+    "RandomImages",
+    "main",
+    "time_feed_and_pillow",
+    "time_feed_and_step",
+    "write_noise_images",
+]
+
 
 class RandomImages:
-    """A data set of random images with the size of CIFAR-10."""
+    """A dataset of random images of the shape of CIFAR-10."""
 
     image_shape, label_shape, num_classes = (32, 32, 3), (), 10
     class_names = tuple("0123456789")
@@ -56,7 +64,14 @@ class RandomImages:
 
 
 def time_feed_and_step(rounds: int) -> tuple[float, float]:
-    """Return the seconds per batch of the device feed, and per training step on a batch."""
+    """Time the device feed and a training step.
+
+    Args:
+        rounds: Number of rounds that count.
+
+    Returns:
+        Median seconds per batch of the feed, and per training step on a batch.
+    """
     config = cifar10_resnet8.get_config()
     source: Any = RandomImages(50_000)
     run = assemble(config, source, source, Pmap())
@@ -70,7 +85,7 @@ def time_feed_and_step(rounds: int) -> tuple[float, float]:
         state, metrics = run.train_step(state, batch)
         return metrics
 
-    seconds = take_turns(
+    seconds = interleave(
         {
             "feed": Side(lambda: next(feed), jax.block_until_ready).once,
             "step": Side(step, jax.block_until_ready).once,
@@ -81,10 +96,18 @@ def time_feed_and_step(rounds: int) -> tuple[float, float]:
 
 
 def time_feed_and_pillow(rounds: int, images: int) -> tuple[float, float]:
-    """Return the seconds per JPEG image of the feed with one thread, and of a Pillow loop."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = write_noise_images(Path(folder), images)
-        source = load_source("image_folder", "train", data_dir=folder, image_size=224)
+    """Time the ImageNet pipeline with one thread and a Pillow loop.
+
+    Args:
+        rounds: Number of rounds that count.
+        images: Number of JPEG images per run.
+
+    Returns:
+        Median seconds per image of the pipeline, and of the loop.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        files = write_noise_images(Path(directory), images)
+        source = load_source("image_folder", "train", data_dir=directory, image_size=224)
         feed = TrainFeed(source, batch_size=images, seed=0, random_crop=True, threads=1)
         rng = np.random.default_rng(0)
 
@@ -109,19 +132,27 @@ def time_feed_and_pillow(rounds: int, images: int) -> tuple[float, float]:
             image: np.ndarray = next(feed)["image"]
             return image
 
-        seconds = take_turns({"feed": Side(read_batch).once, "loop": Side(loop).once}, rounds)
+        seconds = interleave({"feed": Side(read_batch).once, "loop": Side(loop).once}, rounds)
         feed.close()
         return seconds["feed"] / images, seconds["loop"] / images
 
 
-def write_noise_images(folder: Path, images: int) -> list[Path]:
-    """Write JPEG images of smooth noise in two classes and two splits; return those to train on."""
+def write_noise_images(directory: Path, images: int) -> list[Path]:
+    """Write JPEG images of smooth noise, in two classes and two splits.
+
+    Args:
+        directory: Root directory of the image folder.
+        images: Number of images in the split "train".
+
+    Returns:
+        Paths of the images in the split "train".
+    """
     rng = np.random.default_rng(0)
     files = []
     for split, count in (("train", images), ("test", 2)):
         for number in range(count):
             coarse = Image.fromarray(rng.integers(0, 256, (47, 63, 3), np.uint8))
-            path = folder / split / f"class{number % 2}" / f"{number}.jpg"
+            path = directory / split / f"class{number % 2}" / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             coarse.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)
             files.append(path)
@@ -131,7 +162,7 @@ def write_noise_images(folder: Path, images: int) -> list[Path]:
 def main() -> None:
     """Print both ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=21, help="number of turns of each side")
+    parser.add_argument("--rounds", type=int, default=21, help="number of runs of each side")
     parser.add_argument("--images", type=int, default=64, help="JPEG images per turn")
     arguments = parser.parse_args()
     console = Console(highlight=False)

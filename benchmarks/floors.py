@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["AFF_ARRAYS", "Floors", "Work", "attention_work", "measure_floors"]
+__all__ = ["AFF_ARRAYS", "Arrays", "Floors", "Work", "attention_work", "measure_floors"]
 
 
 class Work(NamedTuple):
@@ -40,7 +40,14 @@ class Floors(NamedTuple):
     arithmetic: float
 
     def seconds(self, work: Work) -> float:
-        """Return the floor in seconds: the larger of both times, since they can overlap."""
+        """Return the lower bound of the time of a computation.
+
+        Args:
+            work: Bytes and operations of the computation.
+
+        Returns:
+            Seconds: the larger of both times, since they can overlap.
+        """
         return max(work.bytes / self.bandwidth, work.flops / self.arithmetic)
 
 
@@ -48,9 +55,8 @@ class Arrays(NamedTuple):
     """Number of arrays of the size of x that a forward pass moves.
 
     Attributes:
-        streamed: If the pass that pools reads its inputs, and the second pass reads them again and
-            writes the result.
-        cached: If the second pass finds on the chip what the first has read.
+        streamed: Number if the second pass reads the inputs again, after the pass that pools them.
+        cached: Number if the second pass finds the inputs on the chip.
     """
 
     streamed: int
@@ -58,7 +64,7 @@ class Arrays(NamedTuple):
 
 
 AFF_ARRAYS = {"MSCAM": Arrays(3, 2), "AFF": Arrays(5, 3), "IAFF": Arrays(7, 3)}
-"""By module. IAFF also pools its first fusion, which depends on the first pooled mean."""
+"""Arrays by module. IAFF also pools its first fusion, which depends on the first pooled mean."""
 
 
 def attention_work(
@@ -74,7 +80,10 @@ def attention_work(
         shape: Shape of an input, channels last.
         itemsize: Bytes of a value.
         reduction: Reduction of the attention.
-        cached: Whether the second pass finds the inputs on the chip.
+        cached: True if the second pass finds the inputs on the chip.
+
+    Returns:
+        Bytes and operations of one forward pass.
     """
     values, channels = math.prod(shape), shape[-1]
     hidden = max(1, channels // reduction)
@@ -91,6 +100,9 @@ def measure_floors(dtype: Any, megabytes: int = 1024, side: int = 8192) -> Floor
         dtype: Dtype of the arrays.
         megabytes: Size of the copied array in MiB.
         side: Number of rows and columns of the matrices.
+
+    Returns:
+        Rates of the fastest of ten runs.
     """
     key = jax.random.key(0)
     length = megabytes * 2**20 // jnp.dtype(dtype).itemsize

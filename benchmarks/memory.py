@@ -12,6 +12,12 @@ def peak_bytes_of_xla(compiled: Any) -> int:
     """Return the bytes of the arguments, results and temporary arrays of a compiled program.
 
     A result that takes the memory of a donated argument is counted once.
+
+    Args:
+        compiled: Compiled program, from `jax.jit(...).lower(...).compile()`.
+
+    Returns:
+        Number of bytes.
     """
     found = compiled.memory_analysis()
     return int(
@@ -29,6 +35,9 @@ def peak_bytes_of_torch(step: Callable[[], Any], held: Iterable[torch.Tensor]) -
         step: The training step. It must have run before, so that the optimizer has its state.
         held: All tensors that exist before the step, including gradients. Tensors of other networks
             may be on the device and are not counted.
+
+    Returns:
+        Number of bytes.
     """
     before = sum(tensor.nbytes for tensor in held)
     is_gpu = torch.cuda.is_available()

@@ -40,7 +40,7 @@ MODULES: dict[str, tuple[Callable[..., nn.Module], Callable[[int], torch.nn.Modu
     "AFF": (partial(aff_jax.AFF, gain=2.0, norm=NORM), torch_aff.AFF, 2),
     "IAFF": (partial(aff_jax.IAFF, share_global=True, norm=NORM), torch_aff.iAFF, 2),
 }
-"""By name, the linen module, the PyTorch module it equals, and the number of inputs."""
+"""For each name, the linen module, the PyTorch module that it equals, and the number of inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """Name and shape, such as `AFF 32x16x16x256`."""
+        """Return name and shape, such as `AFF 32x16x16x256`."""
         return f"{self.name} {'x'.join(map(str, self.shape))}"
 
     def arrays(self) -> list[jax.Array]:
@@ -78,7 +78,16 @@ class Case:
 
 
 def make_case(name: str, shape: tuple[int, ...], dtype: str) -> Case:
-    """Make a case with random inputs, and random values for the weights and statistics of norms."""
+    """Make a case with random inputs, and random values for the weights and statistics of norms.
+
+    Args:
+        name: Name in `MODULES`.
+        shape: Shape of the inputs, `(batch, height, width, channels)`.
+        dtype: "float32" or "bfloat16".
+
+    Returns:
+        The case.
+    """
     make_module, make_reference, count = MODULES[name]
     torch.manual_seed(0)
     reference = make_reference(shape[-1])
@@ -120,7 +129,18 @@ def chunk_size(shape: tuple[int, ...], devices: int, itemsize: int) -> int:
 
 
 def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:
-    """Return the sides of evaluation by name, and the largest difference of their outputs."""
+    """Make the sides of evaluation and check that their outputs are equal.
+
+    Args:
+        case: The module and its inputs.
+        with_compiled: Include torch.compile.
+
+    Returns:
+        Sides by name, and the largest relative difference of their outputs.
+
+    Raises:
+        ValueError: If a difference exceeds the tolerance.
+    """
     sides: dict[str, Side] = {}
     outputs: dict[str, dict[str, np.ndarray]] = {}
     dtype = torch_dtype(case.dtype)
@@ -182,10 +202,20 @@ def _donating_side(function: Callable[..., jax.Array], inputs: list[jax.Array]) 
 
 
 def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], float]:
-    """Return the sides of training by name, and the largest difference of their results.
+    """Make the sides of training and check that their results are equal.
 
     Training is a forward and backward pass with gradients of parameters and inputs, and new
     running statistics.
+
+    Args:
+        case: The module and its inputs.
+        with_compiled: Include torch.compile.
+
+    Returns:
+        Sides by name, and the largest relative difference of their results.
+
+    Raises:
+        ValueError: If a difference exceeds the tolerance.
     """
     sides: dict[str, Side] = {}
     outputs: dict[str, dict[str, np.ndarray]] = {}

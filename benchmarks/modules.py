@@ -18,7 +18,7 @@ are compared before anything is timed. The sides of aff_jax are:
 On a GPU the computation is in bfloat16, and the time is also divided by the floor
 (`benchmarks/floors.py`). `--floors` measures floors on a CPU too.
 
-Takes about four minutes on two CPU cores. torch.compile caches its programs, so a second run is
+It takes about four minutes on two CPU cores. torch.compile caches its programs, so a second run is
 faster.
 """
 
@@ -34,6 +34,8 @@ from benchmarks.session import add_session_arguments, start_session
 from benchmarks.timing import geometric_mean, make_parser, time_sides
 from benchmarks.torch_sides import COMPILED, TORCH_SIDES, faster_eager, speedups
 
+__all__ = ["SHAPES", "main", "make_row", "mean_speedups"]
+
 SHAPES = ((32, 32, 32, 64), (32, 16, 16, 256), (8, 56, 56, 256), (8, 7, 7, 2048))
 QUICK_SHAPES = ((4, 4, 4, 8),)
 
@@ -43,7 +45,17 @@ MODES = {"evaluation": evaluation, "training": training}
 def make_row(
     case: Case, seconds: dict[str, float], difference: float, floors: Floors | None
 ) -> dict[str, Any]:
-    """Return the row of a case in the table of a mode."""
+    """Return the row of a case in the table of a mode.
+
+    Args:
+        case: The module and its inputs.
+        seconds: Median seconds per call by side.
+        difference: Largest relative difference of the results.
+        floors: Measured rates of the device, or None.
+
+    Returns:
+        Values by column.
+    """
     row: dict[str, Any] = {"module": case.name, "shape": "x".join(map(str, case.shape))}
     row |= {f"{side}, ms": 1e3 * value for side, value in seconds.items()}
     row["largest difference"] = f"{difference:.0e}"

@@ -82,7 +82,17 @@ class Case:
 
 
 def make_case(name: str, fusion: str, size: Size, dtype: str) -> Case:
-    """Make a case with the initial weights of PyTorch's network."""
+    """Make a case with the initial weights of PyTorch's network.
+
+    Args:
+        name: Name of the network in both frameworks.
+        fusion: Name of the fusion.
+        size: Size of the images.
+        dtype: "float32" or "bfloat16".
+
+    Returns:
+        The case.
+    """
     model = aff_jax.create_model(
         name,
         fusion,
@@ -99,7 +109,11 @@ def make_case(name: str, fusion: str, size: Size, dtype: str) -> Case:
 
 
 def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str, Any]]:
-    """Return the sides of evaluation, after a check that their logits are equal.
+    """Make the sides of evaluation and check that their logits are equal.
+
+    Args:
+        case: The network and its images.
+        with_compiled: Include torch.compile.
 
     Returns:
         The sides by name, and the largest relative `difference`.
@@ -128,11 +142,16 @@ def evaluation(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[s
 
 
 def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str, Any]]:
-    """Return the sides of a training step, after a check that steps are equal.
+    """Make the sides of a training step and check that the steps are equal.
+
+    Args:
+        case: The network and its images.
+        with_compiled: Include torch.compile.
 
     Returns:
-        The sides by name, and facts on the step: the largest relative `difference`, the `flops` of
-        aff_jax, and by side the peak bytes of aff_jax and of PyTorch eager, channels-last.
+        The sides by name, and measurements of the step: the largest relative `difference`, the
+        `flops` of aff_jax, and by side the peak bytes of aff_jax and of PyTorch eager,
+        channels-last.
     """
     few, small = min(4, case.size.batch), min(64, case.size.pixels)
     check_step(
@@ -143,14 +162,14 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str
     )
     sides: dict[str, Side] = {}
     outputs: dict[str, dict[str, np.ndarray]] = {}
-    facts: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     made = copies(lambda: make_network(case.name, case.fusion), with_compiled)
     for name, called, module, layout in made:
         step, held = _torch_step(case, called, module.train(), layout)
         sides[name] = Side(step, synchronize)
         outputs[name] = {"loss": np.asarray(step().item())}
         if name == EAGER_LAST:
-            facts[name] = peak_bytes_of_torch(step, held())
+            measured[name] = peak_bytes_of_torch(step, held())
 
     optimizer = optax.sgd(LEARNING_RATE, momentum=MOMENTUM, nesterov=True)
     labels = jnp.asarray(case.labels)
@@ -173,8 +192,8 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str
     state = (params, stats, optimizer.init(params))
     lowered = jax.jit(train_step, donate_argnums=0).lower(state, images, labels)
     compiled = lowered.compile()
-    facts[AFF_JAX] = peak_bytes_of_xla(compiled)
-    facts["flops"] = (compiled.cost_analysis() or {}).get("flops")
+    measured[AFF_JAX] = peak_bytes_of_xla(compiled)
+    measured["flops"] = (compiled.cost_analysis() or {}).get("flops")
 
     def call() -> jax.Array:
         nonlocal state
@@ -190,7 +209,7 @@ def training(case: Case, with_compiled: bool) -> tuple[dict[str, Side], dict[str
     between_layouts = abs(losses[EAGER_LAST] - losses[EAGER]) / abs(losses[EAGER])
     allowed = max(TOLERANCES[case.dtype], 10 * between_layouts)
     what = f"{case.name} with {case.fusion}, training"
-    return sides, facts | {"difference": check_equal(outputs, allowed, what)}
+    return sides, measured | {"difference": check_equal(outputs, allowed, what)}
 
 
 def _torch_step(

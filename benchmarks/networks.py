@@ -4,8 +4,8 @@
 
 The benchmark times networks with `add`, `aff` and `iaff` on random images: a training step
 (cross-entropy, gradients, new statistics, SGD with Nesterov momentum), and evaluation of the frozen
-network. The sides of all fusions of a network take turns, so the cost of AFF over addition is
-measured in one run. Before anything is timed, one step on four images is compared in float64,
+network. The runs of all fusions of a network are interleaved, so the cost of AFF over addition is
+measured in one process. Before anything is timed, one step on four images is compared in float64,
 including gradients (`benchmarks/step_check.py`). Then the logits and the first loss of what is
 timed are compared. If PyTorch's two memory layouts differ in float32, aff_jax may differ by ten
 times as much.
@@ -17,7 +17,7 @@ the allocator. Neither includes the scratch memory of convolutions on a CPU.
 
 On a CPU, images are small, and torch.compile, which takes minutes for a large network, is a side of
 the first network only (`--compile=all` for all). On a GPU, ImageNet networks have 256 images of
-224 x 224 pixels per step, in bfloat16. Takes ten minutes on two CPU cores.
+224 x 224 pixels per step, in bfloat16. It takes ten minutes on two CPU cores.
 """
 
 from collections.abc import Sequence
@@ -40,6 +40,8 @@ from benchmarks.step_check import TOLERANCE
 from benchmarks.timing import Side, make_parser, time_sides
 from benchmarks.torch_networks import NETWORKS
 from benchmarks.torch_sides import COMPILED, EAGER, EAGER_LAST, faster_eager, speedups
+
+__all__ = ["COST_TABLE", "cost_over_addition", "main", "make_row", "measure"]
 
 FUSIONS = ("add", "aff", "iaff")
 
@@ -66,16 +68,23 @@ COST_TABLE = "Training step: cost of a fusion relative to addition"
 def measure(
     mode: str, cases: Sequence[Case], with_compiled: bool, rounds: int, floors: Floors | None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
-    """Time one network with each fusion. The sides of all fusions take turns.
+    """Time one network with each fusion. The runs of all sides of all fusions are interleaved.
+
+    Args:
+        mode: "training" or "evaluation".
+        cases: The network with each fusion.
+        with_compiled: Include torch.compile.
+        rounds: Number of rounds that count.
+        floors: Measured rates of the device, or None.
 
     Returns:
         The table's rows, one per fusion, and the seconds by case and side.
     """
     sides: dict[str, Side] = {}
-    facts: dict[str, dict[str, Any]] = {}
+    measured: dict[str, dict[str, Any]] = {}
     names: dict[str, list[str]] = {}
     for case in cases:
-        made, facts[case.fusion] = MODES[mode](case, with_compiled)
+        made, measured[case.fusion] = MODES[mode](case, with_compiled)
         names[case.fusion] = [AFF_JAX, *(name for name in made if name != AFF_JAX)]
         sides |= {f"{case.fusion} {name}": side for name, side in made.items()}
     queue = jax.default_backend() == "gpu"
@@ -84,7 +93,7 @@ def measure(
     for case in cases:
         times = {name: found[f"{case.fusion} {name}"] for name in names[case.fusion]}
         seconds[f"{case.name}, {case.fusion}"] = times
-        rows.append(make_row(mode, case, times, facts[case.fusion], floors))
+        rows.append(make_row(mode, case, times, measured[case.fusion], floors))
     return rows, seconds
 
 
@@ -92,10 +101,21 @@ def make_row(
     mode: str,
     case: Case,
     seconds: dict[str, float],
-    facts: dict[str, Any],
+    measured: dict[str, Any],
     floors: Floors | None,
 ) -> dict[str, Any]:
-    """Return the row of a case in the table of a mode."""
+    """Return the row of a case in the table of a mode.
+
+    Args:
+        mode: "training" or "evaluation".
+        case: The network and its images.
+        seconds: Median seconds per call by side.
+        measured: Measurements that the mode returned with its sides.
+        floors: Measured rates of the device, or None.
+
+    Returns:
+        Values by column.
+    """
     row: dict[str, Any] = {
         "network": case.name,
         "fusion": case.fusion,
@@ -107,11 +127,11 @@ def make_row(
     compiled = seconds.get(COMPILED)
     row[f"times {COMPILED}"] = compiled / seconds[AFF_JAX] if compiled else None
     if floors and mode == "training":
-        flops = facts["flops"]
+        flops = measured["flops"]
         row["time / arithmetic floor"] = flops and seconds[AFF_JAX] * floors.arithmetic / flops
-    row["largest difference"] = f"{facts['difference']:.0e}"
+    row["largest difference"] = f"{measured['difference']:.0e}"
     if mode == "training":
-        row |= {f"{side}, peak MB": facts[side] / 1e6 for side in (AFF_JAX, EAGER_LAST)}
+        row |= {f"{side}, peak MB": measured[side] / 1e6 for side in (AFF_JAX, EAGER_LAST)}
     return row
 
 

@@ -82,7 +82,7 @@ def write_results(
     machine: Mapping[str, Any],
     flags: Sequence[str] = (),
 ) -> str:
-    """Write `name`.md and `name`.json, and return the page.
+    """Write the results as `name`.md and `name`.json.
 
     Args:
         output: Directory of both files.
@@ -92,6 +92,9 @@ def write_results(
         notes: Paragraphs below the tables.
         machine: Description by `describe_machine`.
         flags: Flags of the command.
+
+    Returns:
+        Text of the Markdown page.
     """
     command = shlex.join(["python", "-m", f"benchmarks.{name}", *flags])
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
@@ -104,9 +107,9 @@ def write_results(
     for heading, rows in tables.items():
         parts += [f"## {heading}", markdown_table(rows)]
     page = "\n\n".join([*parts, *notes]) + "\n"
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.md").write_text(page)
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}.md").write_text(page)
     record = {"machine": machine, "tables": tables, "notes": notes}
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (directory / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     return page

@@ -34,8 +34,13 @@ from rich.console import Console
 
 import aff_jax
 
+__all__ = ["CHIPS", "Chip", "Network", "efficiency", "main", "network", "torus"]
+
 HOP_SECONDS = 1e-6
+"""Latency of a hop between two chips, an assumption."""
+
 UTILIZATION = 0.4
+"""Share of the peak that the estimate of a step assumes."""
 
 
 class Chip(NamedTuple):
@@ -75,7 +80,17 @@ class Network(NamedTuple):
 
 
 def network(name: str, fusion: str, batch: int, size: int) -> Network:
-    """Return the cost of a registered network, without running it."""
+    """Return the cost of a registered network, without running it.
+
+    Args:
+        name: Name of the network.
+        fusion: Name of the fusion.
+        batch: Number of images per chip.
+        size: Height and width of an image in pixels.
+
+    Returns:
+        Number of parameters and norms, and FLOPs of the forward pass.
+    """
     model: nn.Module = aff_jax.create_model(name, fusion)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -88,7 +103,15 @@ def network(name: str, fusion: str, batch: int, size: int) -> Network:
 
 
 def torus(chips: int, axes: int) -> list[int]:
-    """Return the sides of the most cubic torus of a power of two of chips."""
+    """Return the sides of the most cubic torus.
+
+    Args:
+        chips: Number of chips, a power of two.
+        axes: Number of axes of the torus.
+
+    Returns:
+        Number of chips along each axis.
+    """
     exponent = chips.bit_length() - 1
     return [2 ** (exponent // axes + (axis < exponent % axes)) for axis in range(axes)]
 
@@ -101,7 +124,10 @@ def efficiency(net: Network, chip: Chip, chips: int, step: float, sync: bool) ->
         chip: The chip.
         chips: Number of chips.
         step: Seconds of a step on one chip.
-        sync: Whether batch norm is synchronized.
+        sync: True if batch norm is synchronized.
+
+    Returns:
+        Share between 0 and 1.
     """
     gradients = 2 * (chips - 1) / chips * 4 * net.parameters / (2 * chip.link)
     hops = sum(torus(chips, chip.axes))

@@ -28,7 +28,7 @@ class Session:
         arguments: The parsed flags.
         flags: The flags as given, for the results page.
         rounds: Number of rounds that count.
-        gpu: Whether the benchmark runs on a GPU.
+        gpu: True if the benchmark runs on a GPU.
         dtype: Dtype of the computation.
         floors: Measured rates of the device, or None.
         notes: Notes on the setup, for the results page.
@@ -96,10 +96,13 @@ def start_session(
     Args:
         parser: Parser with the flags of `make_parser` and `add_session_arguments`.
         argv: The flags, or None for those of the process.
-        device_per_thread: Whether JAX has one CPU device per thread of PyTorch.
+        device_per_thread: Give JAX one CPU device per thread of PyTorch.
+
+    Returns:
+        The session.
 
     Raises:
-        ValueError: if only one of the frameworks has a GPU.
+        ValueError: If only one of the frameworks has a GPU.
     """
     flags = sys.argv[1:] if argv is None else argv
     arguments = parser.parse_args(flags)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup
 
-Each turn is a new process, and its time starts before the process does. Sides take turns. The first
-round, which loads files into memory, is not counted. The benchmark times
+Each run is a new process, and its time starts before the process does. The runs of all sides are
+interleaved. The first round, which loads files into memory, is not counted. The benchmark times
 
 - the import of `aff_jax`, of its dependencies `jax` and `flax.linen` alone, and of `torch`;
 - a training step of `cifar_resnet8` with AFF on 64 images of 8 x 8 pixels;
@@ -11,8 +11,8 @@ round, which loads files into memory, is not counted. The benchmark times
   is ready.
 
 Steps have an empty compilation cache, and the cache that an earlier process has filled. The sides
-of PyTorch are eager, and torch.compile with empty and filled caches. Takes three minutes on two CPU
-cores.
+of PyTorch are eager, and torch.compile with empty and filled caches. It takes three minutes on two
+CPU cores.
 """
 
 import os
@@ -28,7 +28,17 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.timing import make_parser, take_turns
+from benchmarks.timing import interleave, make_parser
+
+__all__ = [
+    "import_turns",
+    "main",
+    "seconds_of",
+    "step_of_aff_jax",
+    "step_of_digits",
+    "step_of_torch",
+    "step_turns",
+]
 
 STARTED = "BENCHMARK_STARTED"
 """Environment variable with the time at which the process was started."""
@@ -122,8 +132,11 @@ def seconds_of(code: str, cache: str = "") -> float:
         code: Python code.
         cache: Directory of torch.compile's cache, or "" for the default.
 
+    Returns:
+        Seconds.
+
     Raises:
-        RuntimeError: if the process fails.
+        RuntimeError: If the process fails.
     """
     report = f"import os, time; print('took', time.time() - float(os.environ['{STARTED}']))"
     environment = {**os.environ, STARTED: repr(time.time())}
@@ -138,19 +151,22 @@ def seconds_of(code: str, cache: str = "") -> float:
 
 
 def import_turns() -> dict[str, Callable[[], float]]:
-    """Return the turns of processes that import a package."""
+    """Return, for each import, a function that times a new process with this import."""
     return {name: partial(seconds_of, code) for name, code in IMPORTS.items()}
 
 
-def step_turns(folder: Path, sides: Iterable[str]) -> dict[str, Callable[[], float]]:
-    """Return the turns of processes that take a training step.
+def step_turns(directory: Path, sides: Iterable[str]) -> dict[str, Callable[[], float]]:
+    """Return functions that time a new process with a training step.
 
-    A side that compiles has two turns in each round. "cache empty" clears the directory of compiled
-    programs and fills it again. "cache filled" finds the programs of the last such turn.
+    A side that compiles runs twice in each round. "cache empty" clears the directory of compiled
+    programs and fills it again. "cache filled" finds the programs of the last such run.
 
     Args:
-        folder: Directory for the caches.
+        directory: Directory for the caches.
         sides: Names in `STEPS`.
+
+    Returns:
+        For each side, a function that starts one process and returns its seconds.
     """
 
     def run(step: str, cache: Path | None, clear: bool = False) -> float:
@@ -165,8 +181,8 @@ def step_turns(folder: Path, sides: Iterable[str]) -> dict[str, Callable[[], flo
         if side == "PyTorch":
             turns[side] = partial(run, STEPS[side], None)
         else:
-            turns[f"{side}, cache empty"] = partial(run, STEPS[side], folder / side, clear=True)
-            turns[f"{side}, cache filled"] = partial(run, STEPS[side], folder / side)
+            turns[f"{side}, cache empty"] = partial(run, STEPS[side], directory / side, clear=True)
+            turns[f"{side}, cache filled"] = partial(run, STEPS[side], directory / side)
     return turns
 
 
@@ -179,14 +195,14 @@ def main(argv: list[str] | None = None) -> None:
     rounds, import_rounds = (1, 1) if quick else (arguments.rounds, 2 * arguments.rounds)
     uncounted = 0 if quick else 1
     console = Console(highlight=False, soft_wrap=True)
-    imports = take_turns(import_turns(), import_rounds, uncounted)
+    imports = interleave(import_turns(), import_rounds, uncounted)
     console.print("imports done", style="dim")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         sides = ("aff_jax", "digits", "PyTorch")
-        steps = take_turns(step_turns(Path(folder), sides), rounds, uncounted)
-        if not quick:  # One turn of torch.compile is enough: it is slow and far from the others.
-            compiled = step_turns(Path(folder), ["torch.compile"])
-            steps |= take_turns(compiled, rounds=1, uncounted_rounds=0)
+        steps = interleave(step_turns(Path(directory), sides), rounds, uncounted)
+        if not quick:  # One run of torch.compile is enough: it is slow and far from the others.
+            compiled = step_turns(Path(directory), ["torch.compile"])
+            steps |= interleave(compiled, rounds=1, uncounted_rounds=0)
     console.print("first steps done", style="dim")
 
     # Imported late, so that this process has no framework loaded while it times others.

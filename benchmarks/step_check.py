@@ -45,7 +45,7 @@ def check_step(
         The largest relative difference.
 
     Raises:
-        ValueError: if a difference exceeds `TOLERANCE`; lists all that do.
+        ValueError: If a difference exceeds `TOLERANCE`. The message lists all that do.
     """
     network = network.double().cpu().train()
     before = {name: value.numpy().copy() for name, value in network.state_dict().items()}

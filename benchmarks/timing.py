@@ -1,10 +1,10 @@
-"""Timing of several sides in turns within one process.
+"""Time several implementations in one process, with interleaved runs.
 
-A side is one implementation of the computation that a benchmark compares, such as PyTorch eager. A
-turn of a side is a pause, calls for 30 ms that are not timed, and a few calls that are. The time of
-a side is the median over rounds of the median over the calls of a turn. The first round is a
-warm-up and is not counted. Every other round runs in reverse order, so that no side always follows
-the same one.
+A side is one implementation of the computation that a benchmark compares, such as PyTorch eager. In
+each round, every side runs once. A run, called a turn, is a pause, calls for 30 ms that are not
+timed, and a few calls that are. The time of a side is the median over rounds of the median over the
+calls of a turn. The first round is a warm-up and is not counted. Every other round has the reverse
+order, so that no side always follows the same one.
 """
 
 import argparse
@@ -22,8 +22,8 @@ __all__ = [
     "Side",
     "check_equal",
     "geometric_mean",
+    "interleave",
     "make_parser",
-    "take_turns",
     "time_sides",
     "warm_up",
 ]
@@ -60,9 +60,13 @@ class Side:
         return time.perf_counter() - started
 
     def queued(self, calls: int) -> float:
-        """Return the seconds per call when all calls are started before the last is waited for.
+        """Start several calls and wait for the last one.
 
-        The side must have nothing to prepare.
+        Args:
+            calls: Number of calls. `prepare` does not run.
+
+        Returns:
+            Seconds per call.
         """
         started = time.perf_counter()
         for _ in range(calls):
@@ -71,15 +75,18 @@ class Side:
         return (time.perf_counter() - started) / calls
 
 
-def take_turns(
+def interleave(
     turns: Mapping[str, Callable[[], float]], rounds: int, uncounted_rounds: int = 1
 ) -> dict[str, float]:
-    """Run turns of several sides in rounds and return the median seconds of each side.
+    """Run several sides in rounds and return the median seconds of each side.
 
     Args:
         turns: By side, a function that runs one turn and returns its seconds.
         rounds: Number of rounds that count.
         uncounted_rounds: Number of rounds before those, as a warm-up.
+
+    Returns:
+        Median seconds by side.
     """
     seconds: dict[str, list[float]] = {side: [] for side in turns}
     for number in range(uncounted_rounds + rounds):
@@ -107,11 +114,14 @@ def time_sides(
         most_calls: Largest number of calls in a turn.
         queue: Whether to start all calls of a turn and wait once. This is how an accelerator is
             used: a call on it is shorter than the overhead of the host to start it and to wait.
+
+    Returns:
+        Median seconds per call by side.
     """
     turns = {
         name: _Turn(side, turn_seconds, most_calls, queue).seconds for name, side in sides.items()
     }
-    return take_turns(turns, rounds)
+    return interleave(turns, rounds)
 
 
 @dataclass
@@ -139,7 +149,13 @@ class _Turn:
 
 
 def warm_up(side: Side, seconds: float, most_calls: int = 30) -> None:
-    """Call a side until `seconds` have passed, at least once."""
+    """Call a side until a time has passed.
+
+    Args:
+        side: The side.
+        seconds: Time after which no further call starts.
+        most_calls: Largest number of calls. There is at least one.
+    """
     ends = time.perf_counter() + seconds
     for _ in range(most_calls):
         side.once()
@@ -161,7 +177,7 @@ def check_equal(
         The largest relative difference.
 
     Raises:
-        ValueError: if a difference exceeds `tolerance` or is NaN; lists all of them.
+        ValueError: If a difference exceeds `tolerance` or is NaN. The message lists all of them.
     """
     (first, expected), *others = outputs.items()
     largest, wrong = 0.0, []
@@ -182,7 +198,7 @@ def check_equal(
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """Return the geometric mean, the right mean of ratios: inverse ratios have the inverse mean."""
+    """Return the geometric mean. It suits ratios: inverse ratios have the inverse mean."""
     return math.exp(statistics.fmean(math.log(value) for value in values))
 
 
@@ -192,13 +208,16 @@ def make_parser(description: str | None, rounds: int) -> argparse.ArgumentParser
     Args:
         description: Docstring of the benchmark, whose first line describes it.
         rounds: Default number of rounds.
+
+    Returns:
+        The parser.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         "--threads", type=int, default=cores, help="threads of PyTorch; default: number of cores"
     )
-    parser.add_argument("--rounds", type=int, default=rounds, help="number of turns of each side")
+    parser.add_argument("--rounds", type=int, default=rounds, help="number of runs of each side")
     parser.add_argument(
         "--quick", action="store_true", help="use toy sizes, to test that the benchmark runs"
     )

@@ -66,8 +66,11 @@ def copies(
 
     Args:
         make: Makes the module, with the same parameters each time.
-        with_compiled: Whether to include torch.compile.
-        dtype: Dtype of the parameters, or None for their own.
+        with_compiled: Include torch.compile.
+        dtype: Dtype of the parameters, or None to keep theirs.
+
+    Yields:
+        Name, callable, module and memory layout of a side.
     """
     # Otherwise torch.compile would compile one program with dynamic shapes for several cases.
     torch._dynamo.reset()

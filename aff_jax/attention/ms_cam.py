@@ -26,14 +26,7 @@ from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.pooling import global_average
 
-__all__ = [
-    "MSCAM",
-    "Branch",
-    "Sigmoid",
-    "branch_names",
-    "make_branch",
-    "sum_of_branches",
-]
+__all__ = ["MSCAM", "Branch", "Sigmoid", "branch_names", "make_branch", "sum_of_branches"]
 
 
 class MSCAM(nn.Module, kw_only=True):
@@ -54,7 +47,7 @@ class MSCAM(nn.Module, kw_only=True):
         logit_scale: Factor of the sum before the sigmoid.
         norm: Function that makes the normalizations.
         kernel_init: Initializer of the kernels.
-        dtype: Dtype of the computation; None takes it from the input and the parameters.
+        dtype: Dtype of the computation. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters.
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
@@ -86,8 +79,9 @@ class MSCAM(nn.Module, kw_only=True):
             Array of the shape of `x`.
 
         Raises:
-            TypeError: `x` is not floating point.
-            ValueError: `x` has fewer than two axes, or see `BatchNorm` for `train`.
+            TypeError: If `x` is not floating point.
+            ValueError: If `x` has fewer than two axes, or, with `train`, for the reasons that
+                `BatchNorm` lists.
         """
         check_input(self, x=x)
         (x,) = promote_dtype(x, dtype=self.dtype)
@@ -111,7 +105,7 @@ class Branch(nn.Module):
         activation: Activation between the two layers.
         norm: Function that makes the normalizations.
         kernel_init: Initializer of the kernels.
-        dtype: Dtype of the computation; None takes it from the input and the parameters.
+        dtype: Dtype of the computation. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters.
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
@@ -182,7 +176,15 @@ class Sigmoid(nn.Module):
     def __call__(
         self, logits: Float[Array, "batch *spatial channels"], train: bool = False
     ) -> Float[Array, "batch *spatial channels"]:
-        """Compute the weights, which are in (0, 1)."""
+        """Compute the weights of a pass.
+
+        Args:
+            logits: Array `(batch, *spatial, channels)`.
+            train: True in training. It only selects the program, not the result.
+
+        Returns:
+            Array of the shape and dtype of `logits`, with values in (0, 1).
+        """
         logits = self.logit_scale * logits
         if fast.takes_shortcut("explicit_sigmoid", self.implementation, train=train):
             return fast.explicit_sigmoid(logits)
@@ -193,7 +195,7 @@ CONTEXTS: dict[str, Callable[[Array], Array]] = {
     "local": lambda z: z,
     "global": global_average,
 }
-"""What a branch reads of its input, by scale."""
+"""For each scale, the function of the input that a branch reads."""
 
 
 def sum_of_branches(
@@ -202,20 +204,26 @@ def sum_of_branches(
     z: Float[Array, "batch *spatial in_channels"],
     train: bool,
 ) -> Float[Array, "batch *spatial_or_ones features"]:
-    """Compute the logits of attention: the sum over scales of `branch(context(z))`.
+    """Compute the logits of attention.
+
+    They are::
+
+        logits = sum over scales of branch(context(z))
+
+    where the context of "local" is z and that of "global" is the mean of z over the spatial axes.
 
     Args:
         branches: One branch for each scale.
         scales: "local" or "global" for each branch.
         z: Array `(batch, *spatial, in_channels)`.
-        train: Passed to the branches.
+        train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
         Array `(batch, *spatial, features)`. Its spatial axes have size one if all scales are
         global.
 
     Raises:
-        ValueError: There are no scales, or one is unknown.
+        ValueError: If there are no scales, or one is unknown.
     """
     if not scales:
         raise ValueError(
@@ -243,7 +251,7 @@ def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
         One name for each scale.
 
     Raises:
-        ValueError: `scales` is a string.
+        ValueError: If `scales` is a string.
     """
     if isinstance(scales, str):
         raise ValueError(
@@ -264,13 +272,13 @@ def make_branch(module: Any, name: str, channels: int, outputs: int = 1) -> Bran
         module: `MSCAM` or a fusion with the same fields, which the branch gets.
         name: Name of the branch.
         channels: Number of channels C.
-        outputs: Logits for each channel, all computed from one hidden layer.
+        outputs: Number of logits for each channel. All are computed from one hidden layer.
 
     Returns:
         The branch, with `max(1, channels // module.reduction)` hidden channels.
 
     Raises:
-        ValueError: The reduction is not positive.
+        ValueError: If the reduction is not positive.
     """
     if not module.reduction > 0:
         raise ValueError(f"expected a positive reduction, got {module.reduction}.")

@@ -12,11 +12,16 @@ from aff_jax.cli.network_flags import check_target, classes_in, create, positive
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.parity import report as parity_report
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "compare"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Parent parser with the flags that describe a network.
+    """
     command = commands.add_parser("compare", parents=[network], help=compare.__doc__)
     command.add_argument("torch", metavar="FILE.py:CALLABLE", help="creates the PyTorch module")
     command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")

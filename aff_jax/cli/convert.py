@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
 
 import aff_jax
 from aff_jax.cli.network_flags import check_target, classes_in, create
@@ -13,13 +12,19 @@ from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.weight_files import read_weights, write_torch
 from aff_jax.files.safetensors import read_metadata, write_safetensors
 from aff_jax.hosts.registry import REFERENCES
+from aff_jax.inspection import count_parameters
 from aff_jax.serialization import is_saved
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "convert"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Parent parser with the flags that describe a network.
+    """
     command = commands.add_parser("convert", parents=[network], help=convert.__doc__)
     command.add_argument(
         "source",
@@ -41,7 +46,7 @@ def convert(arguments: argparse.Namespace) -> int:
     source, target = Path(arguments.source), Path(arguments.target)
     check_target(target)
     if target.exists() and not arguments.force:
-        raise FileExistsError(f"{target} exists already; pass --force to overwrite it.")
+        raise FileExistsError(f"{target} already exists; pass --force to overwrite it.")
     if source.suffix == ".safetensors" and is_saved(read_metadata(source)):
         return _convert_to_torch(source, target, arguments)
     if target.suffix != ".safetensors":
@@ -61,7 +66,7 @@ def convert(arguments: argparse.Namespace) -> int:
     read = aff_jax.convert.from_mxnet if from_mxnet else aff_jax.convert.from_torch
     variables = read(arrays, model)
     aff_jax.save(target, variables, model, overwrite=arguments.force)
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    count = count_parameters(variables["params"])
     print(f"{source} -> {target}: {arguments.model}, {count:,} parameters")
     print(f"reference {arguments.reference}, {_fusion_of(model)}")
     unread = variables.get(UNREAD, {})

@@ -14,11 +14,16 @@ from aff_jax.hosts.registry import host_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
 from aff_jax.inspection import image_channels
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "export"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` is not used."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Not used: the saved file describes its network.
+    """
     command = commands.add_parser("export", help=export.__doc__)
     command.add_argument(
         "source", help=".safetensors file written by aff_jax.save, or hf://user/name"
@@ -54,7 +59,7 @@ def export(arguments: argparse.Namespace) -> int:
     if target.suffix != ".stablehlo":
         raise ValueError(f"{target}: expected the extension .stablehlo.")
     if target.exists() and not arguments.force:
-        raise FileExistsError(f"{target} exists already; pass --force to overwrite it.")
+        raise FileExistsError(f"{target} already exists; pass --force to overwrite it.")
     model, variables = aff_jax.load(arguments.source)
     if type(model) not in host_classes():
         raise ValueError(

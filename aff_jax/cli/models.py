@@ -9,13 +9,19 @@ import jax.numpy as jnp
 
 import aff_jax
 from aff_jax.cli.network_flags import create, positive
+from aff_jax.inspection import count_parameters
 from aff_jax.lookup import unknown_name
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "models"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Parent parser with the flags that describe a network.
+    """
     command = commands.add_parser("models", parents=[network], help=models.__doc__)
     command.add_argument("--filter", default="*", help="pattern of names, such as 'cifar_*'")
     command.add_argument("--input-size", type=positive, default=224, help="height and width")
@@ -33,7 +39,7 @@ def models(arguments: argparse.Namespace) -> int:
         model = create(arguments, name)
         images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        count = count_parameters(variables["params"])
         # XLA counts a multiply-add as two operations.
         cost = jax.jit(model.apply).lower(variables, images).cost_analysis() or {}
         print(f"{name:<24}{count:>14,}{cost.get('flops', float('nan')) / 1e9:>22.3g}", flush=True)

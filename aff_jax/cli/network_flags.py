@@ -36,7 +36,18 @@ def network_flags() -> argparse.ArgumentParser:
 
 
 def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
-    """Create the network that the flags describe; `name` overrides `--model`."""
+    """Create the network that the flags describe.
+
+    Args:
+        arguments: Parsed flags of `network_flags`.
+        name: Name of the network. None uses the flag `--model`.
+
+    Returns:
+        The linen module.
+
+    Raises:
+        ValueError: If a name or a field is unknown.
+    """
     fields = dict(_field(text) for text in arguments.field)
     return aff_jax.create_model(
         name or arguments.model,
@@ -50,8 +61,11 @@ def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
 def check_target(target: Path) -> None:
     """Check that the directory of a file to write exists.
 
+    Args:
+        target: Path of the file.
+
     Raises:
-        FileNotFoundError: The directory is missing.
+        FileNotFoundError: If the directory is missing.
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: no directory {target.parent}. Create it first.")
@@ -76,9 +90,18 @@ def _field(text: str) -> tuple[str, Any]:
 
 
 def classes_in(arrays: dict[str, Any], model: nn.Module, from_mxnet: bool) -> int:
-    """Return the number of classes of a checkpoint's head, or 1000 if it has no such array."""
+    """Return the number of classes of a checkpoint.
+
+    Args:
+        arrays: Arrays of the checkpoint by name.
+        model: The linen network, with any number of classes.
+        from_mxnet: True if the checkpoint has MXNet's names, False if it has PyTorch's.
+
+    Returns:
+        Size of the output of the head, or 1000 if the checkpoint has no head.
+    """
     framework = MXNET if from_mxnet else PYTORCH
-    # The name of the head depends only on the network itself.
+    # The name of the head depends on the class of the network only, so no layers are needed.
     structure = Structure({(): Layer(model, 2)}, {})
     head = f"{framework.name_of(('head',), structure)}.weight"
     return int(arrays[head].shape[0]) if head in arrays else 1000

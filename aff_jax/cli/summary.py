@@ -10,11 +10,16 @@ import jax.numpy as jnp
 
 from aff_jax.cli.network_flags import create, positive
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "summary"]
 
 
 def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
-    """Add the command to the subparsers of `aff-jax`; `network` has the shared flags."""
+    """Add the command to the parser of `aff-jax`.
+
+    Args:
+        commands: Subparsers of `aff-jax`.
+        network: Parent parser with the flags that describe a network.
+    """
     command = commands.add_parser("summary", parents=[network], help=summary.__doc__)
     command.add_argument("model", help="a name of aff_jax.list_models()")
     command.add_argument("--input-size", type=positive, default=224, help="height and width")

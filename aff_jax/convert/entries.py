@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aff_jax.inspection import Path
+from aff_jax.inspection import ModulePath
 
-__all__ = ["LAYOUTS", "UNREAD", "Entry"]
+__all__ = ["LAYOUTS", "UNREAD", "Entry", "Layout"]
 
 UNREAD = "unread"
-"""Collection for the arrays that a checkpoint has and its network never reads."""
+"""Collection of the arrays of a checkpoint that its network never reads."""
 
 
 class Layout(NamedTuple):
@@ -71,27 +71,49 @@ class Entry:
     name: str
     shape: tuple[int, ...]
     collection: str
-    path: Path
+    path: ModulePath
     dtype: Any
     leaf_shape: tuple[int, ...]
     layout: str = "same"
     fallback: str = ""
 
     def accepts(self, array: np.ndarray) -> bool:
-        """Return whether the shape is right. Dense kernels may have any number of final ones."""
+        """Return whether the shape of an array is that of the entry.
+
+        Args:
+            array: Array of the checkpoint.
+
+        Returns:
+            True if the shapes are equal. The kernel of a dense layer may also be that of a 1x1
+            convolution, `(out, in, 1, ..., 1)`, with any number of axes of size one.
+        """
         if self.layout == "dense":
             rest = array.shape[2:]
             return array.shape[:2] == self.shape[:2] and all(size == 1 for size in rest)
         return array.shape == self.shape
 
     def to_leaf(self, array: np.ndarray) -> np.ndarray:
-        """Convert an array of the checkpoint to the layout and dtype of the variable."""
+        """Convert an array of the checkpoint to the layout and dtype of the variable.
+
+        Args:
+            array: Array that `accepts` returns True for.
+
+        Returns:
+            Array of shape `leaf_shape` and dtype `dtype`.
+        """
         if self.layout == "dense":
             array = array.reshape(array.shape[:2])
         return LAYOUTS[self.layout].to_flax(array).astype(self.dtype)
 
     def to_array(self, leaf: Any) -> np.ndarray:
-        """Convert a variable to the layout of the checkpoint. The dtype is kept."""
+        """Convert a variable to the layout of the checkpoint.
+
+        Args:
+            leaf: The variable, an array of shape `leaf_shape`.
+
+        Returns:
+            Writable array of shape `shape` and of the dtype of `leaf`.
+        """
         array = LAYOUTS[self.layout].to_reference(np.asarray(leaf))
         # Copy: NumPy views of JAX arrays are read-only, and PyTorch needs writable memory.
         return np.array(array, order="C").reshape(self.shape)

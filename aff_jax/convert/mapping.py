@@ -14,7 +14,7 @@ from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
 from aff_jax.differences import list_differences
 from aff_jax.fusion.iaff import IAFF
-from aff_jax.inspection import Path, Structure
+from aff_jax.inspection import ModulePath, Structure
 
 __all__ = [
     "Variables",
@@ -29,7 +29,18 @@ Variables = dict[str, Any]
 
 
 def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
-    """List every array of the reference's checkpoint, including the `UNREAD` ones."""
+    """List every array of the reference's checkpoint, including the `UNREAD` ones.
+
+    Args:
+        structure: Structure of the linen module, from `inspect_module`.
+        framework: Names in the framework of the checkpoint.
+
+    Returns:
+        One entry per array, unread ones last.
+
+    Raises:
+        ValueError: If a kernel belongs to a layer other than `Dense`, `Conv` and `ConvTranspose`.
+    """
     read = list(_list_read_entries(structure, framework))
     return [*read, *_list_unread_branches(read, structure, framework)]
 
@@ -87,10 +98,10 @@ def arrays_to_variables(
         source: Name of the checkpoint in error messages.
 
     Returns:
-        The variables, in the dtypes of the entries.
+        The variables, JAX arrays in the dtypes of the entries.
 
     Raises:
-        ValueError: Arrays are missing, unexpected, misshapen or not floating point. The message
+        ValueError: If arrays are missing, unexpected, misshapen or not floating point. The message
             lists all of them.
     """
     known = {entry.name: entry for entry in entries}
@@ -100,7 +111,7 @@ def arrays_to_variables(
             + "\n".join(lines)
             + f"\n{_guess_cause(known, arrays)}"
         )
-    flat: dict[Path, Any] = {}
+    flat: dict[ModulePath, Any] = {}
     for name, array in arrays.items():
         entry = known[name]
         # Unread arrays keep the checkpoint's layout and stay in NumPy: no module uses them.
@@ -124,7 +135,8 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
         Arrays by name, in the order of the entries and in the dtypes of the variables.
 
     Raises:
-        ValueError: Variables are missing, unexpected or misshapen. The message lists all of them.
+        ValueError: If variables are missing, unexpected or misshapen. The message lists all of
+            them.
     """
     read = [entry for entry in entries if entry.collection != UNREAD]
     unread = [entry for entry in entries if entry.collection == UNREAD]
@@ -171,7 +183,7 @@ def rename_prefixes(
         The same values by their new names.
 
     Raises:
-        ValueError: Two names become equal, or, with `strict`, a prefix matches no name.
+        ValueError: If two names become equal, or, with `strict`, a prefix matches no name.
     """
     prefixes = sorted(rename or {}, key=len, reverse=True)
     unused = set(prefixes)
@@ -241,11 +253,13 @@ def _guess_fusion(names: Iterable[str]) -> str:
     return "add"
 
 
-def _layout_of_kernel(path: Path, axes: int, structure: Structure, framework: Framework) -> str:
+def _layout_of_kernel(
+    path: ModulePath, axes: int, structure: Structure, framework: Framework
+) -> str:
     """Return the key of `LAYOUTS` for the kernel at `path`.
 
     Raises:
-        ValueError: The layer is not a dense layer or a convolution.
+        ValueError: If the layer is not a dense layer or a convolution.
     """
     layer = structure.layers.get(path[:-1])
     module = layer.module if layer else None
@@ -263,8 +277,8 @@ def _layout_of_kernel(path: Path, axes: int, structure: Structure, framework: Fr
     )
 
 
-def _spatial_axes_of_branch(path: Path, structure: Structure) -> int:
-    """Return the number of spatial axes of a branch's kernels: 1x1 convolutions in references."""
+def _spatial_axes_of_branch(path: ModulePath, structure: Structure) -> int:
+    """Return the number of spatial axes that kernels of a branch have in the references."""
     branch = structure.layers.get(path[:-2])
     if branch is None or not isinstance(branch.module, Branch):
         return 0

@@ -12,7 +12,7 @@ from aff_jax.convert.mapping import Variables, arrays_to_variables, list_entries
 from aff_jax.convert.mxnet_params import read_mxnet_params
 from aff_jax.convert.rules import MXNET
 from aff_jax.convert.weight_files import unwrap_state_dict
-from aff_jax.inspection import Path, inspect_module
+from aff_jax.inspection import ModulePath, inspect_module
 
 __all__ = ["from_mxnet"]
 
@@ -25,14 +25,14 @@ def from_mxnet(
     """Convert the parameters of a Gluon network to the variables of a linen module.
 
     Gluon stores a gamma for a batch norm with `scale=False` and ignores it, so it is dropped.
-    Gluon never trains the beta of a batch norm with `center=False`, but adds it. This beta is
+    Gluon does not train the beta of a batch norm with `center=False`, but adds it. This beta is
     folded into the running mean, which gives the same output in evaluation::
 
         mean' = mean - beta * sqrt(var + epsilon) / gamma
 
     Args:
-        source: Dict of arrays, or path of a `.params` file, in float32 or float16, of a network
-            of open-aff's MXNet code.
+        source: Dict of arrays, or path of a `.params` file, of a network of open-aff's MXNet code.
+            Arrays are float32 or float16.
         module: Linen module of the same architecture.
         *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
             of `create_model` need none if their images have three channels.
@@ -41,21 +41,21 @@ def from_mxnet(
         The collections "params" and "batch_stats", in the dtypes of `module`.
 
     Raises:
-        ValueError: Arrays are missing, unexpected or misshapen (the message lists all of them), or
-            the file is not an MXNet file.
+        ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
+            or the file is not an MXNet file.
     """
     if isinstance(source, str | PathLike):
         arrays, where = read_mxnet_params(source), str(source)
     else:
         arrays, where = unwrap_state_dict(source), "the dict"
     structure = inspect_module(module, example_inputs)
-    betas: dict[Path, np.ndarray] = {}
+    betas: dict[ModulePath, np.ndarray] = {}
     for path in structure.norms:
         norm, name = structure.layers[path].module, MXNET.name_of(path, structure)
         for used, leaf in (("use_scale", "gamma"), ("use_bias", "beta")):
             stored = arrays.get(f"{name}.{leaf}")
             mean = arrays.get(f"{name}.running_mean")
-            # An array of the wrong shape stays and is listed as unexpected.
+            # An array of the wrong shape is kept, so that the error lists it as unexpected.
             if getattr(norm, used, True) or stored is None or mean is None:
                 continue
             if stored.shape != mean.shape:
@@ -68,7 +68,7 @@ def from_mxnet(
     stats = traverse_util.flatten_dict(variables.get("batch_stats", {}))
     params = traverse_util.flatten_dict(variables.get("params", {}))
     for path, beta in betas.items():
-        deviation = np.sqrt(stats[(*path, "var")] + structure.layers[path].module.epsilon)
-        shift = beta.astype(deviation.dtype) * deviation / params.get((*path, "scale"), 1.0)
+        std = np.sqrt(stats[(*path, "var")] + structure.layers[path].module.epsilon)
+        shift = beta.astype(std.dtype) * std / params.get((*path, "scale"), 1.0)
         stats[(*path, "mean")] -= shift
     return {**variables, "batch_stats": traverse_util.unflatten_dict(stats)}

@@ -69,8 +69,8 @@ def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
         Arrays by name, in the order, layouts and dtypes of the file.
 
     Raises:
-        OSError: The file is missing or cannot be read.
-        ValueError: The file is damaged or of another format. The message has the byte offset and
+        OSError: If the file is missing or cannot be read.
+        ValueError: If the file is damaged or of another format. The message has the byte offset and
             the reason.
     """
     with open(path, "rb") as file:
@@ -94,6 +94,7 @@ class _Reader:
         self.position = 0  # start of the current field
 
     def error(self, reason: str) -> ValueError:
+        """Return the error of a file that cannot be read."""
         return ValueError(
             f"{self.path}: not a readable MXNet .params file. At byte {self.position}: {reason}. "
             f"Probably the file is damaged, incomplete or of another format; download or save it "
@@ -108,6 +109,7 @@ class _Reader:
         self.left -= size
 
     def take(self, size: int, what: str) -> bytes:
+        """Read `size` bytes."""
         self.claim(size, what)
         content = self.file.read(size)
         if len(content) != size:
@@ -119,6 +121,7 @@ class _Reader:
         return self.numbers(form, 1, what)[0]
 
     def numbers(self, form: str, count: int, what: str) -> tuple[int, ...]:
+        """Read several numbers of the same format."""
         form = f"<{count}{form}"
         return struct.unpack(form, self.take(struct.calcsize(form), what))
 
@@ -130,6 +133,7 @@ class _Reader:
         return count
 
     def expect_list(self) -> None:
+        """Check the header of a list of arrays."""
         magic = self.number("Q", "the magic number of a list of arrays")
         if magic != LIST_MAGIC:
             zipped = magic & 0xFFFFFFFF == 0x04034B50
@@ -138,6 +142,7 @@ class _Reader:
         self.number("Q", "the reserved number")
 
     def array(self, what: str) -> np.ndarray:
+        """Read an array."""
         shape = self.shape(what)
         self.numbers("i", 2, f"the device of {what}")  # unused
         flag = self.number("i", f"the type of {what}")
@@ -151,6 +156,7 @@ class _Reader:
         return values
 
     def shape(self, what: str) -> tuple[int, ...]:
+        """Read the version, the storage and the shape of an array."""
         version = self.number("I", f"the version of {what}")
         if version in (VERSION_2, VERSION_3):
             storage = self.number("i", f"the storage of {what}")
@@ -176,6 +182,7 @@ class _Reader:
         return shape
 
     def names(self, expected: int) -> list[str]:
+        """Read the names of the arrays, without the prefixes of Module's checkpoints."""
         count = self.count("names", SMALLEST_NAME)
         if count != expected:
             unnamed = "; save a dict, not a list" if count == 0 else ""

@@ -22,7 +22,7 @@ from aff_jax.inspection import image_channels, inspect_module
 __all__ = ["from_torch", "to_torch"]
 
 COUNTER = "num_batches_tracked"
-"""Step counter of PyTorch's batch norm, which uses it only with `momentum=None`."""
+"""Step counter of PyTorch's batch norm. PyTorch reads it only with `momentum=None`."""
 
 
 def from_torch(
@@ -33,8 +33,8 @@ def from_torch(
 ) -> Variables:
     """Convert the state dict of a PyTorch module to the variables of a linen module.
 
-    PyTorch's names are the paths of the linen module, with dots. Submodules of `MSCAM`, `AFF`,
-    `IAFF` and of the hosts have their names in open-aff's PyTorch code.
+    A PyTorch name is the path of the linen submodule, with dots. Submodules of `MSCAM`, `AFF`,
+    `IAFF` and `ResNet` have their names in open-aff's PyTorch code.
 
         >>> import torch, flax.linen as nn, jax.numpy as jnp
         >>> conv = torch.nn.Conv2d(3, 8, 5)
@@ -52,12 +52,12 @@ def from_torch(
 
     Returns:
         The collections "params" and "batch_stats", in the dtypes of `module`. For an `IAFF` with
-        `share_global`, "unread" holds the second global branch, which PyTorch's iAFF has and never
-        reads, so that `to_torch` can write it.
+        `share_global`, "unread" contains the second global branch, which PyTorch's iAFF has and
+        never reads. `to_torch` writes it again.
 
     Raises:
-        ValueError: Arrays are missing, unexpected or misshapen (the message lists all of them), or
-            the file is not of the type of its extension.
+        ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
+            or the file is not of the type of its extension.
     """
     if isinstance(source, str | PathLike):
         arrays, where = read_weights(source), str(source)
@@ -78,8 +78,8 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
     """Convert the variables of a linen module to a PyTorch state dict of NumPy arrays.
 
-    This is the bit-exact inverse of `from_torch`, except that `num_batches_tracked` is reset. Load
-    the result into a PyTorch module with
+    The result is the bit-exact inverse of `from_torch`, except that `num_batches_tracked` is reset.
+    Load it into a PyTorch module with
     `module.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})`.
 
     Args:
@@ -89,10 +89,10 @@ def to_torch(
         rename: As in `from_torch`; it is applied in reverse.
 
     Returns:
-        Arrays by PyTorch's names.
+        Arrays by PyTorch's names, in PyTorch's layouts and the dtypes of the variables.
 
     Raises:
-        ValueError: The variables do not match the module. The message lists every difference.
+        ValueError: If the variables do not match the module. The message lists every difference.
     """
     structure = inspect_module(module, example_inputs, channels=image_channels(variables))
     entries = list_entries(structure, PYTORCH)

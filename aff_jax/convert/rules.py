@@ -23,12 +23,25 @@ from aff_jax.hosts.cifar_resnext import CIFARResNeXt
 from aff_jax.hosts.post_activation import PostActivationHost
 from aff_jax.hosts.resnet import ResNet
 from aff_jax.hosts.resnet_v1d import ResNetV1d
-from aff_jax.inspection import Path, Structure
+from aff_jax.inspection import ModulePath, Structure
 
-__all__ = ["MXNET", "PYTORCH", "Framework"]
+__all__ = [
+    "MXNET",
+    "PYTORCH",
+    "Framework",
+    "Rule",
+    "Table",
+    "gluon_bottlenecks",
+    "gluon_cifar_resnet",
+    "gluon_cifar_resnext",
+    "gluon_resnet_v1d",
+]
 
 Rule = tuple[str, str]
+"""A regular expression for a path, and the template of the name in the reference."""
+
 Table = Callable[[Any], Sequence[Rule]]
+"""A function of a module that returns its rules, which may depend on fields of the module."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Framework:
 
     Attributes:
         name: Name of the framework in error messages.
-        tables: Rules by class of module, as functions of the module: names may depend on fields.
+        tables: Rules by class of module.
         norm: Names of the variables of batch norms.
         other: Names of the variables of all other layers.
     """
@@ -47,11 +60,11 @@ class Framework:
     norm: Mapping[str, str]
     other: Mapping[str, str]
 
-    def name_of(self, path: Path, structure: Structure) -> str:
+    def name_of(self, path: ModulePath, structure: Structure) -> str:
         """Return the name of a submodule in the reference.
 
         Args:
-            path: Path of the submodule.
+            path: ModulePath of the submodule.
             structure: Structure of the module that contains it.
 
         Returns:
@@ -71,7 +84,7 @@ class Framework:
             start = stop
         return ".".join(parts)
 
-    def _rules_at(self, path: Path, structure: Structure) -> Sequence[Rule]:
+    def _rules_at(self, path: ModulePath, structure: Structure) -> Sequence[Rule]:
         layer = structure.layers.get(path)
         if layer is not None:
             for kind, table in self.tables.items():
@@ -112,7 +125,7 @@ ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
 # The networks of open-aff's MXNet code: `model/classification.py` and `model/block.py`.
 def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
     """Return the rules for CIFARAFFResNet."""
-    # `features` holds the input norm, the stem (conv, or twice conv-norm-relu and conv), the
+    # `features` contains the input norm, the stem (conv, or twice conv-norm-relu and conv), the
     # stages, the final norm, ReLU and the pool.
     stem = 7 if module.deep_stem else 1
     stages = range(1, len(module.blocks_per_stage) + 1)
@@ -140,7 +153,7 @@ def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
 
 
 def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
-    """Return the rules for AFFResNet, or for AFFResNeXt where the module has groups."""
+    """Return the rules for AFFResNet, or for AFFResNeXt if the module has groups."""
     if module.groups > 1:
         rules = [(r"head", r"output"), *gluon_bottlenecks(module, first_stage=10)]
         # `features` starts with conv, norm and relu three times, and a pool.
@@ -149,7 +162,7 @@ def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
                 (rf"stem{index}/conv", rf"features.{3 * index - 3}"),
                 (rf"stem{index}/norm", rf"features.{3 * index - 2}"),
             ]
-        # Stage 1 has stride 1: its skip has no pool before the convolution.
+        # Stage 1 has stride 1, so its skip connection has no pool before the projection.
         plain = r"features.10.\1.downsample"
         return [
             (r"stage1_block(\d+)/downsample/conv", rf"{plain}.0"),
@@ -184,11 +197,19 @@ def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
 
 
 def gluon_bottlenecks(module: PostActivationHost, first_stage: int) -> list[Rule]:
-    """Return the rules for stages of bottlenecks, which start at `features.{first_stage}`."""
+    """Return the rules for stages of bottlenecks.
+
+    Args:
+        module: The network.
+        first_stage: Position of the first stage in Gluon's `features`.
+
+    Returns:
+        The rules.
+    """
     rules = []
     for stage in range(1, len(module.blocks_per_stage) + 1):
         path, name = rf"stage{stage}_block(\d+)", rf"features.{first_stage + stage - 1}.\1"
-        # `body` holds conv, norm and relu three times, without the last relu.
+        # `body` contains conv, norm and relu three times, without the last relu.
         for index in (1, 2, 3):
             rules += [
                 (rf"{path}/conv{index}/conv", rf"{name}.body.{3 * index - 3}"),

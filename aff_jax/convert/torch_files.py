@@ -38,7 +38,9 @@ PICKLES_OF_OLD_FILE = 5
 
 
 def read_torch_file(path: str | PathLike[str]) -> Any:
-    """Read a file that `torch.save` wrote. Needs as much memory as the file has bytes.
+    """Read a file that `torch.save` wrote.
+
+    It takes as much memory as the file has bytes.
 
     Args:
         path: Path of the file.
@@ -47,9 +49,9 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
         The saved object: CPU tensors in plain containers.
 
     Raises:
-        OSError: The file is missing or cannot be read.
-        ImportError: PyTorch is missing or too old.
-        ValueError: The file contains code or is damaged. The message has the reason.
+        OSError: If the file is missing or cannot be read.
+        ImportError: If PyTorch is missing or too old.
+        ValueError: If the file contains code or is damaged. The message has the reason.
     """
     torch = import_torch(path)
     with open(path, "rb") as file:
@@ -79,10 +81,16 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
 
 
 def import_torch(path: str | PathLike[str]) -> ModuleType:
-    """Import PyTorch to read or write the file at `path`.
+    """Import PyTorch, which is an optional dependency.
+
+    Args:
+        path: File to read or write, for the message.
+
+    Returns:
+        The module `torch`.
 
     Raises:
-        ImportError: PyTorch is missing or older than 2.10. The message says what to install.
+        ImportError: If PyTorch is missing or older than 2.10. The message says what to install.
     """
     try:
         import torch

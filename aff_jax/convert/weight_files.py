@@ -32,21 +32,22 @@ PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that `DataParallel` and `torch.compile` add to every name."""
 
 MAX_NESTING = 4
+"""Largest number of nested dicts that are searched for weights."""
 
 
 def read_weights(path: str | PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the arrays of a weight file, without wrappings: see `unwrap_state_dict`.
+    """Read the arrays of a weight file, and remove wrappings as `unwrap_state_dict` does.
 
     Args:
         path: Path of a `.safetensors`, `.pth`, `.pt` or `.params` file.
 
     Returns:
-        Arrays by name.
+        Arrays by name, in the layouts and dtypes of the file.
 
     Raises:
-        OSError: The file is missing, a directory, or cannot be read.
-        ImportError: The extension is .pth or .pt, and PyTorch is missing or too old.
-        ValueError: The extension is unknown, or the file is damaged, contains code, or has no
+        OSError: If the file is missing, a directory, or cannot be read.
+        ImportError: If the extension is .pth or .pt, and PyTorch is missing or too old.
+        ValueError: If the extension is unknown, or the file is damaged, contains code, or has no
             weights.
     """
     path = Path(path)
@@ -75,8 +76,8 @@ def read_weights(path: str | PathLike[str]) -> dict[str, np.ndarray]:
 def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np.ndarray]:
     """Extract the arrays of a state dict.
 
-    If the state dict is nested under one of `WRAPPINGS`, everything else is dropped. Those of
-    `PREFIXES` that all names share are removed.
+    If the state dict is nested under one of `WRAPPINGS`, everything else is dropped. A prefix in
+    `PREFIXES` is removed if all names have it.
 
     Args:
         state: Dict of PyTorch tensors (on any device), NumPy or JAX arrays, or other objects with
@@ -87,7 +88,7 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
         Arrays by name. They may share the memory of the inputs.
 
     Raises:
-        ValueError: There is no state dict, or a value in it is not an array.
+        ValueError: If there is no state dict, or a value in it is not an array.
     """
     weights = _find_weights(state, MAX_NESTING)
     if weights is None:
@@ -136,9 +137,9 @@ def write_torch(
         overwrite: Replace an existing file.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is False.
-        ImportError: PyTorch is missing or too old.
-        ValueError: A value is not an array, or has a dtype that PyTorch does not support.
+        FileExistsError: If `path` exists and `overwrite` is False.
+        ImportError: If PyTorch is missing or too old.
+        ValueError: If a value is not an array, or has a dtype that PyTorch does not support.
     """
     torch = import_torch(path)
     tensors = {}
@@ -163,3 +164,4 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".safetensors": lambda path: read_safetensors(path)[0],
     ".params": read_mxnet_params,
 }
+"""For each extension, the function that reads such a file."""

@@ -29,15 +29,25 @@ def derived_branch(
 ) -> Float[Array, "batch *spatial features"]:
     """Compute a branch of attention in training, with statistics derived from the hidden layer.
 
-    The result is that of::
+    The result is::
 
         expand_norm(expand(activation(reduce_norm(reduce(z)))))
 
-    The arguments after `z` are the layers of the branch, bound to their variables. The running
-    statistics of the norms are updated as by the formula.
+    The running statistics of both norms are updated, as the formula does.
+
+    Args:
+        z: Array `(batch, *spatial, in_channels)`.
+        reduce: Dense layer to the hidden channels, bound to its variables, as the other layers are.
+        reduce_norm: Normalization of the hidden layer.
+        activation: Function that is applied to the normalized hidden layer.
+        expand: Dense layer to `features` channels.
+        expand_norm: Batch normalization of the output, a `BatchNorm`.
+
+    Returns:
+        Logits `(batch, *spatial, features)`.
     """
     assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
-    # With a single row axis, the gradient of a kernel is one product without a transposed copy.
+    # Flatten to 2-D: avoids a transpose in the gradient of a kernel.
     hidden = activation(reduce_norm(reduce(z.reshape(-1, z.shape[-1])), train=True))
     return dense_norm(expand, expand_norm, hidden).reshape(*z.shape[:-1], -1)
 
@@ -60,6 +70,9 @@ def dense_norm(
 
     Returns:
         Array `(*batch, features)`.
+
+    Raises:
+        ValueError: If a parameter of `dense` or `norm` is missing.
     """
     kernel, offset = _parameter(dense, "kernel"), _parameter(dense, "bias")
     x, kernel, offset = promote_dtype(x, kernel, offset, dtype=dense.dtype)

@@ -5,10 +5,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from aff_jax.nn.batch_norm import average_over_axis
+
 __all__ = ["gram", "projected_moments"]
 
 EXACT = lax.Precision.HIGHEST
-"""Matrix units of accelerators round their inputs, which a variance cannot afford."""
+"""Precision of the products. By default, accelerators round the inputs of a product to bfloat16 or
+TF32, and a variance would lose its digits."""
 
 
 def projected_moments(
@@ -38,9 +41,9 @@ def projected_moments(
         Mean and variance, each `(channels,)`.
     """
     rows = x.reshape(-1, x.shape[-1])
-    mean = _average(jnp.mean(rows, axis=0), axis_name)
+    mean = average_over_axis(jnp.mean(rows, axis=0), axis_name)
     centered = rows - mean[None]
-    covariance = _average(gram(centered) / len(rows), axis_name)
+    covariance = average_over_axis(gram(centered) / len(rows), axis_name)
     var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=EXACT), axis=0)
     # Rounding can make the variance of a constant channel negative.
     return jnp.matmul(mean, kernel, precision=EXACT), jnp.maximum(var, 0)
@@ -48,9 +51,18 @@ def projected_moments(
 
 @jax.custom_jvp
 def gram(x: Float[Array, "rows inputs"]) -> Float[Array, "inputs inputs"]:
-    """Compute the Gram matrix of the columns, `x^T x`.
+    """Compute the Gram matrix of the columns.
 
-    Its derivative is `dx^T x + (dx^T x)^T`.
+    The matrix and its derivative are::
+
+        G  = x^T x
+        dG = dx^T x + (dx^T x)^T
+
+    Args:
+        x: Array `(rows, inputs)`.
+
+    Returns:
+        Symmetric array `(inputs, inputs)`.
     """
     return jnp.matmul(x.T, x, precision=EXACT)
 
@@ -62,7 +74,3 @@ def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     product = jnp.matmul(dx.T, x, precision=EXACT)
     # The value is written as a product here, so that a remat policy that keeps products sees one.
     return jnp.matmul(x.T, x, precision=EXACT), product + product.T
-
-
-def _average(value: Array, axis_name: str | None) -> Array:
-    return value if axis_name is None else lax.pmean(value, axis_name)

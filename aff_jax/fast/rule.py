@@ -10,41 +10,39 @@ from jaxtyping import Array
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
 
-__all__ = ["takes_shortcut"]
+__all__ = ["IMPLEMENTATIONS", "RULES", "derives_statistics", "takes_shortcut"]
 
 
-def takes_shortcut(shortcut: str, implementation: str, **facts: Any) -> bool:
+def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool:
     """Return whether a module takes a shortcut instead of computing its formula as written.
 
-    `implementation="plain"` takes none. `"auto"` takes these::
+    With `implementation="plain"` it takes none. With `"auto"` it takes these::
 
-        derived_statistics   in training, for a branch of attention whose norm is `BatchNorm`, if
-                             the output has at least twice as many channels as the hidden layer,
-                             the hidden layer has at most 64, and there are at least 16 rows for
-                             each of them
+        derived_statistics   in training, in a branch of attention whose norm is `BatchNorm`, if
+                             channels >= 2 * hidden, hidden <= 64 and rows >= 16 * hidden
         explicit_sigmoid     in evaluation
         gain_inside_sum      always
 
-    `derived_statistics` saves passes over memory and costs n^2 * (rows + channels) operations for n
-    hidden channels. On a CPU it was measured as a gain for 16 and 64 hidden channels with thousands
-    of rows, and as a loss for 512 and where there are hardly more rows than hidden channels. It was
-    not measured between these, and not on accelerators. `explicit_sigmoid` was measured to be no
-    faster in training.
+    `hidden` is the number of hidden channels, and `rows` is the size of the batch and spatial axes.
+    `derived_statistics` saves passes over memory and costs `hidden^2 * (rows + channels)`
+    operations. On a CPU it was faster with 16 and 64 hidden channels and thousands of rows. It was
+    slower with 512 hidden channels, and with hardly more rows than hidden channels. It was not
+    measured between these, and not on accelerators. `explicit_sigmoid` was no faster in training.
 
     Args:
         shortcut: Name of the shortcut.
         implementation: The field of the module, "auto" or "plain".
-        **facts: What the rule of this shortcut depends on.
+        **arguments: Arguments of the rule of this shortcut, such as `train`; see `RULES`.
 
     Returns:
-        Whether to take the shortcut.
+        True if the module takes the shortcut.
 
     Raises:
-        ValueError: `implementation` or `shortcut` is unknown.
+        ValueError: If `implementation` or `shortcut` is unknown.
     """
     if not look_up(IMPLEMENTATIONS, "implementation", implementation):
         return False
-    return look_up(RULES, "shortcut", shortcut)(**facts)
+    return look_up(RULES, "shortcut", shortcut)(**arguments)
 
 
 def derives_statistics(
@@ -55,7 +53,18 @@ def derives_statistics(
     hidden_shape: tuple[int, ...],
     features: int,
 ) -> bool:
-    """Apply the rule of `derived_statistics`; `hidden_shape` is `(batch, *spatial, hidden)`."""
+    """Return whether a branch of attention derives its statistics from the hidden layer.
+
+    Args:
+        train: True in training.
+        dense: Dense layer that computes the logits, bound to its variables.
+        norm: Normalization of the logits, bound to its variables.
+        hidden_shape: Shape of the hidden layer, `(batch, *spatial, hidden)`.
+        features: Number of channels of the logits.
+
+    Returns:
+        True if the rule of `derived_statistics` in `takes_shortcut` applies.
+    """
     rows, hidden = math.prod(hidden_shape[:-1]), hidden_shape[-1]
     return (
         train
@@ -78,4 +87,4 @@ RULES: dict[str, Callable[..., bool]] = {
     "explicit_sigmoid": lambda *, train: not train,
     "gain_inside_sum": lambda: True,
 }
-"""For each shortcut, a function of facts that returns whether it is faster."""
+"""For each shortcut, a function that returns whether it is faster."""

@@ -24,12 +24,12 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
         Path of the temporary file, in the directory of `path`.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is False.
+        FileExistsError: If `path` exists and `overwrite` is False.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(
-            f"{path} exists already. Choose another path, or overwrite it explicitly."
+            f"{path} already exists. Choose another path, or overwrite it explicitly."
         )
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     partial.touch(exist_ok=False)

@@ -28,11 +28,11 @@ def read_safetensors(
         path: Path of the file.
 
     Returns:
-        Arrays by name, and the metadata.
+        Arrays by name, in the dtypes of the file, and the metadata.
 
     Raises:
-        OSError: The file is missing or cannot be read.
-        ValueError: The file is damaged. The message has the reason.
+        OSError: If the file is missing or cannot be read.
+        ValueError: If the file is damaged. The message has the reason.
     """
     with _open_safetensors(path) as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -49,8 +49,8 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
         The metadata, which is empty if the file has none.
 
     Raises:
-        OSError: The file is missing or cannot be read.
-        ValueError: The file is damaged. The message has the reason.
+        OSError: If the file is missing or cannot be read.
+        ValueError: If the file is damaged. The message has the reason.
     """
     with _open_safetensors(path) as file:
         return file.metadata() or {}
@@ -97,8 +97,8 @@ def write_safetensors(
         overwrite: Replace an existing file.
 
     Raises:
-        FileExistsError: `path` exists and `overwrite` is False.
-        ValueError: A value is not an array, or has a dtype that the format does not support.
+        FileExistsError: If `path` exists and `overwrite` is False.
+        ValueError: If a value is not an array, or has a dtype that the format does not support.
     """
     # safetensors writes arrays that are not contiguous in the wrong order, without an error.
     # `np.ascontiguousarray` would give scalars an axis; `np.require` does not.
@@ -116,13 +116,13 @@ def to_array(value: Any, what: str) -> np.ndarray:
 
     Args:
         value: Tensor or array.
-        what: Name of the value in error messages.
+        what: Description of the value in error messages.
 
     Returns:
         The array, which may share the memory of `value`.
 
     Raises:
-        ValueError: The value is not an array of numbers.
+        ValueError: If the value is not an array of numbers.
     """
     try:
         if hasattr(value, "detach"):  # a tensor, so PyTorch is installed

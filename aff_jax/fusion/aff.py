@@ -49,7 +49,7 @@ class AFF(Fusion, kw_only=True):
         logit_scale: Factor of the sum of the branches before the sigmoid.
         norm: Function that makes the normalizations.
         kernel_init: Initializer of the kernels.
-        dtype: Dtype of the computation; None takes it from the inputs and the parameters.
+        dtype: Dtype of the computation. None infers it from the inputs and the parameters.
         param_dtype: Dtype of the parameters.
         remat: Recompute the fusion in the backward pass; see `Fusion`.
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
@@ -72,8 +72,22 @@ class AFF(Fusion, kw_only=True):
     remat: bool | str = False
     implementation: str = "auto"
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute `gain * (x * M + y * (1 - M))`.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+        """
         branches = [make_branch(self, name, x.shape[-1]) for name in branch_names(self.scales)]
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         z = combine_inputs(x, y, self.combine)
@@ -89,7 +103,26 @@ def weighted_sum(
     gain: float,
     implementation: str,
 ) -> Float[Array, "batch *spatial channels"]:
-    """Compute `gain * (x * M + y * (1 - M))`."""
+    """Compute the weighted sum of a fusion.
+
+    The result is::
+
+        gain * (x * M + y * (1 - M))
+
+    Args:
+        x: Array `(batch, *spatial, channels)`.
+        y: Array of the shape and dtype of `x`.
+        M: Weights of x, broadcast to the shape of `x`.
+        gain: Factor of the sum.
+        implementation: "auto" takes the shortcut `gain_inside_sum` of `aff_jax.fast`, "plain" the
+            formula.
+
+    Returns:
+        Array of the shape of `x`.
+
+    Raises:
+        ValueError: If `implementation` is unknown.
+    """
     if fast.takes_shortcut("gain_inside_sum", implementation):
         return fast.gain_inside_sum(x, y, M, gain)
     return gain * (x * M + y * (1 - M))
@@ -99,9 +132,25 @@ COMBINE: dict[str, Callable[[Array, Array], Array]] = {
     "sum": lambda x, y: x + y,
     "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
 }
-"""Ways to combine x and y for the attention, by name."""
+"""For each value of the field `combine`, the function that combines x and y for the attention."""
 
 
-def combine_inputs(x: Array, y: Array, combine: str) -> Array:
-    """Combine `x` and `y` for the attention, as the field `combine` of `AFF` says."""
+def combine_inputs(
+    x: Float[Array, "batch *spatial channels"],
+    y: Float[Array, "batch *spatial channels"],
+    combine: str,
+) -> Float[Array, "batch *spatial in_channels"]:
+    """Combine `x` and `y` to the input of the attention.
+
+    Args:
+        x: Array `(batch, *spatial, channels)`.
+        y: Array of the shape of `x`.
+        combine: "sum" adds them, "concat" concatenates their channels.
+
+    Returns:
+        Array `(batch, *spatial, in_channels)`, with `channels` or twice as many channels.
+
+    Raises:
+        ValueError: If `combine` is unknown.
+    """
     return look_up(COMBINE, "combine", combine)(x, y)

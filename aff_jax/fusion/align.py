@@ -27,7 +27,7 @@ class Align(nn.Module):
 
     Attributes:
         kernel_init: Initializer of W.
-        dtype: Dtype of the computation; None takes it from the input and the parameters.
+        dtype: Dtype of the computation. None infers it from x and the parameters.
         param_dtype: Dtype of the parameters.
 
     References:
@@ -55,8 +55,8 @@ class Align(nn.Module):
             Array of the shape of `y`.
 
         Raises:
-            TypeError: An input is not floating point.
-            ValueError: The batch or the number of axes differ, or there are fewer than two axes.
+            TypeError: If an input is not floating point.
+            ValueError: If the batch or the number of axes differ, or there are fewer than two axes.
         """
         check_input(self, x=x, y=y)
         if (x.ndim, x.shape[0]) != (y.ndim, y.shape[0]):

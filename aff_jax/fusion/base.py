@@ -14,10 +14,10 @@ __all__ = ["Fusion"]
 class Fusion(nn.Module, kw_only=True):
     """Base class of a fusion of two arrays of the same shape.
 
-    A subclass defines the method `fuse`, its formula.
+    A subclass defines its formula in the method `fuse`.
 
     Attributes:
-        dtype: Dtype of the computation; None takes it from the inputs and the parameters.
+        dtype: Dtype of the computation. None infers it from the inputs and the parameters.
         remat: Recompute the fusion from x and y in the backward pass, which saves memory. True
             recomputes everything; "dots_saveable" and "dots_with_no_batch_dims_saveable" keep
             matrix products, as the policies of that name in `jax.checkpoint_policies` do.
@@ -37,7 +37,7 @@ class Fusion(nn.Module, kw_only=True):
 
         Args:
             x: Floating-point array `(batch, *spatial, channels)`. In a residual block this is the
-                residual branch, with a long skip connection the deeper map.
+                residual branch. With a long skip connection it is the deeper map.
             y: Array of the shape of `x`: the identity, or the shallower map.
             train: Normalize with the statistics of the batch, and update the running ones.
 
@@ -45,9 +45,9 @@ class Fusion(nn.Module, kw_only=True):
             Array of the shape of `x`.
 
         Raises:
-            TypeError: An input is not floating point.
-            ValueError: The shapes differ, an input has fewer than two axes, or see `BatchNorm`
-                for `train`.
+            TypeError: If an input is not floating point.
+            ValueError: If the shapes differ or an input has fewer than two axes, or, with `train`,
+                for the reasons that `BatchNorm` lists.
         """
         check_input(self, x=x, y=y)
         if x.shape != y.shape:
@@ -65,6 +65,23 @@ class Fusion(nn.Module, kw_only=True):
         fused: Array = rematerialize(fuse, self.remat)(self, x, y)
         return fused
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute the formula of the fusion.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+
+        Raises:
+            ValueError: If a field of the fusion has an unknown value.
+        """
         raise NotImplementedError

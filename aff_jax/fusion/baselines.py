@@ -1,11 +1,11 @@
-"""Fusions without attention, which attentional fusion is compared with: addition, concatenation."""
+"""Baselines without attention: addition and concatenation."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -27,8 +27,22 @@ class Add(Fusion):
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Addition".
     """
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute `x + y`.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Not used.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+        """
         return x + y
 
 
@@ -40,26 +54,39 @@ class Concat(Fusion):
         Concat(x, y) = W BN([x, y]) + b
 
     W projects the 2 C channels to C, so that this fusion can replace addition. The batch norm
-    brings x and y to one scale first. It has no bias, since b has the same effect.
+    brings x and y to the same scale first. It has no bias, since b has the same effect.
 
     Attributes:
-        norm: Function that makes the normalization.
+        norm: Function that makes the normalization BN. The paper's concatenation has none.
         kernel_init: Initializer of W.
         param_dtype: Dtype of the parameters.
         dtype: See `Fusion`.
         remat: See `Fusion`.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, table 1, "Concatenation", which has no batch
-        norm.
+        Dai et al., Attentional Feature Fusion, 2021, table 1, "Concatenation".
     """
 
     norm: NormFactory = BatchNorm
     kernel_init: Initializer = nn.initializers.lecun_normal()
     param_dtype: Dtype = jnp.float32
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute `W BN([x, y]) + b`.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+        """
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = jnp.concatenate([x, y], axis=-1)
         z = normalization(self.norm, use_bias=False, name="concat_norm", **dtypes)(z, train=train)

@@ -1,12 +1,12 @@
-"""Fusions with a gate, which attentional fusion is compared with.
+"""Baselines with a gate: refinement, modulation and soft selection in the paper's table 1.
 
-They are refinement, modulation and soft selection in the paper's table 1. Their weights come from a
-gate that reads global context only::
+Their weights come from a gate that reads global context only::
 
-    G(z) = sigmoid(global(mean of z))
+    M(z) = sigmoid(G(z))
+    G(z) = global(mean of z)
 
-With `scales=("local", "global")` the gate is AFF's M, which separates the effect of the scheme from
-that of the attention.
+where global is a branch of `aff_jax.attention.ms_cam`, and G(z) are its logits. With
+`scales=("local", "global")`, M is that of AFF, so that only the scheme differs.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +30,13 @@ class GatedFusion(Fusion, kw_only=True):
     The weights are sown as `fusion_weights` in the collection `intermediates`.
 
     Attributes:
-        reduction: Reduction r; a branch of the gate has `max(1, C // r)` hidden channels.
+        reduction: Reduction r; a branch of the gate has `max(1, C // r)` hidden channels. SKNet
+            has `max(32, C // r)`.
         scales: Branches of the gate whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
-        norm: Function that makes the normalizations.
+        norm: Function that makes the normalizations after both layers of a branch. The bottleneck
+            of Squeeze-and-Excitation has none, and SKNet has only the first.
         kernel_init: Initializer of the kernels.
         param_dtype: Dtype of the parameters.
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
@@ -51,13 +53,24 @@ class GatedFusion(Fusion, kw_only=True):
     param_dtype: Dtype = jnp.float32
     implementation: str = "auto"
 
-    def gate(self, z: Float[Array, "batch *spatial channels"], train: bool) -> Array:
-        """Compute G(z) and sow it."""
+    def gate(
+        self, z: Float[Array, "batch *spatial channels"], train: bool
+    ) -> Float[Array, "batch *spatial_or_ones channels"]:
+        """Compute M(z) and sow it.
+
+        Args:
+            z: Array `(batch, *spatial, channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Weights in (0, 1), `(batch, *spatial, channels)`. Their spatial axes have size one if
+            all scales are global.
+        """
         branches = [make_branch(self, name, z.shape[-1]) for name in branch_names(self.scales)]
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
-        G = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
-        self.sow("intermediates", "fusion_weights", G)
-        return G
+        M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
+        self.sow("intermediates", "fusion_weights", M)
+        return M
 
 
 class SE(GatedFusion):
@@ -65,17 +78,31 @@ class SE(GatedFusion):
 
     The output is::
 
-        SE(x, y) = y + G(x) * x
+        SE(x, y) = y + M(x) * x,  M(x) = sigmoid(G(x))
 
     The fields are those of `GatedFusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Refinement"; Hu et al.,
-        Squeeze-and-Excitation Networks, 2018, whose bottleneck has no batch norm.
+        Squeeze-and-Excitation Networks, 2018.
     """
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute `y + M(x) * x`.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+        """
         return y + self.gate(x, train) * x
 
 
@@ -84,7 +111,7 @@ class GAU(GatedFusion):
 
     The output is::
 
-        GAU(x, y) = G(x) * y + x
+        GAU(x, y) = M(x) * y + x,  M(x) = sigmoid(G(x))
 
     With a long skip connection x is the deeper map, whose context guides the shallower y. The
     fields are those of `GatedFusion`.
@@ -94,8 +121,22 @@ class GAU(GatedFusion):
         upsample of Li et al., Pyramid Attention Network for Semantic Segmentation, 2018.
     """
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute `M(x) * y + x`.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+        """
         return self.gate(x, train) * y + x
 
 
@@ -104,7 +145,7 @@ class Highway(GatedFusion):
 
     The output is::
 
-        Highway(x, y) = G(x) * x + (1 - G(x)) * y
+        Highway(x, y) = M(x) * x + (1 - M(x)) * y,  M(x) = sigmoid(G(x))
 
     The fields are those of `GatedFusion`.
 
@@ -113,10 +154,24 @@ class Highway(GatedFusion):
         Highway Networks, 2015, equation 3.
     """
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
-        G = self.gate(x, train)
-        return G * x + (1 - G) * y
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute `M(x) * x + (1 - M(x)) * y`.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+        """
+        M = self.gate(x, train)
+        return M * x + (1 - M) * y
 
 
 class SK(GatedFusion):
@@ -128,18 +183,32 @@ class SK(GatedFusion):
         a          = exp(l_a) / (exp(l_a) + exp(l_b)),  b = 1 - a
         (l_a, l_b) = global(mean of x + y)
 
-    One hidden layer of max(1, C // r) channels is expanded twice, to C logits for x and C for y.
-    As in the other fusions, the expansion has a batch norm and the hidden layer has no lower bound;
-    SKNet has no such batch norm and a lower bound of 32. So only the scheme differs. The fields are
-    those of `GatedFusion`; a is sown.
+    One hidden layer of `max(1, C // r)` channels is expanded twice, to C logits for x and C for y.
+    The branch is the one of the other fusions, so that only the scheme differs; see `norm` and
+    `reduction` in `GatedFusion` for the differences from SKNet. The fields are those of
+    `GatedFusion`; a is sown.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection"; Li et al.,
         Selective Kernel Networks, 2019, equations 3 to 6.
     """
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute `a * x + b * y`.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+        """
         names = branch_names(self.scales)
         branches = [make_branch(self, name, x.shape[-1], outputs=2) for name in names]
         logits = self.logit_scale * sum_of_branches(branches, self.scales, x + y, train)

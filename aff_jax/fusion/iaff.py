@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from aff_jax.attention.ms_cam import (
     Branch,
@@ -31,7 +31,7 @@ class IAFF(Fusion, kw_only=True):
         z_i = gain * (x * M_i(z_(i-1)) + y * (1 - M_i(z_(i-1))))
         IAFF(x, y) = z_iterations
 
-    where every M_i is multi-scale channel attention with branches of its own (see
+    where each M_i is multi-scale channel attention with separate branches (see
     `aff_jax.attention.ms_cam`). M_1, M_2 and so on are sown as `fusion_weights` in the collection
     `intermediates`.
 
@@ -47,7 +47,7 @@ class IAFF(Fusion, kw_only=True):
         logit_scale: Factor of the sum of the branches before the sigmoid.
         norm: Function that makes the normalizations.
         kernel_init: Initializer of the kernels.
-        dtype: Dtype of the computation; None takes it from the inputs and the parameters.
+        dtype: Dtype of the computation. None infers it from the inputs and the parameters.
         param_dtype: Dtype of the parameters.
         remat: Recompute the fusion in the backward pass; see `Fusion`.
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
@@ -72,8 +72,25 @@ class IAFF(Fusion, kw_only=True):
     remat: bool | str = False
     implementation: str = "auto"
 
-    def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute the formula for two arrays of the same shape and dtype."""
+    def fuse(
+        self,
+        x: Float[Array, "batch *spatial channels"],
+        y: Float[Array, "batch *spatial channels"],
+        train: bool,
+    ) -> Float[Array, "batch *spatial channels"]:
+        """Compute every pass and return the last one.
+
+        Args:
+            x: Array `(batch, *spatial, channels)`.
+            y: Array of the shape and dtype of `x`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape and dtype of `x`.
+
+        Raises:
+            ValueError: If `iterations` is below 1, or another field has an unknown value.
+        """
         if self.iterations < 1:
             raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
         passes = self._make_passes(x.shape[-1])

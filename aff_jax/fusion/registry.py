@@ -43,7 +43,7 @@ def create_fusion(name: str, **fields: Any) -> nn.Module:
         The module, called as `(x, y, train=False)`.
 
     Raises:
-        ValueError: The name or a field is unknown. The message lists the known ones, the nearest
+        ValueError: If the name or a field is unknown. The message lists the known ones, the nearest
             first.
     """
     return construct(f"fusion {name!r}", look_up(FUSIONS, "fusion", name), fields)
@@ -67,8 +67,8 @@ def make_fusion(fusion: FusionSpec, fields: Mapping[str, Any], **shared: Any) ->
         The module, called as `(x, y, train=False)`.
 
     Raises:
-        ValueError: The name or a field is unknown, or `fusion` is a module. The message lists the
-            known names, the nearest first.
+        ValueError: If the name or a field is unknown, or `fusion` is a module. The message lists
+            the known names, the nearest first.
     """
     if isinstance(fusion, str):
         make = look_up(FUSIONS, "fusion", fusion)

@@ -26,12 +26,13 @@ ModuleFactory = Callable[..., nn.Module]
 class Host(nn.Module):
     """Base class of the host networks.
 
-    A host applies a stem and stages of blocks, and a dense layer to the mean of the last map.
-    Every stage but the first starts with stride 2 and has twice the channels of the previous one.
+    A host applies a stem, stages of blocks and a head. The head is a dense layer that reads the
+    mean of the last feature map. Each stage after the first starts with stride 2 and has twice the
+    channels of the previous one.
 
     A subclass defines `apply_stem`, `make_block` and `first_channels`. It may also override
-    `feature_maps` and `head_input`. A submodule must not have the name of a field or a method:
-    `flax.nnx.bridge.ToNNX` stores submodules as attributes, and two things of one name clash.
+    `feature_maps` and `head_input`. A submodule must not have the name of a field or a method,
+    because `flax.nnx.bridge.ToNNX` stores submodules as attributes of the same object.
 
     Attributes:
         num_classes: Number of classes.
@@ -43,9 +44,9 @@ class Host(nn.Module):
         reduction: Reduction r of the fusions.
         norm: Function that makes a normalization layer.
         kernel_init: Initializer of the kernels of convolutions and fusions.
-        head_init: Initializer of the kernel of the head. None stands for `kernel_init`.
+        head_init: Initializer of the kernel of the head. None uses `kernel_init`.
         remat: Recompute the activations of each block in the backward pass to save memory. True
-            recomputes all of them; the name of a policy of `jax.checkpoint_policies` keeps some,
+            recomputes all of them. The name of a policy of `jax.checkpoint_policies` keeps some,
             as in `Fusion`.
         dtype: Dtype of the computation. None infers it from the input and the parameters. Logits
             are at least float32.
@@ -70,21 +71,23 @@ class Host(nn.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"], train: bool = False
     ) -> Float[Array, "batch *positions classes"] | tuple[Array, ...]:
-        """Compute logits, or feature maps where `features_only` is set.
+        """Compute logits, or feature maps if `features_only` is set.
 
         Args:
-            images: Floating-point images.
+            images: Floating-point images `(batch, height, width, channels)` of any height and
+                width, normalized as in training.
             train: Normalize with the statistics of the batch, and update the running ones.
 
         Returns:
             Logits of shape `(batch, classes)`, or `(batch, height, width, classes)` from a host
-            for segmentation. With `features_only`, a tuple of one map for each stage, from shallow
-            to deep; each is half the size of the previous one, rounded up.
+            for segmentation, at least float32. With `features_only`, a tuple of one feature map
+            `(batch, height, width, channels)` for each stage, from shallow to deep. Height and
+            width are half of those of the previous map, rounded up.
 
         Raises:
             TypeError: If `images` are not floating point, or `blocks_per_stage` is not a sequence.
-            ValueError: If `images` do not have four axes, or a field has an unknown value. See
-                also `BatchNorm` for `train`.
+            ValueError: If `images` do not have four axes or a field has an unknown value, or, with
+                `train`, for the reasons that `BatchNorm` lists.
         """
         check_images(self, images)
         if isinstance(self.blocks_per_stage, int):
@@ -108,21 +111,48 @@ class Host(nn.Module):
 
     @property
     def first_channels(self) -> int:
-        """The `channels` of the blocks of the first stage."""
+        """Return the field `channels` of the blocks of the first stage."""
         raise NotImplementedError
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """Apply the layers before the first stage."""
+        """Apply the layers before the first stage.
+
+        Args:
+            images: Floating-point array `(batch, height, width, channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array `(batch, out_height, out_width, stem_channels)`.
+        """
         raise NotImplementedError
 
     def make_block(
         self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
     ) -> nn.Module:
-        """Make a block, called as `(x, train)`, whose fusions `fusion` makes."""
+        """Make a block.
+
+        Args:
+            channels: Number of channels, which is `first_channels` in the first stage and doubles
+                with every stage.
+            strides: Stride of the block.
+            fusion: Function that makes the fusion of the block.
+            name: Name of the submodule.
+
+        Returns:
+            Module that is called as `(x, train)`.
+        """
         raise NotImplementedError
 
     def feature_maps(self, images: Array, train: bool) -> tuple[Array, ...]:
-        """Return the last map of each stage, before the layers of `head_input`."""
+        """Compute the last feature map of each stage, before the layers of `head_input`.
+
+        Args:
+            images: Floating-point array `(batch, height, width, channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            One array `(batch, height, width, channels)` for each stage, from shallow to deep.
+        """
         x = self.apply_stem(images, train)
         maps = []
         for stage, blocks in enumerate(self.blocks_per_stage, start=1):
@@ -130,7 +160,7 @@ class Host(nn.Module):
                 block = self.make_block(
                     channels=self.first_channels * 2 ** (stage - 1),
                     strides=2 if stage > 1 and index == 0 else 1,
-                    fusion=self.make_fusion(stage),
+                    fusion=self.fusion_factory(stage),
                     name=f"stage{stage}_block{index}",
                 )
                 x = apply_block(block, x, train, self.remat)
@@ -138,33 +168,48 @@ class Host(nn.Module):
         return tuple(maps)
 
     def head_input(self, maps: tuple[Array, ...], train: bool) -> Array:
-        """Return the input of the dense layer: the mean of the last map over the positions."""
+        """Compute the input of the dense layer: the mean of the last feature map over positions.
+
+        Args:
+            maps: Feature maps from `feature_maps`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array `(batch, channels)`, or `(batch, height, width, channels)` for segmentation.
+        """
         return jnp.mean(maps[-1], axis=(1, 2))
 
-    # Functions that make layers with the fields of this host. Blocks take them as fields.
+    # Functions that make layers from the fields of this host. Blocks take them as fields.
 
     @property
     def layer_fields(self) -> dict[str, Any]:
-        """The fields of every layer with a kernel."""
+        """Return the fields of every layer with a kernel: its initializer and its dtypes."""
         return {"kernel_init": self.kernel_init, **self._dtypes}
 
     @property
     def make_conv(self) -> Callable[..., nn.Conv]:
-        """`convolution` with the fields of this host."""
+        """Return `convolution` with the kernel initializer and the dtypes of this host."""
         return partial(convolution, **self.layer_fields)
 
     @property
     def make_norm(self) -> NormFactory:
-        """`normalization` with the norm and the dtypes of this host."""
+        """Return `normalization` with the norm and the dtypes of this host."""
         return partial(normalization, self.norm, **self._dtypes)
 
     @property
     def make_conv_norm(self) -> Callable[..., ConvNorm]:
-        """`ConvNorm` with ReLU and the fields of this host."""
+        """Return `ConvNorm` with ReLU, and with the norm and `layer_fields` of this host."""
         return partial(ConvNorm, activation=nn.relu, norm=self.norm, **self.layer_fields)
 
-    def make_fusion(self, stage: int) -> ModuleFactory:
-        """Return the function that makes the fusions of a stage."""
+    def fusion_factory(self, stage: int) -> ModuleFactory:
+        """Return the function that makes the fusions of a stage.
+
+        Args:
+            stage: Number of the stage, from 1.
+
+        Returns:
+            Function of `name` that makes the fusion, or `Add` before `fusion_start`.
+        """
         if stage < self.fusion_start:
             return partial(Add, dtype=self.dtype)
         return partial(
@@ -182,7 +227,20 @@ class Host(nn.Module):
 
 
 def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | str) -> Array:
-    """Return `block(x, train)`, with its activations rematerialized as `remat` says."""
+    """Apply a block, and recompute its activations in the backward pass if `remat` is set.
+
+    Args:
+        block: Module that is called as `(x, train)`.
+        x: Array `(batch, height, width, in_channels)`.
+        train: Normalize with the statistics of the batch, and update the running ones.
+        remat: Field `remat` of the host.
+
+    Returns:
+        Array `(batch, out_height, out_width, out_channels)`.
+
+    Raises:
+        ValueError: If `remat` names an unknown policy.
+    """
 
     def apply(block: nn.Module, x: Array) -> Any:
         return block(x, train)
@@ -192,9 +250,15 @@ def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | str) -> A
 
 
 def logits_dtype(dtype: Dtype | None) -> Dtype | None:
-    """Return the dtype of the layer that computes logits: at least float32, and None for None.
+    """Return the dtype of the layer that computes logits, which is at least float32.
 
     bfloat16 has eight significant bits. Logits in bfloat16 are often equal, so that the predicted
     class would be arbitrary.
+
+    Args:
+        dtype: Field `dtype` of the host.
+
+    Returns:
+        The wider of `dtype` and float32, or None if `dtype` is None.
     """
     return None if dtype is None else jnp.promote_types(dtype, jnp.float32)

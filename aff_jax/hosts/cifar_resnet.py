@@ -9,11 +9,11 @@ __all__ = ["CIFARResNet"]
 
 
 class CIFARResNet(PreActivationHost):
-    """Pre-activation ResNet of depth 6b + 2 for small images, with fused skips.
+    """Pre-activation ResNet of depth 6b + 2 for small images, with fused skip connections.
 
     The block is::
 
-        fuse(conv(relu(norm(conv(relu(norm(x)))))), skip(x))
+        fuse(conv2(relu(norm2(conv1(relu(norm1(x)))))), skip(x))
 
     The fields are those of `PreActivationHost` and `Host`.
 
@@ -25,7 +25,7 @@ class CIFARResNet(PreActivationHost):
     def make_block(
         self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
     ) -> nn.Module:
-        """Make a block with a fused skip."""
+        """Make a block with a fused skip connection; see `Host.make_block`."""
         return PreActivationBlock(
             channels,
             conv=self.make_conv,

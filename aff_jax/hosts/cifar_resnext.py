@@ -1,4 +1,4 @@
-"""The authors' ResNeXt for CIFAR, with fused skips."""
+"""The authors' ResNeXt for CIFAR, with fused skip connections."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ __all__ = ["CIFARResNeXt"]
 
 
 class CIFARResNeXt(PostActivationHost):
-    """ResNeXt of depth 9b + 2 for small images, with fused skips.
+    """ResNeXt of depth 9b + 2 for small images, with fused skip connections.
 
     The stem is::
 
         relu(norm(3x3 convolution))
 
     Three stages have b bottlenecks each, with 64, 128 and 256 channels and four times as many
-    output channels. Their skips have average pools. The fields are those of `PostActivationHost`
-    and `Host`, with the authors' defaults.
+    output channels. Their projections follow average pools. The fields are those of
+    `PostActivationHost` and `Host`, with the authors' defaults.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, section 4.1; open-aff
@@ -39,5 +39,5 @@ class CIFARResNeXt(PostActivationHost):
     head_init: Initializer | None = nn.initializers.xavier_uniform()
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """Return `base_channels` channels, without a change of the size."""
+        """Compute `base_channels` channels of the size of the images; see `Host.apply_stem`."""
         return self.make_conv_norm(self.base_channels, name="stem")(images, train)

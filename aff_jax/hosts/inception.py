@@ -1,4 +1,4 @@
-"""InceptionNet for CIFAR: fusion within a layer, of the outputs of two kernel sizes."""
+"""InceptionNet for CIFAR, which fuses the outputs of two kernel sizes within a layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,14 +8,14 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from aff_jax.hosts.base import ModuleFactory
-from aff_jax.hosts.pre_activation import PreActivationHost, shortcut
+from aff_jax.hosts.pre_activation import PreActivationHost, skip_connection
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["InceptionBlock", "InceptionLayer", "InceptionNet"]
+__all__ = ["InceptionBlock", "InceptionLayer", "InceptionNet", "dilated_convolution"]
 
 
 class InceptionLayer(nn.Module):
-    """A 3x3 and a 5x5 convolution of one map, fused.
+    """A 3x3 and a 5x5 convolution of the same feature map, fused.
 
     The output is::
 
@@ -50,7 +50,16 @@ class InceptionLayer(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width in_channels"], train: bool = False
     ) -> Float[Array, "batch out_height out_width channels"]:
-        """Apply the layer. Height and width are divided by `strides` and rounded up."""
+        """Apply the layer.
+
+        Args:
+            x: Array `(batch, height, width, in_channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array with `channels` channels. Height and width are divided by `strides` and rounded
+            up.
+        """
         conv = partial(self.conv, self.channels, strides=self.strides)
         x3 = conv(kernel=3, name="conv3x3")(x)
         x3 = self.norm(name="norm3x3")(x3, train=train)
@@ -62,14 +71,14 @@ class InceptionLayer(nn.Module):
 
 
 class InceptionBlock(nn.Module):
-    """A pre-activation block of two Inception layers, with an added skip.
+    """A pre-activation block of two Inception layers, with an added skip connection.
 
     The output is::
 
         conv2(relu(norm2(conv1(relu(norm1(x)))))) + skip(x)
 
-    where conv1 and conv2 are Inception layers and skip is `shortcut`. The skip is added, so that
-    a comparison of fusions is one of the fusions within the layers.
+    where conv1 and conv2 are Inception layers and skip is `skip_connection`. The skip connection is
+    added in every variant, so that variants differ only in the fusions within the layers.
 
     Attributes:
         channels: Number of output channels.
@@ -94,7 +103,16 @@ class InceptionBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width in_channels"], train: bool = False
     ) -> Float[Array, "batch out_height out_width channels"]:
-        """Apply the block. Height and width are divided by `strides` and rounded up."""
+        """Apply the block.
+
+        Args:
+            x: Array `(batch, height, width, in_channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array with `channels` channels. Height and width are divided by `strides` and rounded
+            up.
+        """
         layer = partial(
             InceptionLayer,
             self.channels,
@@ -107,7 +125,7 @@ class InceptionBlock(nn.Module):
         residual = layer(strides=self.strides, name="conv1")(residual, train)
         residual = nn.relu(self.norm(name="norm2")(residual, train=train))
         residual = layer(name="conv2")(residual, train)
-        return residual + shortcut(x, self.channels, self.strides, self.conv)
+        return residual + skip_connection(x, self.channels, self.strides, self.conv)
 
 
 class InceptionNet(PreActivationHost):
@@ -115,8 +133,8 @@ class InceptionNet(PreActivationHost):
 
     The layer and the block are::
 
-        layer: fuse(norm(3x3 convolution), norm(5x5 convolution))
-        block: layer(relu(norm(layer(relu(norm(x)))))) + skip(x)
+        layer(x) = fuse(norm(conv3x3(x)), norm(conv5x5(x)))
+        block(x) = layer(relu(norm(layer(relu(norm(x)))))) + skip(x)
 
     The two convolutions of a layer count once in the depth. The authors published neither weights
     nor parameter counts of this network. Its blocks follow their unreleased experiments in
@@ -135,7 +153,7 @@ class InceptionNet(PreActivationHost):
     def make_block(
         self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
     ) -> nn.Module:
-        """Make a block of Inception layers."""
+        """Make a block of Inception layers; see `Host.make_block`."""
         return InceptionBlock(
             channels,
             conv=partial(dilated_convolution, **self.layer_fields),
@@ -150,7 +168,18 @@ class InceptionNet(PreActivationHost):
 def dilated_convolution(
     features: int, kernel: int = 3, strides: int = 1, dilation: int = 1, **fields: Any
 ) -> nn.Conv:
-    """Return a convolution without bias, padded by half the span of its dilated kernel."""
+    """Make a two-dimensional convolution without bias, padded by half the span of its kernel.
+
+    Args:
+        features: Number of output channels.
+        kernel: Height and width of the kernel.
+        strides: Stride in both directions.
+        dilation: Distance of the values of the kernel, in pixels.
+        **fields: Further fields of `flax.linen.Conv`.
+
+    Returns:
+        The layer.
+    """
     return nn.Conv(
         features,
         (kernel, kernel),

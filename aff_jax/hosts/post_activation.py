@@ -24,17 +24,18 @@ class PostActivationBlock(nn.Module):
 
         relu(fuse(residual(x), skip(x)))
 
-    where skip(x) is x, or, where the block changes the size or the number of channels, a 1x1
-    convolution and a norm.
+    If the block keeps the shape, skip(x) is x. Otherwise it is a projection: a 1x1 convolution and
+    a norm, named `downsample`.
 
     Attributes:
-        channels: Number of channels of the 3x3 convolutions, except as `Bottleneck` describes.
+        channels: Number of channels of the 3x3 convolutions. `Bottleneck` computes both of its
+            numbers of channels from it.
         conv_norm: Function that makes a `ConvNorm` with ReLU.
         norm: Function that makes a normalization layer.
         fusion: Function that makes the fusion.
         strides: Stride of the first 3x3 convolution.
-        average_skip: Where the size changes, use an average pool and a 1x1 convolution on the skip
-            instead of a strided 1x1 convolution.
+        average_skip: Where the size changes, use an average pool and a projection of stride 1 on
+            the skip connection instead of a strided projection.
         zero_init_last_scale: Initialize the scale of the last norm before the fusion with zeros.
     """
 
@@ -50,17 +51,43 @@ class PostActivationBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width in_channels"], train: bool = False
     ) -> Float[Array, "batch out_height out_width out_channels"]:
-        """Apply the block. Height and width are divided by `strides` and rounded up."""
+        """Apply the block.
+
+        Args:
+            x: Array `(batch, height, width, in_channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array with the channels of the residual branch. Height and width are divided by
+            `strides` and rounded up.
+        """
         residual = self.residual(x, train)
-        identity = self.skip(x, residual.shape[-1], train)
+        identity = self.skip_connection(x, residual.shape[-1], train)
         return nn.relu(self.fusion(name="fuse")(residual, identity, train))
 
     def residual(self, x: Array, train: bool) -> Array:
-        """Return the residual branch. It ends without an activation."""
+        """Compute the residual branch, which ends without an activation.
+
+        Args:
+            x: Array `(batch, height, width, in_channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array `(batch, out_height, out_width, out_channels)`.
+        """
         raise NotImplementedError
 
-    def skip(self, x: Array, channels: int, train: bool) -> Array:
-        """Return `x` in the shape of the residual branch."""
+    def skip_connection(self, x: Array, channels: int, train: bool) -> Array:
+        """Compute the skip connection.
+
+        Args:
+            x: Array `(batch, height, width, in_channels)`.
+            channels: Number of channels of the residual branch.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape of the residual branch.
+        """
         if self.strides == 1 and x.shape[-1] == channels:
             return x
         strides = self.strides
@@ -72,7 +99,15 @@ class PostActivationBlock(nn.Module):
         return downsample(x, train)
 
     def last_conv_norm(self, channels: int, **fields: Any) -> ConvNorm:
-        """Make the last convolution and norm of the residual branch, without an activation."""
+        """Make the last convolution and norm of the residual branch, without an activation.
+
+        Args:
+            channels: Number of output channels.
+            **fields: Further fields of `ConvNorm`.
+
+        Returns:
+            The layer. With `zero_init_last_scale` its norm initializes the scale with zeros.
+        """
         norm = self.norm
         if self.zero_init_last_scale:
             norm = partial(norm, scale_init=nn.initializers.zeros)
@@ -91,7 +126,7 @@ class BasicBlock(PostActivationBlock):
     """
 
     def residual(self, x: Array, train: bool) -> Array:
-        """Return the residual branch, with `channels` channels."""
+        """Compute the residual branch, with `channels` channels."""
         x = self.conv_norm(self.channels, strides=self.strides, name="conv1")(x, train)
         return self.last_conv_norm(self.channels, name="conv2")(x, train)
 
@@ -119,7 +154,7 @@ class Bottleneck(PostActivationBlock):
     width_per_group: int = 64
 
     def residual(self, x: Array, train: bool) -> Array:
-        """Return the residual branch, with 4 times `channels` channels."""
+        """Compute the residual branch, with 4 times `channels` channels."""
         hidden = max(1, self.channels * self.width_per_group // 64) * self.groups
         x = self.conv_norm(hidden, kernel=1, name="conv1")(x, train)
         conv2 = self.conv_norm(hidden, strides=self.strides, groups=self.groups, name="conv2")
@@ -136,8 +171,8 @@ class PostActivationHost(Host):
         groups: Number of groups of the 3x3 convolutions of bottlenecks.
         width_per_group: Channels of each of these groups in the first stage, for 64
             `base_channels`.
-        average_skip: Where the size changes, use an average pool and a 1x1 convolution on the skip
-            instead of a strided 1x1 convolution.
+        average_skip: Where the size changes, use an average pool and a projection of stride 1 on
+            the skip connection instead of a strided projection.
         zero_init_last_scale: Initialize the scale of the last norm before each fusion with zeros.
     """
 
@@ -154,16 +189,16 @@ class PostActivationHost(Host):
 
     @property
     def first_channels(self) -> int:
-        """The `channels` of the blocks of the first stage."""
+        """Return the field `channels` of the blocks of the first stage."""
         return self.base_channels
 
     def make_block(
         self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
     ) -> nn.Module:
-        """Make a block of the kind that `block` names.
+        """Make a block of the kind that `block` names; see `Host.make_block`.
 
         Raises:
-            ValueError: If there is no such kind, or basic blocks are given groups.
+            ValueError: If `block` is unknown, or basic blocks are given groups.
         """
         make = look_up(self._block_factories(), "block", self.block)
         return make(

@@ -10,17 +10,17 @@ from aff_jax.hosts.base import Host, ModuleFactory
 from aff_jax.nn.norm import NormFactory
 from aff_jax.nn.pooling import average_pool
 
-__all__ = ["PreActivationBlock", "PreActivationHost", "shortcut"]
+__all__ = ["PreActivationBlock", "PreActivationHost", "skip_connection"]
 
 
 class PreActivationBlock(nn.Module):
-    """Two 3x3 convolutions, each after normalization and ReLU, fused with a skip.
+    """Two 3x3 convolutions, each after normalization and ReLU, fused with a skip connection.
 
     The output is::
 
         fuse(conv2(relu(norm2(conv1(relu(norm1(x)))))), skip(x))
 
-    where skip is `shortcut`. Nothing follows the fusion.
+    where skip is `skip_connection`. Nothing follows the fusion.
 
     Attributes:
         channels: Number of output channels.
@@ -44,21 +44,48 @@ class PreActivationBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width in_channels"], train: bool = False
     ) -> Float[Array, "batch out_height out_width channels"]:
-        """Apply the block. Height and width are divided by `strides` and rounded up."""
+        """Apply the block.
+
+        Args:
+            x: Array `(batch, height, width, in_channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array with `channels` channels. Height and width are divided by `strides` and rounded
+            up.
+        """
         residual = nn.relu(self.norm(name="norm1")(x, train=train))
         residual = self.conv(self.channels, strides=self.strides, name="conv1")(residual)
         residual = nn.relu(self.norm(name="norm2")(residual, train=train))
         residual = self.conv(self.channels, name="conv2")(residual)
-        identity = shortcut(x, self.channels, self.strides, self.conv)
+        identity = skip_connection(x, self.channels, self.strides, self.conv)
         fused: Array = self.fusion(name="fuse")(residual, identity, train)
         return fused
 
 
-def shortcut(x: Array, channels: int, strides: int, conv: Callable[..., nn.Conv]) -> Array:
-    """Return the skip of a pre-activation block.
+def skip_connection(
+    x: Float[Array, "batch height width in_channels"],
+    channels: int,
+    strides: int,
+    conv: Callable[..., nn.Conv],
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Compute the skip connection of a pre-activation block.
 
-    The skip is `x`. Where the block changes the size or the number of channels, it is an average
-    pool over `strides` and a 1x1 convolution named `downsample`, without normalization.
+    If the block keeps the shape, the skip connection is the identity. Otherwise it is::
+
+        skip(x) = W average_pool(x)
+
+    where the pool has windows of the size of the stride, and the projection W is a 1x1 convolution
+    named `downsample`, without normalization.
+
+    Args:
+        x: Input of the block, `(batch, height, width, in_channels)`.
+        channels: Number of output channels of the block.
+        strides: Stride of the block.
+        conv: Function that makes a convolution, as `convolution`.
+
+    Returns:
+        Array with `channels` channels. Height and width are divided by `strides` and rounded up.
     """
     if strides == 1 and x.shape[-1] == channels:
         return x
@@ -78,8 +105,8 @@ class PreActivationHost(Host):
 
     Attributes:
         width: Factor of the number of channels of all stages.
-        deep_stem: Use three convolutions in the stem, with w/2, w/2 and w channels, instead of one
-            with w channels.
+        deep_stem: Use three convolutions in the stem instead of one. The first two have half of
+            the channels of the first stage.
     """
 
     num_classes: int = 10
@@ -89,11 +116,14 @@ class PreActivationHost(Host):
 
     @property
     def first_channels(self) -> int:
-        """The `channels` of the blocks of the first stage."""
+        """Return the number of channels of the first stage."""
         return 16 * self.width
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """Normalize and convolve the images, without a change of their size."""
+        """Normalize the images and apply the convolutions; see `Host.apply_stem`.
+
+        The output has the size of the images and `first_channels` channels.
+        """
         # As in the reference, the first norm only normalizes: it has neither scale nor bias.
         norm = self.make_norm(use_scale=False, use_bias=False, name="input_norm")
         x: Array = norm(images, train=train)
@@ -104,7 +134,7 @@ class PreActivationHost(Host):
         return self.make_conv(channels, name="stem")(x)
 
     def head_input(self, maps: tuple[Array, ...], train: bool) -> Array:
-        """Return the mean of the last map after normalization and ReLU."""
+        """Compute the mean of the last feature map after normalization and ReLU."""
         # Not named "norm": a submodule must not have the name of a field.
         x = nn.relu(self.make_norm(name="final_norm")(maps[-1], train=train))
         return jnp.mean(x, axis=(1, 2))

@@ -1,4 +1,4 @@
-"""Hosts for segmentation with fused long skips: a feature pyramid network and a U-Net."""
+"""Hosts for segmentation with fused long skip connections: FPN and U-Net."""
 
 from functools import partial
 
@@ -15,37 +15,39 @@ __all__ = ["FPN", "PyramidHost", "UNet"]
 
 
 class PyramidHost(Host):
-    """Base class of hosts that return a class for each pixel.
+    """Base class of hosts that compute logits for each pixel.
 
-    A CIFAR ResNet computes the maps c_1, c_2, c_3, of the size of the images, 1/2 and 1/4. A path
-    back up fuses them, and the head follows::
+    A CIFAR ResNet computes the feature maps c_1, c_2, c_3, of the size of the images, 1/2 and 1/4.
+    A path back up fuses them, and the head follows::
 
-        z_3 = c_3,  z_i = refine_i(fuse_i(up_i(relu(norm(z_(i+1)))), c_i))
-        logits = dense(relu(norm(3x3 convolution of relu(norm(z_1)))))
+        z_3    = c_3
+        z_i    = refine_i(fuse_i(up_i(relu(norm(z_(i+1)))), c_i))
+        logits = dense(relu(norm(conv3x3(relu(norm(z_1))))))
 
-    The fusion's x is the deeper map and its y is the lateral map c_i, as x is the residual branch
-    and y the identity in a residual block. Only these long skips are fused. The short skips of the
-    backbone add, so that a comparison of fusions is one of the long skips. Sizes need not be even:
-    a deeper map is brought to the size of its lateral map.
+    The input x of a fusion is the deeper map, and y is the lateral map c_i, as x is the residual
+    branch and y the identity in a residual block. Only these long skip connections are fused. The
+    short ones of the backbone add in every variant, so that variants differ only in the long ones.
+    Sizes may be odd: a deeper map is resized to its lateral map.
 
     With `features_only` the result is (z_1, z_2, z_3). `blocks_per_stage` is that of the backbone.
-    A skip into the map c_i belongs to stage i: it adds where i is less than `fusion_start`.
+    The fusion with c_i belongs to stage i: it adds if i is less than `fusion_start`.
+
+    Two things differ from open-acm and have no field: there the backbone is post-activation, and
+    the 3x3 convolution of the head has a quarter of the channels and dropout.
 
     Attributes:
         width: Factor of the number of channels of all stages, as in `CIFARResNet`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, sections 3.3 and 4.1; open-acm
-        `model/segmentation.py`, by the same authors, for the path up and the head. There the
-        backbone is post-activation, and the head's 3x3 convolution has a quarter of the channels
-        and dropout.
+        `model/segmentation.py`, by the same authors, for the path up and the head.
     """
 
     num_classes: int = 10
     width: int = 1
 
     def feature_maps(self, images: Array, train: bool) -> tuple[Array, ...]:
-        """Return z_1, z_2, z_3."""
+        """Compute z_1, z_2 and z_3; see `Host.feature_maps`."""
         backbone = CIFARResNet(
             features_only=True,
             blocks_per_stage=self.blocks_per_stage,
@@ -61,26 +63,47 @@ class PyramidHost(Host):
             deeper, lateral = maps[level], maps[level - 1]
             x = nn.relu(self.make_norm(name=f"norm{level + 1}")(deeper, train=train))
             x = self.upsample(level, x, lateral)
-            x = self.make_fusion(level)(name=f"fuse{level}")(x, lateral, train)
+            x = self.fusion_factory(level)(name=f"fuse{level}")(x, lateral, train)
             maps[level - 1] = self.refine(level, x, train)
         return tuple(maps)
 
     def head_input(self, maps: tuple[Array, ...], train: bool) -> Array:
-        """Return the map of the head's convolution, of the size of the images."""
+        """Compute the input of the dense layer, `(batch, height, width, channels)`.
+
+        Height and width are those of the images.
+        """
         x = nn.relu(self.make_norm(name="norm1")(maps[0], train=train))
         return self.make_conv_norm(x.shape[-1], name="head_conv")(x, train)
 
     def upsample(self, level: int, x: Array, lateral: Array) -> Array:
-        """Return `x` in the shape of the lateral map of a level."""
+        """Bring the deeper map to the shape of the lateral map.
+
+        Args:
+            level: Number i of the lateral map c_i.
+            x: Deeper map `(batch, height, width, channels)`.
+            lateral: Lateral map c_i.
+
+        Returns:
+            Array of the shape of `lateral`.
+        """
         raise NotImplementedError
 
     def refine(self, level: int, x: Array, train: bool) -> Array:
-        """Apply the layers that follow the fusion of a level. They keep the shape."""
+        """Apply the layers that follow a fusion.
+
+        Args:
+            level: Number i of the lateral map c_i.
+            x: Output of the fusion, `(batch, height, width, channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array of the shape of `x`.
+        """
         raise NotImplementedError
 
 
 class FPN(PyramidHost):
-    """Feature pyramid network: projection and bilinear resize up, and no layers after the fusion.
+    """Feature pyramid network, which projects and resizes the deeper map before each fusion.
 
     The path up is::
 
@@ -89,32 +112,34 @@ class FPN(PyramidHost):
     The fields are those of `PyramidHost` and `Host`.
 
     References:
-        As in `PyramidHost` (ASKCResNetFPN); Lin et al., Feature Pyramid Networks, 2017. The widths
-        stay those of the backbone, as in open-acm. Lin et al. project all maps to 256 channels.
+        As in `PyramidHost` (ASKCResNetFPN); Lin et al., Feature Pyramid Networks, 2017. Each map
+        keeps the channels of the backbone, as in open-acm. Lin et al. project all maps to 256
+        channels.
     """
 
     def upsample(self, level: int, x: Array, lateral: Array) -> Array:
-        """Project to the channels of the lateral map and resize to its size."""
+        """Project to the channels of the lateral map and resize bilinearly to its size."""
         return Align(name=f"up{level}", **self.layer_fields)(x, lateral)
 
     def refine(self, level: int, x: Array, train: bool) -> Array:
-        """Return `x` unchanged."""
+        """Return `x` unchanged: no layers follow a fusion."""
         return x
 
 
 class UNet(PyramidHost):
-    """U-Net: transposed convolutions up, and residual blocks after the fusion.
+    """U-Net, with transposed convolutions on the path up and residual blocks after each fusion.
 
     The path up is::
 
-        z_i = blocks_i(fuse_i(crop(4x4 transposed convolution of relu(norm(z_(i+1)))), c_i))
+        z_i = blocks_i(fuse_i(crop(up_i(relu(norm(z_(i+1))))), c_i))
 
-    The convolution doubles the size. Where the lateral map is smaller by a row or a column, the
-    result is cropped at the bottom or on the right. Level i has as many blocks as stage i of the
-    backbone; they add. The fields are those of `PyramidHost` and `Host`.
+    where up_i is a 4x4 transposed convolution, which doubles the size. If the lateral map has one
+    row or column less, the result is cropped at the bottom or on the right. Level i has as many
+    blocks as stage i of the backbone, and their skip connections add. The fields are those of
+    `PyramidHost` and `Host`.
 
     References:
-        As in `PyramidHost` (ASKCResUNet); Ronneberger et al., U-Net, 2015, where maps are
+        As in `PyramidHost` (ASKCResUNet); Ronneberger et al., U-Net, 2015. There, maps are
         concatenated, and cropped because convolutions are not padded.
     """
 
@@ -133,7 +158,7 @@ class UNet(PyramidHost):
         return double(x)[:, : lateral.shape[1], : lateral.shape[2]]
 
     def refine(self, level: int, x: Array, train: bool) -> Array:
-        """Apply the residual blocks of a level."""
+        """Apply the residual blocks of a level, which keep the shape."""
         for index in range(self.blocks_per_stage[level - 1]):
             block = PreActivationBlock(
                 x.shape[-1],

@@ -55,7 +55,7 @@ HOSTS: dict[str, Callable[..., nn.Module]] = {
         ResNetV1d, blocks_per_stage=(3, 4, 6, 3), groups=32, width_per_group=4, stem_width=64
     ),
 }
-"""Host networks by name: functions that make the module."""
+"""For each name, the function that makes the network."""
 
 REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
     # The formulas as printed.
@@ -73,7 +73,8 @@ REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
         "iaff": {"gain": 1.0},
     },
 }
-"""Fields in which a reference differs from the defaults, by fusion, and those of the norm."""
+"""For each reference, the fields that differ from the defaults, by name of the fusion, and those of
+the norm."""
 
 
 def create_model(
@@ -83,10 +84,10 @@ def create_model(
     num_classes: int = 1000,
     **fields: Any,
 ) -> nn.Module:
-    """Create a host network with fused skips.
+    """Create a host network with attentional feature fusion.
 
-    A host is a network, such as ResNet-50, in which a fusion module replaces the addition where
-    two feature maps meet. A reference is an implementation of the paper to agree with. There are
+    A host is a network, such as ResNet-50, in which a fusion module replaces the addition of two
+    feature maps. A reference is the code or text whose formulas the network follows. There are
     three, and they differ in a few fields of the fusions and of the norm: the formulas of the
     paper ("paper"), the authors' PyTorch port ("pytorch"), and the authors' MXNet code ("mxnet"),
     with which all published weights were trained.

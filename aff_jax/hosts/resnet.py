@@ -1,4 +1,4 @@
-"""ResNet, ResNeXt and Wide ResNet as in torchvision, with fused skips."""
+"""ResNet, ResNeXt and Wide ResNet as in torchvision, with fused skip connections."""
 
 from jaxtyping import Array
 
@@ -13,7 +13,9 @@ class ResNet(PostActivationHost):
 
     The stem is::
 
-        max_pool(relu(norm(7x7 convolution of stride 2)))
+        max_pool(relu(norm(conv7x7(images))))
+
+    The convolution and the pool have stride 2.
 
     The names in `aff_jax.hosts.registry` set the depth, the groups and their width. The other
     fields are those of `PostActivationHost` and `Host`. Parameters are initialized as in PyTorch:
@@ -30,7 +32,11 @@ class ResNet(PostActivationHost):
     small_input: bool = False
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """Divide the size by 4, or by 2 with `small_input`, and return `base_channels`."""
+        """Apply the stem; see `Host.apply_stem`.
+
+        The output has `base_channels` channels. Height and width are divided by 4, or by 2 with
+        `small_input`, and rounded up.
+        """
         kernel, strides = (3, 1) if self.small_input else (7, 2)
         stem = self.make_conv_norm(self.base_channels, kernel=kernel, strides=strides, name="stem")
         return max_pool(stem(images, train))

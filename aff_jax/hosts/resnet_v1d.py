@@ -1,4 +1,4 @@
-"""The authors' ResNet and ResNeXt for ImageNet: GluonCV's v1d networks with fused skips."""
+"""The authors' ResNet and ResNeXt for ImageNet: GluonCV's v1d networks with fusions."""
 
 import flax.linen as nn
 from flax.typing import Initializer
@@ -9,16 +9,16 @@ from aff_jax.nn.pooling import max_pool
 
 __all__ = ["ResNetV1d"]
 
-# MXNet's MSRAPrelu with slope 1/4. The authors initialize all kernels with it, the head's too.
+# MXNet's MSRAPrelu with slope 1/4. The authors initialize all kernels with it, also in the head.
 MSRA_PRELU = nn.initializers.variance_scaling(2 / (1 + 0.25**2), "fan_avg", "normal")
 
 
 class ResNetV1d(PostActivationHost):
-    """ResNet and ResNeXt with a deep stem and average pools on the skips ("v1d").
+    """ResNet and ResNeXt with a deep stem and average pools on the skip connections ("v1d").
 
     The stem is::
 
-        max_pool(s3(s2(s1(images)))),  s_i(x) = relu(norm(3x3 convolution))
+        max_pool(s3(s2(s1(images)))),  s_i(x) = relu(norm(conv3x3(x)))
 
     The convolutions of the stem have `stem_width`, `stem_width` and twice as many channels. The
     first has stride 2. By default stages 1 and 2 add, and later stages fuse. The other fields are
@@ -44,7 +44,10 @@ class ResNetV1d(PostActivationHost):
     stem_width: int = 32
 
     def apply_stem(self, images: Array, train: bool) -> Array:
-        """Divide the size by 4 and return 2 * `stem_width` channels."""
+        """Apply the stem; see `Host.apply_stem`.
+
+        The output has 2 * `stem_width` channels. Height and width are divided by 4 and rounded up.
+        """
         x = self.make_conv_norm(self.stem_width, strides=2, name="stem1")(images, train)
         x = self.make_conv_norm(self.stem_width, name="stem2")(x, train)
         x = self.make_conv_norm(2 * self.stem_width, name="stem3")(x, train)

@@ -1,4 +1,4 @@
-"""Search of a module for batch norms that can be folded into the layer before them.
+"""Find the batch norms of a module that can be folded into the layer before them.
 
 The search traces the module once. While it traces, it marks the output of each linear layer and the
 input of each batch norm with `checkpoint_name`, an identity that appears in the jaxpr under a name.
@@ -15,7 +15,7 @@ from flax import traverse_util
 from jax.ad_checkpoint import checkpoint_name
 
 from aff_jax.inference.folding import Folding
-from aff_jax.inspection import Path
+from aff_jax.inspection import ModulePath
 from aff_jax.nn.batch_norm import BatchNorm
 
 __all__ = ["LINEAR_LAYERS", "find_foldings"]
@@ -29,8 +29,8 @@ _LAYER, _NORM, _OTHER = "after layer ", "before norm ", "other"
 
 def find_foldings(
     module: nn.Module, variables: Mapping[str, Any], inputs: tuple[Any, ...]
-) -> dict[Path, Folding]:
-    """Find how each batch norm of `module` can be folded.
+) -> dict[ModulePath, Folding]:
+    """Find the layer that each batch norm of `module` can be folded into.
 
     A norm is folded into a dense or convolution layer if
 
@@ -41,7 +41,7 @@ def find_foldings(
     Other norms become a scale and a shift. A norm is not listed, and stays as it is, if it uses
     batch statistics or if a lifted transformation such as `nn.scan` stacks its variables.
 
-    All of this is read from the jaxpr, so it holds for any linen module.
+    The search reads the jaxpr, so it works for any linen module.
 
     Args:
         module: A module with batch norms of `aff_jax.BatchNorm` or `flax.linen.BatchNorm`.
@@ -52,9 +52,9 @@ def find_foldings(
         Foldings by path of the norm.
     """
     leaves = traverse_util.flatten_dict(dict(variables))
-    norms: dict[Path, nn.Module] = {}
-    layers: dict[Path, nn.Module] = {}
-    layer_calls: Counter[Path] = Counter()
+    norms: dict[ModulePath, nn.Module] = {}
+    layers: dict[ModulePath, nn.Module] = {}
+    layer_calls: Counter[ModulePath] = Counter()
 
     def mark(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         layer, path = context.module, tuple(context.module.path)
@@ -88,7 +88,7 @@ def find_foldings(
     # The variables are the first arguments; the inputs follow.
     variable_of_path = dict(zip(paths, traced.jaxpr.invars, strict=False))
 
-    def owns_parameters(layer: Path) -> bool:
+    def owns_parameters(layer: ModulePath) -> bool:
         """Return whether only the layer's own calls read its kernel and bias."""
         return all(
             sorted(_readers(traced.jaxpr, variable_of_path[key])) == [reader] * layer_calls[layer]
@@ -138,7 +138,7 @@ def _uses_running_statistics(
 
 
 def _is_unstacked(
-    layer: nn.Module, collection: str, name: str, path: Path, leaves: Mapping[Path, Any]
+    layer: nn.Module, collection: str, name: str, path: ModulePath, leaves: Mapping[ModulePath, Any]
 ) -> bool:
     """Return whether the layer reads its whole variable, not a slice of a stacked one."""
     leaf = leaves.get((collection, *path, name))

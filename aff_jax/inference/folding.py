@@ -10,33 +10,32 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.inspection import Path
+from aff_jax.inspection import ModulePath
 from aff_jax.nn.batch_norm import along_channels
 from aff_jax.nn.input_checks import check_channels
 
 __all__ = ["NORMS", "Folding", "apply_folded", "fold"]
 
 NORMS = "norms"
-"""Collection of the remaining arrays of folded batch norms: `scale`, `shift`, both or neither."""
+"""Collection of the arrays that remain of folded batch norms: `scale`, `shift`, both or neither."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Folding:
-    """How one batch norm is folded.
+    """The layer that a batch norm is folded into.
 
     Attributes:
-        layer: Path of the layer that takes up the norm. None if the norm becomes a scale and a
-            shift.
+        layer: Path of the layer. None if the norm becomes a scale and a shift.
         epsilon: Epsilon of the norm.
-        layer_bias: Whether the layer has a bias, which then takes up the shift.
+        layer_bias: True if the layer has a bias, to which the shift is added.
     """
 
-    layer: Path | None
+    layer: ModulePath | None
     epsilon: float
     layer_bias: bool = False
 
 
-def fold(variables: Mapping[str, Any], foldings: Mapping[Path, Folding]) -> dict[str, Any]:
+def fold(variables: Mapping[str, Any], foldings: Mapping[ModulePath, Folding]) -> dict[str, Any]:
     """Move batch norms into kernels and biases.
 
     With running statistics, batch normalization is `x * scale + shift`::
@@ -44,13 +43,13 @@ def fold(variables: Mapping[str, Any], foldings: Mapping[Path, Folding]) -> dict
         scale  = gamma / sqrt(var + epsilon)
         shift  = beta - mean * scale
 
-    A layer before it takes these up::
+    They are folded into the layer before the norm::
 
         kernel <- kernel * scale
         bias   <- bias * scale + shift
 
-    A layer without a bias leaves the shift in the collection `NORMS`. A norm without a layer leaves
-    both. The arithmetic is in float64; results have the dtype of the original array.
+    If the layer has no bias, the shift remains in the collection `NORMS`. If the norm has no layer,
+    both remain. The arithmetic is in float64, and results have the dtype of the original array.
 
     Args:
         variables: Variables of the module.
@@ -86,15 +85,14 @@ def fold(variables: Mapping[str, Any], foldings: Mapping[Path, Folding]) -> dict
 
 def apply_folded(
     module: nn.Module,
-    foldings: Mapping[Path, Folding],
+    foldings: Mapping[ModulePath, Folding],
     variables: Mapping[str, Any],
     *inputs: Any,
     dtype: Any = None,
 ) -> Any:
     """Apply `module` in evaluation mode with folded variables.
 
-    Calls of folded norms are intercepted: each applies the scale and the shift that remain of it,
-    if any.
+    Calls of folded norms are intercepted. Each applies the scale and the shift that remain, if any.
 
     Args:
         module: The module that the foldings were found in.
@@ -134,7 +132,10 @@ def _output_dtype(norm: nn.Module, x: jax.Array) -> Any:
 
 
 def _scale_last_axis(
-    leaves: dict[Path, Any], path: Path, scale: np.ndarray, shift: np.ndarray | float = 0.0
+    leaves: dict[ModulePath, Any],
+    path: ModulePath,
+    scale: np.ndarray,
+    shift: np.ndarray | float = 0.0,
 ) -> None:
     """Replace one array by `array * scale + shift`, computed in float64."""
     leaf = leaves[path]

@@ -24,7 +24,7 @@ def check_variables(
         variables: Variables to check. Collections that `expected` lacks are ignored.
 
     Raises:
-        ValueError: if they differ; lists every difference.
+        ValueError: If they differ. The message lists every difference.
     """
 
     def shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -46,8 +46,13 @@ def check_batch_axes(
 ) -> None:
     """Check that all inputs and results of `apply` have the batch as their first axis.
 
+    Args:
+        apply: Function that is called as `apply(variables, *inputs)`.
+        variables: Variables, arrays or `jax.ShapeDtypeStruct` objects.
+        inputs: Arrays or `jax.ShapeDtypeStruct` objects.
+
     Raises:
-        ValueError: if first axes differ or are missing, so that the batch cannot be split.
+        ValueError: If first axes differ or are missing, so that the batch cannot be split.
     """
     results = jax.tree.leaves(jax.eval_shape(apply, variables, *inputs))
     shapes = [jnp.shape(x) for x in (*inputs, *results)]
@@ -64,8 +69,16 @@ def find_donated_input(
 ) -> int:
     """Return the position of the first input with the shape and dtype of the result.
 
+    Args:
+        apply: Function that is called as `apply(variables, *inputs)`.
+        variables: Variables, arrays or `jax.ShapeDtypeStruct` objects.
+        inputs: Arrays or `jax.ShapeDtypeStruct` objects.
+
+    Returns:
+        Position in `inputs`.
+
     Raises:
-        ValueError: if there is no such input.
+        ValueError: If there is no such input.
     """
     result = jax.eval_shape(apply, variables, *inputs)
     for position, x in enumerate(inputs):

@@ -1,4 +1,4 @@
-"""Conversion of a network and its variables to a frozen network."""
+"""Freeze a network: fold its batch norms and compile it for evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,15 +27,15 @@ def freeze(
     devices: Sequence[jax.Device] | None = None,
     chunk_size: int | None = None,
 ) -> Frozen:
-    """Make a network for evaluation only, which has the same outputs and is smaller and faster.
+    """Fold the batch norms of a network and compile it for evaluation.
 
-    A batch norm is folded into the dense or convolution layer before it, if nothing else reads that
-    layer. Other batch norms become one scale and one shift. Variables that evaluation does not read
-    are dropped. `model` is any linen module with `aff_jax.BatchNorm` or `flax.linen.BatchNorm` that
-    is called as `model(*inputs)`.
+    The frozen network has the same outputs, up to rounding, and is smaller and faster. A batch norm
+    is folded into the dense or convolution layer before it, if nothing else reads that layer. Other
+    batch norms become one scale and one shift. Variables that evaluation does not read are dropped.
 
     Args:
-        model: The module to freeze.
+        model: Any linen module that is called as `model(*inputs)`, with `aff_jax.BatchNorm` or
+            `flax.linen.BatchNorm`.
         variables: Variables of `model`.
         *example_inputs: Arrays or `jax.ShapeDtypeStruct` objects with the shapes and dtypes that
             `model` is called with. Networks of `create_model` need none. Flags among them (bool,
@@ -44,19 +44,19 @@ def freeze(
         dtype: Dtype of the computation, such as bfloat16. Sets the field `dtype` of the model and
             casts parameters, except those of layers with an output in a wider dtype, such as the
             logits of the hosts. For a model without that field, casts inputs and all parameters.
-        donate: Whether to donate the input with the shape and dtype of the result, whose memory
-            the result then takes. The array is deleted by the call.
+        donate: Donate the first input with the shape and dtype of the result. The result reuses its
+            memory, and the call deletes the array.
         devices: Devices that share the batch evenly. Each has all variables. Inputs with another
             sharding are copied. On a CPU, one device per core uses the cores better than one device
             with as many threads: call `jax.config.update("jax_num_cpu_devices", n)` at startup.
         chunk_size: Number of examples that each device evaluates at a time, so that activations
-            stay in the cache or fit in memory. This pays on a CPU for arrays of more than 1 MB.
+            stay in the cache or fit in memory. On a CPU, it is faster for arrays of more than 1 MB.
 
     Returns:
         The frozen network, which is called as `frozen(*inputs)`.
 
     Raises:
-        ValueError: if the variables are not those of the model; if a module that needs example
+        ValueError: If the variables are not those of the model; if a module that needs example
             inputs has none; if `donate` finds no input of the shape and dtype of the result; if
             `chunk_size` is below 1; if `devices` or `chunk_size` are given and an input or a result
             has no leading batch axis.

@@ -70,12 +70,18 @@ class Frozen:
         )
 
     def __call__(self, *inputs: Any) -> Any:
-        """Return the output of the model in evaluation mode.
+        """Compute the output of the model in evaluation mode.
 
         Inside another `jit`, the compiler options of that program apply.
 
+        Args:
+            *inputs: Arrays with the dtypes of the example inputs.
+
+        Returns:
+            The output of the model.
+
         Raises:
-            ValueError: if `devices` cannot share the batch evenly.
+            ValueError: If `devices` cannot share the batch evenly.
         """
         if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(inputs)):
             return self._nested_jit(self.variables, *inputs)
@@ -83,7 +89,7 @@ class Frozen:
             return self._jit(self.variables, *self._place(inputs))
         except ValueError as error:
             # JAX refuses compiler options in a jit that is called inside another one. If no input
-            # is traced, only this error tells that there is another one: JAX deliberately has no
+            # is traced, only this error shows that there is an outer jit: JAX deliberately has no
             # public API for it (https://github.com/jax-ml/jax/discussions/20737). A JAX operation
             # returns a tracer there, but trying one would double the overhead of each call.
             if "compiler_options" not in str(error):
@@ -100,7 +106,7 @@ class Frozen:
             A function of such inputs that never compiles and refuses other shapes and dtypes.
 
         Raises:
-            ValueError: if `devices` cannot share the batch evenly.
+            ValueError: If `devices` cannot share the batch evenly.
         """
         specs = [self._spec(x) for x in inputs]
         compiled = self._jit.lower(self.variables, *specs).compile()
@@ -137,7 +143,7 @@ class Frozen:
         if x.shape[0] % len(self.devices):
             raise ValueError(
                 f"expected a batch size divisible by the {len(self.devices)} devices, got "
-                f"{x.shape[0]}. This is probably the last batch of a data set: pad it, or evaluate "
+                f"{x.shape[0]}. This is probably the last batch of a dataset: pad it, or evaluate "
                 f"it with a network that is frozen for one device."
             )
 

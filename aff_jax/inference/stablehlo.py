@@ -44,19 +44,19 @@ def save_stablehlo(
         variables: Variables of `model`.
         *example_inputs: Arrays or `jax.ShapeDtypeStruct` objects with the shapes and dtypes of the
             inputs.
-        symbolic_batch: Whether the first axis of the inputs may have any size, the same for all
-            inputs. Otherwise it is fixed as well.
-        platforms: Platforms that the file runs on, of `PLATFORMS`.
-        overwrite: Whether to replace an existing file.
+        symbolic_batch: Allow any size of the first axis, the same for all inputs. Otherwise its
+            size is fixed, as the sizes of the other axes are.
+        platforms: Platforms that the file runs on, names in `PLATFORMS`.
+        overwrite: Replace an existing file.
 
     Returns:
         The program, whose method `call` runs it.
 
     Raises:
-        ValueError: if a platform is unknown, if there are no example inputs, or if the variables
+        ValueError: If a platform is unknown, if there are no example inputs, or if the variables
             are not those of the model.
-        FileExistsError: if `path` exists and `overwrite` is False.
-        ImportError: if `flatbuffers`, which serializes the program, is not installed.
+        FileExistsError: If `path` exists and `overwrite` is False.
+        ImportError: If `flatbuffers`, which serializes the program, is not installed.
     """
     if isinstance(platforms, str) or not platforms:
         raise ValueError(f"expected a list of at least one platform, got {platforms!r}.")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from aff_jax.nn.input_checks import check_channels, check_floating
 
-__all__ = ["BatchNorm", "along_channels", "batch_moments"]
+__all__ = ["BatchNorm", "along_channels", "average_over_axis", "batch_moments"]
 
 
 class BatchNorm(nn.Module):
@@ -44,7 +44,7 @@ class BatchNorm(nn.Module):
         use_scale: Multiply by a learned scale.
         use_bias: Add a learned bias.
         scale_init: Initializer of the scale.
-        dtype: Dtype of the output; None takes it from the input and the parameters.
+        dtype: Dtype of the output. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters. Statistics have it too, and are at least float32.
 
     References:
@@ -75,9 +75,9 @@ class BatchNorm(nn.Module):
             The normalized array, of the shape of `x`.
 
         Raises:
-            TypeError: `x` is not floating point.
-            ValueError: `x` has another number of channels than the running statistics; or
-                `train` without `mutable=["batch_stats"]`, or with fewer than two values per
+            TypeError: If `x` is not floating point.
+            ValueError: If `x` has another number of channels than the running statistics; or, with
+                `train`, if `batch_stats` is not mutable or the batch has fewer than two values per
                 channel.
         """
         check_floating(self, x=x)
@@ -107,7 +107,7 @@ class BatchNorm(nn.Module):
         return y.astype(self.dtype or jnp.result_type(x.dtype, self.param_dtype))
 
     def statistics_axis(self) -> str | None:
-        """Return the mapped axis to average over; None in `init`, which runs on one device."""
+        """Return the mapped axis to average over, or None in `init`, which runs on one device."""
         return None if self.is_initializing() else self.axis_name
 
     def update_running_statistics(
@@ -126,8 +126,8 @@ class BatchNorm(nn.Module):
             shape: Shape of the batch on this device.
 
         Raises:
-            ValueError: `batch_stats` is not mutable, or the batch has fewer than two values per
-                channel.
+            ValueError: If `batch_stats` is not mutable, or the batch has fewer than two values
+                per channel.
         """
         if self.is_initializing():
             return
@@ -186,9 +186,9 @@ def batch_moments(
         Mean and variance, each `(channels,)`.
     """
     axes = tuple(range(x.ndim - 1))
-    mean = _average(jnp.mean(x, axes), axis_name)
+    mean = average_over_axis(jnp.mean(x, axes), axis_name)
     centered = x - along_channels(mean, x.ndim)
-    return mean, _average(jnp.mean(jnp.square(centered), axes), axis_name)
+    return mean, average_over_axis(jnp.mean(jnp.square(centered), axes), axis_name)
 
 
 def along_channels(vector: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones channels"]:
@@ -196,9 +196,25 @@ def along_channels(vector: Float[Array, " channels"], ndim: int) -> Float[Array,
 
     JAX can be set to refuse operations on arrays with different numbers of axes:
     https://docs.jax.dev/en/latest/rank_promotion_warning.html
+
+    Args:
+        vector: Array `(channels,)`.
+        ndim: Number of axes of the result.
+
+    Returns:
+        Array `(1, ..., 1, channels)`.
     """
     return vector.reshape((1,) * (ndim - 1) + vector.shape)
 
 
-def _average(value: Array, axis_name: str | None) -> Array:
+def average_over_axis(value: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:
+    """Average over the devices of a mapped axis.
+
+    Args:
+        value: Array of any shape.
+        axis_name: Name of the axis. None returns `value` unchanged.
+
+    Returns:
+        Array of the shape of `value`.
+    """
     return value if axis_name is None else lax.pmean(value, axis_name)

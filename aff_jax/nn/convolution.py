@@ -29,7 +29,7 @@ class ConvNorm(nn.Module):
         activation: Function that is applied last, or None.
         norm: Function that makes the normalization.
         kernel_init: Initializer of the kernel.
-        dtype: Dtype of the computation; None takes it from the input and the parameters.
+        dtype: Dtype of the computation. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters.
     """
 

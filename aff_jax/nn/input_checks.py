@@ -15,7 +15,8 @@ def check_floating(module: nn.Module, **arrays: Array) -> None:
         **arrays: The arrays, by argument name.
 
     Raises:
-        TypeError: Names the module, the argument, its dtype and its shape.
+        TypeError: If an array is not floating point. The message names the module, the argument,
+            its dtype and its shape.
     """
     for name, array in arrays.items():
         dtype = jnp.asarray(array).dtype
@@ -35,8 +36,8 @@ def check_input(module: nn.Module, **arrays: Array) -> None:
         **arrays: The arrays, by argument name.
 
     Raises:
-        TypeError: An array is not floating point.
-        ValueError: An array has fewer than two axes, or an axis other than the batch is empty.
+        TypeError: If an array is not floating point.
+        ValueError: If an array has fewer than two axes, or an axis other than the batch is empty.
     """
     check_floating(module, **arrays)
     for name, array in arrays.items():
@@ -56,14 +57,14 @@ def check_images(module: nn.Module, images: Array) -> None:
         images: The array.
 
     Raises:
-        TypeError: `images` are not floating point.
-        ValueError: `images` do not have four axes, or an axis other than the batch is empty.
+        TypeError: If `images` are not floating point.
+        ValueError: If `images` do not have four axes, or an axis other than the batch is empty.
     """
     check_floating(module, images=images)
     if images.ndim != 4:
         raise ValueError(
             f"{type(module).__name__}: expected images of shape (batch, height, width, channels), "
-            f"got {images.shape}. Probably the batch axis is missing (use images[None]) or grey "
+            f"got {images.shape}. Probably the batch axis is missing (use images[None]) or gray "
             f"images have no channel axis (use images[..., None])."
         )
     _check_not_empty(module, "images", images.shape)
@@ -87,12 +88,12 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
         channels: Number of channels of the variables.
 
     Raises:
-        ValueError: The last axis of `shape` is not `channels`.
+        ValueError: If the last axis of `shape` is not `channels`.
     """
     if shape[-1] != channels:
         raise ValueError(
             f"{where}: expected {channels} channels, as its variables have, got an input of shape "
-            f"{shape}. Probably the network was made for color images and these are grey: repeat "
+            f"{shape}. Probably the network was made for color images and these are gray: repeat "
             f"the channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
             f"network with images of {shape[-1]} channels."
         )

@@ -14,7 +14,7 @@ POLICIES = {
     name: getattr(jax.checkpoint_policies, name)
     for name in ("dots_saveable", "dots_with_no_batch_dims_saveable")
 }
-"""Names of `jax.checkpoint_policies` that the field `remat` accepts; both keep matrix products."""
+"""Policies of `jax.checkpoint_policies` that the field `remat` names. Both keep matrix products."""
 
 
 def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[..., Any]:
@@ -23,15 +23,15 @@ def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[.
     Names, variables and results stay the same.
 
     Args:
-        function: Called as `function(module, *arrays)`.
-        remat: False returns `function` unchanged, True recomputes everything, and a name of
-            `jax.checkpoint_policies` keeps the results that this policy selects.
+        function: Function that is called as `function(module, *arrays)`.
+        remat: False returns `function` unchanged. True recomputes all activations. A name in
+            `POLICIES` keeps those that the policy selects.
 
     Returns:
-        The wrapped function.
+        Function with the arguments and results of `function`.
 
     Raises:
-        ValueError: The policy is unknown.
+        ValueError: If the policy is unknown.
 
     References:
         Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.

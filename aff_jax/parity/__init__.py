@@ -1,4 +1,4 @@
-"""Compare a PyTorch module and a linen module activation by activation."""
+"""Comparison of a PyTorch module and a linen module, activation by activation."""
 
 from aff_jax.parity import report
 from aff_jax.parity.comparison import Parity, Row, compare

@@ -5,29 +5,27 @@ PyTorch name of each linen module. Activations with the same name are compared i
 the linen modules ran.
 """
 
-import copy
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.convert.mapping import rename_prefixes
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
-from aff_jax.inspection import Path, inspect_module
+from aff_jax.inspection import ModulePath, inspect_module
+from aff_jax.parity.activations import Activation, run_linen, run_torch
 
 __all__ = ["Parity", "Row", "compare"]
 
 TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 """Default tolerances, relative to the largest value of each layer.
 
-Sums of thousands of products are rounded differently in another order. Through a hundred layers,
-four of float32's seven digits stay the same, and nine of float64's 16.
+Both frameworks add thousands of products in different orders, which rounds differently. After a
+hundred layers, four of float32's seven digits agree, and nine of float64's 16.
 """
 
 ONLY_FLAX = "called in Flax only"
@@ -75,17 +73,25 @@ class Parity:
     unmatched: Sequence[str] = ()
 
     def differs(self, row: Row) -> bool:
-        """Return whether a row exceeds the tolerance, is NaN, or could not be compared."""
+        """Return whether two activations differ.
+
+        Args:
+            row: One of `rows`.
+
+        Returns:
+            True if the difference exceeds the tolerance or is NaN, or if the activations could not
+            be compared.
+        """
         return row.note != "" or row.max_rel is None or not row.max_rel <= self.tolerance
 
     @property
     def first_mismatch(self) -> Row | None:
-        """First row that differs, or None."""
+        """Return the first row that differs, or None."""
         return next((row for row in self.rows if self.differs(row)), None)
 
     @property
     def equal(self) -> bool:
-        """True if the outputs were compared and no row differs."""
+        """Return True if the outputs were compared and no row differs."""
         compared = any(row.path.partition("[")[0] == "" for row in self.rows)
         return compared and self.first_mismatch is None
 
@@ -113,14 +119,14 @@ def compare(
         rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
 
     Returns:
-        The compared activations.
+        The compared activations, in the order in which the linen modules ran.
 
     Raises:
-        ValueError: The weights do not match the module, the networks have no layer in common, or
-            the inputs are empty.
+        ValueError: If the weights do not match the module, the networks have no layer in common,
+            the inputs are empty, or `tolerance` is negative.
     """
     if getattr(module, "remat", False):
-        # Activations inside rematerialized blocks can't be intercepted. Without a gradient,
+        # Activations inside rematerialized blocks can't be intercepted. In evaluation,
         # rematerialization changes nothing.
         module = module.clone(remat=False)
     dtype = "float64" if float64 else "float32"
@@ -129,15 +135,15 @@ def compare(
     with jax.enable_x64(float64):
         inputs = tuple(_as_float(x, dtype) for x in inputs)
         if variables is None:
-            # With float32 parameters, float64 weights would lose digits.
+            # Float64 weights would lose digits in float32 parameters.
             widened = float64 and hasattr(module, "param_dtype")
             wide = module.clone(param_dtype=jnp.float64) if widened else module
             variables = from_torch(torch_module.state_dict(), wide, *inputs, rename=rename)
-        calls = _run_linen(module, _cast(variables, dtype), inputs)
+        calls = run_linen(module, _cast(variables, dtype), inputs)
         structure = inspect_module(module, inputs)
-    torch_outputs, has_weights = _run_torch(torch_module, inputs, dtype, rename or {})
+    torch_outputs, has_weights = run_torch(torch_module, inputs, dtype, rename or {})
 
-    def name_of(path: Path) -> str:
+    def name_of(path: ModulePath) -> str:
         index = path[-1] if path and path[-1].startswith("[") else ""
         return PYTORCH.name_of(path[: len(path) - bool(index)], structure) + index
 
@@ -161,103 +167,16 @@ def compare(
     return Parity(rows, dtype, TOLERANCES[dtype] if tolerance is None else tolerance, unmatched)
 
 
-class _Call(NamedTuple):
-    """Output of one call of the module at `path`; `number` counts its calls from 1."""
-
-    path: Path
-    number: int
-    output: np.ndarray
-
-
-def _run_linen(
-    module: nn.Module, variables: Mapping[str, Any], inputs: Sequence[Any]
-) -> list[_Call]:
-    """Return the outputs of all submodules and the weights of all passes, in order of execution."""
-    paths: list[Path] = []
-
-    @jax.jit
-    def run(variables: Mapping[str, Any]) -> list[Any]:
-        outputs = []
-
-        def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-            output = call(*args, **kwargs)
-            if context.method_name != "__call__":
-                return output
-            path = tuple(context.module.path)
-            leaves = [leaf for leaf in jax.tree.leaves(output) if hasattr(leaf, "dtype")]
-            for index, leaf in enumerate(leaves):
-                paths.append((*path, f"[{index}]") if len(leaves) > 1 else path)
-                outputs.append(leaf)
-            return output
-
-        with nn.intercept_methods(note):
-            module.apply(variables, *inputs)
-        return outputs
-
-    with jax.default_matmul_precision("highest"):
-        outputs = jax.device_get(run(variables))
-    numbers: Counter[Path] = Counter()
-    calls = []
-    for path, output in zip(paths, outputs, strict=True):
-        numbers[path] += 1
-        calls.append(_Call(path, numbers[path], output))
-    return calls
-
-
-def _run_torch(
-    module: Any, inputs: Sequence[np.ndarray], dtype: str, rename: Mapping[str, str]
-) -> tuple[dict[tuple[str, int], np.ndarray], dict[str, bool]]:
-    """Run a copy of the PyTorch module.
-
-    Returns:
-        Outputs by name and number of the call, and for each name whether the module has weights.
-    """
-    import torch
-
-    submodules = {name: name for name, _ in module.named_modules() if name}
-    renamed = rename_prefixes(submodules, rename, strict=False)
-    names = {old: new for new, old in renamed.items()}
-    # The linen network is compared with the whole module, unless a submodule was renamed to "".
-    names[""] = "(whole)" if "" in renamed else ""
-    outputs: dict[tuple[str, int], np.ndarray] = {}
-    numbers: Counter[str] = Counter()
-
-    def hook(name: str) -> Callable[..., None]:
-        def note(_module: Any, _inputs: Any, output: Any) -> None:
-            tensors = [x for x in jax.tree.leaves(output) if isinstance(x, torch.Tensor)]
-            numbers[name] += 1
-            for index, tensor in enumerate(tensors):
-                key = f"{name}[{index}]" if len(tensors) > 1 else name
-                # Copy: the next layer may work in place.
-                array = tensor.detach().cpu().numpy().copy()
-                outputs[key, numbers[name]] = _channels_last(array)
-
-        return note
-
-    def as_tensor(x: Any) -> Any:
-        if not isinstance(x, np.ndarray):
-            return x
-        return torch.from_numpy(np.ascontiguousarray(_channels_first(x)))
-
-    module = copy.deepcopy(module).to("cpu", getattr(torch, dtype)).eval()
-    for name, submodule in module.named_modules():
-        submodule.register_forward_hook(hook(names[name]))
-    with torch.no_grad():
-        module(*map(as_tensor, inputs))
-    has_weights = {names[n]: bool(submodule._parameters) for n, submodule in module.named_modules()}
-    return outputs, has_weights | {name: False for name, _ in outputs if name not in has_weights}
-
-
 def _match(
-    calls: Sequence[_Call],
+    calls: Sequence[Activation],
     torch_outputs: Mapping[tuple[str, int], np.ndarray],
     torch_names: set[str],
-    name_of: Callable[[Path], str],
+    name_of: Callable[[ModulePath], str],
 ) -> list[Row]:
-    """Return a row per linen call that has a name in PyTorch, then the calls of PyTorch only."""
-    # A convolution and the ConvNorm that contains it may have the same PyTorch name, which is that
+    """Return one row per linen call with a PyTorch name, then those called in PyTorch only."""
+    # A convolution and the ConvNorm that contains it may have the same PyTorch name. It is the name
     # of the convolution.
-    innermost: dict[str, Path] = {}
+    innermost: dict[str, ModulePath] = {}
     for call in calls:
         name = name_of(call.path)
         if name in torch_names:
@@ -277,7 +196,7 @@ def _match(
     return rows
 
 
-def _compare_call(name: str, call: _Call, torch_output: np.ndarray | None) -> Row:
+def _compare_call(name: str, call: Activation, torch_output: np.ndarray | None) -> Row:
     path, shape = "/".join(call.path), call.output.shape
     if torch_output is None:
         return Row(name, path, call.number, shape, None, None, ONLY_FLAX)
@@ -288,14 +207,6 @@ def _compare_call(name: str, call: _Call, torch_output: np.ndarray | None) -> Ro
     max_abs = float(np.max(np.abs(difference), initial=0))
     largest = float(np.max(np.abs(torch_output), initial=0))
     return Row(name, path, call.number, shape, max_abs, max_abs / (largest or 1.0))
-
-
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    return np.moveaxis(array, 1, -1) if array.ndim > 2 else array
-
-
-def _channels_first(array: np.ndarray) -> np.ndarray:
-    return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
 
 
 def _as_float(x: Any, dtype: str) -> Any:

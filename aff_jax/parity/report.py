@@ -108,7 +108,7 @@ def verdict(parity: Parity) -> str:
         parity: Result of a comparison.
 
     Returns:
-        The sentences, which name the first mismatch if there is one.
+        The sentences. They name the first mismatch, if any.
     """
     first = parity.first_mismatch
     if first is None and not parity.equal:
@@ -184,7 +184,7 @@ def _plot(parity: Parity) -> str:
         "first-mismatch".
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: If matplotlib is not installed.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -215,7 +215,7 @@ def _plot(parity: Parity) -> str:
             axes.plot(x, y, "o", markersize=4, color=color, gid=gid, clip_on=False)
 
     content = io.StringIO()
-    # A fixed salt and no metadata make the file the same in every run.
+    # A fixed salt and no metadata, so that the file is the same in every run.
     with matplotlib.rc_context({"svg.hashsalt": "aff_jax", "svg.fonttype": "none"}):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(content, format="svg", metadata=nothing)

@@ -13,9 +13,9 @@ def compile_fast(request):
     """Compile without LLVM's optimizations, which take two thirds of the time.
 
     Except if the environment sets the option, as CI does to test the programs that users run, and
-    in modules marked `optimised`, which compute longer than they compile.
+    in modules marked `optimized`, which compute longer than they compile.
     """
-    if SETTING.upper() in os.environ or request.node.get_closest_marker("optimised"):
+    if SETTING.upper() in os.environ or request.node.get_closest_marker("optimized"):
         yield
         return
     jax.config.update(SETTING, True)

@@ -31,7 +31,6 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.standard_normal((2, 8, 6, 3))
 # The smallest network with one class per image, and with one per pixel.
 CLASSIFIER, PYRAMID = "cifar_resnet8", "unet_resnet20"
-# Fusions without fusion weights.
 WITHOUT_WEIGHTS = {"add", "concat"}
 
 

@@ -10,7 +10,7 @@ from benchmarks.timing import (
     Side,
     check_equal,
     geometric_mean,
-    take_turns,
+    interleave,
     time_sides,
     warm_up,
 )
@@ -54,7 +54,7 @@ def test_a_turn_has_as_many_calls_as_fit(monkeypatch):
     assert len(calls) == 2 + 1 + 3
 
 
-def test_sides_take_turns_and_every_other_round_is_reversed(monkeypatch):
+def test_runs_are_interleaved_and_every_other_round_is_reversed(monkeypatch):
     Clock(monkeypatch)
     calls = []
     sides = {name: Side(lambda n=name: calls.append(n)) for name in "abc"}
@@ -65,9 +65,9 @@ def test_sides_take_turns_and_every_other_round_is_reversed(monkeypatch):
 
 def test_uncounted_rounds_come_first():
     times = iter([9.0, 1.0, 3.0, 2.0])
-    assert take_turns({"a": lambda: next(times)}, rounds=3) == {"a": 2.0}
+    assert interleave({"a": lambda: next(times)}, rounds=3) == {"a": 2.0}
     times = iter([4.0, 6.0])
-    assert take_turns({"a": lambda: next(times)}, rounds=2, uncounted_rounds=0) == {"a": 5.0}
+    assert interleave({"a": lambda: next(times)}, rounds=2, uncounted_rounds=0) == {"a": 5.0}
 
 
 def test_the_warm_up_has_limits_of_time_and_calls(monkeypatch):

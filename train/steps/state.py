@@ -12,6 +12,7 @@ from flax import struct
 from flax.training.dynamic_scale import DynamicScale
 from jaxtyping import Array, Int
 
+from aff_jax.inspection import count_parameters
 from train.steps.precision import create_loss_scale
 
 __all__ = [
@@ -143,11 +144,6 @@ def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
     d = jnp.minimum(decay, (1 + t) / (10 + t))
     averages = optax.incremental_update(state.variables, state.ema, 1 - d)
     return optax.tree.cast_like(averages, state.ema)
-
-
-def count_parameters(params: Any) -> int:
-    """Return the number of values in a tree of arrays."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 @jax.jit

@@ -35,7 +35,7 @@ def test_exports_a_saved_network(saved, tmp_path, capsys):
         np.testing.assert_allclose(program.call(X[:n]), expected[:n], atol=1e-5 * largest)
 
     assert cli.main(command) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert cli.main([*command, "--force", "--batch=3"]) == 0
     program = jax.export.deserialize(target.read_bytes())
     assert program.in_avals[0].shape == (3, 16, 12, 1)

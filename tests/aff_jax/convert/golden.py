@@ -35,7 +35,7 @@ class Case:
 
     @property
     def inputs(self):
-        """Input x, and for fusions also y."""
+        """Return input x, and for fusions also y."""
         given = [self.meta["inputs"]["x"], self.meta["inputs"]["y"]]
         return [channels_last(draw(**each)) for each in given if each is not None]
 

@@ -63,7 +63,7 @@ def largest_error(result, expected):
 
 @pytest.fixture(scope="module", params=MODULES)
 def loaded(request):
-    """Case, module and converted variables."""
+    """Return a case, its module and the converted variables."""
     case = Case(request.param)
     make, fields = MODULES[request.param]
     module = make(**fields, norm=functools.partial(BatchNorm, unbiased_variance=True))

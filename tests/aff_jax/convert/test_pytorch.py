@@ -92,7 +92,7 @@ def test_variables_without_unread_arrays_load_strictly_in_pytorch():
 
 
 class LinenNetwork(nn.Module):
-    """Network with an AFF under a name of its own."""
+    """A network with an AFF under another name."""
 
     @nn.compact
     def __call__(self, x, train=False):

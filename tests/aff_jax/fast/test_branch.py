@@ -38,7 +38,7 @@ class DenseNorm(nn.Module):
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_dense_norm_equals_the_norm_of_the_product(unbiased, use_bias):
-    """Outputs, statistics and gradients."""
+    """Compare outputs, statistics and gradients."""
     x, d = normal((8, 5, 5, 3)), normal((8, 5, 5, 12), 2)
     with jax.enable_x64(True):
         norm = BatchNorm(unbiased_variance=unbiased, use_bias=use_bias, param_dtype=jnp.float64)
@@ -124,7 +124,7 @@ def test_a_missing_layer_is_named_in_training(layer):
 
 
 def test_the_rule_derives_the_statistics_of_these_tests():
-    """The shapes above take the shortcut, so that the tests test it."""
+    """Check that the shapes above take the shortcut."""
     module = MSCAM()
     variables = module.init(jax.random.key(0), jnp.ones(LONG))
 

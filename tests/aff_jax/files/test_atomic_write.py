@@ -22,7 +22,7 @@ def write(request):
 def test_an_existing_file_is_only_replaced_on_request(write, tmp_path):
     path = tmp_path / "x"
     path.write_text("precious")
-    with pytest.raises(FileExistsError, match="x exists already"):
+    with pytest.raises(FileExistsError, match="x already exists"):
         write(path, WEIGHTS)
     assert path.read_text() == "precious"
     write(path, WEIGHTS, overwrite=True)

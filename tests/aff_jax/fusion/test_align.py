@@ -15,7 +15,7 @@ def normal(shape, seed=0):
 
 
 def resized(x, axis, size):
-    """Linear interpolation along one axis, half-pixel centres, edges repeated."""
+    """Interpolate linearly along one axis with half-pixel centers and repeated edges."""
     at = np.clip((np.arange(size) + 0.5) * x.shape[axis] / size - 0.5, 0, x.shape[axis] - 1)
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, x.shape[axis] - 1)

@@ -7,7 +7,7 @@ import pytest
 
 import aff_jax
 
-pytestmark = pytest.mark.optimised  # the counts depend on XLA's optimizations
+pytestmark = pytest.mark.optimized  # the counts depend on XLA's optimizations
 
 
 class Chain(nn.Module):

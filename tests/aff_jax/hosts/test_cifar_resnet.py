@@ -8,30 +8,71 @@ import numpy as np
 import pytest
 
 from aff_jax import create_model
+from aff_jax.hosts.registry import HOSTS
 from tests.aff_jax import oracle
-from tests.aff_jax.hosts.families import count_parameters, normal, shapes_of, small
+from tests.aff_jax.hosts.families import (
+    attention_parameters,
+    count_parameters,
+    normal,
+    shapes_of,
+    small,
+)
 from tests.aff_jax.random_variables import random_variables
+
+BRANCHES = {"add": 0, "aff": 2, "iaff": 4}
+DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+
+
+def count(depth, classes, branches, width=1):
+    """Return the number of parameters by the description of the network."""
+    total, before = 3 * 9 * 16 * width, 16 * width
+    for c in (16 * width, 32 * width, 64 * width):
+        for _ in range((depth - 2) // 6):
+            total += 2 * before + 9 * before * c + 2 * c + 9 * c * c
+            total += attention_parameters(c, branches) + (before * c if before != c else 0)
+            before = c
+    return total + 2 * before + before * classes + classes
+
+
+# Trainable parameters of open-aff's MXNet networks with 100 classes.
+PUBLISHED = [
+    ("cifar_resnet8", 1, "add", 83_700),
+    ("cifar_resnet8", 1, "aff", 89_916),
+    ("cifar_resnet8", 1, "iaff", 96_132),
+    pytest.param("cifar_resnet32", 4, "add", 7_450_276, marks=pytest.mark.slow),
+    ("cifar_resnet32", 4, "aff", 7_897_156),
+    pytest.param("cifar_resnet32", 4, "iaff", 8_344_036, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("name", "width", "fusion", "expected"), PUBLISHED)
+def test_parameter_counts_are_the_published_ones(name, width, fusion, expected):
+    model = create_model(name, fusion, num_classes=100, width=width)
+    depth = int(name.removeprefix("cifar_resnet"))
+    assert count_parameters(model) == count(depth, 100, BRANCHES[fusion], width) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "fusion", "count"),
-    # Trainable parameters of open-aff's MXNet networks with 100 classes.
-    [
-        ("cifar_resnet8", 1, "add", 83_700),
-        ("cifar_resnet8", 1, "aff", 89_916),
-        ("cifar_resnet8", 1, "iaff", 96_132),
-        ("cifar_resnet32", 4, "add", 7_450_276),
-        ("cifar_resnet32", 4, "aff", 7_897_156),
-        ("cifar_resnet32", 4, "iaff", 8_344_036),
-    ],
+    "depth",
+    [14, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (20, 44, 56, 110))],
 )
-def test_parameter_counts(name, width, fusion, count):
-    model = create_model(name, fusion, num_classes=100, width=width)
-    assert count_parameters(model) == count
+def test_parameter_counts_of_other_depths_follow_the_formula(depth):
+    for fusion in ("add", "aff"):
+        model = create_model(f"cifar_resnet{depth}", fusion, num_classes=10)
+        assert count_parameters(model) == count(depth, 10, BRANCHES[fusion])
+
+
+def test_the_blocks_of_a_registered_name_follow_from_its_depth():
+    assert {name for name in HOSTS if name.startswith("cifar_resnet") and "x" not in name} == {
+        f"cifar_resnet{depth}" for depth in DEPTHS
+    }
+    for depth in DEPTHS:
+        blocks = create_model(f"cifar_resnet{depth}").blocks_per_stage
+        assert blocks == ((depth - 2) // 6,) * 3
 
 
 def test_depth_is_six_times_the_blocks_plus_two():
-    for name, depth in (("cifar_resnet8", 8), ("cifar_resnet14", 14), ("cifar_resnet20", 20)):
+    for name, depth in (("cifar_resnet8", 8), ("cifar_resnet14", 14)):
         params = shapes_of(create_model(name, "add"))["params"]
         weighted = [
             path

@@ -40,7 +40,7 @@ def count(blocks, classes, branches, width=1, area=25):
     ("name", "blocks"),
     [
         ("inception8", 1),
-        ("inception14", 2),
+        pytest.param("inception14", 2, marks=pytest.mark.slow),
         pytest.param("inception20", 3, marks=pytest.mark.slow),
         pytest.param("inception26", 4, marks=pytest.mark.slow),
     ],
@@ -49,6 +49,11 @@ def count(blocks, classes, branches, width=1, area=25):
 def test_parameter_counts(name, blocks, fusion, branches):
     model = create_model(name, fusion, num_classes=100)
     assert count_parameters(model) == count(blocks, 100, branches)
+
+
+def test_the_blocks_of_a_registered_name_follow_from_its_depth():
+    for depth in (8, 14, 20, 26):
+        assert create_model(f"inception{depth}").blocks_per_stage == ((depth - 2) // 6,) * 3
 
 
 # The results of the formula as literals, so that formula and network cannot change together.

@@ -49,7 +49,7 @@ def slow_unless(fast):
         pytest.param(
             name,
             fusion,
-            # The fast pairs hold each class of hosts and each fusion.
+            # The fast pairs contain each class of hosts and each fusion.
             marks=slow_unless(
                 name in CLASSES.values() and (fusion == "aff" or name == DISTINCT[0])
             ),

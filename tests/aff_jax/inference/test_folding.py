@@ -1,4 +1,4 @@
-"""Tests of which batch norms are folded into which layers, and of the folded arithmetic."""
+"""The arithmetic of folding, against the formula in NumPy."""
 
 import flax.linen as nn
 import jax
@@ -6,210 +6,43 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aff_jax import BatchNorm
-from aff_jax.inference.find_foldings import _uses_running_statistics, find_foldings
-from aff_jax.inference.folding import NORMS, apply_folded, fold
-from tests.aff_jax.random_variables import random_variables
+from aff_jax.inference.find_foldings import find_foldings
+from aff_jax.inference.folding import NORMS, Folding, apply_folded, fold
 
-X = np.random.default_rng(0).standard_normal((3, 5, 5, 4))
-
-
-class Net(nn.Module):
-    """A module whose call is the function `body`."""
-
-    body: object
-
-    @nn.compact
-    def __call__(self, x):
-        return self.body(x)
+GAMMA, BETA, MEAN, VAR = np.random.default_rng(0).uniform(1, 2, (4, 3)).astype(np.float32)
+KERNEL = np.random.default_rng(1).standard_normal((5, 3)).astype(np.float32)
+SCALE = GAMMA / np.sqrt(VAR + 0.1)
+SHIFT = BETA - MEAN * SCALE
 
 
-def freeze_and_compare(body, x=X):
-    """Check the folded output; return the layer of each norm, by path, and folded variables."""
-    module = Net(body)
-    with jax.enable_x64(True):
-        x = jnp.asarray(x)
-        variables = random_variables(module, x)
-        foldings = find_foldings(module, variables, (x,))
-        folded = fold(variables, foldings)
-        result = apply_folded(module, foldings, folded, x)
-        expected = module.apply(variables, x)
-    # In float64 only the order of a few operations differs.
-    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
-    layers = {
-        "/".join(path): folding.layer and "/".join(folding.layer)
-        for path, folding in foldings.items()
+def variables(with_bias):
+    """Return the variables of a dense layer and a norm, NumPy arrays."""
+    layer = {"kernel": KERNEL} | ({"bias": np.float32([1, 2, 3])} if with_bias else {})
+    return {
+        "params": {"layer": layer, "norm": {"scale": GAMMA, "bias": BETA}},
+        "batch_stats": {"norm": {"mean": MEAN, "var": VAR}},
     }
-    return layers, folded
 
 
-def norm(name="norm", **fields):
-    return BatchNorm(name=name, param_dtype=jnp.float64, **fields)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_kernel_and_bias_are_multiplied_and_the_shift_is_added(with_bias):
+    folded = fold(variables(with_bias), {("norm",): Folding(("layer",), 0.1, with_bias)})
+    layer = folded["params"].pop("layer")
+    np.testing.assert_allclose(layer["kernel"], KERNEL * SCALE, rtol=1e-6)
+    if with_bias:
+        bias = np.float32([1, 2, 3]) * SCALE + SHIFT
+        np.testing.assert_allclose(layer["bias"], bias, rtol=1e-5)
+        assert folded == {"params": {}}
+    else:
+        np.testing.assert_allclose(folded[NORMS]["norm"]["shift"], SHIFT, rtol=1e-5)
+        assert folded[NORMS]["norm"].keys() == {"shift"}
 
 
-def conv(name="conv", **fields):
-    return nn.Conv(6, (3, 3), name=name, param_dtype=jnp.float64, **fields)
-
-
-def flax_norm(name="norm", **fields):
-    return nn.BatchNorm(True, name=name, param_dtype=jnp.float64, **fields)
-
-
-@pytest.mark.parametrize("make_norm", [norm, flax_norm])
-@pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize(
-    "fields", [{}, {"use_scale": False}, {"use_bias": False}, {"epsilon": 0.1}]
-)
-def test_a_norm_is_folded_into_the_convolution_before_it(make_norm, use_bias, fields):
-    layers, folded = freeze_and_compare(
-        lambda x: nn.relu(make_norm(**fields)(conv(use_bias=use_bias)(x)))
-    )
-    assert layers == {"norm": "conv"}
-    assert "batch_stats" not in folded
-    assert "norm" not in folded["params"]
-    # The bias of a layer takes up the shift; without a bias the shift remains.
-    assert folded.get(NORMS, {}).get("norm", {}).keys() == (set() if use_bias else {"shift"})
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [{"strides": 2}, {"feature_group_count": 2}, {"kernel_dilation": 2}, {"padding": "VALID"}],
-)
-def test_strides_groups_and_padding_do_not_matter(fields):
-    layers, _ = freeze_and_compare(lambda x: norm()(conv(use_bias=False, **fields)(x)))
-    assert layers == {"norm": "conv"}
-
-
-def test_dense_layers_and_one_dimensional_convolutions_fold():
-    def body(x):
-        x = norm("norm1")(nn.Dense(6, name="dense", param_dtype=jnp.float64)(x))
-        x = x.reshape(len(x), -1, 6)
-        return norm("norm2")(nn.Conv(5, (3,), name="conv", param_dtype=jnp.float64)(x))
-
-    layers, _ = freeze_and_compare(body)
-    assert layers == {"norm1": "dense", "norm2": "conv"}
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        lambda x: norm()(x),  # no layer before it
-        lambda x: norm()(nn.relu(conv()(x))),  # an operation between
-        lambda x: (lambda y: norm()(y) + y)(conv()(x)),  # the layer is read twice
-        lambda x: (lambda y: (norm()(y), y)[0] + 0 * y)(conv()(x)),
-        lambda x: (lambda y: nn.relu(y) + norm()(y))(
-            conv()(x)
-        ),  # the layer is read inside another jaxpr
-        lambda x: norm()(conv()(x) * 2),
-        lambda x: conv()(
-            norm()(x)
-        ),  # before a convolution, which pads the norm's output with zeros
-    ],
-)
-def test_a_norm_that_cannot_be_folded_becomes_scale_and_shift(body):
-    layers, folded = freeze_and_compare(body)
-    assert layers == {"norm": None}
-    assert folded[NORMS]["norm"].keys() == {"scale", "shift"}
-
-
-def test_an_output_of_the_module_counts_as_read():
-    module = Net(lambda x: (lambda y: (norm()(y), y))(conv()(x)))
-    with jax.enable_x64(True):
-        variables = random_variables(module, X)
-        assert find_foldings(module, variables, (X,))[("norm",)].layer is None
-
-
-def test_a_layer_called_twice_is_folded_only_if_the_same_norm_follows_both_calls():
-    def same(x):
-        layer, after = conv(), norm()
-        return after(layer(x)) + nn.relu(after(layer(2 * x)))
-
-    def other(x):
-        layer = conv()
-        return norm("norm1")(layer(x)) + norm("norm2")(layer(2 * x))
-
-    def without(x):
-        layer = conv()
-        return norm()(layer(x)) + nn.relu(layer(2 * x))
-
-    assert freeze_and_compare(same)[0] == {"norm": "conv"}
-    assert freeze_and_compare(other)[0] == {"norm1": None, "norm2": None}
-    assert freeze_and_compare(without)[0] == {"norm": None}
-
-
-def test_a_norm_that_follows_two_layers_is_not_folded():
-    def body(x):
-        after = norm()
-        return after(conv("conv1")(x)) + after(conv("conv2")(x))
-
-    assert freeze_and_compare(body)[0] == {"norm": None}
-
-
-def test_norms_are_folded_inside_remat_and_kept_inside_scan():
-    class Block(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            return nn.relu(norm()(nn.Conv(4, (3, 3), name="conv", param_dtype=jnp.float64)(x)))
-
-    class Step(nn.Module):
-        @nn.compact
-        def __call__(self, x, _):
-            return Block(name="block")(x), None
-
-    def body(x):
-        x = nn.remat(Block)(name="remat")(x)
-        stacked = nn.scan(
-            Step,
-            variable_axes={"params": 0, "batch_stats": 0},
-            split_rngs={"params": True},
-            length=3,
-        )
-        return stacked(name="stack")(x, None)[0]
-
-    layers, folded = freeze_and_compare(body)
-    assert layers == {"remat/norm": "remat/conv"}
-    assert folded["batch_stats"]["stack"]["block"]["norm"]["mean"].shape == (3, 4)
-
-
-def test_only_calls_with_running_statistics_are_folded():
-    batch_norm = nn.BatchNorm(use_running_average=False)
-    assert not _uses_running_statistics(batch_norm, (X,), {})
-    assert not _uses_running_statistics(batch_norm, (X, False), {})
-    assert _uses_running_statistics(batch_norm, (X,), {"use_running_average": True})
-    assert not _uses_running_statistics(nn.BatchNorm(use_running_average=True, axis=1), (X,), {})
-    assert not _uses_running_statistics(BatchNorm(), (X, True), {})
-    assert not _uses_running_statistics(BatchNorm(), (X,), {"train": True})
-    assert _uses_running_statistics(BatchNorm(), (X,), {})
-    assert not _uses_running_statistics(nn.LayerNorm(), (X,), {})
-
-
-def standardized(x, kernel, *arguments, **keywords):
-    """Multiply by another kernel than the parameter."""
-    return jax.lax.dot_general(x, kernel - kernel.mean(axis=0), *arguments, **keywords)
-
-
-class Tied(nn.Module):
-    """A dense layer whose kernel is read again, by its transpose."""
-
-    @nn.compact
-    def __call__(self, x):
-        layer = nn.Dense(6, name="dense", param_dtype=jnp.float64)
-        h = norm()(layer(x))
-        return h @ layer.variables["params"]["kernel"].T
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        lambda x: norm()(nn.Dense(6, dot_general=standardized, param_dtype=jnp.float64)(x)),
-        lambda x: norm()(nn.WeightNorm(nn.Dense(6, param_dtype=jnp.float64))(x)),
-        lambda x: Tied(name="tied")(x),
-    ],
-    ids=["other product", "other kernel", "other reader"],
-)
-def test_a_kernel_with_other_readers_is_not_changed(body):
-    layers, _ = freeze_and_compare(body)
-    assert set(layers.values()) == {None}
+def test_without_a_layer_scale_and_shift_remain():
+    folded = fold(variables(True), {("norm",): Folding(None, 0.1)})
+    np.testing.assert_array_equal(folded["params"]["layer"]["kernel"], KERNEL)
+    np.testing.assert_allclose(folded[NORMS]["norm"]["scale"], SCALE, rtol=1e-6)
+    np.testing.assert_allclose(folded[NORMS]["norm"]["shift"], SHIFT, rtol=1e-5)
 
 
 def test_a_flax_norm_without_parameters_keeps_the_dtype_of_its_input():

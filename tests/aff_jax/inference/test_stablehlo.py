@@ -111,7 +111,7 @@ def test_wrong_arguments_are_refused_and_leave_no_file(tmp_path):
         save_stablehlo(path, model, variables, np.float32(1))
     assert list(tmp_path.iterdir()) == []
     path.write_bytes(b"other content")
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         save_stablehlo(path, model, variables, images(1))
     assert path.read_bytes() == b"other content"
 

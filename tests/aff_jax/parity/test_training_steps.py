@@ -24,7 +24,7 @@ from tests.reference import torch_aff
 
 RATE, MOMENTUM, DECAY = 0.02, 0.9, 1e-4
 
-pytestmark = [pytest.mark.slow, pytest.mark.optimised]
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
 
 
 @pytest.fixture(scope="module")
