@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from train.data.batch import Batch
 from train.data.sources.data_source import Source
 
 __all__ = ["DeviceFeed", "Devices"]
 
-Batch = Mapping[str, Array]
 T = TypeVar("T")
 
 
@@ -25,7 +25,7 @@ class Devices(Protocol):
     def replicate(self, state: T) -> T:
         """Return the arrays with a copy on every device."""
 
-    def place(self, batch: Mapping[str, Any]) -> Mapping[str, Array]:
+    def place(self, batch: Mapping[str, Any]) -> Batch:
         """Return a batch that is split over the devices."""
 
 

@@ -78,8 +78,8 @@ class StopSignals:
     def should_stop(self) -> bool:
         """Return whether to stop here.
 
-        With several processes all of them call this equally often. JAX then finds a call that no
-        process has passed yet, and all processes get True from that call.
+        With several processes, all of them call this method equally often. JAX then finds a call
+        that no process has reached yet, and all processes get True from that call.
         """
         if self._distributed:
             self._calls += 1

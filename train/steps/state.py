@@ -1,4 +1,4 @@
-"""Training state, and the other inputs and outputs of a step."""
+"""The training state: everything that a training step changes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,6 @@ from jaxtyping import Array, Int
 from train.steps.precision import create_loss_scale
 
 __all__ = [
-    "Batch",
     "Metrics",
     "TrainState",
     "all_finite",
@@ -25,28 +24,23 @@ __all__ = [
     "with_variables",
 ]
 
-Batch = Mapping[str, Array]
-"""A batch of examples.
-
-`image` is uint8 `(batch, height, width, channels)`; `label` is int32 `(batch,)` or
-`(batch, height, width)`. In evaluation, `mask` `(batch,)` is 1 for examples and 0 for padding.
-"""
-
 Metrics = dict[str, Array]
+"""Metrics of a step by name."""
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that changes from step to step.
+    """The state of a training run, without the position in the data.
 
     Attributes:
         step: Number of steps taken, int32 scalar.
         params: Parameters of the network.
         batch_stats: Running statistics of the network.
         opt_state: State of the optimizer.
-        skipped: Number of steps that were skipped since their loss or gradients were not finite,
+        skipped: Number of steps that were skipped because their loss or gradients were not finite,
             int32 scalar.
-        skipped_in_row: How many of the last steps were skipped, int32 scalar.
-        ema: Moving averages of `params` and `batch_stats`, or None.
+        skipped_in_row: Number of steps in a row up to the last one that were skipped, int32
+            scalar.
+        ema: Exponential moving averages of `params` and `batch_stats`, or None.
         loss_scale: Loss scale for float16, or None.
     """
 
@@ -92,7 +86,10 @@ def create_state(
         seed: Seed of the initial parameters.
         image_shape: Shape of an image, `(height, width, channels)`.
         ema: Whether to keep moving averages of the variables.
-        loss_scale: Whether to scale the loss.
+        loss_scale: Whether to scale the loss, which float16 needs.
+
+    Returns:
+        The state, on one device.
     """
 
     def init(key: Array) -> TrainState:
@@ -115,7 +112,15 @@ def create_state(
 
 
 def with_variables(state: TrainState, variables: Mapping[str, Any]) -> TrainState:
-    """Return the state before the first step with other variables, also in the moving averages."""
+    """Replace the variables of the state before the first step, also in the moving averages.
+
+    Args:
+        state: The state before the first step.
+        variables: Variables of the network, with the collections `params` and `batch_stats`.
+
+    Returns:
+        The state with copies of the variables, as NumPy arrays.
+    """
     # The step donates its buffers, so parameters and averages must not share any.
     params, batch_stats = (jax.tree.map(np.array, variables[x]) for x in ("params", "batch_stats"))
     ema = None
@@ -125,7 +130,7 @@ def with_variables(state: TrainState, variables: Mapping[str, Any]) -> TrainStat
 
 
 def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
-    """Compute the moving averages after an update, or None if the state has none.
+    """Compute the moving averages after an update.
 
     The averages of the parameters and of the running statistics are::
 
@@ -133,6 +138,13 @@ def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
 
     where t is the number of earlier updates. The smaller decay of the first steps forgets the
     initial parameters soon.
+
+    Args:
+        state: The state after the update, with the moving averages from before it.
+        decay: Largest decay, in 0 .. 1.
+
+    Returns:
+        The moving averages, with the dtypes of the variables; None if the state has none.
 
     References:
         TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`.
@@ -146,12 +158,19 @@ def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
 
 
 def count_parameters(params: Any) -> int:
-    """Return the number of values in a tree of arrays."""
+    """Count the values in a tree of arrays.
+
+    Args:
+        params: Pytree of arrays or `jax.ShapeDtypeStruct`s.
+
+    Returns:
+        The sum of the sizes of all leaves.
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 @jax.jit
 def all_finite(state: TrainState) -> Array:
-    """Return whether all values of the state are finite, a boolean scalar."""
+    """Return whether all floating-point values of the state are finite, a boolean scalar."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

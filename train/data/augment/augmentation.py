@@ -31,7 +31,7 @@ from train.data.augment.color import color_jitter, pca_lighting
 from train.data.augment.geometry import pad_and_crop, random_flip
 from train.data.augment.random_erasing import random_erasing
 from train.data.augment.random_per_image import Images
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 
 __all__ = ["STREAMS", "Augmentation", "augmentation_key", "normalize", "stream_key"]
 
@@ -78,9 +78,12 @@ def normalize(
         dtype: Type of the result.
         mixed: Whether the images come from `Mixup`.
 
+    Returns:
+        Images of the same shape, of dtype `dtype`.
+
     Raises:
-        ValueError: The images have another dtype, or `mean` or `std` does not have one number per
-            channel.
+        ValueError: If the images have another dtype, or `mean` or `std` does not have one number
+            per channel.
     """
     expected = jnp.dtype(jnp.float32 if mixed else jnp.uint8)
     if images.dtype != expected:

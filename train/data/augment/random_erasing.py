@@ -23,7 +23,7 @@ _TRIES = 10
 def rectangle_mask(
     top: ArrayLike, left: ArrayLike, bottom: ArrayLike, right: ArrayLike, height: int, width: int
 ) -> Bool[Array, "height width"]:
-    """Return which pixels are inside a rectangle; `bottom` and `right` are exclusive."""
+    """Return a mask of the pixels inside a rectangle; `bottom` and `right` are exclusive."""
     row, column = jnp.arange(height)[:, None], jnp.arange(width)
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)
 
