@@ -143,7 +143,7 @@ def test_error_has_the_command_that_prepares_coco(tmp_path: pathlib.Path) -> Non
         load_source("stop_sign", "train", data_dir=tmp_path)
     message = str(error.value)
     assert (
-        f"files in {tmp_path / 'coco' / '2017_panoptic' / '1.1.0'}, and that folder does not"
+        f"files in {tmp_path / 'coco' / '2017_panoptic' / '1.1.0'}, and that directory does not"
         in message
     )
     assert 'tfds.builder("coco/2017_panoptic"' in message
