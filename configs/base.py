@@ -74,8 +74,8 @@ def get_config() -> ConfigDict:
     config.seed = 0
     # Number of examples per training step, over all devices.
     config.batch_size = 128
-    # Number of examples per evaluation step, over all devices; rounded up to a multiple of the number
-    # of devices.
+    # Number of examples per evaluation step, over all devices; rounded up to a multiple of the
+    # number of devices.
     config.eval_batch_size = 512
     # Number of epochs.
     config.epochs = 60.0

@@ -253,17 +253,17 @@ class Checkpoints:
 
     @property
     def all_steps(self) -> list[int]:
-        """Steps of the checkpoints, in ascending order."""
+        """Return the steps of the checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint; None if there is none."""
+        """Return the step of the newest checkpoint; None if there is none."""
         return max(self.all_steps, default=None)
 
     @property
     def best_step(self) -> int | None:
-        """Step of the best checkpoint, the newest of equals; None if none was evaluated."""
+        """Return the step of the best checkpoint; None if none was evaluated."""
         return next(iter(self._steps_by_metric()), None)
 
     def _steps_by_metric(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""A feed for small datasets that keeps all examples on the devices and gathers batches there."""
+"""A feed for small datasets: all examples are on the devices, where batches are gathered."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Devices(Protocol):
 class DeviceFeed:
     """An iterator over the batches of `TrainFeed`, bitwise identical, gathered on the devices.
 
-    Every device holds all examples, which take `source.nbytes` bytes. The host sends only the
-    positions of the next batch. The first batch waits until all examples are decoded.
+    Every device has a copy of all examples, which take `source.nbytes` bytes. The host sends
+    only the positions of the next batch. The first batch waits until all examples are decoded.
 
     Args:
         source: The examples.

@@ -28,7 +28,7 @@ class Epochs:
 
     @property
     def total_steps(self) -> int:
-        """Number of steps of the run, at least one."""
+        """Return the number of steps of the run, at least one."""
         return max(1, self.steps(self.total))
 
     def after(self, step: int) -> float:

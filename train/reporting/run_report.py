@@ -92,7 +92,7 @@ class RunReport:
 
     @property
     def seconds(self) -> float:
-        """Wall time of this run so far in seconds, over all its restarts."""
+        """Return the wall time of this run so far in seconds, over all its restarts."""
         return self._seconds_before + time.perf_counter() - self._started
 
     def advance(self) -> None:

@@ -89,7 +89,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
         config: `ml_collections.ConfigDict` or a mapping of JSON values.
 
     Returns:
-        Whether the workdir had this config already.
+        True if the workdir already had this config, False if it was created.
 
     Raises:
         ValueError: If the workdir belongs to another config, its config.json is not readable, it

@@ -52,7 +52,7 @@ def initialize(
             respond, ends the run.
 
     Returns:
-        Whether the run has several processes.
+        True if the run has several processes.
 
     Raises:
         ValueError: If an argument is missing or out of range.

@@ -28,7 +28,7 @@ def retain_freed_memory() -> bool:
     `JAX_PLATFORMS=cpu`, or has no other plugin installed. It has no effect without glibc.
 
     Returns:
-        Whether the setting was applied.
+        True if the setting was applied.
 
     References:
         mallopt(3).

@@ -72,7 +72,7 @@ class StopSignals:
 
     @property
     def exit_status(self) -> int:
-        """Exit status of a run that a signal stopped."""
+        """Return the exit status of a run that a signal stopped."""
         return 128 + (self._received or signal.SIGTERM)
 
     def should_stop(self) -> bool:

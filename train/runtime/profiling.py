@@ -66,7 +66,7 @@ class Profile:
             running: Arrays that this step computes. The trace ends when they are ready.
 
         Returns:
-            Whether the trace was written.
+            True if the trace was written.
         """
         if not self._tracing or step < self.last:
             return False

@@ -118,7 +118,7 @@ class Parallel(abc.ABC):
     @property
     @abc.abstractmethod
     def _mesh(self) -> Mesh:
-        """The devices that share an array."""
+        """Return the devices that share an array."""
 
     @abc.abstractmethod
     def _split(self, x: np.ndarray | Array) -> np.ndarray | Array:

@@ -53,7 +53,15 @@ def create_loss_scale() -> DynamicScale:
 
 
 def unscale(loss_scale: DynamicScale, gradients: PyTree) -> PyTree:
-    """Divide the gradients of a scaled loss by the scale, and return them."""
+    """Divide the gradients of a scaled loss by the scale.
+
+    Args:
+        loss_scale: The loss scale with which the loss was multiplied.
+        gradients: Gradients of the scaled loss, a pytree of arrays.
+
+    Returns:
+        Gradients of the loss, with the same shapes and dtypes.
+    """
     return jax.tree.map(lambda gradient: gradient / loss_scale.scale, gradients)
 
 

@@ -36,7 +36,7 @@ class Moments(flax.struct.PyTreeNode):
 
     @property
     def batch_stats(self) -> dict[str, Any]:
-        """The moments as the collection `batch_stats`."""
+        """Return the moments as the collection `batch_stats`."""
         flat = {(*path, "mean"): mean for path, mean in self.mean.items()}
         flat |= {(*path, "var"): var for path, var in self.var.items()}
         return traverse_util.unflatten_dict(flat)

@@ -55,17 +55,17 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """Variables of the network for training."""
+        """Return the variables of the network for training."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """Variables of the network for evaluation: the moving averages if there are any."""
+        """Return the variables for evaluation: the moving averages, or `variables` without them."""
         return self.variables if self.ema is None else self.ema
 
     @property
     def updates(self) -> Int[Array, ""]:
-        """Number of steps that were not skipped, int32 scalar; schedules count these."""
+        """Return the number of steps that were not skipped, int32 scalar. Schedules count these."""
         return self.step - self.skipped
 
 
@@ -171,6 +171,13 @@ def count_parameters(params: Any) -> int:
 
 @jax.jit
 def all_finite(state: TrainState) -> Array:
-    """Return whether all floating-point values of the state are finite, a boolean scalar."""
+    """Return whether all floating-point values of the state are finite.
+
+    Args:
+        state: The state, with at least one floating-point array.
+
+    Returns:
+        A boolean scalar.
+    """
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

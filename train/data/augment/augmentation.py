@@ -51,12 +51,28 @@ Only append to this tuple. Otherwise the augmentation of runs that resume would 
 
 
 def augmentation_key(seed: ArrayLike, step: ArrayLike) -> Key[Array, ""]:
-    """Return the typed key of one training step: `fold_in(key(seed), step)`."""
+    """Derive the key of one training step: `fold_in(key(seed), step)`.
+
+    Args:
+        seed: Seed of the run.
+        step: Step, counted from 0.
+
+    Returns:
+        A typed key.
+    """
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def stream_key(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """Return the key of one of the `STREAMS`, given the key of the step."""
+    """Derive the key of one of the `STREAMS`.
+
+    Args:
+        key: Key of the step, from `augmentation_key`.
+        name: Name in `STREAMS`.
+
+    Returns:
+        A typed key.
+    """
     return jax.random.fold_in(key, STREAMS.index(name))
 
 

@@ -142,12 +142,19 @@ def keep(image: Array, step: Steps) -> Array:
 
 
 def affine(image: Array, step: Steps) -> Array:
-    """Apply an affine map."""
+    """Apply the affine map `step.matrix`."""
     return resample(image, step.matrix)
 
 
 def color_operation(change: Callable[[Array, Array], Array]) -> Callable[[Array, Steps], Array]:
-    """Convert an operation of `COLOR` to a function of an image and its step."""
+    """Convert an operation of `COLOR` to a function of an image and its step.
+
+    Args:
+        change: A function of an image and a magnitude.
+
+    Returns:
+        A function of an image and a `Steps` without its axis of steps.
+    """
     return lambda image, step: change(image, step.magnitude)
 
 

@@ -128,7 +128,7 @@ class Mixup:
 
     @property
     def mixes(self) -> bool:
-        """True if images are mixed in some steps."""
+        """Return whether images are mixed in some steps."""
         return bool(self.mixup_alpha or self.cutmix_alpha)
 
     def __call__(

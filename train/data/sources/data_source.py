@@ -181,7 +181,7 @@ class Source:
 
     @property
     def nbytes(self) -> int:
-        """Size of all decoded and resized images and labels in bytes."""
+        """Return the size of all decoded and resized images and labels in bytes."""
         label_bytes = 4 * math.prod(self.label_shape)
         return len(self) * (math.prod(self.image_shape) + label_bytes)
 

@@ -70,7 +70,14 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Return the names of the visible folders in a folder, in ascending order."""
+    """List the folders in a folder, except those whose names start with a dot or two underscores.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Names in ascending order.
+    """
     return sorted(
         entry.name
         for entry in os.scandir(folder)

@@ -43,7 +43,7 @@ def load_source(
     Raises:
         ValueError: If there is no such dataset, split or label key, or the images do not have one
             size and number of channels.
-        FileNotFoundError: If the dataset is not prepared, or the folder does not exist.
+        FileNotFoundError: If the dataset is not prepared, or the user's folder does not exist.
     """
     dataset = find_dataset(name)
     label_key = label_key or dataset.label_keys[0]

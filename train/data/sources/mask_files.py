@@ -72,7 +72,14 @@ def read_mask(data: bytes | str | os.PathLike[str], origin: str) -> np.ndarray:
 
 
 def mask_values(mask: np.ndarray) -> Int[np.ndarray, " values"]:
-    """Return the distinct values of a mask in ascending order."""
+    """Find the distinct values of a mask.
+
+    Args:
+        mask: Integers, `(height, width)`.
+
+    Returns:
+        The values in ascending order.
+    """
     if mask.dtype != np.uint8:
         return np.unique(mask)
     return np.flatnonzero(np.bincount(mask.ravel()))  # much faster than sorting the pixels

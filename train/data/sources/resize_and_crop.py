@@ -66,6 +66,14 @@ def resize_shorter_side(
 
     The longer side is rounded. `PIL.ImageOps.cover` computes it from a rounded aspect ratio and is
     one pixel off for some sizes.
+
+    Args:
+        image: The image.
+        length: Length of the shorter side in pixels.
+        resampling: Filter of the resize.
+
+    Returns:
+        The resized image.
     """
     shorter = min(image.size)
     width, height = (max(length, round(side * length / shorter)) for side in image.size)
@@ -73,7 +81,14 @@ def resize_shorter_side(
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """Crop the central `size` x `size` pixels. Offsets are rounded down.
+    """Crop the central square. Offsets are rounded down.
+
+    Args:
+        image: The image.
+        size: Side of the square in pixels.
+
+    Returns:
+        An image of `size` x `size` pixels.
 
     Raises:
         ValueError: If the image is smaller. Pillow would pad it with black.
@@ -129,5 +144,14 @@ def crop_and_resize(
     """Crop a box and resize it to `size` x `size` pixels.
 
     `Image.resize(..., box=box)` would read pixels outside the box at its borders.
+
+    Args:
+        image: The image.
+        box: The rectangle to crop.
+        size: Side of the result in pixels.
+        resampling: Filter of the resize.
+
+    Returns:
+        An image of `size` x `size` pixels.
     """
     return image.crop(box).resize((size, size), resampling)

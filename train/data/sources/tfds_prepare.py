@@ -72,7 +72,7 @@ def preparation_command(name: str, data_dir: str | os.PathLike[str], note: str) 
     Args:
         name: Name of the dataset in TFDS.
         data_dir: Data directory of TFDS.
-        note: What else to know about the preparation.
+        note: A sentence about the preparation, such as the size of its download.
 
     Returns:
         Several lines, for an error message.
