@@ -1,4 +1,4 @@
-"""Evaluate a network on the whole evaluation split."""
+"""The evaluation loop: metrics over the whole evaluation split."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Make the network that a config names, and measure its cost."""
+"""Make the network of a config, check its outputs, and compute its cost."""
 
 import math
 from collections.abc import Mapping

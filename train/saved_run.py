@@ -1,4 +1,4 @@
-"""Read a checkpoint of a run: evaluate it, or write its weights to a file.
+"""Evaluate a checkpoint of a run, or write its weights to a file.
 
 These functions do not change the workdir, so the run may still be training.
 """

@@ -1,4 +1,4 @@
-"""The input pipeline of a config: its dataset, its training feed, and its augmentation."""
+"""Make the input pipeline of a config: its dataset, its training feed, and its augmentation."""
 
 from collections.abc import Callable
 from typing import Any

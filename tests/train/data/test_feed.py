@@ -78,7 +78,7 @@ def test_order_is_pinned() -> None:
     assert indices(train_feed(37), 1) == [[18, 35, 16, 7, 20, 13, 24, 0]]
 
 
-def test_batches_hold_complete_examples() -> None:
+def test_batches_contain_complete_examples() -> None:
     for batch in itertools.islice(train_feed(37), 10):
         assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
             "image": (np.uint8, (8, 2, 3, 1)),

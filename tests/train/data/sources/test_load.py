@@ -38,14 +38,6 @@ def test_first_label_key_is_the_default_and_the_home_directory_is_expanded() -> 
     assert opened.value.args == ("two_labels", "test", None, "coarse")
 
 
-@pytest.mark.usefixtures("dataset")
-def test_unknown_names_are_refused_with_similar_ones() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'coarse'"):
-        load_source("two_labels", "train", label_key="corse")
-    with pytest.raises(ValueError, match=r"dataset 'cifar'\. Did you mean 'cifar10'"):
-        load_source("cifar", "train")
-
-
 def test_splits_with_images_of_different_sizes_are_refused(tmp_path: pathlib.Path) -> None:
     for side, split in ((4, "train"), (6, "test")):
         for name in ("cat", "dog"):

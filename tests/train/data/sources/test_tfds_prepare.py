@@ -1,4 +1,4 @@
-"""Preparation of TFDS datasets: the commands in error messages, output, and races."""
+"""Preparation of TFDS datasets: the commands in error messages, and the printed output."""
 
 import pathlib
 import shlex
@@ -50,12 +50,3 @@ def test_a_quiet_preparation_prints_nothing(
     captured = capsys.readouterr()
     expected = ("", "") if quiet else ("as array_record\n", "progress\n")
     assert (captured.out, captured.err) == expected
-
-
-def test_another_process_may_be_faster(tmp_path: pathlib.Path) -> None:
-    def fail(file_format: str) -> None:
-        raise OSError("directory not empty")
-
-    prepare(builder(tmp_path, fail))
-    with pytest.raises(OSError, match="directory not empty"):
-        prepare(builder(tmp_path / "missing", fail))
