@@ -1,4 +1,4 @@
-"""The default config, which explains every field. Other configs set only what differs."""
+"""The default config, with a comment on every field. Other configs set only what differs."""
 
 from ml_collections import ConfigDict
 
@@ -21,20 +21,21 @@ def get_config() -> ConfigDict:
     config.init_from = ""
     # Freezes modules whose names start with these prefixes, such as ("stem", "stage1").
     config.freeze = ()
-    # Which formulas to use where the references differ: "paper", "pytorch" or "mxnet".
+    # Reference whose formulas the network follows: "paper", "pytorch" or "mxnet".
     config.reference = "paper"
 
     # Name of the dataset, from the table in `train/data/sources/datasets.py`. "image_folder" and
     # "mask_folder" read your own images; configs/image_folder.py and configs/mask_folder.py
     # describe the layout of their folders.
     config.dataset = "digits"
-    # The folder of your images, or of TFDS; "" is TFDS's default, ~/tensorflow_datasets.
+    # The folder of your images, or the data directory of TFDS; "" is TFDS's default,
+    # ~/tensorflow_datasets.
     config.data_dir = ""
     # Feature that is the label, for datasets with several; "" is the dataset's default.
     config.label_key = ""
-    # Height and width of images in pixels. The shorter side is resized to 256/224 of it (for
-    # segmentation to it), and the central square is cropped. 0 keeps the size of the images, which
-    # must all have the same one.
+    # Height and width of images in pixels. The shorter side of an image is resized to 256/224 times
+    # this size (for segmentation to this size), and the central square is cropped. 0 keeps the size
+    # of the images, which must be the same for all.
     config.image_size = 0
     # 1 converts images to gray, 3 to color. 0 keeps their channels, which must be the same for all.
     config.image_channels = 0
@@ -73,8 +74,8 @@ def get_config() -> ConfigDict:
     config.seed = 0
     # Number of examples per training step, over all devices.
     config.batch_size = 128
-    # Number of examples per evaluation step, over all devices; rounded up to a multiple of their
-    # number.
+    # Number of examples per evaluation step, over all devices; rounded up to a multiple of the
+    # number of devices.
     config.eval_batch_size = 512
     # Number of epochs.
     config.epochs = 60.0
@@ -125,15 +126,16 @@ def get_config() -> ConfigDict:
     # are restarted. 0 uses the running statistics.
     config.recalibration_batches = 0
 
-    # Epochs between evaluations. Each saves a checkpoint. The last step has both.
+    # Number of epochs between evaluations. A checkpoint is saved after each evaluation. The last
+    # step is always evaluated.
     config.eval_every_epochs = 10.0
     # Number of the newest checkpoints that are kept. The best one is kept as well.
     config.keep_checkpoints = 2
     # Minutes after which a checkpoint is saved between evaluations; 0 is off. The time is checked
     # when training metrics are logged.
     config.checkpoint_every_minutes = 10.0
-    # Steps between logged training metrics.
+    # Number of steps between logged training metrics.
     config.log_every_steps = 50
-    # Seconds to wait for the next batch. After them the run ends with an error.
+    # Maximum time to wait for the next batch in seconds. After it the run ends with an error.
     config.data_timeout_seconds = 600.0
     return config

@@ -3,7 +3,7 @@
     python -m train --config=configs/cifar100_resnet32.py --workdir=runs/cifar100_resnet32
 
 The published test accuracy is 83.57 % on the 100 fine classes (open-aff,
-`params/cifar100/AFF-ResNet-32`). Not trained here; the time in h was not measured.
+`params/cifar100/AFF-ResNet-32`). Not trained here; the duration was not measured.
 """
 
 from ml_collections import ConfigDict

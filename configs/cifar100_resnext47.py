@@ -4,8 +4,8 @@
 
 The published test accuracy is 85.38 % on the 100 fine classes (open-aff,
 `params/cifar100/AFF-ResNeXt-47-32x4d`). `--config.model=cifar_resnext38_32x4d` and
-`--config.model=cifar_resnext29_32x4d` are smaller. Not trained here; the time in h was not
-measured.
+`--config.model=cifar_resnext29_32x4d` are smaller. Not trained here; the
+duration was not measured.
 """
 
 from ml_collections import ConfigDict

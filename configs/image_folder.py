@@ -7,7 +7,7 @@ r"""AFF-ResNet-8 on your own images, with one folder per class.
     PATH/test/CLASS/*.jpg      or val/, or validation/; only classes that train/ has
 
 Images are .png, .jpg, .webp, .bmp or .tif files of any size, in gray or color. Transparent pixels
-become black, and photographs are rotated as their EXIF orientation says. Other files are ignored
+become black, and photographs are rotated by their EXIF orientation. Other files are ignored
 with a warning.
 
 For example, scikit-learn's 1,797 digits as PNG files take 191 s on two CPU cores with other load,

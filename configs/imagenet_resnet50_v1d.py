@@ -4,7 +4,7 @@
 
 The published top-1 error at the best epoch is 20.3 %, a test accuracy of 79.7 %; iAFF has 20.2 %
 (open-aff, README and `params/imagenet`). The recipe is the authors' except for bfloat16. Not
-trained here; the time in h was not measured. On one device `--config.accumulation=4` keeps 128
+trained here; the duration was not measured. On one device `--config.accumulation=4` keeps 128
 images per batch of batch normalization, as on the authors' four devices.
 """
 

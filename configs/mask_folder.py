@@ -8,7 +8,8 @@ r"""AFF-FPN on your own images, with one mask per image.
                                starting with 0, and 255 for ignored pixels
     PATH/test/images, masks    or val/, or validation/
     PATH/classes.txt           names of the classes, one per line, starting with class 0. Without
-                               it all training masks are read first, and the names are numbers.
+                               this file all training masks are read first, and the names are
+                               numbers.
 
 Images that are not square are cropped to the central square. For example, the scenes of
 `configs/digit_scenes.py` in such folders, with `--config.image_channels=1`, take 2 min 51 s on two

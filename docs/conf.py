@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 # With this, jaxtyping prints an annotation as `Float[Array, "batch channels"]` instead of as the
-# class that it makes. It has to be set before jaxtyping is imported.
+# class that it makes. Set it before jaxtyping is imported.
 typing.GENERATING_DOCUMENTATION = "jaxtyping"  # type: ignore[attr-defined]
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

@@ -15,9 +15,11 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.markup import escape
 
-from train.command_line import errors_in_one_line, parse_flags
-from train.run_flags import COMPILATION_CACHE, CONFIG, TRACEBACK, WORKDIR
+from train.command_line import define_run_flags, errors_in_one_line, parse_flags
 
+__all__ = ["main"]
+
+define_run_flags()
 PROFILE = flags.DEFINE_string(
     "profile", None, "FIRST:LAST, steps of which a trace is written to WORKDIR/profile."
 )
@@ -43,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     console = Console()
-    workdir = Path(WORKDIR.value)
+    workdir = Path(flags.FLAGS.workdir)
     try:
         summary = _train(workdir, console)
     except KeyboardInterrupt:
@@ -60,8 +62,9 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
     from train.runtime.malloc import retain_freed_memory
     from train.runtime.profiling import Profile
 
+    options = flags.FLAGS
     retain_freed_memory()
-    with errors_in_one_line(traceback=TRACEBACK.value):
+    with errors_in_one_line(traceback=options.traceback):
         profile = Profile.parse(PROFILE.value) if PROFILE.value else None
         several_processes = distributed.initialize(
             COORDINATOR_ADDRESS.value,
@@ -69,12 +72,12 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
             PROCESS_ID.value,
             timeout_seconds=PROCESS_TIMEOUT.value,
         )
-        enable_compilation_cache(COMPILATION_CACHE.value)
+        enable_compilation_cache(options.compilation_cache)
 
     from train.loop import train
 
-    with errors_in_one_line(traceback=TRACEBACK.value, several_processes=several_processes):
-        summary = train(CONFIG.value, workdir, console, profile)
+    with errors_in_one_line(traceback=options.traceback, several_processes=several_processes):
+        summary = train(options.config, workdir, console, profile)
     return summary if distributed.is_primary_process() else None
 
 

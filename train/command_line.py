@@ -13,10 +13,38 @@ from ml_collections import ConfigDict, config_flags
 
 from aff_jax.lookup import unknown_name
 
-__all__ = ["define_checkpoint_flags", "errors_in_one_line", "exit_after_error", "parse_flags"]
+__all__ = [
+    "OPEN_FIELDS",
+    "define_checkpoint_flags",
+    "define_run_flags",
+    "errors_in_one_line",
+    "exit_after_error",
+    "parse_flags",
+]
 
 OPEN_FIELDS = ("fusion_fields", "model_fields")
-"""Config fields that accept new fields of their own. The fusion and the model check these."""
+"""Config fields to which flags may add fields. The fusion and the model check the new fields."""
+
+
+def define_run_flags() -> None:
+    """Define the flags of the commands that train: config, workdir, and how to start."""
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="Config file; set its fields with --config.FIELD=VALUE.",
+        # `_check_config_fields` locks it after checking which fields were added.
+        lock_config=False,
+        accept_new_attributes=True,
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Directory of the run; resumes from its last checkpoint.", required=True
+    )
+    flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
+    flags.DEFINE_string(
+        "compilation_cache",
+        None,
+        "Directory of compiled programs for later starts, '' for none; by default "
+        "$JAX_COMPILATION_CACHE_DIR or ~/.cache/aff_jax/xla.",
+    )
 
 
 def define_checkpoint_flags() -> None:
@@ -29,9 +57,15 @@ def define_checkpoint_flags() -> None:
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parse the command line, for `absl.app.run(main, flags_parser=parse_flags)`.
 
+    Args:
+        argv: The program and its arguments, as `sys.argv`.
+
+    Returns:
+        The program. Other arguments than flags are an error.
+
     Raises:
-        SystemExit: A flag, a config file or a config field is missing or unknown, or has a wrong
-            value; or there are arguments besides flags.
+        SystemExit: If a flag, a config file or a config field is missing, unknown or has a wrong
+            value, or there are arguments besides flags.
     """
     try:
         arguments: list[str] = flags.FLAGS(list(argv))
@@ -85,7 +119,16 @@ def errors_in_one_line(
 def exit_after_error(
     error: Exception, *, traceback: bool = False, several_processes: bool = False
 ) -> NoReturn:
-    """End the command because of `error`, as `errors_in_one_line` does."""
+    """End the command because of an error.
+
+    Args:
+        error: The error.
+        traceback: Whether to show a traceback instead of a one-line message.
+        several_processes: Whether the run has several processes.
+
+    Raises:
+        SystemExit: Always, unless `traceback` or the process exits immediately.
+    """
     from jax.errors import JaxRuntimeError
 
     from train.data.feed_timeout import FeedError
@@ -106,10 +149,10 @@ def exit_after_error(
 
 
 def _is_expected(error: Exception) -> bool:
-    """Return whether the message of an error suffices, without a traceback."""
+    """Return whether an error has a message for users, so that no traceback is needed."""
     from train.checkpoints.manager import AllDamagedError
     from train.data.feed_timeout import FeedError
     from train.reporting.step_metrics import NonFiniteError
 
-    own = AllDamagedError, FeedError, NonFiniteError
-    return isinstance(error, (ValueError, TypeError, OSError, *own))
+    of_runs = AllDamagedError, FeedError, NonFiniteError
+    return isinstance(error, (ValueError, TypeError, OSError, *of_runs))

@@ -15,9 +15,16 @@ from pathlib import Path
 from absl import app, flags, logging
 from rich.console import Console
 
-from train.command_line import errors_in_one_line, exit_after_error, parse_flags
-from train.run_flags import COMPILATION_CACHE, CONFIG, TRACEBACK, WORKDIR
+from train.command_line import (
+    define_run_flags,
+    errors_in_one_line,
+    exit_after_error,
+    parse_flags,
+)
 
+__all__ = ["main"]
+
+define_run_flags()
 ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train; all by default.")
 
 
@@ -29,11 +36,12 @@ def main(argv: Sequence[str]) -> None:
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.runtime.malloc import retain_freed_memory
 
-    console, workdir = Console(), Path(WORKDIR.value)
-    with errors_in_one_line(traceback=TRACEBACK.value):
+    options = flags.FLAGS
+    console, workdir = Console(), Path(options.workdir)
+    with errors_in_one_line(traceback=options.traceback):
         retain_freed_memory()
-        enable_compilation_cache(COMPILATION_CACHE.value)
-        comparison = run_comparison(CONFIG.value, workdir, console, ONLY.value, TRACEBACK.value)
+        enable_compilation_cache(options.compilation_cache)
+        comparison = run_comparison(options.config, workdir, console, ONLY.value, options.traceback)
     console.print(
         f"\n{comparison.table}\nwritten to {workdir}:\n"
         "  comparison.md     this table\n"

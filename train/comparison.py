@@ -29,7 +29,7 @@ from train.reporting.comparison_table import (
     write_comparison,
 )
 from train.reporting.metrics import TASKS
-from train.reporting.workdir import CONFIG_FILE, claim_workdir
+from train.reporting.workdir import CONFIG_FILE, SUMMARY_FILE, claim_workdir
 
 __all__ = [
     "Comparison",
@@ -40,8 +40,6 @@ __all__ = [
     "run_comparison",
     "run_config",
 ]
-
-SUMMARY = "summary.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +64,20 @@ def run_comparison(
 ) -> Comparison:
     """Train the missing runs as `compare` does, and write the table after each run.
 
+    Args:
+        config: The config of the comparison.
+        workdir: Directory of the comparison.
+        console: Where to print.
+        labels: Labels of the variants to train; all by default.
+        tracebacks: Whether to print the traceback of an error.
+
+    Returns:
+        The table of all finished runs, and an error if some runs failed.
+
     Raises:
-        ValueError, TypeError: The config or one of its variants is not possible, or a label is
-            unknown.
-        FileNotFoundError: A data set is not prepared.
+        ValueError: If the config or one of its variants is not possible, or a label is unknown.
+        TypeError: If a variant overrides a field with a value of another type.
+        FileNotFoundError: If a dataset is not prepared.
     """
     variants, metric = describe_variants(config), comparison_metric(config)
     for label in labels:
@@ -101,6 +109,9 @@ def compare(
         console: Where to print.
         labels: Labels of the variants to train; all by default.
         tracebacks: Whether to print the traceback of an error.
+
+    Yields:
+        The result of each run, with an error if the run failed.
     """
     runs = [(label, seed) for label in labels or config.variants for seed in config.seeds]
     for number, (label, seed) in enumerate(runs, start=1):
@@ -111,7 +122,7 @@ def compare(
             run = run_config(config, label, seed)
             summary = _train_once(run, _run_workdir(workdir, label, seed), console)
             yield RunResult(label, seed, summary)
-        except Exception as error:  # any error: it must not end the other runs
+        except Exception as error:  # an error of any class, since it must not end the other runs
             text = traceback.format_exc() if tracebacks else f"failed: {error}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
             yield RunResult(label, seed, error=f"{type(error).__name__}: {error}")
@@ -120,9 +131,16 @@ def compare(
 def finished_results(config: ConfigDict, workdir: Path) -> list[RunResult]:
     """Read the results of the finished runs of all variants and seeds.
 
+    Args:
+        config: The config of the comparison.
+        workdir: Directory of the comparison.
+
+    Returns:
+        One result for each finished run.
+
     Raises:
-        ValueError: A run's directory belongs to another config. This is checked before any
-            training, so that errors don't replace the results of a finished comparison.
+        ValueError: If the workdir of a run belongs to another config. This is checked before any
+            training, so that errors do not replace the results of a finished comparison.
     """
     results = []
     for label in config.variants:
@@ -130,8 +148,8 @@ def finished_results(config: ConfigDict, workdir: Path) -> list[RunResult]:
             directory = _run_workdir(workdir, label, seed)
             if (directory / CONFIG_FILE).exists():
                 claim_workdir(directory, run_config(config, label, seed))
-            if (directory / SUMMARY).exists():
-                summary = json.loads((directory / SUMMARY).read_text())
+            if (directory / SUMMARY_FILE).exists():
+                summary = json.loads((directory / SUMMARY_FILE).read_text())
                 results.append(RunResult(label, seed, summary))
     return results
 
@@ -139,10 +157,18 @@ def finished_results(config: ConfigDict, workdir: Path) -> list[RunResult]:
 def run_config(config: ConfigDict, label: str, seed: int) -> ConfigDict:
     """Return the config of one run: the comparison's with a variant's overrides and a seed.
 
+    Args:
+        config: The config of the comparison.
+        label: Label of the variant.
+        seed: Seed of the run.
+
+    Returns:
+        A config without the fields `variants` and `seeds`.
+
     Raises:
-        ValueError: The label is not the name of a directory, or the variant overrides a field that
-            does not exist.
-        TypeError: An override has another type than the field.
+        ValueError: If the label is not the name of a directory, or the variant overrides a field
+            that does not exist.
+        TypeError: If an override has another type than the field.
     """
     if label in ("", ".", "..") or "/" in label:
         raise ValueError(f"expected the name of a directory as the label of a variant: {label!r}.")
@@ -161,11 +187,18 @@ def run_config(config: ConfigDict, label: str, seed: int) -> ConfigDict:
 
 
 def describe_variants(config: ConfigDict) -> list[Variant]:
-    """Check all variants before any is trained, and return the cost of their networks.
+    """Check all variants before any is trained, and compute the cost of their networks.
+
+    Args:
+        config: The config of the comparison.
+
+    Returns:
+        One description for each variant, in the order of the config.
 
     Raises:
-        ValueError, TypeError: The config has no variants or seeds, or a variant is not possible.
-        FileNotFoundError: A data set is not prepared.
+        ValueError: If the config has no variants or seeds, or a variant is not possible.
+        TypeError: If a variant overrides a field with a value of another type.
+        FileNotFoundError: If a dataset is not prepared.
     """
     for name in ("variants", "seeds"):
         if not config.get(name):
@@ -191,10 +224,16 @@ def describe_variants(config: ConfigDict) -> list[Variant]:
 
 
 def comparison_metric(config: ConfigDict) -> str:
-    """Return the metric to compare: the score of the task of the data set.
+    """Return the name of the metric to compare, which is the score of the dataset's task.
+
+    Args:
+        config: The config of the comparison.
+
+    Returns:
+        A name in `DISPLAY_NAMES`, such as `"accuracy"`.
 
     Raises:
-        ValueError: The variants' data sets have different tasks.
+        ValueError: If the variants' datasets have different tasks.
     """
     scores = {
         label: TASKS[find_dataset(run_config(config, label, 0).dataset).task].score
@@ -202,7 +241,7 @@ def comparison_metric(config: ConfigDict) -> str:
     }
     if len(set(scores.values())) > 1:
         raise ValueError(
-            f"expected variants with the same metric, got {scores}. Compare data sets of one task "
+            f"expected variants with the same metric, got {scores}. Compare datasets of one task "
             f"at a time."
         )
     return next(iter(scores.values()))
@@ -214,7 +253,7 @@ def _run_workdir(workdir: Path, label: str, seed: int) -> Path:
 
 def _train_once(run: ConfigDict, workdir: Path, console: Console) -> Mapping[str, Any]:
     """Return the summary of a run, and train it to the end before if it is not finished."""
-    path = workdir / SUMMARY
+    path = workdir / SUMMARY_FILE
     if path.exists():
         claim_workdir(workdir, run)  # raises if the results are those of another config
         console.print("already finished", highlight=False)

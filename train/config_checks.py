@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-__all__ = ["RANGES", "check_config"]
+__all__ = ["RANGES", "Range", "check_config"]
 
 
 class Range(NamedTuple):
@@ -70,8 +70,11 @@ RANGES = {
 def check_config(config: ConfigDict) -> None:
     """Check that the numbers of a config are possible, each by itself and together.
 
+    Args:
+        config: A config with the fields of configs/base.py.
+
     Raises:
-        ValueError: Some are not. The message lists each field, what it may be, and its value.
+        ValueError: If some are not. The message lists each field, its allowed range and its value.
     """
     errors = [
         f"  {field}: expected a number {allowed}, got {config[field]}"

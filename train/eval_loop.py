@@ -1,19 +1,21 @@
-"""Evaluate a network on the whole evaluation split."""
+"""The evaluation loop: metrics over the whole evaluation split."""
 
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
+from train.data.batch import Batch
 from train.data.feed import eval_feed
 from train.data.feed_timeout import TimeoutFeed
 from train.setup import Run
 from train.steps.recalibration import zero_moments
-from train.steps.state import Batch, TrainState
+from train.steps.state import TrainState
 
-__all__ = ["evaluate", "predict_first", "recalibrate"]
+__all__ = ["PLOTTED_EXAMPLES", "evaluate", "predict_first", "recalibrate"]
 
 PLOTTED_EXAMPLES = 6
+"""Number of examples whose predictions are plotted."""
 
 
 def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> TrainState:
@@ -54,12 +56,13 @@ def evaluate(
         after_batch: Called after each batch. An exception in it ends the evaluation.
 
     Returns:
-        The metrics of the task with the mean `loss` of a label, in nats; and the confusion matrix,
-        int64 `(classes, classes)`, rows are labels and columns predictions.
+        A tuple of the metrics and the confusion matrix. The metrics are those of the task and
+        `loss`, the mean over all labels in nats. The matrix is int64 `(classes, classes)`; its rows
+        are labels and its columns are predictions.
 
     Raises:
-        ValueError: The split has no labels.
-        FeedError: No batch arrived in time.
+        ValueError: If the split has no labels.
+        FeedError: If no batch arrived in time.
     """
     loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
     feed = eval_feed(
@@ -83,14 +86,24 @@ def evaluate(
     if not labels:
         raise ValueError(
             f"expected labels in the evaluation split of {run.config.dataset!r}, got masks that "
-            f"ignore every pixel. Probably they hold 255 in place of class numbers."
+            f"ignore every pixel. Probably they contain 255 instead of class numbers."
         )
     metrics = {name: metric(confusion) for name, metric in run.task.metrics.items()}
     return {**metrics, "loss": loss / labels}, confusion
 
 
 def predict_first(run: Run, state: TrainState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images, labels and predictions of the first evaluation examples, for a plot."""
+    """Predict the classes of the first evaluation examples, for a plot.
+
+    Args:
+        run: The run.
+        state: The state to evaluate.
+
+    Returns:
+        A tuple of images, uint8 `(count, height, width, channels)`, labels, int32, and predictions,
+        int32, both `(count, height, width)` for segmentation and `(count,)` for classification.
+        The count is `PLOTTED_EXAMPLES`, or less for a smaller split.
+    """
     examples = [run.eval_source[i] for i in range(min(PLOTTED_EXAMPLES, len(run.eval_source)))]
     images, labels = (np.stack([x[name] for x in examples]) for name in ("image", "label"))
     return images, labels, np.asarray(run.predict(state, images))

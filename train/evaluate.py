@@ -4,8 +4,8 @@ For example::
 
     python -m train.evaluate --workdir=runs/digits --step=best
 
-Network, data set and evaluation split are those of the run's config.json. The workdir does not
-change, so the run may still be training. One process evaluates on all devices that it has.
+The network, the dataset and the evaluation split are those of the run's config.json. The workdir
+does not change, so the run may still be training. One process evaluates on all its devices.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
+
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> None:

@@ -14,6 +14,8 @@ from absl import app, flags, logging
 
 from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
 
+__all__ = ["main"]
+
 
 def main(argv: Sequence[str]) -> None:
     """Write the file, and print where it is."""

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from train.checkpoints.manager import Checkpoints
+from train.checkpoints.reading import checkpoint_steps
+from train.data.batch import Batch
 from train.data.feed_timeout import TimeoutFeed
 from train.data.pipeline import make_train_feed
 from train.eval_loop import evaluate, predict_first, recalibrate
@@ -20,7 +22,6 @@ from train.reporting.run_report import RunReport
 from train.reporting.step_metrics import StepMetrics, raise_non_finite
 from train.reporting.workdir import (
     claim_workdir,
-    has_checkpoint,
     lock_workdir,
     require_same_config,
     require_shared,
@@ -30,7 +31,7 @@ from train.runtime.preemption import Stopped, StopSignals
 from train.runtime.profiling import Profile
 from train.setup import Run, prepare
 from train.steps.parallel import check_batch_size
-from train.steps.state import Batch, TrainState, all_finite, count_parameters
+from train.steps.state import TrainState, all_finite, count_parameters
 
 __all__ = ["train"]
 
@@ -45,24 +46,27 @@ def train(
     Args:
         config: The config.
         workdir: Directory of the run.
-        console: Where to print.
-        profile: Steps to trace.
+        console: Console of the primary process.
+        profile: Steps to trace; None for no trace.
 
     Returns:
         The contents of summary.json.
 
     Raises:
-        ValueError, FileNotFoundError: As `prepare`; or the workdir belongs to another run.
-        OSError: A file could not be written. The last checkpoint remains.
-        NonFiniteError: Losses or gradients were not finite. The last checkpoint remains.
-        FeedError: The examples can't be read any more. The last checkpoint remains.
-        Stopped: SIGTERM or Ctrl-C was received; the state was saved.
+        ValueError: If a field of the config has a value that is not possible, or the workdir
+            belongs to another run.
+        FileNotFoundError: If the dataset is not prepared.
+        OSError: If a file could not be written. The last checkpoint remains.
+        NonFiniteError: If losses or gradients were not finite. The last checkpoint remains.
+        FeedError: If the examples can't be read any more. The last checkpoint remains.
+        Stopped: If SIGTERM or Ctrl-C was received. The state was saved.
     """
     if not is_primary_process():
         console = Console(quiet=True)
     with StopSignals(console) as signals:
         require_same_config(config)
-        run = prepare(config, from_checkpoint=has_checkpoint(workdir))
+        checkpoint_directory = workdir / "checkpoints"
+        run = prepare(config, from_checkpoint=bool(checkpoint_steps(checkpoint_directory)))
         check_batch_size(config.batch_size, len(run.parallel.devices), config.accumulation)
         feed = make_train_feed(config, run.train_source, run.parallel)
         claim_workdir(workdir, config)
@@ -71,7 +75,7 @@ def train(
             lock_workdir(workdir),
             TimeoutFeed[Batch](feed, config.data_timeout_seconds) as batches,
             Checkpoints(
-                workdir / "checkpoints",
+                checkpoint_directory,
                 keep_last=config.keep_checkpoints,
                 best_metric=f"eval_{run.task.score}",
                 warn=partial(console.print, markup=False, highlight=False, soft_wrap=True),
@@ -114,7 +118,7 @@ def _restore(
 
 
 class _TrainingLoop:
-    """Steps, evaluations, logs and checkpoints of a run, after `step` steps."""
+    """The training loop of a run, with its evaluations, logs and checkpoints."""
 
     def __init__(
         self,
@@ -161,7 +165,7 @@ class _TrainingLoop:
             if self.profile and self.profile.stop():
                 self._log_profile()
         if self.evaluation is None:
-            self._evaluate()  # the run was complete already, and this is in its log
+            self._evaluate()  # the run was complete before, and its log has this evaluation
         return self._finish()
 
     def _train_step(self) -> None:

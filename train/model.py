@@ -1,4 +1,4 @@
-"""Make the network that a config names, and measure its cost."""
+"""Make the network of a config, check its outputs, and compute its cost."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +35,20 @@ References:
 
 
 def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
-    """Make the network of a config."""
+    """Make the network of a config.
+
+    Args:
+        config: The config.
+        num_classes: Number of classes of the dataset.
+
+    Returns:
+        The network. Its batch norms average over the mapped axis `AXIS` if the config has
+        `sync_batch_norm`.
+
+    Raises:
+        ValueError: If the network, the fusion, the reference, the initializer or a field is
+            unknown.
+    """
     kernel_init = {}
     if config.kernel_init:
         kernel_init["kernel_init"] = look_up(KERNEL_INITS, "kernel_init", config.kernel_init)
@@ -55,13 +68,17 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
 def network_cost(config: ConfigDict) -> tuple[int, float]:
     """Count the parameters of a config's network, and the operations of its forward pass.
 
+    Args:
+        config: The config.
+
     Returns:
-        The number of trainable parameters, and the number of floating-point operations for one
-        image. A multiply-add is two operations. The latter is NaN if XLA does not report it.
+        A tuple of the number of trainable parameters and the number of floating-point operations
+        for one image. A multiply-add is two operations. The number of operations is NaN if XLA does
+        not report it.
 
     Raises:
-        ValueError: As `train.setup.prepare`.
-        FileNotFoundError: The data set is not prepared.
+        ValueError: If a field of the config has a value that is not possible.
+        FileNotFoundError: If the dataset is not prepared.
     """
     source, _ = open_splits(config)
     model = make_model(config, source.num_classes)
@@ -77,8 +94,14 @@ def check_output_shape(
 ) -> None:
     """Check that the network's logits have the shape of the labels.
 
+    Args:
+        config: The config, for the error message.
+        model: The network.
+        variables: Variables of the network, or their shapes.
+        source: Examples of the dataset.
+
     Raises:
-        ValueError: The shapes differ.
+        ValueError: If the shapes differ.
     """
     image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
     output = jax.eval_shape(model.apply, variables, image)

@@ -1,4 +1,4 @@
-"""Read a checkpoint of a run: evaluate it, or write its weights to a file.
+"""Evaluate a checkpoint of a run, or write its weights to a file.
 
 These functions do not change the workdir, so the run may still be training.
 """
@@ -22,7 +22,7 @@ __all__ = ["evaluate_checkpoint", "export_checkpoint", "open_run"]
 def open_run(
     workdir: Path, step: str = "best", data_dir: str | None = None, **changes: Any
 ) -> tuple[Run, Restored[TrainState]]:
-    """Make the run of a workdir, and read one of its checkpoints.
+    """Make the run of a workdir, and restore one of its checkpoints.
 
     Args:
         workdir: Directory of the run.
@@ -30,8 +30,12 @@ def open_run(
         data_dir: TFDS data directory, if other than that of the run.
         **changes: Config fields with new values.
 
+    Returns:
+        A tuple of the run and the checkpoint.
+
     Raises:
-        ValueError, FileNotFoundError: There is no such run, checkpoint or data set.
+        ValueError: If the checkpoint is damaged, or does not match the config of the run.
+        FileNotFoundError: If there is no such run, checkpoint or dataset.
     """
     if step not in ("best", "last") and not step.isdigit():
         raise ValueError(
@@ -66,7 +70,9 @@ def evaluate_checkpoint(
         The metrics of the task, the mean `loss`, and the `step` of the checkpoint.
 
     Raises:
-        ValueError, FileNotFoundError: There is no such run, checkpoint, split or data set.
+        ValueError: If there is no such split, the checkpoint is damaged, or it does not match the
+            config of the run.
+        FileNotFoundError: If there is no such run, checkpoint or dataset.
     """
     run, restored = open_run(workdir, step, data_dir)
     if split:
@@ -101,8 +107,9 @@ def export_checkpoint(
         The step of the checkpoint.
 
     Raises:
-        ValueError, FileNotFoundError: There is no such run, checkpoint or data set.
-        FileExistsError: The file exists, and `overwrite` is False.
+        ValueError: If the checkpoint is damaged, or does not match the config of the run.
+        FileNotFoundError: If there is no such run, checkpoint or dataset.
+        FileExistsError: If the file exists, and `overwrite` is False.
     """
     run, restored = open_run(workdir, step, data_dir, sync_batch_norm=False)
     model = make_model(run.config, run.train_source.num_classes)

@@ -75,7 +75,9 @@ def prepare(
     *,
     from_checkpoint: bool = False,
 ) -> Run:
-    """Check a config and make its run. Only data sets that prepare themselves write files.
+    """Check a config and make its run.
+
+    Nothing is written, except by datasets that are prepared when they are first opened.
 
     Args:
         config: The config.
@@ -83,13 +85,16 @@ def prepare(
         from_checkpoint: Whether a checkpoint will replace the state, so that `init_from` is not
             read.
 
+    Returns:
+        The run, with the initial state on the devices.
+
     Raises:
-        ValueError: A field's value is not possible; the message names it.
-        FileNotFoundError: The data set is not prepared.
+        ValueError: If the value of a field is not possible. The message names the field.
+        FileNotFoundError: If the dataset is not prepared.
     """
     check_config(config)
     parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
-    look_up(DTYPES, "dtype", config.dtype)  # reading data may take long, so check this before
+    look_up(DTYPES, "dtype", config.dtype)  # checked first, since opening the splits may take long
     return assemble(config, *open_splits(config), parallel, from_checkpoint=from_checkpoint)
 
 
@@ -101,7 +106,22 @@ def assemble(
     *,
     from_checkpoint: bool = False,
 ) -> Run:
-    """Make a run as `prepare` does, from open splits and without checking the config's numbers."""
+    """Make a run from open splits, without checking the numbers of the config.
+
+    Args:
+        config: The config.
+        train_source: Training split.
+        eval_source: Evaluation split.
+        parallel: The devices, and how steps run on them.
+        from_checkpoint: As in `prepare`.
+
+    Returns:
+        The run, with the initial state on the devices.
+
+    Raises:
+        ValueError: If the value of a field is not possible for these splits. The message names the
+            field.
+    """
     # Model.
     model = make_model(config, train_source.num_classes)
     frozen = FrozenSubmodules(model, config.freeze) if config.freeze else None

@@ -4,7 +4,7 @@
 
 The script trains a feature pyramid network with AFF for 180 steps to find handwritten digits among
 strokes and rectangles. The digits come from scikit-learn, so nothing is downloaded. The picture
-has the weights M of the last fusion, which works at the resolution of the image. The script needs
+shows the weights M of the last fusion, which works at the resolution of the image. The script needs
 the extra `train`; its steps take about 100 seconds of CPU time.
 """
 
@@ -165,7 +165,7 @@ def main(steps: int = STEPS, target: Path = HERE / "aff.svg") -> None:
 
 def draw(image: np.ndarray, weights: np.ndarray, target: Path) -> None:
     """Write the diagram, the image and the weights of two channels to `target`."""
-    # The same file for the same picture: no random identifiers and no date.
+    # Without random identifiers and a date, the same picture gives the same file.
     plt.rcParams.update({"svg.hashsalt": "aff", "image.interpolation": "nearest"})
     figure = plt.figure(figsize=(11, 3), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(6, 5))

@@ -69,14 +69,14 @@ def test_host_takes_the_fusion():
     assert variables["params"]["stem"]["kernel"].shape == (5, 5, 1, 16)
 
 
-def test_data_set_is_declared_as_in_tfds(dataset, tmp_path):
+def test_dataset_is_declared_as_in_tfds(dataset, tmp_path):
     features = tfds.builder(dataset.name, data_dir=tmp_path).info.features
     assert len(dataset.mean) == len(dataset.std) == features["image"].shape[-1]
     assert isinstance(features[dataset.label_keys[0]], tfds.features.ClassLabel)
 
 
-def test_data_set_is_read(dataset, tmp_path, monkeypatch):
-    """Prepare three images under the name of the data set, without its download."""
+def test_dataset_is_read(dataset, tmp_path, monkeypatch):
+    """Prepare three images under the name of the dataset, without its download."""
     # TFDS 4.9.10 imports this backport without requiring it.
     monkeypatch.setitem(sys.modules, "importlib_resources", importlib.resources)
     builder = tfds.builder(dataset.name, data_dir=tmp_path)

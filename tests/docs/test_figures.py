@@ -52,8 +52,6 @@ def test_readme_has_the_results_of_the_main_fusions():
     assert re.search(rf"test accuracy, % \| {accuracy} \|", README)
     iou = r" \| ".join(mean_of(scenes[name]) for name in ("add", "aff"))
     assert re.search(rf"test mean IoU, % \| {iou} \|", README)
-    times = " | ".join(f"{variant['step_milliseconds']:.1f}" for variant in three)
-    assert re.search(rf"milliseconds per training step .*\| {re.escape(times)} \|", README)
 
 
 def test_oldest_versions_are_tested_and_allowed():
@@ -71,7 +69,7 @@ def test_oldest_versions_are_tested_and_allowed():
 
 
 def test_speeds_are_those_of_the_benchmarks():
-    """A range holds the committed measurement; a single ratio is within 30 % of it."""
+    """A range contains the committed measurement; a single ratio is within 30 % of it."""
     tables = json.loads((ROOT / "benchmarks" / "results" / "modules.json").read_text())["tables"]
     rows = {
         (name.split(",")[0], row["module"], row["side"]): row
@@ -95,5 +93,5 @@ def test_speeds_are_those_of_the_benchmarks():
             assert measured == pytest.approx(float(low), rel=0.3)
         assert rows[key]["times torch.compile"] == pytest.approx(float(compiled), rel=0.3)
     training = rows["Training", "AFF", "aff_jax"]["times PyTorch eager, faster layout"]
-    told = re.search(r"([\d.]+) times as fast\s+as in PyTorch eager", README)
-    assert training == pytest.approx(float(told[1]), rel=0.3)
+    written = re.search(r"([\d.]+) times as fast\s+as in PyTorch eager", README)
+    assert training == pytest.approx(float(written[1]), rel=0.3)

@@ -38,9 +38,9 @@ def digits_train(digits_dir: pathlib.Path) -> Source:
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The compilation cache, shared by all tests and their subprocesses."""
-    folder = tmp_path_factory.mktemp("compilation_cache")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    return folder
+    directory = tmp_path_factory.mktemp("compilation_cache")
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    return directory
 
 
 @pytest.fixture(scope="module")

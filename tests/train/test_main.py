@@ -45,7 +45,7 @@ def test_a_run_that_was_killed_twice_ends_as_an_undisturbed_run(
     assert (code, err) == (0, "")
     assert "Resuming from step" in out
 
-    # A record holds the CRC-32 of every array and the position of the feed.
+    # A record has the CRC-32 of every array and the position of the feed.
     one, other = (read_record(workdir / "checkpoints" / "43") for workdir in (undisturbed, cut))
     assert one == other
     logged = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]

@@ -1,6 +1,6 @@
 """Save and restore the checkpoints of a run.
 
-If the process is killed at any time, the following holds:
+The process may be killed at any time. These properties remain:
 
 1. Each checkpoint for which `save` returned is complete, until `keep_last` lets it be deleted.
 2. An unfinished checkpoint has a temporary name, is never restored, and is deleted at the next
@@ -61,7 +61,7 @@ class Checkpoints:
         warn: Called with a message for each damaged checkpoint.
 
     Raises:
-        ValueError: `keep_last` is less than 1.
+        ValueError: If `keep_last` is less than 1.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class Checkpoints:
                 best.
 
         Raises:
-            ValueError: The step is not after the newest one.
-            TypeError: A leaf is not an array, or the feed state is not JSON.
-            OSError: The checkpoint could not be written, for example on a full disk. The earlier
+            ValueError: If the step is not after the newest one.
+            TypeError: If a leaf is not an array, or the feed state is not JSON.
+            OSError: If the checkpoint could not be written, for example on a full disk. The earlier
                 checkpoints are complete, and the same step can be saved again.
         """
         if self.latest_step is not None and step <= self.latest_step:
@@ -155,8 +155,12 @@ class Checkpoints:
     def add_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add the metrics of an evaluation to a checkpoint that was saved before it.
 
+        Args:
+            step: Step of the checkpoint.
+            metrics: Metrics of the evaluation by name.
+
         Raises:
-            OSError: The record could not be written. The checkpoint is unchanged.
+            OSError: If the record could not be written. The checkpoint is unchanged.
         """
         record = checkpoint_record.read_record(self._path(step))
         gather_from_processes(None)  # wait until all processes have read it
@@ -181,14 +185,25 @@ class Checkpoints:
             there is no checkpoint.
 
         Raises:
-            AllDamagedError: All checkpoints are damaged. None is renamed.
-            ValueError: The checkpoint has other arrays than `template`; or another number of
-                processes wrote it, with different feed states.
+            AllDamagedError: If all checkpoints are damaged. None is renamed.
+            ValueError: If the checkpoint has other arrays than `template`, or another number of
+                processes wrote it with different feed states.
         """
         return self._restore_first_complete(self.all_steps[::-1], template)
 
     def restore_best(self, template: State) -> Restored[State] | None:
-        """Restore the best complete checkpoint, as `restore`; None if none was evaluated."""
+        """Restore the best complete checkpoint.
+
+        Args:
+            template: As in `restore`.
+
+        Returns:
+            The checkpoint as in `restore`; None if no checkpoint was evaluated.
+
+        Raises:
+            AllDamagedError: If all evaluated checkpoints are damaged. None is renamed.
+            ValueError: As in `restore`.
+        """
         return self._restore_first_complete(self._steps_by_metric(), template)
 
     def _restore_first_complete(
@@ -238,17 +253,17 @@ class Checkpoints:
 
     @property
     def all_steps(self) -> list[int]:
-        """Steps of the checkpoints, in ascending order."""
+        """Return the steps of the checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint; None if there is none."""
+        """Return the step of the newest checkpoint; None if there is none."""
         return max(self.all_steps, default=None)
 
     @property
     def best_step(self) -> int | None:
-        """Step of the best checkpoint, the newest of equals; None if none was evaluated."""
+        """Return the step of the best checkpoint; None if none was evaluated."""
         return next(iter(self._steps_by_metric()), None)
 
     def _steps_by_metric(self) -> list[int]:

@@ -25,6 +25,9 @@ def open_manager(
         directory: Directory of the checkpoints.
         keep_last: Number of the newest checkpoints to keep.
         best_step: Returns the step of the best checkpoint, which is kept too.
+
+    Returns:
+        The manager. Its saves are synchronous.
     """
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(
@@ -62,13 +65,13 @@ def remove_unfinished(directory: Path, quiet_seconds: float = 0.0) -> None:
     """Delete the files of saves that were killed or failed.
 
     A save fails at its first error, while threads of Orbax still write its other files. After an
-    error this therefore repeats until no file was written for some time. The next save deletes the
-    files that are written even later.
+    error this function therefore repeats until no file was written for some time. The next save
+    deletes files that are written later.
 
     Args:
         directory: Directory of the checkpoints.
-        quiet_seconds: Time without new files after which this returns. It returns after ten times
-            as long in any case.
+        quiet_seconds: Seconds without new files after which this function returns. It returns
+            after ten times as long in any case.
     """
     started = last_found = time.monotonic()
     while True:

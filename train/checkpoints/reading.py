@@ -1,4 +1,4 @@
-"""Read checkpoints from disk without changing anything, also while a run writes more of them."""
+"""Read checkpoints without changing any file, also while a run writes more of them."""
 
 import math
 from collections.abc import Mapping
@@ -54,9 +54,12 @@ def read_checkpoint(
         template: Pytree of arrays with the expected shapes, dtypes and devices.
         best_metric: Name of the metric whose highest value marks the best checkpoint.
 
+    Returns:
+        The checkpoint, with its arrays on the devices of `template`.
+
     Raises:
-        FileNotFoundError: There is no checkpoint, none of that step, or none was evaluated.
-        ValueError: The checkpoint is damaged, or has other arrays than `template`.
+        FileNotFoundError: If there is no checkpoint, none of that step, or none was evaluated.
+        ValueError: If the checkpoint is damaged, or has other arrays than `template`.
     """
     steps = checkpoint_steps(directory)
     if not steps:
@@ -95,7 +98,14 @@ def read_checkpoint(
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
-    """Return the steps of the complete checkpoints, in ascending order."""
+    """List the complete checkpoints.
+
+    Args:
+        directory: Directory of the checkpoints. It may be missing.
+
+    Returns:
+        Their steps, in ascending order.
+    """
     # Unfinished and damaged checkpoints have other names.
     return sorted(int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit())
 
@@ -117,12 +127,19 @@ def rank_by_metric(metrics: Mapping[int, Mapping[str, float]], name: str) -> lis
 
 
 def read_arrays(checkpoint: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Read the arrays of a checkpoint by name, and compare them with their checksums.
+    """Read the arrays of a checkpoint, and compare them with their checksums.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+        record: Its record, from `read_record`.
+
+    Returns:
+        The arrays by name, such as `params/stem/kernel`.
 
     Raises:
-        DamagedError: The arrays can't be read, or differ from the record.
+        DamagedError: If the arrays can't be read, or differ from the record.
     """
-    # With the handler, since Orbax's manager would wait for processes that found damage.
+    # Use the handler. Orbax's manager would wait for processes that found damage.
     with checkpoint_record.errors_as_damage(), quiet_orbax():
         # Orbax requires an absolute path, and --workdir=runs/digits is a relative one.
         tree = ocp.StandardCheckpointHandler().restore(
@@ -137,7 +154,19 @@ def read_arrays(checkpoint: Path, record: Mapping[str, Any]) -> dict[str, np.nda
 def make_restored(
     record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], template: State
 ) -> Restored[State]:
-    """Place the arrays of a checkpoint on the devices of `template`."""
+    """Place the arrays of a checkpoint on the devices of `template`.
+
+    Args:
+        record: Record of the checkpoint.
+        arrays: Its arrays by name.
+        template: Pytree of arrays or `jax.ShapeDtypeStruct`s.
+
+    Returns:
+        The checkpoint, with a state of the same structure as `template`.
+
+    Raises:
+        ValueError: If another number of processes wrote it, with different feed states.
+    """
     leaves = checkpoint_record.named_leaves(template).items()
     placed = [checkpoint_record.place_like(arrays[name], like) for name, like in leaves]
     return Restored(

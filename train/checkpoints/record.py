@@ -57,7 +57,7 @@ def make_record(
     feed_state: Mapping[str, Any],
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Make the record of a checkpoint, with the checksum of the record itself.
+    """Make the record of a checkpoint. All processes of a run call this function.
 
     Args:
         step: Step of the checkpoint.
@@ -65,8 +65,11 @@ def make_record(
         feed_state: Position of this process in the data.
         metrics: Metrics of the evaluation.
 
+    Returns:
+        The record as JSON values, with its own checksum `seal`.
+
     Raises:
-        TypeError: The feed state is not JSON.
+        TypeError: If the feed state is not JSON.
     """
     record = {
         "step": step,
@@ -78,10 +81,16 @@ def make_record(
 
 
 def read_record(checkpoint: Path) -> dict[str, Any]:
-    """Read the record of a checkpoint, and return it without its checksum.
+    """Read the record of a checkpoint.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+
+    Returns:
+        The record without its checksum `seal`.
 
     Raises:
-        DamagedError: The record is missing, or differs from what was written.
+        DamagedError: If the record is missing, or differs from what was written.
     """
     with errors_as_damage():
         text = (checkpoint / "record" / "metadata").read_text(encoding="utf-8")
@@ -92,20 +101,30 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
 
 
 def write_record(checkpoint: Path, record: Mapping[str, Any]) -> None:
-    """Replace the record of a checkpoint by `record`, which has no checksum.
+    """Replace the record of a checkpoint atomically.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+        record: The new record without its checksum `seal`, which is added.
 
     Raises:
-        OSError: The record could not be written.
+        OSError: If the record could not be written.
     """
     text = json.dumps({**record, "seal": _seal(record)})
     write_atomically(checkpoint / "record" / "metadata", text)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Return the arrays of a pytree by name, in the order of the tree.
+    """Name the arrays of a pytree.
+
+    Args:
+        tree: Pytree of arrays.
+
+    Returns:
+        The arrays in the order of the tree, by names such as `params/stem/kernel`.
 
     Raises:
-        TypeError: A leaf is not an array.
+        TypeError: If a leaf is not an array.
     """
     named = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -122,8 +141,14 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) -> None:
     """Check that a checkpoint has the arrays of `template`.
 
+    Args:
+        path: Directory of the checkpoint, for the error message.
+        record: Record of the checkpoint.
+        template: Pytree of arrays with the expected names, shapes and dtypes.
+
     Raises:
-        ValueError: Arrays are missing, unexpected, or of another shape or dtype. Lists them all.
+        ValueError: If arrays are missing, unexpected, or of another shape or dtype. The message
+            lists all of them.
     """
     saved = {
         name: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"])
@@ -132,7 +157,7 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
     lines = list_differences(named_leaves(template), saved)
     if lines:
         raise ValueError(
-            f"the checkpoint {path} holds other arrays than this run's state:\n"
+            f"the checkpoint {path} has other arrays than this run's state:\n"
             + "\n".join(lines)
             + "\nThe checkpoint is intact, so another model or optimizer wrote it. Use that "
             "one, or another directory."
@@ -142,8 +167,12 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
 def require_same_values(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Check that arrays are bitwise identical to the recorded ones.
 
+    Args:
+        record: Record of the checkpoint.
+        arrays: Arrays of the checkpoint by name.
+
     Raises:
-        DamagedError: Arrays are missing or have changed. Names them all.
+        DamagedError: If arrays are missing or have changed. The message names all of them.
     """
     wrong = [
         name
@@ -175,8 +204,14 @@ def place_like(array: np.ndarray, like: Any) -> Any:
 def local_feed_state(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the feed state of this process.
 
+    Args:
+        record: Record of the checkpoint.
+
+    Returns:
+        The feed state that the process with this index saved, or that all processes saved.
+
     Raises:
-        ValueError: Another number of processes wrote the checkpoint, with different feed states.
+        ValueError: If another number of processes wrote the checkpoint, with different feed states.
     """
     feed_states: list[dict[str, Any]] = record["feed_states"]
     if len(feed_states) == jax.process_count():

@@ -1,4 +1,4 @@
-"""A feed for small datasets that keeps all examples on the devices and gathers batches there."""
+"""A feed for small datasets: all examples are on the devices, where batches are gathered."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from train.data.batch import Batch
 from train.data.sources.data_source import Source
 
 __all__ = ["DeviceFeed", "Devices"]
 
-Batch = Mapping[str, Array]
 T = TypeVar("T")
 
 
@@ -25,15 +25,15 @@ class Devices(Protocol):
     def replicate(self, state: T) -> T:
         """Return the arrays with a copy on every device."""
 
-    def place(self, batch: Mapping[str, Any]) -> Mapping[str, Array]:
+    def place(self, batch: Mapping[str, Any]) -> Batch:
         """Return a batch that is split over the devices."""
 
 
 class DeviceFeed:
     """An iterator over the batches of `TrainFeed`, bitwise identical, gathered on the devices.
 
-    Every device holds all examples, which take `source.nbytes` bytes. The host sends only the
-    positions of the next batch. The first batch waits until all examples are decoded.
+    Every device has a copy of all examples, which take `source.nbytes` bytes. The host sends
+    only the positions of the next batch. The first batch waits until all examples are decoded.
 
     Args:
         source: The examples.

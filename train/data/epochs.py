@@ -7,7 +7,7 @@ __all__ = ["Epochs"]
 
 @dataclasses.dataclass(frozen=True)
 class Epochs:
-    """Converts epochs to steps and back.
+    """Conversion of epochs to steps and back.
 
     Epochs follow each other without a gap, even within a batch, so a step may begin in one epoch
     and end in the next.
@@ -23,19 +23,27 @@ class Epochs:
     total: float
 
     def steps(self, epochs: float) -> int:
-        """Return the number of steps of that many epochs, rounded."""
+        """Convert a number of epochs to steps, rounded to the nearest integer."""
         return round(epochs * self.examples / self.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """Number of steps of the run, at least one."""
+        """Return the number of steps of the run, at least one."""
         return max(1, self.steps(self.total))
 
     def after(self, step: int) -> float:
-        """Return the number of epochs after that many steps."""
+        """Convert a number of steps to epochs."""
         return step * self.batch_size / self.examples
 
     def due_after(self, step: int, every: float) -> bool:
-        """Return whether an action is due that happens every `every` epochs and after the run."""
+        """Return whether an action that happens every `every` epochs and at the end is due.
+
+        Args:
+            step: Number of steps that were taken.
+            every: Number of epochs between two actions.
+
+        Returns:
+            True if the action happens after this step.
+        """
         nearest = max(1, round(self.after(step) / every))
         return step in (max(1, self.steps(nearest * every)), self.total_steps)

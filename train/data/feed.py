@@ -19,11 +19,10 @@ import grain
 import numpy as np
 from absl import flags
 
+from train.data.batch import HostBatch
 from train.data.sources.data_source import Source
 
-__all__ = ["Batch", "TrainFeed", "eval_feed", "training_order"]
-
-Batch = dict[str, np.ndarray]
+__all__ = ["TrainFeed", "eval_feed", "training_order"]
 
 
 class TrainFeed:
@@ -51,7 +50,7 @@ class TrainFeed:
         read_ahead: Number of batches that each worker, or all threads, read ahead.
 
     Raises:
-        ValueError: An argument is not possible. See `training_order`.
+        ValueError: If an argument is not possible, see `training_order`.
     """
 
     def __init__(
@@ -82,8 +81,8 @@ class TrainFeed:
     def __iter__(self) -> TrainFeed:
         return self
 
-    def __next__(self) -> Batch:
-        batch: Batch = next(self._iterator)
+    def __next__(self) -> HostBatch:
+        batch: HostBatch = next(self._iterator)
         self._next_index += 1
         return batch
 
@@ -123,7 +122,7 @@ def training_order(
         global batch k.
 
     Raises:
-        ValueError: There are no examples, the seed is negative, or the batch cannot be divided
+        ValueError: If there are no examples, the seed is negative, or the batch cannot be divided
             evenly among the processes.
     """
     _check_training(length, batch_size, seed, process_index, process_count)
@@ -140,13 +139,14 @@ def eval_feed(
     workers: int = 0,
     threads: int = 2,
     read_ahead: int = 4,
-) -> grain.DatasetIterator[Batch]:
+) -> grain.DatasetIterator[HostBatch]:
     """Iterate once over the source, in order, in batches of one shape for this process.
 
-    A batch is one of `TrainFeed` with a "mask", float32 (b,): 1 for an example and 0 for padding,
-    whose image and label are 0 and whose index is -1. The size b is batch_size / process_count,
-    rounded up to a multiple of `multiple_of`. Every example comes exactly once over all processes.
-    All processes have the same number of batches, and the last batch of one may be only padding.
+    A batch is one of `TrainFeed` with a "mask", float32 (b,), which is 1 for an example and 0 for
+    padding. The image and the label of padding are 0 and its index is -1. The size b is
+    batch_size / process_count, rounded up to a multiple of `multiple_of`. Every example comes
+    exactly once over all processes. All processes have the same number of batches, and the last
+    batch of one may be only padding.
 
     Args:
         source: The examples.
@@ -158,8 +158,11 @@ def eval_feed(
         threads: Number of threads that read, if there are no workers.
         read_ahead: Number of batches that each worker, or all threads, read ahead.
 
+    Returns:
+        An iterator over the batches of this process.
+
     Raises:
-        ValueError: The source is empty, or a size is below 1.
+        ValueError: If the source is empty, or a size is below 1.
     """
     _check(len(source), batch_size, process_index, process_count)
     if multiple_of < 1:
@@ -225,8 +228,8 @@ class _Padded:
 
 
 def _iterate(
-    batches: grain.MapDataset[Batch], threads: int, ahead: int, workers: int = 0
-) -> grain.DatasetIterator[Batch]:
+    batches: grain.MapDataset[HostBatch], threads: int, ahead: int, workers: int = 0
+) -> grain.DatasetIterator[HostBatch]:
     # Grain's default is to read 500 elements ahead, and here an element is a batch.
     options = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=ahead)
     iterable = batches.to_iter_dataset(options)

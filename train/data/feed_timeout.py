@@ -27,8 +27,10 @@ class TimeoutFeed(Generic[T]):
         timeout_seconds: Maximum time to wait for a batch.
 
     Raises:
-        FeedError: No batch arrived in time, or the feed raised an error other than `ValueError` and
-            `OSError`. These are raised as they are, because they name the damaged or missing file.
+        FeedError: If no batch arrived in time, or the feed raised an error other than `ValueError`
+            and `OSError`.
+        ValueError: If the feed raised it. The message names the damaged file.
+        OSError: If the feed raised it. The message names the missing file.
     """
 
     def __init__(self, feed: Any, timeout_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The input pipeline of a config: its dataset, its training feed, and its augmentation."""
+"""Make the input pipeline of a config: its dataset, its training feed, and its augmentation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,18 +31,38 @@ IMAGE_LABELS_ONLY = (
     "cutmix_alpha",
     "label_smoothing",
 )
-"""Fields of a config that are only for classification."""
+"""Config fields that support classification only."""
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
-    """Open any split of a config's dataset. Raises the errors of `load_source`."""
+    """Open a split of a config's dataset.
+
+    Args:
+        config: The config.
+        split: Any split that the dataset has, see `load_source`.
+
+    Returns:
+        The examples.
+
+    Raises:
+        ValueError: If `load_source` raises it.
+        FileNotFoundError: If the dataset is not prepared, or the data directory does not exist.
+    """
     return load_source(config.dataset, split, **_source_arguments(config))
 
 
 def open_splits(config: ConfigDict) -> tuple[Source, Source]:
     """Open the training and the evaluation split of a config's dataset.
 
-    Raises the errors of `load_splits`.
+    Args:
+        config: The config.
+
+    Returns:
+        A tuple of the training and the evaluation examples.
+
+    Raises:
+        ValueError: If `load_splits` raises it.
+        FileNotFoundError: If the dataset is not prepared, or the data directory does not exist.
     """
     return load_splits(config.dataset, **_source_arguments(config))
 
@@ -69,7 +89,8 @@ def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> Tra
         else a `TrainFeed`.
 
     Raises:
-        ValueError: `random_resized_crop` has no `image_size`, or `training_order` raises it.
+        ValueError: If `random_resized_crop` has no `image_size`, or the batch cannot be divided
+            evenly among the processes.
     """
     order = {
         "batch_size": config.batch_size,
@@ -102,7 +123,7 @@ def make_training_examples(
         config: The config.
         source: The training examples.
         epochs: Converts the config's epochs to steps.
-        normalize_images: `normalize` with the statistics of the dataset.
+        normalize_images: `normalize` with the mean and the standard deviation of the dataset.
         axis_name: Mapped axis of the devices that share a batch.
 
     Returns:
@@ -110,7 +131,7 @@ def make_training_examples(
         `make_train_step` takes it.
 
     Raises:
-        ValueError: The config has augmentation that these images or labels do not support.
+        ValueError: If the config has augmentation that these images or labels do not support.
     """
     per_image = [name for name in IMAGE_LABELS_ONLY if config[name]]
     if per_image and source.label_shape:

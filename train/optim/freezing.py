@@ -36,8 +36,11 @@ class FrozenSubmodules:
     def check(self, variables: Mapping[str, Any]) -> None:
         """Check the prefixes against the network's variables.
 
+        Args:
+            variables: Variables of the network.
+
         Raises:
-            ValueError: No submodule has one of the prefixes, or all parameters are frozen.
+            ValueError: If no submodule has one of the prefixes, or all parameters are frozen.
         """
         # A batch norm without scale and bias has statistics only.
         names = {name for collection in variables.values() for name in collection}
@@ -51,7 +54,16 @@ class FrozenSubmodules:
             )
 
     def apply(self, variables: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Call `model.apply` with the frozen submodules in evaluation mode."""
+        """Call `model.apply` with the frozen submodules in evaluation mode.
+
+        Args:
+            variables: Variables of the network.
+            *args: Arguments of `model.apply`.
+            **kwargs: Keyword arguments of `model.apply`.
+
+        Returns:
+            The result of `model.apply`. No gradient reaches the frozen parameters.
+        """
         params = {
             name: jax.lax.stop_gradient(leaves) if self.is_frozen(name) else leaves
             for name, leaves in variables["params"].items()
@@ -60,9 +72,16 @@ class FrozenSubmodules:
             return self.model.apply({**variables, "params": params}, *args, **kwargs)
 
     def zero_updates(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-        """Return the optimizer without updates of frozen parameters.
+        """Wrap an optimizer so that it does not update frozen parameters.
 
-        Zero gradients are not enough: weight decay and momentum move a parameter without any.
+        Zero gradients are not enough, because weight decay and momentum change a parameter without
+        a gradient.
+
+        Args:
+            optimizer: The optimizer of all parameters.
+
+        Returns:
+            An optimizer whose updates of frozen parameters are zero.
         """
 
         def frozen(params: Mapping[str, Any]) -> dict[str, bool]:

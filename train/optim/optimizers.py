@@ -1,4 +1,4 @@
-"""Optimizers, and masks of the parameters that weight decay acts on."""
+"""Optimizers, and masks of the parameters to which weight decay is applied."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,9 +9,22 @@ import optax
 
 from aff_jax.lookup import look_up
 
-__all__ = ["OPTIMIZERS", "WEIGHT_DECAY_MASKS", "Optimizer", "Settings", "make_optimizer"]
+__all__ = [
+    "OPTIMIZERS",
+    "WEIGHT_DECAY_MASKS",
+    "Optimizer",
+    "Settings",
+    "adagrad",
+    "adamw",
+    "everything",
+    "kernels",
+    "lars",
+    "make_optimizer",
+    "sgd",
+]
 
 Optimizer = optax.GradientTransformation
+"""A pair of functions that initialize the state of an optimizer and compute its updates."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +35,8 @@ class Settings:
         schedule: Learning rate as a function of the step.
         momentum: Momentum, or beta1 of AdamW.
         weight_decay: Coefficient of weight decay.
-        weight_decay_mask: Maps parameters to a tree of booleans, True where weight decay acts.
+        weight_decay_mask: Maps parameters to a tree of booleans, True where weight decay is
+            applied.
     """
 
     schedule: optax.Schedule
@@ -32,13 +46,19 @@ class Settings:
 
 
 def sgd(settings: Settings) -> Optimizer:
-    """Stochastic gradient descent with Nesterov momentum and L2 regularization.
+    """Make stochastic gradient descent with Nesterov momentum and L2 regularization.
 
     The update is::
 
         g <- gradient + weight_decay * w
         m <- g + momentum * m
         w <- w - rate * (g + momentum * m)
+
+    Args:
+        settings: Hyperparameters.
+
+    Returns:
+        The optimizer.
 
     References:
         SGD with `nesterov` in PyTorch and MXNet.
@@ -50,11 +70,22 @@ def sgd(settings: Settings) -> Optimizer:
 
 
 def adamw(settings: Settings) -> Optimizer:
-    """Adam with decoupled weight decay; `momentum` is beta1, and beta2 is 0.999.
+    """Make AdamW: Adam with decoupled weight decay.
 
     The update is::
 
+        m <- beta1 * m + (1 - beta1) * gradient
+        v <- beta2 * v + (1 - beta2) * gradient^2
         w <- w - rate * (m_hat / (sqrt(v_hat) + 1e-8) + weight_decay * w)
+
+    where beta1 is `momentum`, beta2 is 0.999, and m_hat and v_hat are m and v divided by one minus
+    the power of beta1 and beta2 with the number of updates.
+
+    Args:
+        settings: Hyperparameters.
+
+    Returns:
+        The optimizer.
 
     References:
         Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, algorithm 2.
@@ -68,14 +99,20 @@ def adamw(settings: Settings) -> Optimizer:
 
 
 def lars(settings: Settings) -> Optimizer:
-    """Layer-wise adaptive rate scaling, for batches of many thousands of examples.
+    """Make LARS, layer-wise adaptive rate scaling, for batches of many thousands of examples.
 
     The update is::
 
         g <- gradient + weight_decay * w
-        g <- g * 0.001 * |w| / |g|                  where weight decay acts
+        g <- g * 0.001 * |w| / |g|                  where weight decay is applied
         m <- rate * g + momentum * m
         w <- w - m
+
+    Args:
+        settings: Hyperparameters.
+
+    Returns:
+        The optimizer.
 
     References:
         You, Gitman and Ginsburg, 2017, algorithm 1. As is usual, biases and batch norms are not
@@ -91,13 +128,19 @@ def lars(settings: Settings) -> Optimizer:
 
 
 def adagrad(settings: Settings) -> Optimizer:
-    """Adagrad with L2 regularization; it has no momentum.
+    """Make Adagrad with L2 regularization and without momentum.
 
     The update is::
 
         g <- gradient + weight_decay * w
         h <- h + g^2                            initially zero
         w <- w - rate * g / sqrt(h + 1e-7)
+
+    Args:
+        settings: Hyperparameters, of which the momentum is not used.
+
+    Returns:
+        The optimizer.
 
     References:
         Duchi, Hazan and Singer, 2011. The initial value and epsilon are those of MXNet, which the
@@ -115,13 +158,19 @@ OPTIMIZERS: dict[str, Callable[[Settings], Optimizer]] = {
     "lars": lars,
     "adagrad": adagrad,
 }
-"""Optimizers by name."""
+"""Functions that make an optimizer from its settings, by name."""
 
 
 def kernels(params: Any) -> Any:
-    """Mask all parameters except those named `scale` or `bias`.
+    """Select all parameters except those named `scale` or `bias`.
 
-    Those belong to batch norms and biases, which weight decay does not regularize.
+    Weight decay is usually not applied to batch norms and biases.
+
+    Args:
+        params: Parameters of the network.
+
+    Returns:
+        A tree of booleans.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key not in ("scale", "bias"), params
@@ -129,12 +178,19 @@ def kernels(params: Any) -> Any:
 
 
 def everything(params: Any) -> Any:
-    """Mask all parameters, as the authors' code for CIFAR does."""
+    """Select all parameters, as the authors' code for CIFAR does.
+
+    Args:
+        params: Parameters of the network.
+
+    Returns:
+        A tree of booleans.
+    """
     return jax.tree.map(lambda _: True, params)
 
 
 WEIGHT_DECAY_MASKS: dict[str, Callable[[Any], Any]] = {"kernels": kernels, "all": everything}
-"""Masks of the parameters that weight decay acts on, by name."""
+"""Functions that select the parameters to which weight decay is applied, by name."""
 
 
 def make_optimizer(
@@ -146,7 +202,7 @@ def make_optimizer(
     weight_decay_mask: str = "kernels",
     clip_norm: float = 0.0,
 ) -> Optimizer:
-    """Make an optimizer, with gradient clipping before it if `clip_norm` is not 0.
+    """Make an optimizer, preceded by gradient clipping if `clip_norm` is not 0.
 
     Clipping uses the norm over all parameters::
 
@@ -160,8 +216,11 @@ def make_optimizer(
         weight_decay_mask: Name in `WEIGHT_DECAY_MASKS`.
         clip_norm: Largest norm of the gradients, or 0 for no clipping.
 
+    Returns:
+        The optimizer.
+
     Raises:
-        ValueError: A name is not in its table.
+        ValueError: If a name is not in its table.
     """
     settings = Settings(
         schedule,

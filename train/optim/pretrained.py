@@ -9,7 +9,7 @@ from flax import traverse_util
 import aff_jax
 from aff_jax.differences import list_differences
 
-__all__ = ["initialize_from"]
+__all__ = ["HEAD", "initialize_from"]
 
 HEAD = "head"
 """Name of the classifier in every host."""
@@ -26,12 +26,13 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
         variables: The initialized variables of the network.
 
     Returns:
-        The new variables, and the names of the arrays of the head that kept their values.
+        A tuple of the new variables and the names of the arrays of the head that kept their values,
+        such as `params/head/kernel`.
 
     Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: The file was not written by `aff_jax.save`; or an array is missing, unexpected
-            or of another shape, and the message lists all of these.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file was not written by `aff_jax.save`, or an array is missing,
+            unexpected or of another shape. The message lists all of these.
     """
     _, loaded = aff_jax.load(path)
     expected, found = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))

@@ -6,7 +6,14 @@ import optax
 
 from aff_jax.lookup import look_up
 
-__all__ = ["SCHEDULES", "Schedule", "learning_rate_schedule"]
+__all__ = [
+    "SCHEDULES",
+    "Schedule",
+    "constant",
+    "cosine",
+    "learning_rate_schedule",
+    "poly",
+]
 
 Schedule = optax.Schedule
 """The learning rate as a function of the step."""
@@ -18,6 +25,13 @@ def cosine(peak: float, steps: int) -> Schedule:
     The learning rate is::
 
         rate(t) = peak / 2 * (1 + cos(pi * t / steps))
+
+    Args:
+        peak: Learning rate of step 0.
+        steps: Number of steps.
+
+    Returns:
+        The schedule.
 
     References:
         Loshchilov and Hutter, SGDR, 2017, equation 5, with one period.
@@ -32,6 +46,13 @@ def poly(peak: float, steps: int) -> Schedule:
 
         rate(t) = peak * (1 - t / steps)^0.9
 
+    Args:
+        peak: Learning rate of step 0.
+        steps: Number of steps.
+
+    Returns:
+        The schedule.
+
     References:
         Chen et al., DeepLab, 2018, section 4.1.
     """
@@ -39,7 +60,15 @@ def poly(peak: float, steps: int) -> Schedule:
 
 
 def constant(peak: float, steps: int) -> Schedule:
-    """Keep the learning rate at `peak`."""
+    """Keep the learning rate at `peak`.
+
+    Args:
+        peak: Learning rate of all steps.
+        steps: Not used.
+
+    Returns:
+        The schedule.
+    """
     del steps
     return optax.constant_schedule(peak)
 
@@ -80,8 +109,11 @@ def learning_rate_schedule(
         decay_steps: Steps at which the learning rate is multiplied by `decay_factor`.
         decay_factor: Factor f.
 
+    Returns:
+        A function of the step, from 0, that returns the learning rate.
+
     Raises:
-        ValueError: The name is not in `SCHEDULES`.
+        ValueError: If the name is not in `SCHEDULES`.
     """
     warmup_steps = min(warmup_steps, total_steps - 1)
     after = look_up(SCHEDULES, "schedule", name)(peak, total_steps - warmup_steps)

@@ -26,7 +26,7 @@ class Variant:
 
     Attributes:
         label: Name of the variant in the table.
-        dataset: Name of the data set.
+        dataset: Name of the dataset.
         model: Name of the host network.
         fusion: Name of the fusion.
         fusion_fields: Fields of the fusion.
@@ -72,8 +72,7 @@ class VariantSummary:
         values: Score of each seed in 0 .. 1; None if the run failed or is missing.
         mean: Mean of the scores. NaN if a seed failed or is missing, since a mean over fewer seeds
             is not comparable.
-        deviation: Sample standard deviation of the scores, with the divisor n - 1. NaN for one
-            seed.
+        std: Sample standard deviation of the scores, with the divisor n - 1. NaN for one seed.
         step_milliseconds: Time of a training step, the median over the seeds.
         run_seconds: Wall time of a run, the median over the seeds.
         errors: Error of each seed that failed.
@@ -82,7 +81,7 @@ class VariantSummary:
     variant: Variant
     values: dict[int, float | None]
     mean: float
-    deviation: float
+    std: float
     step_milliseconds: float
     run_seconds: float
     errors: dict[int, str]
@@ -118,9 +117,7 @@ def summarize_variants(
                 variant=variant,
                 values={seed: values.get(seed) for seed in seeds},
                 mean=statistics.mean(values.values()) if complete else math.nan,
-                deviation=statistics.stdev(values.values())
-                if complete and len(seeds) > 1
-                else math.nan,
+                std=statistics.stdev(values.values()) if complete and len(seeds) > 1 else math.nan,
                 step_milliseconds=_median(1000 * variant.batch_size / speed for speed in speeds),
                 run_seconds=_median(summary["wall_seconds"] for summary in summaries),
                 errors={seed: run.error for seed, run in runs.items() if run.error},
@@ -130,18 +127,26 @@ def summarize_variants(
 
 
 def markdown_table(rows: Sequence[VariantSummary], score: str) -> str:
-    """Format one line per variant. The highest mean is bold, and so are means printed the same."""
+    """Format a comparison as a Markdown table with one line per variant.
+
+    Args:
+        rows: Statistics of the variants, from `summarize_variants`.
+        score: Name of the metric in `DISPLAY_NAMES`.
+
+    Returns:
+        The table. The highest mean is bold, and so are means that are printed the same.
+    """
     # Rounded values are compared, so that variants with the same printed mean are equally good.
     best = max((_percent(row.mean) for row in rows if row.mean == row.mean), key=float, default="")
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(s for row in rows for s in row.values))
     lines = [
-        f"| variant | test {DISPLAY_NAMES[score]}, %, seeds {seeds} | mean ± deviation "
+        f"| variant | test {DISPLAY_NAMES[score]}, %, seeds {seeds} | mean ± std "
         "| parameters | MFLOPs | ms per step |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         mean = _percent(row.mean)
-        spread = f" ± {_percent(row.deviation)}" if row.deviation == row.deviation else ""
+        spread = f" ± {_percent(row.std)}" if row.std == row.std else ""
         cells = [
             row.variant.label.replace("|", "\\|"),
             " ".join(
@@ -158,7 +163,13 @@ def markdown_table(rows: Sequence[VariantSummary], score: str) -> str:
 
 
 def write_comparison(rows: Sequence[VariantSummary], score: str, workdir: Path) -> None:
-    """Write comparison.md (the table), comparison.json (all numbers) and comparison.png."""
+    """Write comparison.md (the table), comparison.json (all numbers) and comparison.png.
+
+    Args:
+        rows: Statistics of the variants, from `summarize_variants`.
+        score: Name of the metric in `DISPLAY_NAMES`.
+        workdir: Directory of the comparison. It is created if it does not exist.
+    """
     from train.reporting import plots  # matplotlib takes long to import
 
     workdir.mkdir(parents=True, exist_ok=True)

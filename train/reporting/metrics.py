@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Int
 
-__all__ = ["DISPLAY_NAMES", "TASKS", "Task", "accuracy", "class_iou", "format_metrics", "mean_iou"]
+__all__ = [
+    "DISPLAY_NAMES",
+    "TASKS",
+    "ConfusionMatrix",
+    "Task",
+    "accuracy",
+    "class_iou",
+    "format_metrics",
+    "mean_iou",
+]
 
 ConfusionMatrix = Int[np.ndarray, "classes classes"]
 """Number of labels n_jk of class j (rows) that were predicted as class k (columns)."""
@@ -18,6 +27,12 @@ def accuracy(confusion: ConfusionMatrix) -> float:
     It is::
 
         sum_k n_kk / sum_jk n_jk
+
+    Args:
+        confusion: Confusion matrix, `(classes, classes)`.
+
+    Returns:
+        The accuracy, in 0 .. 1.
     """
     return int(np.trace(confusion)) / int(confusion.sum())
 
@@ -29,8 +44,11 @@ def class_iou(confusion: ConfusionMatrix) -> np.ndarray:
 
         iou_k = n_kk / (sum_j n_kj + sum_j n_jk - n_kk)
 
+    Args:
+        confusion: Confusion matrix, `(classes, classes)`.
+
     Returns:
-        float64 array of shape (classes,). A class without labels and predictions has NaN.
+        float64 `(classes,)`, in 0 .. 1. A class without labels and predictions has NaN.
     """
     hits = np.diagonal(confusion)
     union = confusion.sum(0) + confusion.sum(1) - hits
@@ -42,6 +60,12 @@ def mean_iou(confusion: ConfusionMatrix) -> float:
 
     Background is one of the classes. The counts are those of a whole split; this is not the mean
     over images.
+
+    Args:
+        confusion: Confusion matrix, `(classes, classes)`.
+
+    Returns:
+        The mean, in 0 .. 1.
 
     References:
         Long, Shelhamer, Darrell, Fully Convolutional Networks, 2015, section 5.
@@ -70,6 +94,7 @@ TASKS = {
         "pixel_accuracy", "mean_iou", {"mean_iou": mean_iou, "pixel_accuracy": accuracy}
     ),
 }
+"""Tasks by name. The table of datasets has the task of each dataset."""
 
 DISPLAY_NAMES = {
     "accuracy": "accuracy",
@@ -80,7 +105,15 @@ DISPLAY_NAMES = {
 
 
 def format_metrics(metrics: Mapping[str, float], prefix: str = "") -> str:
-    """Format the fractions among the metrics as percentages, and the loss if there is one."""
+    """Format the fractions among the metrics as percentages, and the loss if there is one.
+
+    Args:
+        metrics: Metrics by name.
+        prefix: Text before each name, such as `"test "`.
+
+    Returns:
+        Names and values, such as `"accuracy 50.00%, loss 0.6931"`.
+    """
     shown = [
         f"{prefix}{DISPLAY_NAMES[name]} {metrics[name]:.2%}"
         for name in metrics

@@ -13,10 +13,21 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.reporting.metrics import DISPLAY_NAMES
 
-__all__ = ["draw_comparison", "draw_confusion", "draw_curves", "draw_predictions"]
+__all__ = [
+    "BACKGROUND_COLOR",
+    "CLASS_COLORS",
+    "EVAL_COLOR",
+    "IGNORED_COLOR",
+    "MAX_NAMED_CLASSES",
+    "TRAIN_COLOR",
+    "draw_comparison",
+    "draw_confusion",
+    "draw_curves",
+    "draw_predictions",
+]
 
 # Blue and orange of the palette of Okabe and Ito, which is safe for color-blind readers.
 TRAIN_COLOR, EVAL_COLOR = "#0072B2", "#D55E00"
@@ -75,7 +86,8 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     """Plot a confusion matrix: colors are fractions of the class, numbers are counts.
 
     Args:
-        confusion: Number of labels of each class (rows) by predicted class (columns).
+        confusion: Integers (classes, classes): number of labels of each class (rows) by predicted
+            class (columns).
         class_names: Names of the classes. They are shown if there are few classes.
         path: File to write.
     """

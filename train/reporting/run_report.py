@@ -16,13 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from train.reporting.metrics import format_metrics
 from train.reporting.tensorboard import ScalarWriter
+from train.reporting.workdir import METRICS_FILE, SUMMARY_FILE
 from train.runtime.distributed import is_primary_process
 from train.runtime.writing import explain_write_errors, write_atomically
 
-__all__ = ["RunReport", "read_metrics"]
+__all__ = ["CONSOLE_INTERVAL_SECONDS", "RunReport", "read_metrics"]
 
-METRICS_FILE = "metrics.jsonl"
-SUMMARY_FILE = "summary.json"
 CONSOLE_INTERVAL_SECONDS = 30.0
 """Minimum time between two lines with training metrics in a log file."""
 
@@ -43,7 +42,7 @@ class RunReport:
         console: Where to print.
 
     Raises:
-        OSError: A file could not be written. The message has its path and the free disk space.
+        OSError: If a file could not be written. The message has its path and the free disk space.
     """
 
     def __init__(self, workdir: Path, *, start_step: int, total_steps: int, console: Console):
@@ -93,7 +92,7 @@ class RunReport:
 
     @property
     def seconds(self) -> float:
-        """Wall time of this run so far in seconds, over all its restarts."""
+        """Return the wall time of this run so far in seconds, over all its restarts."""
         return self._seconds_before + time.perf_counter() - self._started
 
     def advance(self) -> None:
@@ -105,7 +104,12 @@ class RunReport:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def log_train(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of the training steps since the last call, up to `step`."""
+        """Log the metrics of the training steps since the last call.
+
+        Args:
+            step: The last of these steps.
+            metrics: Metrics by name, from `StepMetrics.compute_and_reset`.
+        """
         self._write("train", step, metrics)
         status = format_metrics(metrics)
         if "examples_per_second" in metrics:
@@ -115,7 +119,13 @@ class RunReport:
             self._log_occasionally(step, status)
 
     def log_eval(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of an evaluation after `step`."""
+        """Log the metrics of an evaluation.
+
+        Args:
+            step: Number of steps before the evaluation.
+            epoch: Number of epochs before the evaluation.
+            metrics: Metrics by name, without the prefix `eval_`.
+        """
         self._write("eval", step, metrics)
         self.log(
             f"epoch {epoch:6.1f}  step {step:6d}  {format_metrics(metrics, 'test ')}  "
@@ -135,7 +145,7 @@ class RunReport:
             summary: Contents of summary.json, to which the speed and the wall time are added.
             confusion: Confusion matrix of the last evaluation, (classes, classes).
             class_names: Names of the classes.
-            examples: Images, masks and predictions, to draw next to each other.
+            examples: Images, masks and predictions for a plot, as in `draw_predictions`.
 
         Returns:
             The contents of summary.json.
@@ -187,7 +197,15 @@ class RunReport:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Read the lines of a run's metrics.jsonl, except for a last line that a kill has truncated."""
+    """Read the metrics that a run has logged.
+
+    Args:
+        workdir: Directory of the run.
+
+    Returns:
+        The lines of metrics.jsonl, without a last line that a kill has truncated. It is empty if
+        the file does not exist.
+    """
     path = workdir / METRICS_FILE
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:

@@ -9,7 +9,7 @@ import numpy as np
 
 from train.steps.state import Metrics
 
-__all__ = ["NonFiniteError", "StepMetrics", "raise_non_finite"]
+__all__ = ["NOT_AVERAGED", "NonFiniteError", "StepMetrics", "raise_non_finite"]
 
 NOT_AVERAGED = ("learning_rate", "loss_scale", "skipped")
 """Metrics of which the value of the last step is reported instead of the mean."""
@@ -39,7 +39,7 @@ class StepMetrics:
         return len(self._metrics)
 
     def add(self, metrics: Metrics) -> None:
-        """Add the metrics of one step."""
+        """Add the metrics of one step, as the training step returns them."""
         self._metrics.append(metrics)
         if self._clock is None:
             # The first step compiles, so the clock starts at its end.
@@ -62,7 +62,7 @@ class StepMetrics:
             There are no means if all steps were skipped.
 
         Raises:
-            NonFiniteError: Too many steps in a row were skipped.
+            NonFiniteError: If too many steps in a row were skipped.
         """
         steps: list[Mapping[str, Any]] = jax.device_get(self._metrics)
         self._check_skipped(steps, last_step - len(steps), last_checkpoint)
@@ -104,6 +104,9 @@ def raise_non_finite(
         step: Step at which it occurred.
         last_checkpoint: Step of the newest checkpoint; None if there is none.
         in_row: Number of steps in a row that were skipped.
+
+    Raises:
+        NonFiniteError: Always.
     """
     kept = (
         f"The last good checkpoint is of step {last_checkpoint}"

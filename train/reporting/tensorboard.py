@@ -19,7 +19,7 @@ class ScalarWriter:
         purge_step: TensorBoard hides the values of earlier starts from this step on.
 
     Raises:
-        OSError: The file could not be written.
+        OSError: If the file could not be written.
     """
 
     # tensorboardX's SummaryWriter writes in a thread. An error, such as a full disk, ends the

@@ -20,9 +20,13 @@ from train.runtime.writing import write_atomically
 
 __all__ = [
     "CONFIG_FILE",
+    "LOCK_FILE",
+    "METRICS_FILE",
+    "PER_PROCESS_FIELDS",
     "RESUMABLE_FIELDS",
+    "SHARED_FILE",
+    "SUMMARY_FILE",
     "claim_workdir",
-    "has_checkpoint",
     "lock_workdir",
     "read_config",
     "require_same_config",
@@ -30,8 +34,19 @@ __all__ = [
 ]
 
 CONFIG_FILE = "config.json"
+"""The config of the run."""
+
+METRICS_FILE = "metrics.jsonl"
+"""All logged metrics, one JSON object per line."""
+
+SUMMARY_FILE = "summary.json"
+"""The final metrics. A run that has this file is finished."""
+
 LOCK_FILE = "lock"
+"""An empty file that the process in this workdir locks."""
+
 SHARED_FILE = ".shared"
+"""A temporary file with which the processes of a run find out if they share the workdir."""
 
 PER_PROCESS_FIELDS = frozenset({"data_dir", "data_workers", "data_timeout_seconds"})
 """Config fields that may differ between the processes of a run."""
@@ -55,8 +70,8 @@ RESUMABLE_FIELDS = frozenset(
 _RUN_FILES = (
     "checkpoints",
     "tensorboard",
-    "metrics.jsonl",
-    "summary.json",
+    METRICS_FILE,
+    SUMMARY_FILE,
     "curves.png",
     "confusion.png",
     "predictions.png",
@@ -74,12 +89,12 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
         config: `ml_collections.ConfigDict` or a mapping of JSON values.
 
     Returns:
-        Whether the workdir had this config already.
+        True if the workdir already had this config, False if it was created.
 
     Raises:
-        ValueError: The workdir belongs to another config (lists all fields that differ), its
-            config.json is not readable, it has files of a run but no config.json, or it is not a
-            directory. Nothing is written.
+        ValueError: If the workdir belongs to another config, its config.json is not readable, it
+            has files of a run but no config.json, or it is not a directory. For another config, the
+            message lists all fields that differ. Nothing is written.
     """
     if "://" in os.fspath(workdir):
         raise ValueError(
@@ -109,17 +124,15 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
     return False
 
 
-def has_checkpoint(workdir: str | os.PathLike[str]) -> bool:
-    """Return whether a workdir has a checkpoint."""
-    return any(path.name.isdigit() for path in Path(workdir).glob("checkpoints/*"))
-
-
 def require_same_config(config: Any) -> None:
     """Check that all processes of a run have the same config. All of them call this function.
 
+    Args:
+        config: `ml_collections.ConfigDict` or a mapping of JSON values.
+
     Raises:
-        ValueError: The configs differ in fields outside `PER_PROCESS_FIELDS`. Lists the fields and
-            the value of each process.
+        ValueError: If the configs differ in fields outside `PER_PROCESS_FIELDS`. The message lists
+            the fields and the value of each process.
     """
     configs = [_flatten(fields) for fields in gather_from_processes(_as_dict(config))]
     lines = [
@@ -139,8 +152,11 @@ def require_same_config(config: Any) -> None:
 def require_shared(workdir: str | os.PathLike[str]) -> None:
     """Check that all processes of a run share a workdir. All of them call this function.
 
+    Args:
+        workdir: Directory of the run.
+
     Raises:
-        ValueError: A process does not see a file that the primary process has written.
+        ValueError: If a process does not see a file that the primary process has written.
     """
     path = Path(workdir) / SHARED_FILE
     (token, *_) = gather_from_processes(uuid.uuid4().hex)
@@ -162,10 +178,15 @@ def require_shared(workdir: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
-    """Lock `workdir` against other runs. The system releases the lock when this process ends.
+    """Lock a workdir against other runs.
+
+    The system releases the lock when this process ends, also after a kill.
+
+    Args:
+        workdir: Directory of the run.
 
     Raises:
-        ValueError: Another process of this machine has locked it.
+        ValueError: If another process of this machine has locked it.
     """
     with open(Path(workdir) / LOCK_FILE, "a") as file:
         # The processes of a run share the workdir, so only one of them can lock it.
@@ -181,11 +202,17 @@ def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
-    """Read the config of the run in `workdir`.
+    """Read the config of a run.
+
+    Args:
+        workdir: Directory of the run.
+
+    Returns:
+        The config, with tuples where config.json has lists.
 
     Raises:
-        FileNotFoundError: There is no run.
-        ValueError: Its config.json is not readable.
+        FileNotFoundError: If there is no run.
+        ValueError: If its config.json is not readable.
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.exists():

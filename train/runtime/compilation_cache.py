@@ -24,7 +24,7 @@ def enable_compilation_cache(directory: str | None) -> Path | None:
         The directory, or None for a URL or a disabled cache.
 
     Raises:
-        OSError: `directory` can't be created or written to.
+        OSError: If `directory` can't be created or written to.
     """
     is_default = directory is None
     if directory is None:

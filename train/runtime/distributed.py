@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 
 __all__ = ["exit_immediately", "gather_from_processes", "initialize", "is_primary_process"]
 
-# Environment variables with the number of processes that a launcher has started.
+# Environment variables with the number of processes that a launcher has started, and its name.
 _PROCESS_COUNTS = {
     "SLURM_STEP_NUM_TASKS": "Slurm",
     "OMPI_COMM_WORLD_SIZE": "Open MPI",
@@ -52,11 +52,11 @@ def initialize(
             respond, ends the run.
 
     Returns:
-        Whether the run has several processes.
+        True if the run has several processes.
 
     Raises:
-        ValueError: An argument is missing or out of range.
-        ConnectionError: JAX could not start to connect.
+        ValueError: If an argument is missing or out of range.
+        ConnectionError: If JAX could not start to connect.
     """
     arguments = {
         "coordinator_address": coordinator_address,
@@ -150,8 +150,8 @@ def gather_from_processes(value: Any) -> list[Any]:
         The values of all processes, in the order of their indices.
 
     Raises:
-        TypeError: The value is not JSON.
-        ConnectionError: Another process can't be reached.
+        TypeError: If the value is not JSON.
+        ConnectionError: If another process can't be reached.
     """
     text = json.dumps(value).encode()
     if jax.process_count() == 1:

@@ -9,9 +9,9 @@ import jax
 
 __all__ = ["retain_freed_memory", "runs_on_cpu"]
 
-# From glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-MAX_INT = 2**31 - 1
+# Parameters of mallopt, from glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_MAX_INT = 2**31 - 1
 
 
 def retain_freed_memory() -> bool:
@@ -28,7 +28,7 @@ def retain_freed_memory() -> bool:
     `JAX_PLATFORMS=cpu`, or has no other plugin installed. It has no effect without glibc.
 
     Returns:
-        Whether the setting was applied.
+        True if the setting was applied.
 
     References:
         mallopt(3).
@@ -39,12 +39,12 @@ def retain_freed_memory() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # musl has neither the file nor the function
         return False
-    settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, MAX_INT), (M_ARENA_MAX, 1))
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _MAX_INT), (_M_ARENA_MAX, 1))
     return all(mallopt(parameter, value) for parameter, value in settings)
 
 
 def runs_on_cpu() -> bool:
-    """Return whether JAX can only use the CPU, without starting it."""
+    """Return whether JAX can only use the CPU, without initializing its backends."""
     platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
     if platforms:
         return platforms.split(",")[0] == "cpu"

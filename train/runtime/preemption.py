@@ -72,14 +72,14 @@ class StopSignals:
 
     @property
     def exit_status(self) -> int:
-        """Exit status of a run that a signal stopped."""
+        """Return the exit status of a run that a signal stopped."""
         return 128 + (self._received or signal.SIGTERM)
 
     def should_stop(self) -> bool:
         """Return whether to stop here.
 
-        With several processes all of them call this equally often. JAX then finds a call that no
-        process has passed yet, and all processes get True from that call.
+        With several processes, all of them call this method equally often. JAX then finds a call
+        that no process has reached yet, and all processes get True from that call.
         """
         if self._distributed:
             self._calls += 1

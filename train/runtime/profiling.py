@@ -26,10 +26,16 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> "Profile":
-        """Make a profile from a string `FIRST:LAST`.
+        """Make a profile from the value of a flag.
+
+        Args:
+            text: `FIRST:LAST`, two steps counted from 1.
+
+        Returns:
+            The profile.
 
         Raises:
-            ValueError: The string has another form.
+            ValueError: If the string has another form.
         """
         match = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text)
         if match is None or int(match[1]) > int(match[2]):
@@ -60,7 +66,7 @@ class Profile:
             running: Arrays that this step computes. The trace ends when they are ready.
 
         Returns:
-            Whether the trace was written.
+            True if the trace was written.
         """
         if not self._tracing or step < self.last:
             return False
@@ -68,7 +74,7 @@ class Profile:
         return self.stop()
 
     def stop(self) -> bool:
-        """Write an unfinished trace. Return whether there was one."""
+        """Write an unfinished trace, and return whether there was one."""
         if self._tracing:
             self._tracing = False
             jax.profiler.stop_trace()

@@ -11,10 +11,14 @@ __all__ = ["explain_write_errors", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path`, which has either its old or its new contents at any time.
+    """Write a text file that has either its old or its new contents at any time.
+
+    Args:
+        path: The file. It is replaced if it exists.
+        text: The new contents, written as UTF-8.
 
     Raises:
-        OSError: The file could not be written. `path` is unchanged.
+        OSError: If the file could not be written. `path` is unchanged.
     """
     with explain_write_errors(path), atomic_file(path, overwrite=True) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -22,7 +26,14 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Add the path and the free disk space to the message of an `OSError`."""
+    """Add a path and the free disk space to the message of an `OSError` of the body.
+
+    Args:
+        path: File or directory that the body writes.
+
+    Raises:
+        OSError: If the body raises it.
+    """
     try:
         yield
     except OSError as error:

@@ -28,8 +28,9 @@ def accumulate(
 
     Each microbatch is normalized with its own statistics and passes the running statistics to the
     next one. With several devices, the k-th microbatches of all devices form one batch for
-    synchronized batch norm. `optax.MultiSteps` and `optax.microbatching` have no such carry, hence
-    this scan. Without batch norm, sums over examples are those of the whole batch.
+    synchronized batch norm. Without batch norm, sums over examples are those of the whole batch.
+    This function uses `lax.scan`, because `optax.MultiSteps` and `optax.microbatching` do not carry
+    the running statistics.
 
     Args:
         function: Maps running statistics and a microbatch to sums over its examples and the new

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL, Batch
 from train.steps.losses import confusion_counts, cross_entropy
-from train.steps.state import Batch, Metrics, TrainState
+from train.steps.state import Metrics, TrainState
 
 __all__ = ["EvalStep", "make_eval_step"]
 
 EvalStep = Callable[[TrainState, Batch], Metrics]
+"""A function of a state and a padded batch that returns sums over the examples."""
 
 
 def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_name: str) -> EvalStep:
@@ -26,9 +27,10 @@ def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_nam
         axis_name: Name of the mapped axis, over which the metrics are summed.
 
     Returns:
-        A function of a state and a padded batch that returns sums over its examples, without the
-        padding: `loss`, float32; `confusion`, int32 `(classes, classes)`, rows are labels and
-        columns predictions; `examples`, the number of examples, int32.
+        A function of a state and a padded batch that returns sums over all devices, without the
+        padding: `loss`, float32 scalar, in nats; `confusion`, int32 `(classes, classes)`, whose
+        rows are labels and whose columns are predictions; `examples`, int32 scalar, the number of
+        examples.
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:

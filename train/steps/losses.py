@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 
-__all__ = ["confusion_counts", "correct", "cross_entropy", "valid_labels"]
+__all__ = ["Targets", "confusion_counts", "correct", "cross_entropy", "valid_labels"]
 
 Targets = Int[Array, "*labels"] | Float[Array, "*labels classes"]
 """Class indices, or distributions over the classes (from label smoothing and mixup)."""
@@ -28,7 +28,8 @@ def cross_entropy(
             trailing axis of classes for distributions.
 
     Returns:
-        The losses, at least float32; 0 where the target is `IGNORE_LABEL`.
+        The loss of each label, `(batch,)` or `(batch, height, width)`, float32 or wider. It is 0
+        where the target is `IGNORE_LABEL`.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if _is_distribution(targets):
@@ -39,16 +40,29 @@ def cross_entropy(
 
 
 def valid_labels(targets: Targets) -> Bool[Array, "*labels"]:
-    """Return whether each target is a label, and not `IGNORE_LABEL`."""
+    """Return whether each target is a label and not `IGNORE_LABEL`.
+
+    Args:
+        targets: Targets as in `cross_entropy`.
+
+    Returns:
+        Booleans, `(batch,)` or `(batch, height, width)`. A distribution is always a label.
+    """
     if _is_distribution(targets):
         return jnp.ones(targets.shape[:-1], bool)
     return targets != IGNORE_LABEL
 
 
 def correct(logits: Float[Array, "*labels classes"], targets: Targets) -> Bool[Array, "*labels"]:
-    """Return whether the largest logit is that of the target, or of its most likely class.
+    """Return whether each prediction, the class with the largest logit, is correct.
 
-    It is False for `IGNORE_LABEL`.
+    Args:
+        logits: Logits, `(batch, classes)` or `(batch, height, width, classes)`.
+        targets: Targets as in `cross_entropy`. The label of a distribution is its most likely
+            class.
+
+    Returns:
+        Booleans, `(batch,)` or `(batch, height, width)`; False where the target is `IGNORE_LABEL`.
     """
     labels = jnp.argmax(targets, axis=-1) if _is_distribution(targets) else targets
     return jnp.argmax(logits, axis=-1) == labels
@@ -60,8 +74,14 @@ def confusion_counts(
 ) -> Int[Array, "classes classes"]:
     """Count how often each class (rows) was predicted as each class (columns).
 
-    Labels equal to `IGNORE_LABEL` are not counted. The counts are int32, since float32 counts
-    would stop at 16,777,216; a batch may have up to 2,147,483,647 labels.
+    Args:
+        logits: Logits, `(batch, classes)` or `(batch, height, width, classes)`.
+        labels: Class indices, `(batch,)` or `(batch, height, width)`. Labels equal to
+            `IGNORE_LABEL` are not counted.
+
+    Returns:
+        Counts, int32 `(classes, classes)`. Counts in float32 would stop at 16,777,216; in int32 a
+        batch may have up to 2,147,483,647 labels.
     """
     classes = logits.shape[-1]
     counts = jnp.zeros((classes, classes), jnp.int32)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from train.steps.state import Batch
+from train.data.batch import Batch
 
 __all__ = ["AXIS", "PARALLEL", "Parallel", "Pmap", "ShardMap", "check_batch_size"]
 
@@ -42,22 +42,45 @@ class Parallel(abc.ABC):
         self.local_devices = [x for x in self.devices if x.process_index == here]
 
     def describe(self) -> str:
-        """Return the number and kind of devices, as in "8 x NVIDIA H200"."""
+        """Return the number and the kind of the devices, such as "8 x NVIDIA H200"."""
         kinds = Counter(device.device_kind for device in self.devices)
         return " and ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
     def train_step(self, step: Step[State, Out]) -> Step[State, Out]:
-        """Return `step` on every device; it donates the state, which can't be used again."""
+        """Compile a training step for all devices.
+
+        Args:
+            step: The step of one device.
+
+        Returns:
+            A function of the replicated state and this process's block of the global batch. It
+            donates the state, which can't be used again.
+        """
         mapped = self._map(step, donate_argnums=(0,))
         return lambda state, batch: mapped(state, self._step_input(batch))
 
     def eval_step(self, step: Step[State, Out]) -> Step[State, Out]:
-        """Return `step` on every device; it keeps the state."""
+        """Compile an evaluation step for all devices.
+
+        Args:
+            step: The step of one device.
+
+        Returns:
+            A function of the replicated state and this process's block of the global batch. It
+            does not donate the state.
+        """
         mapped = self._map(step, donate_argnums=())
         return lambda state, batch: mapped(state, self._step_input(batch))
 
     def replicate(self, state: State) -> State:
-        """Copy the state to every device. All processes must provide the same state."""
+        """Copy the state to every device.
+
+        Args:
+            state: Pytree of arrays. All processes must provide the same one.
+
+        Returns:
+            The state as JAX arrays with a copy on every device.
+        """
         sharding = NamedSharding(self._mesh, PartitionSpec())
         if sharding.is_fully_addressable:
             return jax.device_put(state, sharding)
@@ -75,6 +98,9 @@ class Parallel(abc.ABC):
                 must divide. JAX arrays are returned as they are. They must be already placed, or be
                 computed from placed arrays row by row, as in
                 `jax.jit(lambda images, index: images[index])(images, place(batch)["index"])`.
+
+        Returns:
+            The batch as JAX arrays, split over the devices along their leading axis.
         """
         host = {name: self._split(x) for name, x in batch.items() if not isinstance(x, jax.Array)}
         sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
@@ -92,7 +118,7 @@ class Parallel(abc.ABC):
     @property
     @abc.abstractmethod
     def _mesh(self) -> Mesh:
-        """The devices that share an array."""
+        """Return the devices that share an array."""
 
     @abc.abstractmethod
     def _split(self, x: np.ndarray | Array) -> np.ndarray | Array:
@@ -161,10 +187,15 @@ PARALLEL: dict[str, type[Parallel]] = {"pmap": Pmap, "shard_map": ShardMap}
 
 
 def check_batch_size(batch_size: int, devices: int, accumulation: int = 1) -> None:
-    """Check that devices and microbatches divide the global batch evenly.
+    """Check that the devices and microbatches divide the global batch evenly.
+
+    Args:
+        batch_size: Global batch size.
+        devices: Number of devices of all processes.
+        accumulation: Number of microbatches of each device.
 
     Raises:
-        ValueError: They don't. The message has the nearest sizes that work.
+        ValueError: If they do not. The message has the nearest sizes that work.
     """
     divisor = devices * accumulation
     if batch_size < 1 or batch_size % divisor:

@@ -5,13 +5,23 @@ import jax.numpy as jnp
 from flax.training.dynamic_scale import DynamicScale
 from jaxtyping import Array, Bool, PyTree
 
-__all__ = ["DTYPES", "create_loss_scale", "unscale", "update_loss_scale"]
+__all__ = [
+    "DTYPES",
+    "GROWTH_INTERVAL",
+    "INITIAL_SCALE",
+    "create_loss_scale",
+    "unscale",
+    "update_loss_scale",
+]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 """Dtypes of computation. Parameters, statistics, logits and the loss are float32 in any case."""
 
 INITIAL_SCALE = 2.0**16
+"""Loss scale of the first step."""
+
 GROWTH_INTERVAL = 2000
+"""Number of finite steps in a row after which the loss scale is doubled."""
 
 
 def create_loss_scale() -> DynamicScale:
@@ -27,6 +37,9 @@ def create_loss_scale() -> DynamicScale:
     The initial scale of 65536 is often too large. It is halved in the first steps until the
     gradients are finite. A power of two adds no rounding.
 
+    Returns:
+        The loss scale, with a float32 scalar `scale`.
+
     References:
         Micikevicius et al., Mixed Precision Training, 2018, sections 3.2 and 4. The numbers are the
         defaults of PyTorch's `torch.amp.GradScaler`.
@@ -40,7 +53,15 @@ def create_loss_scale() -> DynamicScale:
 
 
 def unscale(loss_scale: DynamicScale, gradients: PyTree) -> PyTree:
-    """Divide the gradients of a scaled loss by the scale."""
+    """Divide the gradients of a scaled loss by the scale.
+
+    Args:
+        loss_scale: The loss scale with which the loss was multiplied.
+        gradients: Gradients of the scaled loss, a pytree of arrays.
+
+    Returns:
+        Gradients of the loss, with the same shapes and dtypes.
+    """
     return jax.tree.map(lambda gradient: gradient / loss_scale.scale, gradients)
 
 
@@ -50,6 +71,10 @@ def update_loss_scale(loss_scale: DynamicScale, finite: Bool[Array, ""]) -> Dyna
     Args:
         loss_scale: The loss scale of this step.
         finite: Whether the loss and all gradients of this step are finite.
+
+    Returns:
+        The loss scale with its scale halved after a step that is not finite, doubled after
+        `GROWTH_INTERVAL` finite steps in a row, and unchanged otherwise.
     """
     # DynamicScale updates itself in `value_and_grad` only, once for each gradient. A step has a
     # gradient for each microbatch and device, so the update uses a stand-in: 0 or NaN.

@@ -1,6 +1,6 @@
 """Precise batch norm: compute running statistics for the evaluated weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from flax import traverse_util
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from train.data.batch import Batch
 from train.steps.state import TrainState
 
 __all__ = ["Moments", "RecalibrationStep", "make_recalibration_step", "zero_moments"]
@@ -35,17 +36,25 @@ class Moments(flax.struct.PyTreeNode):
 
     @property
     def batch_stats(self) -> dict[str, Any]:
-        """The moments as the collection `batch_stats`."""
+        """Return the moments as the collection `batch_stats`."""
         flat = {(*path, "mean"): mean for path, mean in self.mean.items()}
         flat |= {(*path, "var"): var for path, var in self.var.items()}
         return traverse_util.unflatten_dict(flat)
 
 
-RecalibrationStep = Callable[[tuple[TrainState, Moments], Mapping[str, Array]], Moments]
+RecalibrationStep = Callable[[tuple[TrainState, Moments], Batch], Moments]
+"""A function of `(state, moments)` and a batch that returns the new moments."""
 
 
 def zero_moments(batch_stats: Any) -> Moments:
-    """Return moments over no batches."""
+    """Return moments over no batches.
+
+    Args:
+        batch_stats: Running statistics of the network, for their names, shapes and dtypes.
+
+    Returns:
+        Moments that are all zero.
+    """
     zeros = jax.tree.map(jnp.zeros_like, batch_stats)
     return Moments(_moment(zeros, "mean"), _moment(zeros, "var"), jnp.int32(0))
 
@@ -68,13 +77,13 @@ def make_recalibration_step(
     Args:
         model: The network, called as `model(images, train=True)` with `state.eval_variables`.
         augment: Called as in `make_train_step`.
-        axis_name: Name of the mapped axis.
+        axis_name: Name of the mapped axis, over which the moments are averaged.
 
     Returns:
         A function of `(state, moments)` and a batch that returns the new moments.
 
     Raises:
-        ValueError: The network has no field `norm`.
+        ValueError: If the network has no field `norm`.
 
     References:
         Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3, precise batch norm. Chan,
@@ -88,7 +97,7 @@ def make_recalibration_step(
     # With momentum 0, the running statistics after a batch are the statistics of that batch.
     batch_model = model.clone(norm=partial(model.norm, momentum=0.0, unbiased_variance=False))
 
-    def step(state_and_moments: tuple[TrainState, Moments], batch: Mapping[str, Array]) -> Moments:
+    def step(state_and_moments: tuple[TrainState, Moments], batch: Batch) -> Moments:
         state, moments = state_and_moments
         k = moments.batches
         first_row = lax.axis_index(axis_name) * batch["label"].shape[0]

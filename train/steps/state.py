@@ -1,4 +1,4 @@
-"""Training state, and the other inputs and outputs of a step."""
+"""The training state: everything that a training step changes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,6 @@ from aff_jax.inspection import count_parameters
 from train.steps.precision import create_loss_scale
 
 __all__ = [
-    "Batch",
     "Metrics",
     "TrainState",
     "all_finite",
@@ -26,28 +25,23 @@ __all__ = [
     "with_variables",
 ]
 
-Batch = Mapping[str, Array]
-"""A batch of examples.
-
-`image` is uint8 `(batch, height, width, channels)`; `label` is int32 `(batch,)` or
-`(batch, height, width)`. In evaluation, `mask` `(batch,)` is 1 for examples and 0 for padding.
-"""
-
 Metrics = dict[str, Array]
+"""Metrics of a step by name."""
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that changes from step to step.
+    """The state of a training run, without the position in the data.
 
     Attributes:
         step: Number of steps taken, int32 scalar.
         params: Parameters of the network.
         batch_stats: Running statistics of the network.
         opt_state: State of the optimizer.
-        skipped: Number of steps that were skipped since their loss or gradients were not finite,
+        skipped: Number of steps that were skipped because their loss or gradients were not finite,
             int32 scalar.
-        skipped_in_row: How many of the last steps were skipped, int32 scalar.
-        ema: Moving averages of `params` and `batch_stats`, or None.
+        skipped_in_row: Number of steps in a row up to the last one that were skipped, int32
+            scalar.
+        ema: Exponential moving averages of `params` and `batch_stats`, or None.
         loss_scale: Loss scale for float16, or None.
     """
 
@@ -62,17 +56,17 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """Variables of the network for training."""
+        """Return the variables of the network for training."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """Variables of the network for evaluation: the moving averages if there are any."""
+        """Return the variables for evaluation: the moving averages, or `variables` without them."""
         return self.variables if self.ema is None else self.ema
 
     @property
     def updates(self) -> Int[Array, ""]:
-        """Number of steps that were not skipped, int32 scalar; schedules count these."""
+        """Return the number of steps that were not skipped, int32 scalar. Schedules count these."""
         return self.step - self.skipped
 
 
@@ -93,7 +87,10 @@ def create_state(
         seed: Seed of the initial parameters.
         image_shape: Shape of an image, `(height, width, channels)`.
         ema: Whether to keep moving averages of the variables.
-        loss_scale: Whether to scale the loss.
+        loss_scale: Whether to scale the loss, which float16 needs.
+
+    Returns:
+        The state, on one device.
     """
 
     def init(key: Array) -> TrainState:
@@ -116,7 +113,15 @@ def create_state(
 
 
 def with_variables(state: TrainState, variables: Mapping[str, Any]) -> TrainState:
-    """Return the state before the first step with other variables, also in the moving averages."""
+    """Replace the variables of the state before the first step, also in the moving averages.
+
+    Args:
+        state: The state before the first step.
+        variables: Variables of the network, with the collections `params` and `batch_stats`.
+
+    Returns:
+        The state with copies of the variables, as NumPy arrays.
+    """
     # The step donates its buffers, so parameters and averages must not share any.
     params, batch_stats = (jax.tree.map(np.array, variables[x]) for x in ("params", "batch_stats"))
     ema = None
@@ -126,7 +131,7 @@ def with_variables(state: TrainState, variables: Mapping[str, Any]) -> TrainStat
 
 
 def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
-    """Compute the moving averages after an update, or None if the state has none.
+    """Compute the moving averages after an update.
 
     The averages of the parameters and of the running statistics are::
 
@@ -134,6 +139,13 @@ def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
 
     where t is the number of earlier updates. The smaller decay of the first steps forgets the
     initial parameters soon.
+
+    Args:
+        state: The state after the update, with the moving averages from before it.
+        decay: Largest decay, in 0 .. 1.
+
+    Returns:
+        The moving averages, with the dtypes of the variables; None if the state has none.
 
     References:
         TensorFlow, `tf.train.ExponentialMovingAverage` with `num_updates`.
@@ -148,6 +160,13 @@ def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
 
 @jax.jit
 def all_finite(state: TrainState) -> Array:
-    """Return whether all values of the state are finite, a boolean scalar."""
+    """Return whether all floating-point values of the state are finite.
+
+    Args:
+        state: The state, with at least one floating-point array.
+
+    Returns:
+        A boolean scalar.
+    """
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))

@@ -10,14 +10,16 @@ import optax
 from jax import lax
 from jaxtyping import Array
 
+from train.data.batch import Batch
 from train.steps.accumulation import accumulate
 from train.steps.losses import correct, cross_entropy, valid_labels
 from train.steps.precision import unscale, update_loss_scale
-from train.steps.state import Batch, Metrics, TrainState, moving_average
+from train.steps.state import Metrics, TrainState, moving_average
 
 __all__ = ["Network", "TrainStep", "make_train_step"]
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+"""A function of a state and a batch that returns the next state and the metrics."""
 
 
 class Network(Protocol):
@@ -49,8 +51,8 @@ def make_train_step(
 
     Args:
         model: The network, called as `model(images, train=True)`.
-        optimizer: The optimizer.
-        schedule: The learning rate of each update, for the metrics.
+        optimizer: The optimizer, with the learning rate.
+        schedule: Learning rate as a function of the number of updates, for the metrics.
         augment: Called as `augment(images, labels, step, first_row)` with uint8 images. Returns
             the input of the network and the targets, which are class indices or distributions.
             `first_row` is the position of this device's block in the global batch, so that

@@ -54,6 +54,6 @@ GRADIENT = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 
 
 def write_image(path: Path, pixels: np.ndarray = GRADIENT) -> None:
-    """Write an image file and the folders that it is in."""
+    """Write an image file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

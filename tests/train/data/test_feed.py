@@ -73,12 +73,12 @@ def test_epochs_and_seeds_have_different_orders() -> None:
 
 
 def test_order_is_pinned() -> None:
-    # A checkpoint holds a position in this order. If a new version of Grain changes it, a resumed
+    # A checkpoint stores a position in this order. If a new version of Grain changes it, a resumed
     # run continues with the wrong examples.
     assert indices(train_feed(37), 1) == [[18, 35, 16, 7, 20, 13, 24, 0]]
 
 
-def test_batches_hold_complete_examples() -> None:
+def test_batches_contain_complete_examples() -> None:
     for batch in itertools.islice(train_feed(37), 10):
         assert {key: (value.dtype, value.shape) for key, value in batch.items()} == {
             "image": (np.uint8, (8, 2, 3, 1)),

@@ -55,7 +55,7 @@ def rows():
 def test_table_has_each_seed_and_the_best_mean_in_bold(rows):
     """`sk` has no mean, since the seed that failed could have had its lowest score."""
     assert markdown_table(rows, "accuracy").splitlines() == [
-        "| variant | test accuracy, %, seeds 0, 1 | mean ± deviation | parameters | MFLOPs "
+        "| variant | test accuracy, %, seeds 0, 1 | mean ± std | parameters | MFLOPs "
         "| ms per step |",
         "|---|---|---|---|---|---|",
         "| add | 99.44 99.16 | **99.30** ± 0.20 | 77,562 | 2.5 | 12.0 |",
@@ -65,19 +65,19 @@ def test_table_has_each_seed_and_the_best_mean_in_bold(rows):
     ]
 
 
-def test_summaries_have_means_deviations_and_medians(rows):
+def test_summaries_have_means_standard_deviations_and_medians(rows):
     add = rows[0]
     assert add.mean == pytest.approx(statistics.mean([0.9944, 0.9916]))
-    assert add.deviation == pytest.approx(statistics.stdev([0.9944, 0.9916]))
+    assert add.std == pytest.approx(statistics.stdev([0.9944, 0.9916]))
     assert add.step_milliseconds == (1000 * 64 / 8000 + 1000 * 64 / 4000) / 2
     assert add.run_seconds == pytest.approx(16.4)
     assert math.isnan(rows[2].mean)
     assert rows[2].errors == {1: "NonFiniteError: a loss of nan"}
 
 
-def test_one_seed_has_no_deviation():
+def test_one_seed_has_no_standard_deviation():
     (row,) = summarize_variants([variant("add")], RESULTS[2:3], (0,), "accuracy")
-    assert math.isnan(row.deviation)
+    assert math.isnan(row.std)
     assert "| **99.44** |" in markdown_table([row], "accuracy")
 
 

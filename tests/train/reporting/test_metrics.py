@@ -49,7 +49,7 @@ def test_large_counts_are_exact():
     assert class_iou(confusion)[1] == 2**40 / (2**40 + 1)
 
 
-def test_each_task_has_a_data_set_and_display_names():
+def test_each_task_has_a_dataset_and_display_names():
     assert {dataset.task for dataset in DATASETS.values()} == set(TASKS)
     for task in TASKS.values():
         assert task.accuracy in task.metrics

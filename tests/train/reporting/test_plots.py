@@ -7,7 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.reporting import plots
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from tests.train.small_network import SmallNetwork, batches, state_and_step
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.steps.accumulation import accumulate
 from train.steps.parallel import PARALLEL
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.steps.losses import confusion_counts, correct, cross_entropy, valid_labels
 
 

@@ -85,7 +85,7 @@ def test_evaluation_does_not_donate_the_state(name):
 
 @EVERY
 def test_placed_arrays_are_not_transferred_again(name):
-    """Nor are rows that were gathered on the devices from a replicated data set."""
+    """Nor are rows that were gathered on the devices from a replicated dataset."""
     parallel = PARALLEL[name]()
     state = parallel.replicate(small_state())
     data = parallel.replicate(jnp.arange(100.0))

@@ -12,7 +12,7 @@ import pytest
 
 import aff_jax
 from tests.train.small_network import SmallNetwork, batches, scaled, state_and_step
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.steps.eval_step import make_eval_step
 from train.steps.parallel import AXIS, PARALLEL
 from train.steps.state import create_state

@@ -31,7 +31,7 @@ from train.data.augment.color import color_jitter, pca_lighting
 from train.data.augment.geometry import pad_and_crop, random_flip
 from train.data.augment.random_erasing import random_erasing
 from train.data.augment.random_per_image import Images
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 
 __all__ = ["STREAMS", "Augmentation", "augmentation_key", "normalize", "stream_key"]
 
@@ -51,12 +51,28 @@ Only append to this tuple. Otherwise the augmentation of runs that resume would 
 
 
 def augmentation_key(seed: ArrayLike, step: ArrayLike) -> Key[Array, ""]:
-    """Return the typed key of one training step: `fold_in(key(seed), step)`."""
+    """Derive the key of one training step: `fold_in(key(seed), step)`.
+
+    Args:
+        seed: Seed of the run.
+        step: Step, counted from 0.
+
+    Returns:
+        A typed key.
+    """
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def stream_key(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """Return the key of one of the `STREAMS`, given the key of the step."""
+    """Derive the key of one of the `STREAMS`.
+
+    Args:
+        key: Key of the step, from `augmentation_key`.
+        name: Name in `STREAMS`.
+
+    Returns:
+        A typed key.
+    """
     return jax.random.fold_in(key, STREAMS.index(name))
 
 
@@ -78,9 +94,12 @@ def normalize(
         dtype: Type of the result.
         mixed: Whether the images come from `Mixup`.
 
+    Returns:
+        Images of the same shape, of dtype `dtype`.
+
     Raises:
-        ValueError: The images have another dtype, or `mean` or `std` does not have one number per
-            channel.
+        ValueError: If the images have another dtype, or `mean` or `std` does not have one number
+            per channel.
     """
     expected = jnp.dtype(jnp.float32 if mixed else jnp.uint8)
     if images.dtype != expected:

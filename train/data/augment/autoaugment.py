@@ -24,7 +24,17 @@ from train.data.augment.color import COLOR
 from train.data.augment.geometry import AFFINE, fixed_point, resample
 from train.data.augment.random_per_image import Images, image_keys, map_images
 
-__all__ = ["MAGNITUDES", "POLICIES", "autoaugment"]
+__all__ = [
+    "MAGNITUDES",
+    "OPERATIONS",
+    "POLICIES",
+    "Step",
+    "Steps",
+    "affine",
+    "autoaugment",
+    "color_operation",
+    "keep",
+]
 
 MAGNITUDES = {
     "ShearX": lambda level: 0.03 * level,
@@ -132,17 +142,24 @@ def keep(image: Array, step: Steps) -> Array:
 
 
 def affine(image: Array, step: Steps) -> Array:
-    """Apply an affine map."""
+    """Apply the affine map `step.matrix`."""
     return resample(image, step.matrix)
 
 
 def color_operation(change: Callable[[Array, Array], Array]) -> Callable[[Array, Steps], Array]:
-    """Convert an operation of `COLOR` to a function of an image and its step."""
+    """Convert an operation of `COLOR` to a function of an image and its step.
+
+    Args:
+        change: A function of an image and a magnitude.
+
+    Returns:
+        A function of an image and a `Steps` without its axis of steps.
+    """
     return lambda image, step: change(image, step.magnitude)
 
 
-# All affine maps are one operation. They differ only in their matrices.
 OPERATIONS = (keep, affine, *map(color_operation, COLOR.values()))
+"""Functions of an image and its step. All affine maps are one of them, with different matrices."""
 
 
 def autoaugment(
@@ -162,7 +179,8 @@ def autoaugment(
         uint8 images of the same shape.
 
     Raises:
-        ValueError: There is no such policy, or the images have another dtype or number of channels.
+        ValueError: If there is no such policy, or the images have another dtype or number of
+            channels.
     """
     pairs = look_up(POLICIES, "AutoAugment policy", policy)
     if images.dtype != jnp.uint8 or images.shape[-1] not in (1, 3):

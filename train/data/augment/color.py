@@ -14,9 +14,29 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from train.data.augment.random_per_image import Images, image_keys, map_images
 
-__all__ = ["COLOR", "color_jitter", "pca_lighting"]
+__all__ = [
+    "COLOR",
+    "Image",
+    "autocontrast",
+    "blend",
+    "brightness",
+    "color",
+    "color_jitter",
+    "contrast",
+    "count_below_by_comparison",
+    "count_below_by_scatter",
+    "equalize",
+    "invert",
+    "pca_lighting",
+    "posterize",
+    "sharpness",
+    "smooth",
+    "solarize",
+    "to_gray",
+]
 
 Image = UInt8[Array, "height width channels"]
+"""One uint8 image with 1 or 3 channels."""
 
 # Principal components of ImageNet's colors for pixels in 0 .. 255. Each column is an eigenvector
 # times its eigenvalue. From Krizhevsky et al., 2012, section 4.1, with the numbers of GluonCV.
@@ -26,7 +46,7 @@ _COMPONENTS = np.array(
 
 
 def to_gray(image: Image) -> Int[Array, "height width 1"]:
-    """Compute the luma of ITU-R 601 as int32: (299 R + 587 G + 114 B) / 1000, rounded."""
+    """Compute the luma of ITU-R 601, (299 R + 587 G + 114 B) / 1000, rounded to int32."""
     levels = image.astype(jnp.int32)
     if levels.shape[-1] == 1:
         return levels
@@ -97,7 +117,10 @@ def count_below_by_scatter(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"
 
 
 def count_below_by_comparison(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
-    """Count the same with 256 parallel comparisons per pixel, for devices with a slow scatter."""
+    """Count the pixels below each value with 256 parallel comparisons per pixel.
+
+    The result is that of `count_below_by_scatter`. Scatter is slow on accelerators.
+    """
     return jnp.sum(channel[:, None] < jnp.arange(256), axis=0, dtype=jnp.int32)
 
 
@@ -141,7 +164,13 @@ def blend(degenerate: Int[Array, "..."], image: Image, factor: ArrayLike) -> Ima
 
         d + factor * (v - d)
 
-    A factor of 0 returns the degenerate image, and 1 returns the image.
+    Args:
+        degenerate: Image d, int32, of a shape that broadcasts to that of `image`.
+        image: Image v.
+        factor: 0 returns the degenerate image, and 1 returns the image.
+
+    Returns:
+        uint8 image of the shape of `image`.
     """
     start = degenerate.astype(jnp.float32)
     mixed = start + jnp.float32(factor) * (image.astype(jnp.float32) - start)
@@ -197,25 +226,25 @@ def color_jitter(
 
 
 def pca_lighting(
-    key: Key[Array, ""], images: Images, deviation: float, first_row: ArrayLike = 0
+    key: Key[Array, ""], images: Images, std: float, first_row: ArrayLike = 0
 ) -> Images:
     """Shift the pixels of each image along the principal components of ImageNet's colors.
 
     All pixels v of an image become, rounded to the nearest integer::
 
-        v + sum_k eigenvector_k * eigenvalue_k * alpha_k,   alpha_k ~ N(0, deviation^2)
+        v + sum_k eigenvector_k * eigenvalue_k * alpha_k,   alpha_k ~ N(0, std^2)
 
     Args:
         key: Key of the step.
         images: uint8 images with 3 channels.
-        deviation: Standard deviation of alpha. GluonCV's ImageNet recipe has 0.1.
+        std: Standard deviation of alpha. GluonCV's ImageNet recipe has 0.1.
         first_row: Row of the first image in the global batch.
 
     Returns:
         uint8 images of the same shape.
 
     Raises:
-        ValueError: The images do not have 3 channels.
+        ValueError: If the images do not have 3 channels.
 
     References:
         Krizhevsky et al., ImageNet Classification with Deep CNNs, 2012, section 4.1.
@@ -227,7 +256,7 @@ def pca_lighting(
             f"pca_lighting to 0."
         )
     normal = jax.vmap(lambda row_key: jax.random.normal(row_key, (3,), jnp.float32))
-    alpha = deviation * normal(image_keys(key, images, first_row))
+    alpha = std * normal(image_keys(key, images, first_row))
     # Use a sum instead of a matrix product, which a TPU would compute in bfloat16.
     shifts = jnp.sum(jnp.float32(_COMPONENTS) * alpha[:, None, :], axis=-1)
     shifted = images.astype(jnp.float32) + shifts[:, None, None, :]

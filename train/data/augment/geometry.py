@@ -21,7 +21,20 @@ from jaxtyping import Array, Int, Key, UInt8
 
 from train.data.augment.random_per_image import Images, image_keys
 
-__all__ = ["AFFINE", "FILL", "Matrix", "fixed_point", "pad_and_crop", "random_flip", "resample"]
+__all__ = [
+    "AFFINE",
+    "FILL",
+    "Matrix",
+    "fixed_point",
+    "pad_and_crop",
+    "random_flip",
+    "resample",
+    "rotate",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+]
 
 FILL = 128
 """Gray value of the pixels that an affine map takes from outside the image.
@@ -31,6 +44,7 @@ color.
 """
 
 Matrix = tuple[float, float, float, float, float, float]
+"""An affine map `(a, b, c, d, e, f)`, as above."""
 
 
 def pad_and_crop(
@@ -56,7 +70,7 @@ def pad_and_crop(
         Images of the same shape and dtype.
 
     Raises:
-        ValueError: The padding is negative.
+        ValueError: If the padding is negative.
     """
     if padding < 0:
         raise ValueError(f"expected a padding of at least 0 pixels, got {padding}.")
@@ -73,37 +87,46 @@ def pad_and_crop(
 
 
 def random_flip(key: Key[Array, ""], images: Images, first_row: ArrayLike = 0) -> Images:
-    """Flip each image horizontally with probability 1/2. `first_row` is as in `pad_and_crop`."""
+    """Flip each image horizontally with probability 1/2.
+
+    Args:
+        key: Key of the step.
+        images: Images of any dtype.
+        first_row: Row of the first image in the global batch.
+
+    Returns:
+        Images of the same shape and dtype.
+    """
     flipped = jax.vmap(jax.random.bernoulli)(image_keys(key, images, first_row))
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
 
 
 def shear_x(amount: float, height: int, width: int) -> Matrix:
-    """Shear horizontally: row y is moved by `amount * y` pixels."""
+    """Return the matrix of a horizontal shear, which moves row y by `amount * y` pixels."""
     del height, width
     return 1, amount, 0, 0, 1, 0
 
 
 def shear_y(amount: float, height: int, width: int) -> Matrix:
-    """Shear vertically: column x is moved by `amount * x` pixels."""
+    """Return the matrix of a vertical shear, which moves column x by `amount * x` pixels."""
     del height, width
     return 1, 0, 0, amount, 1, 0
 
 
 def translate_x(pixels: float, height: int, width: int) -> Matrix:
-    """Move the image to the left by that many pixels."""
+    """Return the matrix that moves the image to the left by `pixels`."""
     del height, width
     return 1, 0, pixels, 0, 1, 0
 
 
 def translate_y(pixels: float, height: int, width: int) -> Matrix:
-    """Move the image up by that many pixels."""
+    """Return the matrix that moves the image up by `pixels`."""
     del height, width
     return 1, 0, 0, 0, 1, pixels
 
 
 def rotate(degrees: float, height: int, width: int) -> Matrix:
-    """Rotate the image counterclockwise around its center."""
+    """Return the matrix that rotates the image counterclockwise around its center."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = width / 2, height / 2
     return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
@@ -122,7 +145,11 @@ AFFINE: dict[str, Callable[[float, int, int], Matrix]] = {
 def fixed_point(matrix: Matrix) -> Int[np.ndarray, "6"]:
     """Convert a matrix to int32 in units of 2^-16 pixels, for integer pixel coordinates.
 
-    `resample` takes the result. Images may have up to 32,767 pixels per side.
+    Args:
+        matrix: An affine map of pixel centers at half-integers.
+
+    Returns:
+        int32 `(6,)` for `resample`. Images may have up to 32,767 pixels per side.
     """
     a, b, c, d, e, f = matrix
     centered = (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)

@@ -32,6 +32,9 @@ def reverse(
         batch: The rows of this device.
         axis_name: Mapped axis of the devices that share the global batch in consecutive blocks;
             None if there is one device.
+
+    Returns:
+        The rows of this device in the reversed global batch, of the same shape and dtype.
     """
     if axis_name is not None:
         devices = jax.lax.axis_size(axis_name)
@@ -46,6 +49,14 @@ def symmetric_beta(
     """Draw float32 numbers from Beta(alpha, alpha).
 
     They are computed as g_1 / (g_1 + g_2) with g_i from Gamma(alpha).
+
+    Args:
+        key: Key of the numbers.
+        alpha: Both parameters of the Beta distribution.
+        shape: Shape of the result.
+
+    Returns:
+        float32 array in 0 .. 1.
     """
     # Use logarithms, because both g can underflow float32 if alpha is small. This compiles in half
     # the time of `jax.random.beta`, which has a separate generator for each g.
@@ -58,6 +69,13 @@ def mixup_weight(key: Key[Array, ""], alpha: float) -> Float[Array, "1 1"]:
 
     The weight is a multiple of 2^-16, so its product with an 8-bit pixel is exact in float32, which
     has 24 bits.
+
+    Args:
+        key: Key of the step.
+        alpha: Both parameters of the Beta distribution.
+
+    Returns:
+        float32 `(1, 1)`, which broadcasts over the pixels.
     """
     return jnp.round(symmetric_beta(key, alpha, (1, 1)) * 2**16) / 2**16
 
@@ -69,6 +87,15 @@ def cutmix_weight(
 
     The sides of the rectangle are those of the image times sqrt(1 - lambda), with lambda from
     Beta(alpha, alpha). Its center is uniform in the image, and it is clipped to the image.
+
+    Args:
+        key: Key of the step.
+        alpha: Both parameters of the Beta distribution.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+
+    Returns:
+        float32 `(height, width)`.
     """
     lambda_key, place_key = jax.random.split(key)
     size, sides = jnp.sqrt(1 - symmetric_beta(lambda_key, alpha)), jnp.array([height, width])
@@ -101,7 +128,7 @@ class Mixup:
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed in some steps."""
+        """Return whether images are mixed in some steps."""
         return bool(self.mixup_alpha or self.cutmix_alpha)
 
     def __call__(

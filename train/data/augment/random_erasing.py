@@ -23,7 +23,19 @@ _TRIES = 10
 def rectangle_mask(
     top: ArrayLike, left: ArrayLike, bottom: ArrayLike, right: ArrayLike, height: int, width: int
 ) -> Bool[Array, "height width"]:
-    """Return which pixels are inside a rectangle; `bottom` and `right` are exclusive."""
+    """Return a mask of the pixels inside a rectangle.
+
+    Args:
+        top: First row.
+        left: First column.
+        bottom: Row after the last one.
+        right: Column after the last one.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+
+    Returns:
+        Booleans, `(height, width)`. Rows and columns outside of the image are ignored.
+    """
     row, column = jnp.arange(height)[:, None], jnp.arange(width)
     return (row >= top) & (row < bottom) & (column >= left) & (column < right)
 

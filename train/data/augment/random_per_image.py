@@ -17,10 +17,20 @@ from jaxtyping import Array, Key, Shaped
 __all__ = ["Images", "image_keys", "map_images"]
 
 Images = Shaped[Array, "batch height width channels"]
+"""A batch of images of any dtype."""
 
 
 def image_keys(key: Key[Array, ""], images: Images, first_row: ArrayLike) -> Key[Array, " batch"]:
-    """Return a key for each image: `fold_in(key, first_row + i)`."""
+    """Derive a key for each image: `fold_in(key, first_row + i)`.
+
+    Args:
+        key: Key of the step.
+        images: The images of this device.
+        first_row: Row of the first image in the global batch.
+
+    Returns:
+        Keys, `(batch,)`.
+    """
     rows = first_row + jnp.arange(len(images))
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
@@ -31,6 +41,14 @@ def map_images(change: Callable[..., Array], images: Images, *drawn: Any) -> Ima
     `change` may choose an operation with `jax.lax.switch`. Under `vmap`, `switch` computes all
     operations and selects one, which is fast on an accelerator. On a CPU `jax.lax.map` is used
     instead, which computes only the chosen operation, one image after the other.
+
+    Args:
+        change: A function of an image and its random numbers that returns an image.
+        images: The images of this device.
+        *drawn: Pytrees of random numbers, with a leading axis `(batch,)`.
+
+    Returns:
+        The changed images.
     """
     return cast(
         Array,

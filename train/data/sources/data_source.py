@@ -34,8 +34,8 @@ class Source:
         {"image": uint8 (height, width, channels), "label": int32, "index": int64 ()}
 
     The image is read-only and `index` is i. Labels have the shape `label_shape`. Pixels that a mask
-    ignores have the label `IGNORE_LABEL`. Several threads may read at the same time. A pickled
-    source opens its files again and starts with an empty cache.
+    ignores have the label `IGNORE_LABEL`. Several threads may read at the same time. A source
+    that is unpickled opens its files again and starts with an empty cache.
 
     Attributes:
         image_shape: (height, width, channels) of every image.
@@ -47,15 +47,16 @@ class Source:
 
     Args:
         encoded: The encoded examples.
-        mean: Mean of the dataset. `DEFAULT_MEAN` is used if the number of channels is another one.
-        std: Standard deviation of the dataset, likewise.
+        mean: Mean of the dataset, per channel. If it does not have one number for each channel of
+            the images, `DEFAULT_MEAN` is used.
+        std: Standard deviation of the dataset, per channel, or `DEFAULT_STD` in the same way.
         image_size: Side of the square to which images are resized and cropped; 0 keeps their size.
         image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
         cache_bytes: Cache the decoded examples if all of them take at most this many bytes.
 
     Raises:
-        IndexError: The position is outside the split.
-        ValueError: An image or a mask cannot be read or does not match the other, or images have
+        IndexError: If the position is outside the split.
+        ValueError: If an image or a mask cannot be read or does not match the other, or images have
             different sizes or channels and none was chosen.
     """
 
@@ -126,7 +127,18 @@ class Source:
         return (self[position] for position in range(len(self)))
 
     def decode(self, position: int) -> tuple[Image.Image, Image.Image | int]:
-        """Decode an image and its label without resizing. A mask is returned as a Pillow image."""
+        """Decode an image and its label without resizing.
+
+        Args:
+            position: Position of the example.
+
+        Returns:
+            A tuple of a Pillow image and its class number; for segmentation, of a Pillow image and
+            its mask, also a Pillow image.
+
+        Raises:
+            ValueError: If the image or the mask cannot be read, or they do not match.
+        """
         encoded = self._encoded[position]
         image = decode_image(
             encoded.image,
@@ -141,10 +153,17 @@ class Source:
         return image, int(encoded.label)
 
     def random_crop(self, position: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Return an example of which a random rectangle is resized to `image_size`. Not cached.
+        """Crop a random rectangle of an example, and resize it to `image_size`.
+
+        Args:
+            position: Position of the example.
+            rng: Random generator of the rectangle.
+
+        Returns:
+            The example as in `__getitem__`. It is not cached.
 
         Raises:
-            ValueError: No `image_size` was chosen.
+            ValueError: If no `image_size` was chosen.
         """
         if not self._size:
             raise ValueError(
@@ -162,14 +181,15 @@ class Source:
 
     @property
     def nbytes(self) -> int:
-        """Size of all decoded and resized images and labels in bytes."""
+        """Return the size of all decoded and resized images and labels in bytes."""
         label_bytes = 4 * math.prod(self.label_shape)
         return len(self) * (math.prod(self.image_shape) + label_bytes)
 
     def _read(self, position: int) -> tuple[np.ndarray, Any]:
         image, label = self.decode(position)
         if self._size:
-            # Pixels at the border have labels too, so a mask loses only what a square cannot hold.
+            # Pixels at the border have labels too, so a mask loses only the pixels outside of the
+            # central square.
             ratio = 1.0 if self._encoded.is_mask else RESIZE_RATIO
             image = resize_and_center_crop(image, self._size, IMAGE_FILTER, ratio)
             if isinstance(label, Image.Image):

@@ -3,8 +3,8 @@
 To add a dataset:
 
 1. If TFDS has it, add a row to `DATASETS`. It needs no `open`.
-2. Otherwise add a file to this folder, with a TFDS builder (as `digits.py`) or a function that
-   returns `EncodedExamples` (as `image_folder.py`). Import it here and add a row with its `open`.
+2. Otherwise add a file to this package, with a TFDS builder (like `digits.py`) or a function that
+   returns `EncodedExamples` (like `image_folder.py`). Import it here and add a row with its `open`.
 3. Run `python -m pytest tests/train/data/sources/test_datasets.py`, which checks every row.
 4. Train with `--config.dataset=NAME`. Unless it is prepared, the error gives the command for that.
 """
@@ -60,7 +60,8 @@ class Dataset:
         mean: Mean of the training pixels divided by 255, per channel; () is `DEFAULT_MEAN`.
         std: Standard deviation of the same pixels; () is `DEFAULT_STD`.
         task: "classification" for one label per image, "segmentation" for one per pixel.
-        open: Function of (name, split, data_dir, label_key) that opens a split.
+        open: Function of (name, split, data_dir, label_key) that opens a split, as
+            `open_prepared`.
     """
 
     name: str
@@ -155,9 +156,15 @@ DATASETS = {
 
 
 def find_dataset(name: str) -> Dataset:
-    """Return the row of `DATASETS` with a name.
+    """Look up a dataset in `DATASETS`.
+
+    Args:
+        name: Name of the dataset.
+
+    Returns:
+        Its row.
 
     Raises:
-        ValueError: There is no such dataset. The message suggests similar names.
+        ValueError: If there is no such dataset. The message suggests similar names.
     """
     return look_up(DATASETS, "dataset", name)

@@ -48,7 +48,8 @@ def draw_scene(
         seed: Seed of PCG64: (split, scene).
 
     Returns:
-        Gray values, and a mask: 0 for background and c + 1 for a digit of class c.
+        A tuple of an image and its mask, both uint8. The image has gray values. The mask is 0 for
+        background and c + 1 for a digit of class c.
     """
     random = _RandomIntegers(seed)
     canvas = np.full((SIDE, SIDE), random.between(30, 70))
@@ -91,6 +92,13 @@ def resize_ink(ink: Int[np.ndarray, "8 8"], size: int) -> Int[np.ndarray, "size 
     where window_i is centered on output pixel i and as wide as an input pixel or an output pixel,
     whichever is wider. So enlarging is bilinear, and shrinking averages over the area. There is no
     ink outside the scan. The result is computed with integers and rounded half up.
+
+    Args:
+        ink: Ink in 0 .. 16.
+        size: Height and width of the result in pixels.
+
+    Returns:
+        int64 `(size, size)` opacity in 0 .. 255.
     """
     old = len(ink)
     # Units are 1 / (2 * old * size) of the side: output pixels are 2 * old wide, inputs 2 * size.

@@ -26,7 +26,7 @@ _TEST_STRIDE = 5
 def split_positions(
     labels: Int[np.ndarray, " examples"],
 ) -> dict[str, Int[np.ndarray, " split_examples"]]:
-    """Return the positions of the examples of each split in the bundled file.
+    """Divide the examples of the bundled file into a training and a test split.
 
     Examples are ordered by label and then by position, and every fifth one is a test example,
     starting with the first. So the split is stratified, has 1,437 training and 360 test examples,
@@ -46,8 +46,14 @@ def split_positions(
 def ink_to_pixels(ink: np.ndarray) -> np.ndarray:
     """Convert ink in 0 .. 16 to uint8 gray values: `round(255 * ink / 16)`.
 
+    Args:
+        ink: Array of any shape.
+
+    Returns:
+        uint8 array of the same shape.
+
     Raises:
-        ValueError: A value is outside 0 .. 16, which would overflow uint8.
+        ValueError: If a value is outside 0 .. 16, which would overflow uint8.
     """
     if ink.min() < 0 or ink.max() > _MAX_INK:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The interface of a dataset's storage: examples as encoded bytes, read by position."""
+"""The interface of stored datasets: examples as encoded bytes, read by position."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EncodedExamples(Protocol):
             `mixed_channels` is set, and that entry of the shape is not used.
         mixed_sizes: Describes how the image sizes differ; "" if all images have the same size.
         mixed_channels: Describes how the channels differ; "" if all images have the same number.
-        use_exif_orientation: Whether to rotate images as their EXIF orientation says.
+        use_exif_orientation: Whether to rotate images by their EXIF orientation.
     """
 
     name: str

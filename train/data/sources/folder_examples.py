@@ -38,7 +38,7 @@ class FolderExamples:
     mixed_sizes: str
     mixed_channels: str
     is_mask: bool
-    # A photograph of a phone is often stored rotated, and its mask is not.
+    # Photographs of a phone are often stored rotated, and their masks are not.
     use_exif_orientation: bool = True
 
     def __len__(self) -> int:
@@ -58,7 +58,18 @@ def collect_examples(
     images: Sequence[str],
     labels: Sequence[str] | Sequence[int],
 ) -> FolderExamples:
-    """Combine files with the headers of the images, and describe how their shapes differ."""
+    """Combine the files of a split, and describe how the shapes of the images differ.
+
+    Args:
+        name: Name of the split, for error messages.
+        headers: Header of each image.
+        class_names: Names of the classes, in the order of their numbers.
+        images: Paths of the image files.
+        labels: Class number of each image, or path of its mask file.
+
+    Returns:
+        The examples of the split.
+    """
     return FolderExamples(
         name=name,
         class_names=class_names,
@@ -74,13 +85,18 @@ def collect_examples(
 
 
 def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> list[B]:
-    """Call `check` on each file, in threads.
+    """Call a function on each file, in threads.
+
+    Args:
+        folder: Folder of the files, for the error message.
+        check: Function of a file. It raises a `ValueError` for a file with a problem.
+        files: Paths, or other values that identify a file.
 
     Returns:
         The results, in the order of the files.
 
     Raises:
-        ValueError: `check` raised it for some of the files. The message lists all of them.
+        ValueError: If `check` raised it for some of the files. The message lists all of them.
     """
 
     def attempt(file: A) -> B | ValueError:

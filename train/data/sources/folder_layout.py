@@ -29,21 +29,24 @@ _MAX_NAMED = 10
 
 
 def split_folder(name: str, split: str, data_dir: str | None) -> Path:
-    """Return the folder of a split.
+    """Find the folder of a split.
 
     Args:
         name: Name of the dataset, for error messages.
         split: "train" or "test".
-        data_dir: Folder that holds the folders of both splits.
+        data_dir: Folder that contains the folders of both splits.
+
+    Returns:
+        The first of `SPLIT_FOLDERS` that exists.
 
     Raises:
-        ValueError: `data_dir` is empty, or there is no such split.
-        FileNotFoundError: The folder does not exist.
+        ValueError: If `data_dir` is empty, or there is no such split.
+        FileNotFoundError: If the folder does not exist.
     """
     if not data_dir:
         raise ValueError(
-            f"expected the folder that holds train/ and test/ for dataset {name!r}, got none. Set "
-            f"--config.data_dir=PATH."
+            f"expected the folder that contains train/ and test/ for dataset {name!r}, got none. "
+            f"Set --config.data_dir=PATH."
         )
     if split not in SPLIT_FOLDERS:
         raise ValueError(
@@ -67,7 +70,14 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Return the names of the visible folders in a folder, in ascending order."""
+    """List the folders in a folder, except those whose names start with a dot or two underscores.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Names in ascending order.
+    """
     return sorted(
         entry.name
         for entry in os.scandir(folder)
@@ -76,9 +86,15 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def image_files(folder: Path) -> list[str]:
-    """Return the paths of all image files in a folder and its subfolders, in ascending order.
+    """List the image files in a folder and its subfolders.
 
     Links are followed. Files with other suffixes are ignored with a warning.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Paths in ascending order.
     """
     images: list[str] = []
     others: list[str] = []
@@ -102,11 +118,17 @@ def image_files(folder: Path) -> list[str]:
 
 
 def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the paths of the images of a split and, in the same order, of their masks.
+    """List the images of a split and their masks.
+
+    Args:
+        folder: Folder of the split, with the folders `images/` and `masks/`.
+
+    Returns:
+        A tuple of the paths of the images and, in the same order, the paths of their masks.
 
     Raises:
-        FileNotFoundError: There is no `images/` or no `masks/` in the folder.
-        ValueError: An image has no mask, or a mask has no image. The message names all of them.
+        FileNotFoundError: If there is no `images/` or no `masks/` in the folder.
+        ValueError: If an image has no mask, or a mask has no image. The message names all of them.
     """
     found = {}
     for kind in ("images", "masks"):
@@ -150,7 +172,15 @@ def _by_stem(folder: Path) -> dict[str, str]:
 
 
 def raise_for_files(problems: Sequence[str], folder: Path) -> None:
-    """Raise a `ValueError` that lists the problems of files, if there are any."""
+    """Raise an error that lists the problems of files, if there are any.
+
+    Args:
+        problems: One line for each file with a problem.
+        folder: Folder of the files.
+
+    Raises:
+        ValueError: If there are problems. The message has the first ten.
+    """
     if problems:
         listed = "".join(f"\n  {line}" for line in problems[:_MAX_NAMED])
         more = f"\n  and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""

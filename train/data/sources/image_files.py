@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 __all__ = ["PILLOW_MODES", "Header", "decode_image", "encode_png", "open_image", "read_header"]
 
 PILLOW_MODES = {1: "L", 3: "RGB"}
-"""Pillow's mode of an image with that many channels of 8 bits."""
+"""Pillow's mode of an image by its number of channels, which have 8 bits."""
 
 # Channels of each of Pillow's modes. Modes of 16 or 32 bits are missing: the file does not say
 # which gray value is white.
@@ -29,7 +29,7 @@ _TRANSPOSED = range(5, 9)
 
 
 class Header(NamedTuple):
-    """Size and channels of an image file."""
+    """Size of an image in pixels, and its number of channels, 1 or 3."""
 
     height: int
     width: int
@@ -38,15 +38,18 @@ class Header(NamedTuple):
 
 @contextlib.contextmanager
 def open_image(data: bytes | str | os.PathLike[str], origin: str) -> Iterator[Image.Image]:
-    """Open an image with Pillow, and turn every error of its data into a `ValueError`.
+    """Open an image with Pillow, and raise a `ValueError` for every error in its data.
 
     Args:
         data: Bytes of an image file, or its path.
         origin: Name of the image in error messages.
 
+    Yields:
+        The Pillow image, whose pixels are not decoded yet.
+
     Raises:
-        ValueError: The image cannot be read, here or later in the `with` block.
-        OSError: There is no such file, or it may not be read.
+        ValueError: If the image cannot be read, here or later in the `with` block.
+        OSError: If there is no such file, or it may not be read.
     """
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
@@ -68,10 +71,15 @@ def open_image(data: bytes | str | os.PathLike[str], origin: str) -> Iterator[Im
 def read_header(path: str, origin: str) -> Header:
     """Read the size and the channels of an image file, without its pixels.
 
-    The size is that of the image after its EXIF orientation is applied.
+    Args:
+        path: The image file.
+        origin: Name of the image in error messages.
+
+    Returns:
+        The header. The size is that after the image was rotated by its EXIF orientation.
 
     Raises:
-        ValueError: The file is not an image, or has more than 8 bits per channel.
+        ValueError: If the file is not an image, or has more than 8 bits per channel.
     """
     with open_image(path, origin) as image:
         channels = _count_channels(image, origin)
@@ -93,11 +101,14 @@ def decode_image(
         data: Bytes of an image file.
         channels: 1 for gray, 3 for color.
         origin: Name of the image in error messages.
-        use_exif_orientation: Rotate a JPEG or WebP image as its EXIF orientation says, as image
-            viewers do.
+        use_exif_orientation: Whether to rotate a JPEG or WebP image by its EXIF orientation, as
+            image viewers do.
+
+    Returns:
+        A Pillow image of the mode `PILLOW_MODES[channels]`.
 
     Raises:
-        ValueError: The data is not a complete image, or has more than 8 bits per channel.
+        ValueError: If the data is not a complete image, or has more than 8 bits per channel.
     """
     with open_image(data, origin) as image:
         _count_channels(image, origin)
@@ -113,7 +124,13 @@ def decode_image(
 def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
     """Encode gray pixels as a PNG file.
 
-    TFDS builders use this because TFDS encodes arrays with TensorFlow.
+    TFDS builders call this function, because TFDS encodes arrays with TensorFlow.
+
+    Args:
+        pixels: uint8 `(height, width)`.
+
+    Returns:
+        The bytes of the file, at position 0.
     """
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")

@@ -31,13 +31,16 @@ def open_image_folder(
     Args:
         name: Name of the dataset, for error messages.
         split: "train" or "test".
-        data_dir: Folder that holds the folders of both splits.
+        data_dir: Folder that contains the folders of both splits.
         label_key: Not used.
 
+    Returns:
+        The examples of the split.
+
     Raises:
-        FileNotFoundError: The folder does not exist.
-        ValueError: A class has no images, the test split has a class that training does not have,
-            or a file is not an image.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If a class has no images, the test split has a class that training does not
+            have, or a file is not an image.
     """
     folder = split_folder(name, split, data_dir)
     train_folder = split_folder(name, "train", data_dir)

@@ -28,19 +28,22 @@ def load_source(
         name: A name in the table `DATASETS`.
         split: "train" or "test" for a user's folder; otherwise any split that TFDS understands:
             "train", "validation", "train[:90%]".
-        data_dir: A user's folder, or the folder of prepared TFDS datasets; None is TFDS's default.
+        data_dir: A user's folder, or the data directory of TFDS; None is TFDS's default.
         label_key: Feature that is the label; "" is the default one of the dataset.
         image_size: Side of the square to which images are resized and cropped, in pixels; 0 keeps
             their size.
         image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
         cache_bytes: Decoded images are kept in memory after the first read if the whole split takes
-            at most this many bytes. CIFAR's 147 MiB fit into the default of 256 MiB, ImageNet does
-            not.
+            at most this many bytes. CIFAR with 147 MiB is cached with the default of 256 MiB,
+            ImageNet is not.
+
+    Returns:
+        The examples of the split.
 
     Raises:
-        ValueError: There is no such dataset, split or label key, or the images do not have one
+        ValueError: If there is no such dataset, split or label key, or the images do not have one
             size and number of channels.
-        FileNotFoundError: The dataset is not prepared, or the folder does not exist.
+        FileNotFoundError: If the dataset is not prepared, or the user's folder does not exist.
     """
     dataset = find_dataset(name)
     label_key = label_key or dataset.label_keys[0]
@@ -66,9 +69,12 @@ def load_splits(name: str, **fields: Any) -> tuple[Source, Source]:
         name: A name in the table `DATASETS`.
         **fields: The keyword arguments of `load_source`.
 
+    Returns:
+        A tuple of the training and the evaluation split.
+
     Raises:
-        ValueError: The images of the splits have different shapes, or `load_source` raises it.
-        FileNotFoundError: `load_source` raises it.
+        ValueError: If `load_source` raises it, or the images of the splits have different shapes.
+        FileNotFoundError: If `load_source` raises it.
     """
     dataset = find_dataset(name)
     train, evaluation = (

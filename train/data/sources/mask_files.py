@@ -7,7 +7,7 @@ import os
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.data.sources.image_files import open_image
 
 __all__ = ["IGNORED_VALUE", "decode_mask", "mask_labels", "mask_values", "read_mask"]
@@ -29,34 +29,42 @@ def decode_mask(
         origin: Name of the mask in error messages.
 
     Returns:
-        The class number of each pixel, or `IGNORED_VALUE`.
+        uint8 `(height, width)`: the class number of each pixel, or `IGNORED_VALUE`.
 
     Raises:
-        ValueError: The mask cannot be read, has another shape, or has a value that is not a class.
+        ValueError: If the mask cannot be read, has another shape, or has a value that is not a
+            class.
     """
     mask = read_mask(data, origin)
     if mask.shape != shape:
         raise ValueError(
             f"expected a mask with one channel and the shape {shape} of its image, got "
             f"{mask.shape} for {origin}. Probably image and mask were resized separately, or the "
-            f"mask holds colors; create the mask again from an image of this size."
+            f"mask contains colors; create the mask again from an image of this size."
         )
     values = mask_values(mask)
     wrong = values[(values >= num_classes) & (values != IGNORED_VALUE) | (values < 0)]
     if wrong.size:
         raise ValueError(
             f"expected mask values 0 .. {num_classes - 1}, or {IGNORED_VALUE} for ignored pixels, "
-            f"got {wrong.tolist()} in {origin}. Probably the mask holds gray values or colors "
+            f"got {wrong.tolist()} in {origin}. Probably the mask contains gray values or colors "
             f"instead of class numbers."
         )
     return mask.astype(np.uint8)
 
 
 def read_mask(data: bytes | str | os.PathLike[str], origin: str) -> np.ndarray:
-    """Read the stored values of a mask, given the bytes of a file or its path.
+    """Read the stored values of a mask.
+
+    Args:
+        data: Bytes of an image file, or its path.
+        origin: Name of the mask in error messages.
+
+    Returns:
+        Integers, `(height, width)` for an image with one channel or a palette.
 
     Raises:
-        ValueError: The data is not a complete image.
+        ValueError: If the data is not a complete image.
     """
     with open_image(data, origin) as image:
         mask = np.array(image)
@@ -64,12 +72,26 @@ def read_mask(data: bytes | str | os.PathLike[str], origin: str) -> np.ndarray:
 
 
 def mask_values(mask: np.ndarray) -> Int[np.ndarray, " values"]:
-    """Return the distinct values of a mask in ascending order."""
+    """Find the distinct values of a mask.
+
+    Args:
+        mask: Integers, `(height, width)`.
+
+    Returns:
+        The values in ascending order.
+    """
     if mask.dtype != np.uint8:
         return np.unique(mask)
     return np.flatnonzero(np.bincount(mask.ravel()))  # much faster than sorting the pixels
 
 
 def mask_labels(mask: UInt8[np.ndarray, "height width"]) -> Int[np.ndarray, "height width"]:
-    """Convert a mask to int32 labels: `IGNORED_VALUE` becomes `IGNORE_LABEL`."""
+    """Convert a mask to labels: `IGNORED_VALUE` becomes `IGNORE_LABEL`.
+
+    Args:
+        mask: uint8 `(height, width)`.
+
+    Returns:
+        int32 labels of the same shape.
+    """
     return np.where(mask == IGNORED_VALUE, IGNORE_LABEL, mask.astype(np.int32))

@@ -40,13 +40,16 @@ def open_mask_folder(
     Args:
         name: Name of the dataset, for error messages.
         split: "train" or "test".
-        data_dir: Folder that holds the folders of both splits.
+        data_dir: Folder that contains the folders of both splits.
         label_key: Not used.
 
+    Returns:
+        The examples of the split.
+
     Raises:
-        FileNotFoundError: A folder does not exist.
-        ValueError: An image has no mask, a mask has no image or not the size of its image, a file
-            is not an image, or the classes are not numbered without a gap.
+        FileNotFoundError: If a folder does not exist.
+        ValueError: If an image has no mask, a mask has no image or not the size of its image, a
+            file is not an image, or the classes are not numbered without a gap.
     """
     folder = split_folder(name, split, data_dir)
     train_folder = split_folder(name, "train", data_dir)
@@ -90,7 +93,7 @@ def _count_classes(masks: Sequence[str], classes_file: Path) -> tuple[str, ...]:
         raise ValueError(
             f"expected masks whose values are the class numbers 0, 1, 2 .. without a gap, and "
             f"{IGNORED_VALUE} for ignored pixels, got {sorted(found)} in {folder}, {worst} in "
-            f"{example}. Probably the masks hold gray values, such as 0 and 255 for no and yes; "
+            f"{example}. Probably the masks contain gray values, such as 0 and 255 for no and yes; "
             f"save them as class numbers. If they are class numbers, name all classes in "
             f"{classes_file}, one per line."
         )
@@ -106,7 +109,7 @@ def _warn_of_binary_masks(masks: Sequence[str]) -> None:
     found = set().union(*check_files(Path(masks[0]).parent, _read_values, sampled))
     if found == {0, IGNORED_VALUE}:
         warnings.warn(
-            f"the first {len(sampled)} masks, starting with {masks[0]}, hold only 0 and "
+            f"the first {len(sampled)} masks, starting with {masks[0]}, contain only 0 and "
             f"{IGNORED_VALUE}, which is ignored. If {IGNORED_VALUE} means yes, save it as 1.",
             stacklevel=2,
         )

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 __all__ = [
-    "AREA",
-    "ASPECT",
+    "AREAS",
+    "ASPECTS",
     "IMAGE_FILTER",
     "MASK_FILTER",
     "RESIZE_RATIO",
@@ -43,8 +43,16 @@ def resize_and_center_crop(
 ) -> Image.Image:
     """Resize the shorter side to `round(ratio * size)` and crop the central square.
 
-    Evaluation uses this deterministic view. An image that already has the size is returned
-    unchanged.
+    Evaluation uses this deterministic view.
+
+    Args:
+        image: The image.
+        size: Side of the square in pixels.
+        resampling: Filter of the resize.
+        ratio: Length of the shorter side before the crop, divided by `size`.
+
+    Returns:
+        An image of `size` x `size` pixels; the image itself if it already has this size.
     """
     if image.size == (size, size):
         return image
@@ -58,6 +66,14 @@ def resize_shorter_side(
 
     The longer side is rounded. `PIL.ImageOps.cover` computes it from a rounded aspect ratio and is
     one pixel off for some sizes.
+
+    Args:
+        image: The image.
+        length: Length of the shorter side in pixels.
+        resampling: Filter of the resize.
+
+    Returns:
+        The resized image.
     """
     shorter = min(image.size)
     width, height = (max(length, round(side * length / shorter)) for side in image.size)
@@ -65,10 +81,17 @@ def resize_shorter_side(
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
-    """Crop the central `size` x `size` pixels. Offsets are rounded down.
+    """Crop the central square. Offsets are rounded down.
+
+    Args:
+        image: The image.
+        size: Side of the square in pixels.
+
+    Returns:
+        An image of `size` x `size` pixels.
 
     Raises:
-        ValueError: The image is smaller. Pillow would pad it with black.
+        ValueError: If the image is smaller. Pillow would pad it with black.
     """
     if min(image.size) < size:
         raise ValueError(f"expected an image of at least {size} x {size}, got {image.size}.")
@@ -76,7 +99,7 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
+AREAS, ASPECTS = (0.08, 1.0), (3 / 4, 4 / 3)
 """Ranges of a random crop: its share of the image's area, and its width / height.
 
 From Szegedy et al., Going Deeper with Convolutions, 2015, section 6. The random resized crops of
@@ -90,19 +113,27 @@ Box = tuple[int, int, int, int]
 def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
     """Draw a random rectangle inside an image.
 
-    The area is uniform in `AREA`, and the logarithm of the aspect ratio is uniform in the range of
-    `ASPECT`. A rectangle that does not fit is drawn again. After ten attempts the result is the
-    largest central rectangle whose aspect ratio is in `ASPECT`.
+    The area is uniform in `AREAS`, and the logarithm of the aspect ratio is uniform in the range of
+    `ASPECTS`. A rectangle that is larger than the image is drawn again. After ten attempts the
+    result is the largest central rectangle whose aspect ratio is in `ASPECTS`.
+
+    Args:
+        rng: Random generator.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+
+    Returns:
+        The rectangle, inside the image.
     """
     for _ in range(10):
-        area = width * height * rng.uniform(*AREA)
-        aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+        area = width * height * rng.uniform(*AREAS)
+        aspect = math.exp(rng.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return left, upper, left + w, upper + h
-    w = min(width, max(1, round(height * ASPECT[1])))
-    h = min(height, max(1, round(width / ASPECT[0])))
+    w = min(width, max(1, round(height * ASPECTS[1])))
+    h = min(height, max(1, round(width / ASPECTS[0])))
     left, upper = (width - w) // 2, (height - h) // 2
     return left, upper, left + w, upper + h
 
@@ -113,5 +144,14 @@ def crop_and_resize(
     """Crop a box and resize it to `size` x `size` pixels.
 
     `Image.resize(..., box=box)` would read pixels outside the box at its borders.
+
+    Args:
+        image: The image.
+        box: The rectangle to crop.
+        size: Side of the result in pixels.
+        resampling: Filter of the resize.
+
+    Returns:
+        An image of `size` x `size` pixels.
     """
     return image.crop(box).resize((size, size), resampling)

@@ -24,9 +24,10 @@ from train.data.sources.image_files import encode_png, open_image
 from train.data.sources.tfds_examples import RawRecords, TfdsExamples, open_or_prepare
 from train.data.sources.tfds_prepare import FILE_FORMAT, check_prepared, preparation_command
 
-__all__ = ["StopSign", "open_stop_sign", "stop_sign_mask"]
+__all__ = ["CATEGORY", "StopSign", "open_stop_sign", "stop_sign_mask"]
 
 CATEGORY = "stop sign"
+"""Name of the category in COCO."""
 
 # Name and version of COCO in TFDS.
 _COCO, _COCO_VERSION = "coco/2017_panoptic", "1.1.0"
@@ -94,11 +95,18 @@ class StopSign(tfds.core.GeneratorBasedBuilder):
 def open_stop_sign(name: str, split: str, data_dir: str | None, label_key: str) -> TfdsExamples:
     """Open one split, and prepare the dataset from COCO if necessary, with progress bars.
 
-    The arguments are those of `open_prepared`.
+    Args:
+        name: Name of the dataset in TFDS.
+        split: Any split that TFDS understands.
+        data_dir: Data directory of TFDS; None is TFDS's default.
+        label_key: Name of the feature that is the label.
+
+    Returns:
+        The examples of the split.
 
     Raises:
-        FileNotFoundError: COCO is not prepared. The message gives the command.
-        ValueError: There is no such split.
+        FileNotFoundError: If COCO is not prepared. The message gives the command.
+        ValueError: If there is no such split.
     """
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.data_path.exists():
@@ -125,8 +133,11 @@ def stop_sign_mask(
         ids: Segments of stop signs.
         origin: Name of the image in error messages.
 
+    Returns:
+        uint8 `(height, width)`.
+
     Raises:
-        ValueError: The image cannot be read, or has none of the segments.
+        ValueError: If the image cannot be read, or has none of the segments.
 
     References:
         https://cocodataset.org/#format-data, panoptic segmentation.
@@ -144,18 +155,18 @@ def stop_sign_mask(
 
 
 def _open_coco(builder: tfds.core.DatasetBuilder, split: str) -> tfds.core.DatasetBuilder:
-    # Open it by its folder. By name, TFDS would construct COCO's own builder, which needs
+    # Open it by its directory. By name, TFDS would construct COCO's own builder, which needs
     # TensorFlow.
     data_dir = builder.data_path.parent.parent
-    folder = data_dir / _COCO / _COCO_VERSION
+    directory = data_dir / _COCO / _COCO_VERSION
     instructions = preparation_command(_COCO, data_dir, _DOWNLOAD)
-    if not folder.exists():
+    if not directory.exists():
         raise FileNotFoundError(
             f"dataset {builder.name!r} is extracted from {_COCO!r}, which is not prepared: "
-            f"expected its {FILE_FORMAT} files in {folder}, and that folder does not exist. If "
-            f"they are elsewhere, set data_dir to that place. Otherwise prepare them once:\n"
+            f"expected its {FILE_FORMAT} files in {directory}, and that directory does not exist. "
+            f"If they are elsewhere, set data_dir to that place. Otherwise prepare them once:\n"
             f"{instructions}\n{builder.name!r} is then prepared from them automatically."
         )
-    coco = tfds.builder_from_directory(folder)
+    coco = tfds.builder_from_directory(directory)
     check_prepared(coco, split, instructions)
     return coco

@@ -29,7 +29,7 @@ class RawRecords:
         images: Names of the image features that stay encoded.
 
     Raises:
-        ValueError: A record cannot be read. The message names its file and its position there.
+        ValueError: If a record cannot be read. The message names its file and its position there.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RawRecords:
         except Exception as error:  # ArrayRecord and protobuf raise different exceptions.
             raise ValueError(
                 f"cannot read {self.origin(position)}: {error}. Probably the file is damaged. Copy "
-                f"it again, or remove its folder and prepare the dataset again."
+                f"it again, or remove its directory and prepare the dataset again."
             ) from error
         return record
 
@@ -79,7 +79,7 @@ class TfdsExamples:
         label_key: Name of the feature that is the label, a `ClassLabel` or a `LabeledImage`.
 
     Raises:
-        ValueError: A record cannot be read.
+        ValueError: If a record cannot be read.
     """
 
     mixed_channels = ""
@@ -119,12 +119,15 @@ def open_prepared(name: str, split: str, data_dir: str | None, label_key: str) -
     Args:
         name: Name of the dataset in TFDS.
         split: Any split that TFDS understands: "train", "test", "train[:90%]".
-        data_dir: Folder of prepared datasets; None is TFDS's default.
+        data_dir: Data directory of TFDS; None is TFDS's default.
         label_key: Name of the feature that is the label.
 
+    Returns:
+        The examples of the split.
+
     Raises:
-        ValueError: There is no such split.
-        FileNotFoundError: The dataset is not prepared, is incomplete, or has another file format
+        ValueError: If there is no such split.
+        FileNotFoundError: If the dataset is not prepared, is incomplete, or has another file format
             than ArrayRecord.
     """
     builder = tfds.builder(name, data_dir=data_dir)
@@ -132,7 +135,7 @@ def open_prepared(name: str, split: str, data_dir: str | None, label_key: str) -
     if not builder.data_path.exists():
         raise FileNotFoundError(
             f"dataset {name!r} is not prepared: expected its {FILE_FORMAT} files in "
-            f"{builder.data_path}, and that folder does not exist. If they are elsewhere, set "
+            f"{builder.data_path}, and that directory does not exist. If they are elsewhere, set "
             f"data_dir to that place. Otherwise prepare the dataset once:\n{instructions}"
         )
     check_prepared(builder, split, instructions)
@@ -144,10 +147,22 @@ def open_or_prepare(
 ) -> TfdsExamples:
     """Open one split of a dataset with a builder in this project, and prepare it if necessary.
 
-    `quiet` hides TFDS's progress bars; the other arguments and errors are those of `open_prepared`.
+    Args:
+        name: Name of the dataset in TFDS.
+        split: Any split that TFDS understands.
+        data_dir: Data directory of TFDS; None is TFDS's default.
+        label_key: Name of the feature that is the label.
+        quiet: Whether to hide TFDS's progress bars.
+
+    Returns:
+        The examples of the split.
+
+    Raises:
+        ValueError: If there is no such split.
+        FileNotFoundError: If the prepared dataset is incomplete or has another file format.
     """
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.data_path.exists():
         prepare(builder, quiet)
-    # A builder reads the folder only when it is constructed, so `open_prepared` makes another.
+    # A builder reads the directory only when it is constructed, so `open_prepared` makes another.
     return open_prepared(name, split, data_dir, label_key)

@@ -1,4 +1,4 @@
-"""Prepare TFDS datasets as ArrayRecord files, and explain how where this is not automatic."""
+"""Prepare TFDS datasets as ArrayRecord files, or give the commands that prepare them."""
 
 from __future__ import annotations
 
@@ -25,41 +25,58 @@ def check_prepared(builder: tfds.core.DatasetBuilder, split: str, instructions: 
         instructions: Instructions for preparing the dataset, for the error message.
 
     Raises:
-        FileNotFoundError: The dataset has another file format, or files are missing.
-        ValueError: There is no such split.
+        FileNotFoundError: If the dataset has another file format, or files are missing.
+        ValueError: If there is no such split.
     """
-    folder = builder.data_path
+    directory = builder.data_path
     formats = sorted(file_format.value for file_format in builder.info.available_file_formats())
-    if (folder / "dataset_info.json").exists() and FILE_FORMAT not in formats:
+    if (directory / "dataset_info.json").exists() and FILE_FORMAT not in formats:
         raise FileNotFoundError(
-            f"expected {FILE_FORMAT} files in {folder}, which was prepared as "
+            f"expected {FILE_FORMAT} files in {directory}, which was prepared as "
             f"{', '.join(formats)}. Only {FILE_FORMAT} can be read by position and without "
-            f"TensorFlow. Move that folder away, or choose another data_dir, and prepare the "
+            f"TensorFlow. Move that directory away, or choose another data_dir, and prepare the "
             f"dataset again:\n{instructions}"
         )
-    expected = [folder / "dataset_info.json"]
+    expected = [directory / "dataset_info.json"]
     if expected[0].exists():
         expected += builder.info.splits[split].filepaths
     missing = [os.fspath(path) for path in expected if not path.exists()]
     if missing:
         raise FileNotFoundError(
-            f"dataset {builder.name!r} in {folder} is incomplete; missing: {', '.join(missing)}. "
-            f"Probably it was copied only partly. Remove that folder, and copy or prepare it again."
+            f"dataset {builder.name!r} in {directory} is incomplete; missing: "
+            f"{', '.join(missing)}. Probably it was copied only partly. Remove that directory, and "
+            f"copy or prepare it again."
         )
 
 
 def preparation_help(builder: tfds.core.DatasetBuilder) -> str:
-    """Return instructions for preparing a dataset of TFDS, with its manual downloads."""
+    """Return instructions for preparing a dataset of TFDS, with its manual downloads.
+
+    Args:
+        builder: Builder of the dataset.
+
+    Returns:
+        Shell commands and a note, for an error message.
+    """
     manual = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-    folder = os.path.join(builder.data_dir_root, "downloads", "manual")
+    manual_dir = os.path.join(builder.data_dir_root, "downloads", "manual")
     note = "It downloads the dataset."
     if manual:
-        note = f"First download files by hand. {folder} is the manual_dir. {manual}"
+        note = f"First download files by hand. {manual_dir} is the manual_dir. {manual}"
     return preparation_command(builder.name, builder.data_dir_root, note)
 
 
 def preparation_command(name: str, data_dir: str | os.PathLike[str], note: str) -> str:
-    """Return the shell commands that prepare a dataset of TFDS, followed by a note."""
+    """Return the shell commands that prepare a dataset of TFDS, followed by a note.
+
+    Args:
+        name: Name of the dataset in TFDS.
+        data_dir: Data directory of TFDS.
+        note: A sentence about the preparation, such as the size of its download.
+
+    Returns:
+        Several lines, for an error message.
+    """
     # TFDS 4.9.10 imports importlib_resources without requiring it.
     # A JSON string is also a Python string. Its double quotes are literal in a single-quoted shell
     # argument.
@@ -84,10 +101,10 @@ def prepare(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> None:
 
     Args:
         builder: Builder of the dataset.
-        quiet: Hide TFDS's progress bars, which speak of a download.
+        quiet: Whether to hide TFDS's progress bars, which report a download.
     """
-    # TFDS writes to `incomplete.<random>_<version>` and renames that folder at the end, so nothing
-    # of an interrupted preparation is ever read.
+    # TFDS writes to `incomplete.<random>_<version>` and renames this directory at the end.
+    # Therefore the files of an interrupted preparation are never read.
     try:
         with contextlib.ExitStack() as redirected:
             if quiet:

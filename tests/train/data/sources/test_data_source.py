@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.train.data.example_images import encode
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import DATASETS
 from train.data.sources.encoded_examples import EncodedExample

@@ -59,7 +59,11 @@ def test_test_folder_has_priority_over_val(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("split", "data_dir", "message"),
     [
-        ("train", "", r"that holds train/ and test/ for dataset 'mine'.*--config\.data_dir=PATH"),
+        (
+            "train",
+            "",
+            r"contains train/ and test/ for dataset 'mine'.*--config\.data_dir=PATH",
+        ),
         ("train", "nowhere", "got nowhere, which is not a folder"),
         ("train[:50%]", ".", r"splits train, test of 'mine', got 'train\[:50%\]'"),
         ("train", ".", r"expected train/ in \., got evaluation, training\. .* too high"),

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.train.data.example_images import encode
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.data.sources.mask_files import decode_mask, mask_labels, mask_values
 
 

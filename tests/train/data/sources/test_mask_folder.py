@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.train.data.example_images import GRADIENT, write_image
-from train.data.labels import IGNORE_LABEL
+from train.data.batch import IGNORE_LABEL
 from train.data.sources.load import load_source, load_splits
 from train.data.sources.mask_folder import open_mask_folder
 
@@ -76,7 +76,7 @@ def test_binary_masks_with_0_and_255_cause_a_warning(masks: pathlib.Path) -> Non
     (masks / "classes.txt").write_text("no\nyes\n")
     for name in ("a", "b"):
         write_image(masks / "train" / "masks" / f"{name}.png", 255 * np.uint8(GRADIENT > 90))
-    with pytest.warns(UserWarning, match=r"masks/a\.png, hold only 0 and 255.* save it as 1"):
+    with pytest.warns(UserWarning, match=r"masks/a\.png, contain only 0 and 255.* save it as 1"):
         open_mask_folder("mask_folder", "train", str(masks))
 
 

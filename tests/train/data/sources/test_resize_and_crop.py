@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from train.data.sources.resize_and_crop import (
-    AREA,
-    ASPECT,
+    AREAS,
+    ASPECTS,
     IMAGE_FILTER,
     MASK_FILTER,
     RESIZE_RATIO,
@@ -112,13 +112,13 @@ def test_random_boxes_have_the_documented_distribution():
     assert (lower <= height).all()
     w, h = right - left, lower - upper
     # Sides have at least 74 pixels and are rounded.
-    assert (w / h > 0.97 * ASPECT[0]).all()
-    assert (w / h < 1.03 * ASPECT[1]).all()
+    assert (w / h > 0.97 * ASPECTS[0]).all()
+    assert (w / h < 1.03 * ASPECTS[1]).all()
     area = w * h / (width * height)
-    assert (area > 0.97 * AREA[0]).all()
+    assert (area > 0.97 * AREAS[0]).all()
     # Nearly all rectangles below half of the area fit immediately, so their areas are uniform.
     small = area[area < 0.5]
-    assert abs(np.mean(small) - (AREA[0] + 0.5) / 2) < 0.01  # 4 standard errors
+    assert abs(np.mean(small) - (AREAS[0] + 0.5) / 2) < 0.01  # 4 standard errors
     assert abs(np.mean(np.log(w / h)[area < 0.5])) < 0.015
     # Positions reach both ends of their range.
     assert left.min() == upper.min() == 0

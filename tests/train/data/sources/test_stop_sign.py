@@ -102,13 +102,13 @@ class Coco(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Return a data directory with a prepared `coco/2017_panoptic` and the stop signs."""
-    folder = tmp_path_factory.mktemp("coco")
-    Coco(data_dir=folder, file_format="array_record").download_and_prepare()
-    command = [sys.executable, "-W", "error", "-c", PREPARE, str(folder)]
+    data_dir = tmp_path_factory.mktemp("coco")
+    Coco(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    command = [sys.executable, "-W", "error", "-c", PREPARE, str(data_dir)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     # TFDS prints progress bars.
     assert result.stdout.endswith("2 1 False\n"), result.stderr
-    return folder
+    return data_dir
 
 
 def test_images_with_stop_signs_are_unchanged(data_dir: pathlib.Path) -> None:
@@ -143,7 +143,7 @@ def test_error_has_the_command_that_prepares_coco(tmp_path: pathlib.Path) -> Non
         load_source("stop_sign", "train", data_dir=tmp_path)
     message = str(error.value)
     assert (
-        f"files in {tmp_path / 'coco' / '2017_panoptic' / '1.1.0'}, and that folder does not"
+        f"files in {tmp_path / 'coco' / '2017_panoptic' / '1.1.0'}, and that directory does not"
         in message
     )
     assert 'tfds.builder("coco/2017_panoptic"' in message

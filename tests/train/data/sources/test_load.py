@@ -1,0 +1,48 @@
+"""Loading of datasets by name: label keys, the data directory, and splits that do not match."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from tests.train.data.example_images import write_image
+from train.data.sources import datasets
+from train.data.sources.datasets import Dataset
+from train.data.sources.encoded_examples import EncodedExamples
+from train.data.sources.load import load_source, load_splits
+
+
+class Opened(Exception):
+    """The arguments with which a dataset was opened."""
+
+
+def open_nothing(name: str, split: str, data_dir: str | None, label_key: str) -> EncodedExamples:
+    raise Opened(name, split, data_dir, label_key)
+
+
+@pytest.fixture
+def dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a dataset that two features can label, and that cannot be read."""
+    row = Dataset("two_labels", "train", "test", ("fine", "coarse"), open=open_nothing)
+    monkeypatch.setitem(datasets.DATASETS, row.name, row)
+
+
+@pytest.mark.usefixtures("dataset")
+def test_first_label_key_is_the_default_and_the_home_directory_is_expanded() -> None:
+    with pytest.raises(Opened) as opened:
+        load_source("two_labels", "train[:5]", data_dir="~/tfds")
+    expected = ("two_labels", "train[:5]", str(pathlib.Path.home() / "tfds"), "fine")
+    assert opened.value.args == expected
+    with pytest.raises(Opened) as opened:
+        load_source("two_labels", "test", label_key="coarse")
+    assert opened.value.args == ("two_labels", "test", None, "coarse")
+
+
+def test_splits_with_images_of_different_sizes_are_refused(tmp_path: pathlib.Path) -> None:
+    for side, split in ((4, "train"), (6, "test")):
+        for name in ("cat", "dog"):
+            write_image(tmp_path / split / name / "1.png", np.zeros((side, side), np.uint8))
+    with pytest.raises(ValueError, match=r"= \(4, 4, 1\) in training and \(6, 6, 1\) in"):
+        load_splits("image_folder", data_dir=tmp_path)
+    train, test = load_splits("image_folder", data_dir=tmp_path, image_size=4)
+    assert train.image_shape == test.image_shape == (4, 4, 1)

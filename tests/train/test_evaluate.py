@@ -1,0 +1,35 @@
+"""The command `python -m train.evaluate`: its arguments, its output, and its errors."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from train import evaluate, saved_run
+from train.runtime import compilation_cache
+
+
+@pytest.fixture
+def options(monkeypatch, tmp_path):
+    """Replace the flags of the command, and disable its global settings."""
+    options = SimpleNamespace(workdir=str(tmp_path), step="best", split="", data_dir=None)
+    monkeypatch.setattr(evaluate, "flags", SimpleNamespace(FLAGS=options))
+    monkeypatch.setattr(evaluate, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))
+    monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda directory: None)
+    return options
+
+
+def test_prints_the_metrics_of_the_checkpoint(options, monkeypatch, tmp_path, capsys):
+    def evaluate_checkpoint(workdir, step, *, split, data_dir):
+        assert (workdir, step, split, data_dir) == (tmp_path, "12", "train", "tfds")
+        return {"accuracy": 0.5, "loss": 0.25, "step": 12}
+
+    monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
+    options.step, options.split, options.data_dir = "12", "train", "tfds"
+    evaluate.main(["evaluate"])
+    assert capsys.readouterr().out == "step 12: accuracy 50.00%, loss 0.2500\n"
+
+
+@pytest.mark.usefixtures("options")
+def test_a_missing_run_is_reported_in_one_line():
+    with pytest.raises(SystemExit, match=r"^error: expected the --workdir of a run"):
+        evaluate.main(["evaluate"])

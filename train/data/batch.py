@@ -1,0 +1,22 @@
+"""The format of a batch: the names, shapes and dtypes of its arrays."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Array
+
+__all__ = ["IGNORE_LABEL", "Batch", "HostBatch"]
+
+Batch = Mapping[str, Array]
+"""A batch of examples by the name of the array.
+
+`image` is uint8 `(batch, height, width, channels)`. `label` is int32 `(batch,)` for classification
+or `(batch, height, width)` for segmentation. `index` is an integer `(batch,)`, the position of the
+example in its split. In evaluation, `mask` is float32 `(batch,)`, 1 for examples and 0 for padding.
+"""
+
+HostBatch = dict[str, np.ndarray]
+"""A `Batch` of NumPy arrays, before it is transferred to the devices."""
+
+IGNORE_LABEL = -1
+"""Label of a pixel or an image that the loss and the metrics ignore. It is not a class."""
