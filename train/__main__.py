@@ -88,21 +88,27 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
     metrics = {
         name.removeprefix("eval_"): summary[name] for name in summary if name.startswith("eval_")
     }
-    has_predictions = (workdir / "predictions.png").exists()
+    written = {
+        "summary.json": "these numbers",
+        "curves.png": "loss and accuracy over the steps",
+        "confusion.png": "confusion matrix",
+        "predictions.png": "masks beside their predictions",
+        "metrics.jsonl": "all metrics, one JSON object per line",
+        "tensorboard": "the same for `tensorboard --logdir`",
+        "checkpoints": "the newest weights and the best",
+    }
     console.print(
         f"\n[bold]{format_metrics(metrics, 'test ')}[/bold] "
         f"after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
         f"\n{summary['parameters']:,} parameters, {summary['wall_seconds']:.1f} s"
         + (f", {speed:,.0f} images/s while training" if speed else "")
         + f", on {summary['devices']}"
-        + f"\n\nwritten to {escape(str(workdir))}:\n"
-        "  summary.json     these numbers\n"
-        "  curves.png       loss and accuracy over the steps\n"
-        "  confusion.png    confusion matrix\n"
-        + ("  predictions.png  masks beside their predictions\n" if has_predictions else "")
-        + "  metrics.jsonl    all metrics, one JSON object per line\n"
-        "  tensorboard/     the same for `tensorboard --logdir`\n"
-        "  checkpoints/     the newest weights and the best",
+        + f"\n\nwritten to {escape(str(workdir))}:"
+        + "".join(
+            f"\n  {name:<16} {content}"
+            for name, content in written.items()
+            if (workdir / name).exists()
+        ),
         highlight=False,
         soft_wrap=True,
     )

@@ -252,16 +252,20 @@ class _TrainingLoop:
         raise Stopped(self.signals.exit_status)
 
     def _finish(self) -> dict[str, Any]:
-        """Write summary.json and the plots."""
-        return self.report.finish(
+        """Write summary.json, and then the plots."""
+        summary = self.report.finish(
             {
                 **self._eval_metrics(),
                 "step": self.step,
                 "epochs": self.run.epochs.after(self.step),
                 "parameters": count_parameters(self.state.params),
                 "devices": self.run.parallel.describe(),
-            },
+            }
+        )
+        segments = bool(self.run.eval_source.label_shape)
+        self.report.draw(
             self.confusion,
             self.run.train_source.class_names,
-            predict_first(self.run, self.state) if self.run.eval_source.label_shape else None,
+            partial(predict_first, self.run, self.state) if segments else None,
         )
+        return summary
