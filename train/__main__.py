@@ -4,7 +4,8 @@ For example::
 
     python -m train --config=configs/digits.py --workdir=runs/digits
 
-The same command resumes a run that was stopped.
+The same command resumes a run that was stopped. Every field of the config is a flag, such as
+`--config.epochs=20`; configs/base.py explains all of them.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     console = Console()
-    workdir = Path(flags.FLAGS.workdir)
+    workdir = flags.FLAGS.workdir
     try:
         summary = _train(workdir, console)
     except KeyboardInterrupt:

@@ -10,7 +10,6 @@ comparison that was stopped, and does not train finished runs again.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 from rich.console import Console
@@ -37,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     from train.runtime.malloc import retain_freed_memory
 
     options = flags.FLAGS
-    console, workdir = Console(), Path(options.workdir)
+    console, workdir = Console(), options.workdir
     with errors_in_one_line(traceback=options.traceback):
         retain_freed_memory()
         enable_compilation_cache(options.compilation_cache)
