@@ -65,7 +65,7 @@ def test_a_run_that_was_killed_twice_ends_as_an_undisturbed_run(
         (["--workdirr=x"], "error: Unknown command line flag 'workdirr'. Did you mean --workdir?"),
         (
             ["--workdir=gs://bucket/x"],
-            "error: flag --workdir=gs://bucket/x: expected a path, got a URL",
+            "flag --workdir=gs://bucket/x: expected a path, got a URL",
         ),
         (["configs/digits.py"], "error: expected flags only, got 'configs/digits.py'."),
     ],
