@@ -8,21 +8,29 @@ The same command resumes a run that was stopped. Every field of the config is a 
 `--config.epochs=20`; configs/base.py explains all of them.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from absl import app, flags, logging
 from rich.console import Console
 from rich.markup import escape
 
 from train.command_line import define_run_flags, errors_in_one_line, parse_flags
+from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]
 
 define_run_flags()
 PROFILE = flags.DEFINE_string(
     "profile", None, "FIRST:LAST, steps of which a trace is written to WORKDIR/profile."
+)
+EXTEND = flags.DEFINE_bool(
+    "extend",
+    False,
+    "Train the run in --workdir for longer, from its last checkpoint with its optimizer state: "
+    "more --config.epochs, another learning rate, schedule or augmentation.",
 )
 COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address",
@@ -45,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     """Train, and print the results and where they are."""
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
-    console = Console()
+    console = Console(file=cast(IO[str], LastingOutput(sys.stdout)))
     workdir = flags.FLAGS.workdir
     try:
         summary = _train(workdir, console)
@@ -78,7 +86,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
     from train.loop import train
 
     with errors_in_one_line(traceback=options.traceback, several_processes=several_processes):
-        summary = train(options.config, workdir, console, profile)
+        summary = train(options.config, workdir, console, profile, extend=EXTEND.value)
     return summary if distributed.is_primary_process() else None
 
 
