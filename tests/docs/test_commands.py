@@ -103,8 +103,10 @@ TRAIN_COMMANDS = [f"train.{path.stem}" for path in (ROOT / "train").glob("*.py")
 FLAGS = {
     flag
     for path in (ROOT / "train").glob("*.py")
-    for flag in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', path.read_text())
+    for flag in re.findall(r'(?:DEFINE_|define_)\w+\(\s*"(\w+)"', path.read_text())
 }
+SWITCHES = {"extend"}
+"""Boolean flags, which have no value."""
 
 
 class Parsed(Exception):
@@ -133,7 +135,7 @@ def check_flags(arguments):
     for argument in arguments:
         flag, separator, value = argument.removeprefix("--").partition("=")
         assert argument.startswith("--"), argument
-        assert separator, argument
+        assert separator or flag in SWITCHES, argument
         name, *fields = flag.split(".")
         assert name in FLAGS, argument
         if flag == "config":
