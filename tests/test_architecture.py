@@ -68,7 +68,7 @@ IMPORTS = {
     "train.runtime": {"aff_jax"},
     "train.checkpoints": {"aff_jax.differences", "train.runtime"},
     "train.steps": {"aff_jax", "train.data"},
-    "train.reporting": {"train.data", "train.runtime", "train.steps"},
+    "train.reporting": {"aff_jax.files", "train.data", "train.runtime", "train.steps"},
     "train.config_checks": set(),
     "train.model": {"aff_jax", "train.data", "train.steps"},
     "train.setup": {

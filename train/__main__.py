@@ -4,24 +4,33 @@ For example::
 
     python -m train --config=configs/digits.py --workdir=runs/digits
 
-The same command resumes a run that was stopped.
+The same command resumes a run that was stopped. Every field of the config is a flag, such as
+`--config.epochs=20`; configs/base.py explains all of them.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from absl import app, flags, logging
 from rich.console import Console
 from rich.markup import escape
 
 from train.command_line import define_run_flags, errors_in_one_line, parse_flags
+from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]
 
 define_run_flags()
 PROFILE = flags.DEFINE_string(
     "profile", None, "FIRST:LAST, steps of which a trace is written to WORKDIR/profile."
+)
+EXTEND = flags.DEFINE_bool(
+    "extend",
+    False,
+    "Train the run in --workdir for longer, from its last checkpoint with its optimizer state: "
+    "more --config.epochs, another learning rate, schedule or augmentation.",
 )
 COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address",
@@ -44,8 +53,8 @@ def main(argv: Sequence[str]) -> None:
     """Train, and print the results and where they are."""
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
-    console = Console()
-    workdir = Path(flags.FLAGS.workdir)
+    console = Console(file=cast(IO[str], LastingOutput(sys.stdout)))
+    workdir = flags.FLAGS.workdir
     try:
         summary = _train(workdir, console)
     except KeyboardInterrupt:
@@ -77,7 +86,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
     from train.loop import train
 
     with errors_in_one_line(traceback=options.traceback, several_processes=several_processes):
-        summary = train(options.config, workdir, console, profile)
+        summary = train(options.config, workdir, console, profile, extend=EXTEND.value)
     return summary if distributed.is_primary_process() else None
 
 
@@ -88,21 +97,27 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
     metrics = {
         name.removeprefix("eval_"): summary[name] for name in summary if name.startswith("eval_")
     }
-    has_predictions = (workdir / "predictions.png").exists()
+    written = {
+        "summary.json": "these numbers",
+        "curves.png": "loss and accuracy over the steps",
+        "confusion.png": "confusion matrix",
+        "predictions.png": "masks beside their predictions",
+        "metrics.jsonl": "all metrics, one JSON object per line",
+        "tensorboard": "the same for `tensorboard --logdir`",
+        "checkpoints": "the newest weights and the best",
+    }
     console.print(
         f"\n[bold]{format_metrics(metrics, 'test ')}[/bold] "
         f"after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
         f"\n{summary['parameters']:,} parameters, {summary['wall_seconds']:.1f} s"
         + (f", {speed:,.0f} images/s while training" if speed else "")
         + f", on {summary['devices']}"
-        + f"\n\nwritten to {escape(str(workdir))}:\n"
-        "  summary.json     these numbers\n"
-        "  curves.png       loss and accuracy over the steps\n"
-        "  confusion.png    confusion matrix\n"
-        + ("  predictions.png  masks beside their predictions\n" if has_predictions else "")
-        + "  metrics.jsonl    all metrics, one JSON object per line\n"
-        "  tensorboard/     the same for `tensorboard --logdir`\n"
-        "  checkpoints/     the newest weights and the best",
+        + f"\n\nwritten to {escape(str(workdir))}:"
+        + "".join(
+            f"\n  {name:<16} {content}"
+            for name, content in written.items()
+            if (workdir / name).exists()
+        ),
         highlight=False,
         soft_wrap=True,
     )

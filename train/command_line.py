@@ -12,6 +12,11 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from aff_jax.lookup import unknown_name
+from train.flag_errors import check_config_file, explain_config_error, explain_unknown_flag
+from train.path_flags import define_path
+
+# `--help` lists the flags under the command that calls a function of this module.
+flags.disclaim_key_flags()
 
 __all__ = [
     "OPEN_FIELDS",
@@ -30,14 +35,13 @@ def define_run_flags() -> None:
     """Define the flags of the commands that train: config, workdir, and how to start."""
     config_flags.DEFINE_config_file(
         "config",
-        help_string="Config file; set its fields with --config.FIELD=VALUE.",
+        help_string="Config file, such as configs/digits.py. Set its fields with "
+        "--config.FIELD=VALUE; configs/base.py explains all of them.",
         # `_check_config_fields` locks it after checking which fields were added.
         lock_config=False,
         accept_new_attributes=True,
     )
-    flags.DEFINE_string(
-        "workdir", None, "Directory of the run; resumes from its last checkpoint.", required=True
-    )
+    define_path("workdir", "Directory of the run; resumes from its last checkpoint.")
     flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
     flags.DEFINE_string(
         "compilation_cache",
@@ -49,7 +53,7 @@ def define_run_flags() -> None:
 
 def define_checkpoint_flags() -> None:
     """Define the flags that select a checkpoint of a run."""
-    flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+    define_path("workdir", "Directory of the run.")
     flags.DEFINE_string("step", "best", 'Checkpoint to read: "best", "last" or a step.')
     flags.DEFINE_string("data_dir", None, "TFDS data directory, if other than that of the run.")
 
@@ -68,6 +72,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             value, or there are arguments besides flags.
     """
     try:
+        if "config" in flags.FLAGS:
+            argv = check_config_file(argv)
         arguments: list[str] = flags.FLAGS(list(argv))
         if len(arguments) > 1:
             raise ValueError(f"expected flags only, got {' '.join(arguments[1:])!r}.")
@@ -75,8 +81,10 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
             _check_config_fields()
     except KeyError as error:
         raise SystemExit(f"error: unknown config field {error}.") from None
-    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
-        raise SystemExit(f"error: {str(error).strip()}") from None
+    except flags.UnrecognizedFlagError as error:
+        raise SystemExit(f"error: {explain_unknown_flag(error)}") from None
+    except (flags.Error, AttributeError, OSError, SyntaxError, TypeError, ValueError) as error:
+        raise SystemExit(f"error: {explain_config_error(error)}") from None
     return arguments
 
 

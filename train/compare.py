@@ -9,8 +9,9 @@ The config is one of `python -m train` with two more fields: `variants`, overrid
 comparison that was stopped, and does not train finished runs again.
 """
 
+import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import IO, cast
 
 from absl import app, flags, logging
 from rich.console import Console
@@ -21,6 +22,7 @@ from train.command_line import (
     exit_after_error,
     parse_flags,
 )
+from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     from train.runtime.malloc import retain_freed_memory
 
     options = flags.FLAGS
-    console, workdir = Console(), Path(options.workdir)
+    console, workdir = Console(file=cast(IO[str], LastingOutput(sys.stdout))), options.workdir
     with errors_in_one_line(traceback=options.traceback):
         retain_freed_memory()
         enable_compilation_cache(options.compilation_cache)

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def run_comparison(
         results[result.variant, result.seed] = result
         # After each run, so that the table exists if the comparison is stopped.
         rows = summarize_variants(variants, list(results.values()), config.seeds, metric)
-        write_comparison(rows, metric, workdir)
+        log = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        write_comparison(rows, metric, workdir, log)
     return Comparison(markdown_table(rows, metric), _failure(list(results.values())))
 
 

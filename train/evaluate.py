@@ -9,7 +9,6 @@ does not change, so the run may still be training. One process evaluates on all 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -30,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     enable_compilation_cache(None)
     with errors_in_one_line():
         metrics = evaluate_checkpoint(
-            Path(options.workdir), options.step, split=options.split, data_dir=options.data_dir
+            options.workdir, options.step, split=options.split, data_dir=options.data_dir
         )
     print(f"step {metrics['step']}: {format_metrics(metrics)}")
 

@@ -8,11 +8,11 @@ The workdir does not change, so the run may still be training.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 
 from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
+from train.path_flags import define_path
 
 __all__ = ["main"]
 
@@ -28,8 +28,8 @@ def main(argv: Sequence[str]) -> None:
     enable_compilation_cache(None)
     with errors_in_one_line():
         step = export_checkpoint(
-            Path(options.workdir),
-            Path(options.output),
+            options.workdir,
+            options.output,
             options.step,
             data_dir=options.data_dir,
             overwrite=options.overwrite,
@@ -39,6 +39,6 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     define_checkpoint_flags()
-    flags.DEFINE_string("output", None, "The .safetensors file to write.", required=True)
+    define_path("output", "The .safetensors file to write.")
     flags.DEFINE_bool("overwrite", False, "Replace an existing file.")
     app.run(main, flags_parser=parse_flags)

@@ -15,14 +15,16 @@ from rich.console import Console
 from train.checkpoints.manager import Checkpoints
 from train.checkpoints.reading import checkpoint_steps
 from train.data.batch import Batch
-from train.data.feed_timeout import TimeoutFeed
+from train.data.feed_timeout import FeedError, TimeoutFeed
 from train.data.pipeline import make_train_feed
 from train.eval_loop import evaluate, predict_first, recalibrate
+from train.reporting.extension import extend_workdir
 from train.reporting.run_report import RunReport
 from train.reporting.step_metrics import StepMetrics, raise_non_finite
 from train.reporting.workdir import (
     claim_workdir,
     lock_workdir,
+    read_config,
     require_same_config,
     require_shared,
 )
@@ -37,7 +39,12 @@ __all__ = ["train"]
 
 
 def train(
-    config: ConfigDict, workdir: Path, console: Console, profile: Profile | None = None
+    config: ConfigDict,
+    workdir: Path,
+    console: Console,
+    profile: Profile | None = None,
+    *,
+    extend: bool = False,
 ) -> dict[str, Any]:
     """Train a run from the last checkpoint in its workdir, or from the start, to the end.
 
@@ -48,6 +55,8 @@ def train(
         workdir: Directory of the run.
         console: Console of the primary process.
         profile: Steps to trace; None for no trace.
+        extend: Whether to train the run in the workdir for longer, with the fields of the config
+            that `train.reporting.extension.EXTENDABLE_FIELDS` lists.
 
     Returns:
         The contents of summary.json.
@@ -59,7 +68,7 @@ def train(
         OSError: If a file could not be written. The last checkpoint remains.
         NonFiniteError: If losses or gradients were not finite. The last checkpoint remains.
         FeedError: If the examples can't be read any more. The last checkpoint remains.
-        Stopped: If SIGTERM or Ctrl-C was received. The state was saved.
+        Stopped: If Ctrl-C, SIGTERM or a like signal was received. The state was saved.
     """
     if not is_primary_process():
         console = Console(quiet=True)
@@ -69,7 +78,10 @@ def train(
         run = prepare(config, from_checkpoint=bool(checkpoint_steps(checkpoint_directory)))
         check_batch_size(config.batch_size, len(run.parallel.devices), config.accumulation)
         feed = make_train_feed(config, run.train_source, run.parallel)
-        claim_workdir(workdir, config)
+        if extend:
+            read_config(workdir)  # raises if there is no run
+        else:
+            claim_workdir(workdir, config)
         require_shared(workdir)
         with (
             lock_workdir(workdir),
@@ -81,13 +93,19 @@ def train(
                 warn=partial(console.print, markup=False, highlight=False, soft_wrap=True),
             ) as checkpoints,
         ):
-            state, step, evaluated = _restore(run, batches, checkpoints)
             total_steps = run.epochs.total_steps
+            extended = extend and extend_workdir(
+                workdir, config, checkpoints.latest_step or 0, total_steps
+            )
+            state, step, evaluated = _restore(run, batches, checkpoints)
             with RunReport(
                 workdir, start_step=step, total_steps=total_steps, console=console
             ) as report:
                 if step >= total_steps and evaluated:
                     report.log(f"This run was complete at step {step}; evaluating it again.")
+                    report.log("To train it for longer, add --extend and a larger --config.epochs.")
+                elif extended:
+                    report.log(f"Extending the run from step {step} to {total_steps}.")
                 elif step:
                     report.log(f"Resuming from step {step} of {total_steps}.")
                 elif run.new_head:
@@ -169,7 +187,12 @@ class _TrainingLoop:
         return self._finish()
 
     def _train_step(self) -> None:
-        batch = next(self.batches)
+        try:
+            batch = next(self.batches)
+        except FeedError:
+            if self.signals.received:  # it was sent to the worker processes too
+                self._stop()
+            raise
         if self.profile:
             self.profile.before(self.step + 1, self.report.workdir / "profile", self.state)
         self.state, metrics = self.run.train_step(self.state, batch)
@@ -252,16 +275,20 @@ class _TrainingLoop:
         raise Stopped(self.signals.exit_status)
 
     def _finish(self) -> dict[str, Any]:
-        """Write summary.json and the plots."""
-        return self.report.finish(
+        """Write summary.json, and then the plots."""
+        summary = self.report.finish(
             {
                 **self._eval_metrics(),
                 "step": self.step,
                 "epochs": self.run.epochs.after(self.step),
                 "parameters": count_parameters(self.state.params),
                 "devices": self.run.parallel.describe(),
-            },
+            }
+        )
+        segments = bool(self.run.eval_source.label_shape)
+        self.report.draw(
             self.confusion,
             self.run.train_source.class_names,
-            predict_first(self.run, self.state) if self.run.eval_source.label_shape else None,
+            partial(predict_first, self.run, self.state) if segments else None,
         )
+        return summary

@@ -57,6 +57,8 @@ SMALLER = {
 
 ONLY_PARSED = {
     "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
+    "--extend": "needs a finished run; test_loop.py extends one",
+    "--config=configs/compare_folder.py": "needs a folder of images",
     "--num_processes=2": "needs a second machine",
     "--config=configs/cifar100_resnet32_coarse.py": "needs a download",
     "--config.dataset=fashion_mnist": "needs a download; test_contributing.py reads a small one",
@@ -101,8 +103,10 @@ TRAIN_COMMANDS = [f"train.{path.stem}" for path in (ROOT / "train").glob("*.py")
 FLAGS = {
     flag
     for path in (ROOT / "train").glob("*.py")
-    for flag in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', path.read_text())
+    for flag in re.findall(r'(?:DEFINE_|define_)\w+\(\s*"(\w+)"', path.read_text())
 }
+SWITCHES = {"extend"}
+"""Boolean flags, which have no value."""
 
 
 class Parsed(Exception):
@@ -131,7 +135,7 @@ def check_flags(arguments):
     for argument in arguments:
         flag, separator, value = argument.removeprefix("--").partition("=")
         assert argument.startswith("--"), argument
-        assert separator, argument
+        assert separator or flag in SWITCHES, argument
         name, *fields = flag.split(".")
         assert name in FLAGS, argument
         if flag == "config":
@@ -247,7 +251,8 @@ def run(command, here):
 
 def run_python(command, arguments, here):
     if any(part in command for part in ONLY_PARSED):
-        assert arguments[:2] == ["-m", "train"]
+        assert arguments[0] == "-m"
+        assert arguments[1] in ("train", "train.compare")
         parse = "import sys; from train.__main__ import parse_flags; parse_flags(sys.argv)"
         arguments[:2] = ["-c", parse]
     environment = {

@@ -15,6 +15,7 @@ import pytest
 from train import loop
 from train.checkpoints.manager import Checkpoints
 from train.data.feed_timeout import FeedError, TimeoutFeed
+from train.reporting.run_report import read_metrics
 from train.reporting.step_metrics import NonFiniteError
 from train.reporting.workdir import claim_workdir
 from train.setup import prepare
@@ -330,3 +331,16 @@ def test_a_feed_that_hangs_ends_the_run_and_keeps_its_checkpoints(
     release.set()
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.latest_step == 3
+
+
+def test_a_finished_run_can_be_trained_for_longer(config, console, tmp_path, small_network):
+    first = loop.train(config, tmp_path, console)
+    config.epochs, config.learning_rate, config.schedule = 7.0, 0.01, "constant"
+    with pytest.raises(ValueError, match="add --extend"):
+        loop.train(config, tmp_path, console)
+    summary = loop.train(config, tmp_path, console, extend=True)
+    assert (first["step"], summary["step"]) == (14, 20)
+    assert "Extending the run from step 14 to 20." in console.export_text()
+    lines = [line for line in read_metrics(tmp_path) if line["kind"] == "train"]
+    assert [line["step"] for line in lines][-1] == 20
+    assert lines[-1]["learning_rate"] == pytest.approx(0.01)

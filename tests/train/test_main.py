@@ -62,7 +62,11 @@ def test_a_run_that_was_killed_twice_ends_as_an_undisturbed_run(
         ),
         (["--config.batch_size=many"], "error: flag --config.batch_size=many: invalid literal"),
         (["--config.fusion=iaf"], "error: unknown fusion 'iaf'. Did you mean 'iaff' or 'aff'?"),
-        (["--workdirr=x"], "error: Unknown command line flag 'workdirr'. Did you mean: workdir"),
+        (["--workdirr=x"], "error: Unknown command line flag 'workdirr'. Did you mean --workdir?"),
+        (
+            ["--workdir=gs://bucket/x"],
+            "flag --workdir=gs://bucket/x: expected a path, got a URL",
+        ),
         (["configs/digits.py"], "error: expected flags only, got 'configs/digits.py'."),
     ],
 )
@@ -84,5 +88,5 @@ def test_a_missing_config_is_named():
         check=False,
     )
     assert process.returncode == 1
-    assert "configs/nothing.py" in process.stderr
+    assert process.stderr.startswith("error: unknown config file 'configs/nothing.py'. Did you")
     assert "Traceback" not in process.stderr

@@ -1,6 +1,7 @@
 """Read checkpoints without changing any file, also while a run writes more of them."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -105,9 +106,13 @@ def checkpoint_steps(directory: Path) -> list[int]:
 
     Returns:
         Their steps, in ascending order.
+
+    Raises:
+        OSError: If the directory may not be read. `Path.glob` would find nothing in it.
     """
+    names = os.listdir(directory) if directory.exists() else []
     # Unfinished and damaged checkpoints have other names.
-    return sorted(int(path.name) for path in directory.glob("[0-9]*") if path.name.isdigit())
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def rank_by_metric(metrics: Mapping[int, Mapping[str, float]], name: str) -> list[int]:

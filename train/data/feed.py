@@ -13,6 +13,7 @@ state does not contain the source, the seed and the batch size: restore it only 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from multiprocessing import resource_tracker
 from typing import Any, SupportsIndex
 
 import grain
@@ -237,6 +238,9 @@ def _iterate(
         # Grain reads absl flags here. They are not parsed outside of `python -m train`.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
+        # Starting the tracker later would unblock Ctrl-C in the thread of `TimeoutFeed`, and so in
+        # the workers that this thread starts.
+        resource_tracker.ensure_running()
         iterable = iterable.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
@@ -88,6 +89,11 @@ class TimeoutFeed(Generic[T]):
             self._feed.close()
 
     def _serve(self) -> None:
+        # The worker processes that this thread starts inherit blocked signals. A terminal sends
+        # Ctrl-C to them too, and they would end with tracebacks before the run has saved. SIGTERM
+        # is not blocked, so that they can be stopped.
+        blocked = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         while self._requests.get():
             try:
                 self._answers.put((next(self._feed), None))

@@ -1,5 +1,6 @@
 """Initialize training from a file of pretrained weights."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
     other classes.
 
     Args:
-        path: A file written by `aff_jax.save` or `aff-jax convert`.
+        path: A file written by `aff_jax.save` or `aff-jax convert`. `~` is the home directory.
         variables: The initialized variables of the network.
 
     Returns:
@@ -34,7 +35,7 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
         ValueError: If the file was not written by `aff_jax.save`, or an array is missing,
             unexpected or of another shape. The message lists all of these.
     """
-    _, loaded = aff_jax.load(path)
+    _, loaded = aff_jax.load(os.path.expanduser(path))
     expected, found = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))
     new_head = [
         name

@@ -4,11 +4,12 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from train.reporting.metrics import DISPLAY_NAMES
+from train.reporting.picture_file import picture_file
 
 __all__ = [
     "RunResult",
@@ -162,18 +163,19 @@ def markdown_table(rows: Sequence[VariantSummary], score: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_comparison(rows: Sequence[VariantSummary], score: str, workdir: Path) -> None:
+def write_comparison(
+    rows: Sequence[VariantSummary], score: str, workdir: Path, log: Callable[[str], object]
+) -> None:
     """Write comparison.md (the table), comparison.json (all numbers) and comparison.png.
 
     Args:
         rows: Statistics of the variants, from `summarize_variants`.
         score: Name of the metric in `DISPLAY_NAMES`.
         workdir: Directory of the comparison. It is created if it does not exist.
+        log: Called with a message if the plot can't be drawn.
     """
-    from train.reporting import plots  # matplotlib takes long to import
-
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "comparison.md").write_text(markdown_table(rows, score))
+    (workdir / "comparison.md").write_text(markdown_table(rows, score), encoding="utf-8")
     content = {
         "metric": score,
         "variants": [_replace_nan(dataclasses.asdict(row)) for row in rows],
@@ -181,7 +183,10 @@ def write_comparison(rows: Sequence[VariantSummary], score: str, workdir: Path) 
     (workdir / "comparison.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     values = {row.variant.label: [x for x in row.values.values() if x is not None] for row in rows}
     means = {row.variant.label: row.mean for row in rows if row.mean == row.mean}
-    plots.draw_comparison(values, means, DISPLAY_NAMES[score], workdir / "comparison.png")
+    with picture_file(workdir / "comparison.png", log) as file:
+        from train.reporting import plots  # matplotlib takes long to import
+
+        plots.draw_comparison(values, means, DISPLAY_NAMES[score], file)
 
 
 def _replace_nan(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Plot the curves, the confusion matrix and the predictions of a run, and compare variants."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ CLASS_COLORS = (
 BACKGROUND_COLOR, IGNORED_COLOR = "#000000", "#ffffff"
 MAX_NAMED_CLASSES = 25
 """Largest number of class names that a plot has space for."""
+MAX_NAME_LENGTH = 24
+"""Longer names are shortened, since they would leave no space for the plot."""
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -97,8 +100,10 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
     image = axis.imshow(fractions, cmap="cividis", vmin=0, vmax=1)
     figure.colorbar(image, label="fraction of the class")
     if classes <= MAX_NAMED_CLASSES:
-        axis.set_xticks(range(classes), class_names, rotation=90 if classes > 10 else 0)
-        axis.set_yticks(range(classes), class_names)
+        names = [_as_text(name) for name in class_names]
+        upright = classes > 10 or classes * max(map(len, names)) > 40  # letters on the axis
+        axis.set_xticks(range(classes), names, rotation=90 if upright else 0)
+        axis.set_yticks(range(classes), names)
         for row, column in np.argwhere(confusion):
             color = "black" if fractions[row, column] > 0.5 else "white"
             text = str(confusion[row, column])
@@ -155,7 +160,7 @@ def draw_predictions(
             axis.set_yticks([])
     names = {**dict(enumerate(class_names)), IGNORE_LABEL: "ignored"}
     patches = [
-        Patch(facecolor=colors[k], edgecolor="black", label=names[k])
+        Patch(facecolor=colors[k], edgecolor="black", label=_as_text(names[k]))
         for k in sorted(largest.tolist())
     ]
     figure.legend(handles=patches, loc="outside right center", fontsize=8)
@@ -184,7 +189,7 @@ def draw_comparison(
         axis.plot(percents, [row] * len(percents), "o", color=TRAIN_COLOR, alpha=0.6)
     axis.plot([], [], "o", color=TRAIN_COLOR, alpha=0.6, label="one seed")
     axis.plot([], [], "|", color=EVAL_COLOR, markersize=12, markeredgewidth=3, label="mean")
-    axis.set_yticks(range(len(scores)), list(scores))
+    axis.set_yticks(range(len(scores)), [_as_text(label) for label in scores])
     axis.set_ylim(len(scores) - 0.5, -0.5)
     axis.set_xlabel(f"test {metric}, %")
     axis.grid(axis="x", alpha=0.3)
@@ -192,6 +197,25 @@ def draw_comparison(
     _save(figure, path)
 
 
+def _as_text(name: str) -> str:
+    r"""Return a text that matplotlib draws as the name is written.
+
+    A `$` begins a formula in matplotlib, and `\$` is drawn as `$`. Characters that can't be printed
+    are drawn as escapes; these include the bytes of a file name that is not UTF-8.
+    """
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    if len(shown) > MAX_NAME_LENGTH:
+        shown = shown[: MAX_NAME_LENGTH - 1] + "…"
+    return shown.replace("$", r"\$")
+
+
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            figure.savefig(path, dpi=150, format="png")
+        finally:
+            plt.close(figure)
+    if caught:  # one for each character that the font does not have
+        more = f" (and {len(caught) - 1} more warnings)" if len(caught) > 1 else ""
+        warnings.warn(f"matplotlib: {caught[0].message}{more}", stacklevel=3)

@@ -5,7 +5,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from train.reporting.metrics import format_metrics
+from train.reporting.picture_file import picture_file
 from train.reporting.tensorboard import ScalarWriter
 from train.reporting.workdir import METRICS_FILE, SUMMARY_FILE
 from train.runtime.distributed import is_primary_process
@@ -132,20 +133,11 @@ class RunReport:
             f"{self.seconds:.0f} s"
         )
 
-    def finish(
-        self,
-        summary: Mapping[str, Any],
-        confusion: np.ndarray,
-        class_names: Sequence[str],
-        examples: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-    ) -> dict[str, Any]:
-        """Draw the plots and write summary.json.
+    def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Write summary.json.
 
         Args:
             summary: Contents of summary.json, to which the speed and the wall time are added.
-            confusion: Confusion matrix of the last evaluation, (classes, classes).
-            class_names: Names of the classes.
-            examples: Images, masks and predictions for a plot, as in `draw_predictions`.
 
         Returns:
             The contents of summary.json.
@@ -159,16 +151,43 @@ class RunReport:
             "examples_per_second": statistics.median(speeds) if speeds else None,
             "wall_seconds": lines[-1]["seconds"] if lines else self.seconds,
         }
-        from train.reporting import plots  # matplotlib takes long to import
-
-        with explain_write_errors(self.workdir):
-            plots.draw_curves(lines, self.workdir / "curves.png")
-            plots.draw_confusion(confusion, class_names, self.workdir / "confusion.png")
-            if examples is not None:
-                plots.draw_predictions(*examples, class_names, self.workdir / "predictions.png")
         text = json.dumps(full, indent=2, allow_nan=False) + "\n"
         write_atomically(self.workdir / SUMMARY_FILE, text)
         return full
+
+    def draw(
+        self,
+        confusion: np.ndarray,
+        class_names: Sequence[str],
+        predict: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None,
+    ) -> None:
+        """Draw the plots. A plot that can't be drawn is logged.
+
+        Args:
+            confusion: Confusion matrix of the last evaluation, (classes, classes).
+            class_names: Names of the classes.
+            predict: Returns images, masks and predictions, to draw next to each other. All
+                processes call it.
+        """
+        if not is_primary_process():
+            if predict:
+                predict()
+            return
+        # matplotlib takes long to import.
+        with picture_file(self.workdir / "curves.png", self.log) as file:
+            from train.reporting import plots
+
+            plots.draw_curves(read_metrics(self.workdir), file)
+        with picture_file(self.workdir / "confusion.png", self.log) as file:
+            from train.reporting import plots
+
+            plots.draw_confusion(confusion, class_names, file)
+        if predict:
+            with picture_file(self.workdir / "predictions.png", self.log) as file:
+                examples = predict()
+                from train.reporting import plots
+
+                plots.draw_predictions(*examples, class_names, file)
 
     def _write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
         if not is_primary_process():

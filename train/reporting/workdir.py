@@ -27,6 +27,7 @@ __all__ = [
     "SHARED_FILE",
     "SUMMARY_FILE",
     "claim_workdir",
+    "differing_fields",
     "lock_workdir",
     "read_config",
     "require_same_config",
@@ -251,10 +252,13 @@ def _read(path: Path) -> dict[str, Any]:
     return stored
 
 
-def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
-    """Raise `ValueError` with all fields in which the two configs differ, if they do."""
+def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[str, str]:
+    """Return the fields in which two configs differ, with a line that has both values.
+
+    The fields in `RESUMABLE_FIELDS` are left out.
+    """
     before, now = _flatten(stored), _flatten(current)
-    lines = []
+    lines = {}
     for name in sorted(before.keys() | now.keys()):
         if name in RESUMABLE_FIELDS or (
             name in before and name in now and before[name] == now[name]
@@ -264,12 +268,20 @@ def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -
             json.dumps(fields[name]) if name in fields else "(no such field)"
             for fields in (before, now)
         )
-        lines.append(f"  {name}: {there} in the workdir, {here} now")
+        lines[name] = f"  {name}: {there} in the workdir, {here} now"
+    return lines
+
+
+def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise `ValueError` with all fields in which the two configs differ, if they do."""
+    lines = differing_fields(stored, current)
     if lines:
         raise ValueError(
             f"workdir {path} belongs to a run with a different config:\n"
-            + "\n".join(lines)
-            + "\nUse another --workdir, or set these fields to the values of the workdir."
+            + "\n".join(lines.values())
+            + "\nUse another --workdir, or set these fields to the values of the workdir. To train "
+            "this run for longer from its last checkpoint, with another learning rate or "
+            "augmentation too, add --extend to `python -m train`."
         )
 
 

@@ -33,7 +33,7 @@ def enable_compilation_cache(directory: str | None) -> Path | None:
     if "://" in directory:
         jax.config.update("jax_compilation_cache_dir", directory)
         return None
-    path = Path(directory).expanduser() if directory else None
+    path = Path(os.path.expanduser(directory)) if directory else None
     try:
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Stop a run on SIGTERM (preemption) and on Ctrl-C.
+"""Stop a run on Ctrl-C and on the signals of schedulers and terminals that would end it unsaved.
+
+These are SIGTERM (preemption), SIGHUP (a lost connection), and SIGUSR1, SIGUSR2 and SIGXCPU, which
+schedulers send before a limit of time. SIGHUP remains ignored under `nohup`.
 
 After the first signal the run stops at the next point where nothing is lost: after a training step,
 or after a batch of an evaluation. A Ctrl-C after that ends the process immediately.
@@ -22,10 +25,14 @@ from rich.console import Console
 
 __all__ = ["StopSignals", "Stopped"]
 
-_MESSAGES = {
-    signal.SIGTERM: "Received SIGTERM; stopping.",
-    signal.SIGINT: "Interrupted; stopping. Press Ctrl-C again to exit immediately.",
-}
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 
 
 class Stopped(SystemExit):
@@ -36,7 +43,7 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """Context manager that listens for SIGTERM and Ctrl-C.
+    """Context manager that listens for the signals that stop a run.
 
     It has an effect in the main thread only, since Python handles signals there.
 
@@ -57,8 +64,11 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT,) if self._distributed else _MESSAGES:
-                self._previous[number] = signal.signal(number, self._handle)
+            for number in _SIGNALS:
+                of_jax = self._distributed and number == signal.SIGTERM
+                nohup = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+                if not of_jax and not nohup:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -69,6 +79,11 @@ class StopSignals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    @property
+    def received(self) -> bool:
+        """Whether this process has received one of the signals."""
+        return self._received is not None
 
     @property
     def exit_status(self) -> int:
@@ -90,7 +105,11 @@ class StopSignals:
         del frame
         if self._received is None:
             self._received = signal.Signals(number)
-            self._print(f"\n{_MESSAGES[self._received]}")
+            if number == signal.SIGINT:
+                text = "Interrupted; stopping. Press Ctrl-C again to exit immediately."
+            else:
+                text = f"Received {self._received.name}; stopping."
+            self._print(f"\n{text}")
             if self._distributed:
                 os.kill(os.getpid(), signal.SIGTERM)
         elif number == signal.SIGINT:

@@ -4,6 +4,9 @@ No test depends on how fast the machine is: only a feed that hangs until it is r
 timeout.
 """
 
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -92,3 +95,17 @@ def test_close_ends_the_thread_and_closes_the_feed():
     assert not thread.is_alive()
     assert inner.closed
     assert inner.count == 2
+
+
+def test_processes_that_read_do_not_receive_the_signals_of_a_terminal():
+    """They inherit what is blocked in the thread that starts them."""
+    script = "import signal; print(*sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+
+    def feed():
+        yield subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+
+    with TimeoutFeed(feed(), timeout_seconds=60) as batches:
+        blocked = {int(number) for number in next(batches).split()}
+    assert {signal.SIGINT, signal.SIGHUP} <= blocked
+    assert signal.SIGTERM not in blocked
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())  # this thread handles them

@@ -91,7 +91,7 @@ def test_unknown_values_are_dashes_and_null(tmp_path):
     unknown = variant("a|b", flops=math.nan)
     rows = summarize_variants([unknown], [RunResult("a|b", 0, summary(0.5))], (0,), "accuracy")
     assert "| a\\|b | 50.00 | **50.00** | 77,562 | - | 8.0 |" in markdown_table(rows, "accuracy")
-    write_comparison(rows, "accuracy", tmp_path)
+    write_comparison(rows, "accuracy", tmp_path, pytest.fail)
     (row,) = json.loads((tmp_path / "comparison.json").read_text())["variants"]
     assert row["variant"]["flops"] is None
 
@@ -110,7 +110,7 @@ def test_segmentation_is_compared_by_mean_iou():
 
 
 def test_writes_json_table_and_plot(rows, tmp_path):
-    write_comparison(rows, "accuracy", tmp_path / "new")
+    write_comparison(rows, "accuracy", tmp_path / "new", pytest.fail)
     content = json.loads((tmp_path / "new" / "comparison.json").read_text())
     assert content["metric"] == "accuracy"
     add, _, sk, se = content["variants"]

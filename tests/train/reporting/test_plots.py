@@ -1,7 +1,9 @@
 """Test the colors, legends and sizes of plots."""
 
 import itertools
+import os
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -58,6 +60,45 @@ def test_legend_names_the_largest_classes(tmp_path, monkeypatch):
     plots.draw_predictions(images, labels, labels, names, tmp_path / "p.png")
     (legend,) = saved[0].legends
     assert [text.get_text() for text in legend.get_texts()] == names[-plots.MAX_NAMED_CLASSES :]
+
+
+LITERAL = {
+    "$10_$20": r"\$10_\$20",  # matplotlib draws \$ as $
+    "$x^2$": r"\$x^2\$",
+    r"a\$b": r"a\\$b",
+    os.fsdecode(b"caf\xe9"): r"caf\udce9",  # not UTF-8
+    "two\nlines\0": r"two\nlines\x00",
+    "_background": "_background",
+    "n" * 300: "n" * (plots.MAX_NAME_LENGTH - 1) + "…",
+}
+"""The texts that are given to matplotlib for the names of classes."""
+
+
+def test_names_are_drawn_literally(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    labels, images = np.arange(7).reshape(1, 1, 7), np.zeros((1, 1, 7, 1), np.uint8)
+    plots.draw_predictions(images, labels, labels, [*LITERAL], tmp_path / "predictions")
+    plots.draw_confusion(np.eye(7, dtype=int), [*LITERAL], tmp_path / "confusion")
+    scores = {name: [0.5] for name in LITERAL}
+    plots.draw_comparison(scores, {}, "accuracy", tmp_path / "comparison")
+    predictions, confusion, comparison = figures
+    for texts in (
+        predictions.legends[0].get_texts(),
+        confusion.axes[0].get_xticklabels(),
+        confusion.axes[0].get_yticklabels(),
+        comparison.axes[0].get_yticklabels(),
+    ):
+        assert [text.get_text() for text in texts] == [*LITERAL.values()]
+    assert not any(matplotlib.cbook.is_math_text(text) for text in LITERAL.values())
+
+
+def test_a_font_without_the_letters_of_a_name_is_one_warning(tmp_path):
+    with pytest.warns(
+        UserWarning, match=r"^matplotlib: Glyph .*\(and 1 more warnings\)$"
+    ) as caught:
+        plots.draw_confusion(np.eye(9, dtype=int), [*LITERAL, "猫", "犬"], tmp_path / "c.png")
+    assert len(caught) == 1
 
 
 def test_class_colors_are_distinct():

@@ -62,10 +62,30 @@ def test_summary_has_the_median_speed_and_the_wall_time(tmp_path):
     with make_report(tmp_path) as report:
         for step, speed in ((2, 10.0), (4, 30.0), (6, 20.0)):
             report.log_train(step, {**TRAIN, "examples_per_second": speed})
-        summary = report.finish({"eval_accuracy": 0.5}, np.eye(3, dtype=int), ["a", "b", "c"])
+        summary = report.finish({"eval_accuracy": 0.5})
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert summary["examples_per_second"] == 20.0
     assert summary["wall_seconds"] == read_metrics(tmp_path)[-1]["seconds"]
+
+
+def test_a_plot_that_cannot_be_drawn_is_reported(tmp_path, monkeypatch):
+    """The other plots are drawn, an older plot remains, and nothing is raised."""
+    (tmp_path / "confusion.png").write_bytes(b"older")
+    monkeypatch.setattr(plots, "draw_curves", lambda lines, path: path.write_bytes(b"curves"))
+
+    def fail(*arguments):
+        raise RuntimeError("no font\nat all")
+
+    monkeypatch.setattr(plots, "draw_confusion", fail)
+    with make_report(tmp_path) as report:
+        report.draw(np.eye(2, dtype=int), ["a", "b"], predict=fail)
+    out = report.console.export_text()
+    for name in ("confusion.png", "predictions.png"):
+        assert f"Could not draw {tmp_path / name}: RuntimeError: no font at all. All numbers" in out
+    assert (tmp_path / "curves.png").read_bytes() == b"curves"
+    assert (tmp_path / "confusion.png").read_bytes() == b"older"
+    assert {path.name for path in tmp_path.glob("*.p*")} == {"curves.png", "confusion.png"}
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])

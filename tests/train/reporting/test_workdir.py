@@ -11,6 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
+from train.checkpoints.reading import checkpoint_steps
 from train.reporting import workdir as workdir_module
 from train.reporting.workdir import (
     CONFIG_FILE,
@@ -47,6 +48,25 @@ def test_new_workdir_gets_the_config_and_a_restart_finds_it(tmp_path: Path) -> N
     assert os.listdir(directory) == [CONFIG_FILE]
     assert claim_workdir(str(directory), config()) is True
     assert claim_workdir(directory, config().to_dict()) is True
+
+
+def test_unreadable_checkpoints_are_not_missing_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that found none would start from the beginning."""
+    (tmp_path / "checkpoints" / "12.damaged").mkdir(parents=True)
+    for count in (False, True):
+        assert checkpoint_steps(tmp_path / "checkpoints") == [12] * count
+        (tmp_path / "checkpoints" / "12").mkdir(exist_ok=True)
+    assert checkpoint_steps(tmp_path / "nothing") == []
+
+    def forbid(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, forbid)
+    with pytest.raises(PermissionError, match="checkpoints"):
+        checkpoint_steps(tmp_path / "checkpoints")
 
 
 def test_base_config_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import signal
 import socket
 
 import pytest
+from rich.console import Console
 
 from train.checkpoints.record import read_record
 from train.reporting.run_report import read_metrics
+from train.runtime.preemption import StopSignals
 
 HANG_SECONDS = 600  # only bounds a hang: a busy machine may take minutes
 
@@ -66,6 +68,31 @@ def paused(command, short_run, tmp_path):
         return process, read_until(process, "paused")
 
     return start
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_each_signal_stops_with_its_status(name):
+    number = signal.Signals[name]
+    before = signal.getsignal(number)
+    console = Console(record=True, force_terminal=False)
+    with StopSignals(console) as signals:
+        assert not signals.should_stop()
+        signal.raise_signal(number)
+        assert signals.should_stop()
+        assert signals.received
+        assert signals.exit_status == 128 + number
+    assert ("Interrupted" if name == "SIGINT" else f"Received {name}") in console.export_text()
+    assert signal.getsignal(number) == before
+
+
+def test_sighup_remains_ignored_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals(Console(record=True)) as signals:
+            signal.raise_signal(signal.SIGHUP)
+            assert not signals.should_stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow

@@ -96,19 +96,21 @@ def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> li
         The results, in the order of the files.
 
     Raises:
-        ValueError: If `check` raised it for some of the files. The message lists all of them.
+        ValueError: If `check` raised it or an `OSError` for some of the files. The message lists
+            all of them.
     """
 
-    def attempt(file: A) -> B | ValueError:
+    def attempt(file: A) -> B | ValueError | OSError:
         try:
             return check(file)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return error
 
     with ThreadPool(_THREADS) as pool:
         results = list(pool.imap(attempt, files, chunksize=64))
-    raise_for_files([str(result) for result in results if isinstance(result, ValueError)], folder)
-    return [result for result in results if not isinstance(result, ValueError)]
+    errors = ValueError, OSError
+    raise_for_files([str(result) for result in results if isinstance(result, errors)], folder)
+    return [result for result in results if not isinstance(result, errors)]
 
 
 def _describe_mixture(images: Sequence[str], kinds: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ __all__ = [
     "abbreviate",
     "image_files",
     "images_and_masks",
+    "is_folder",
     "raise_for_files",
     "split_folder",
     "subfolders",
@@ -53,20 +55,36 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
             f"expected one of the splits {', '.join(SPLIT_FOLDERS)} of {name!r}, got {split!r}."
         )
     root = Path(data_dir)
-    if not root.is_dir():
+    if not is_folder(root):
         raise FileNotFoundError(
             f"expected a folder with train/ and test/, got {root}, which is not a folder. Check "
             f"--config.data_dir."
         )
     for folder in SPLIT_FOLDERS[split]:
-        if (root / folder).is_dir():
+        if is_folder(root / folder):
             return root / folder
     expected = " or ".join(f"{folder}/" for folder in SPLIT_FOLDERS[split])
+    found = abbreviate(subfolders(root))
+    if not found:
+        files = abbreviate(sorted(os.listdir(root)))
+        found = f"no folders, only {files}" if files else "an empty folder"
     raise FileNotFoundError(
-        f"expected {expected} in {root}, got {abbreviate(subfolders(root)) or 'no folders'}. "
-        f"Training and evaluation need separate examples. Perhaps data_dir is one folder too high "
-        f"or too low."
+        f"expected {expected} in {root}, got {found}. Training and evaluation need separate "
+        f"examples. Perhaps data_dir is one folder too high or too low."
     )
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder or a link to one.
+
+    Raises:
+        OSError: It may not be read, or is a link to nothing. `Path.is_dir` would return False.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        _raise_for_broken_links([os.fspath(path)])
+        return False
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -77,12 +95,12 @@ def subfolders(folder: Path) -> list[str]:
 
     Returns:
         Names in ascending order.
+
+    Raises:
+        OSError: If the folder may not be read, or has a link to nothing.
     """
-    return sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if entry.is_dir() and not entry.name.startswith((".", "__"))
-    )
+    names = [name for name in os.listdir(folder) if not name.startswith((".", "__"))]
+    return sorted(name for name in names if is_folder(folder / name))
 
 
 def image_files(folder: Path) -> list[str]:
@@ -95,11 +113,15 @@ def image_files(folder: Path) -> list[str]:
 
     Returns:
         Paths in ascending order.
+
+    Raises:
+        OSError: If a folder may not be read, or a link without the suffix of an image leads to
+            nothing.
     """
     images: list[str] = []
     others: list[str] = []
     visited = set()  # A link to a parent folder would be followed forever.
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_raise_for_folder, followlinks=True):
         if (real_path := os.path.realpath(place)) in visited:
             folders.clear()
             continue
@@ -109,12 +131,30 @@ def image_files(folder: Path) -> list[str]:
             if not file.startswith("."):
                 is_image = file.lower().endswith(IMAGE_SUFFIXES)
                 (images if is_image else others).append(os.path.join(place, file))
+    _raise_for_broken_links(others)
     if others:
         warnings.warn(
             f"ignored files without the suffix of an image: {abbreviate(sorted(others))}.",
             stacklevel=3,
         )
     return sorted(images)
+
+
+def _raise_for_folder(error: OSError) -> None:
+    # `os.walk` leaves out what it can't read.
+    raise OSError(
+        f"cannot read the folder {error.filename}: {error.strerror}. Its images would be missing: "
+        f"fix its permissions, or remove it."
+    ) from error
+
+
+def _raise_for_broken_links(paths: Sequence[str]) -> None:
+    broken = [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
+    if broken:
+        raise FileNotFoundError(
+            f"expected files and folders, got links to nothing: {abbreviate(sorted(broken))}. "
+            f"Mount or restore what they lead to, or remove them."
+        )
 
 
 def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
@@ -132,7 +172,7 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
     """
     found = {}
     for kind in ("images", "masks"):
-        if not (folder / kind).is_dir():
+        if not is_folder(folder / kind):
             raise FileNotFoundError(f"expected images/ and masks/ in {folder}, got no {kind}/.")
         found[kind] = _by_stem(folder / kind)
     images, masks = found["images"], found["masks"]

@@ -7,11 +7,15 @@ and accepts classes that only the test split has.
 
 from __future__ import annotations
 
+import os
+import warnings
+
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
 from train.data.sources.folder_layout import (
     IMAGE_SUFFIXES,
     abbreviate,
     image_files,
+    is_folder,
     split_folder,
     subfolders,
 )
@@ -38,7 +42,8 @@ def open_image_folder(
         The examples of the split.
 
     Raises:
-        FileNotFoundError: If the folder does not exist.
+        FileNotFoundError: If the folder does not exist, or has a link to nothing.
+        OSError: If a folder may not be read.
         ValueError: If a class has no images, the test split has a class that training does not
             have, or a file is not an image.
     """
@@ -59,8 +64,9 @@ def open_image_folder(
     images, labels, empty = [], [], []
     for number, class_name in enumerate(class_names):
         class_folder = folder / class_name
-        found = image_files(class_folder) if class_folder.is_dir() else []
-        if class_folder.is_dir() and not found:
+        has_class = is_folder(class_folder)
+        found = image_files(class_folder) if has_class else []
+        if has_class and not found:
             empty.append(str(class_folder))
         images += found
         labels += [number] * len(found)
@@ -68,6 +74,14 @@ def open_image_folder(
         raise ValueError(
             f"expected images ({', '.join(IMAGE_SUFFIXES)}) in the folder of every class, got none "
             f"in {abbreviate(empty)}. Add images or remove the folder."
+        )
+    files = [name for name in os.listdir(folder) if not name.startswith(".")]
+    stray = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    if stray:
+        warnings.warn(
+            f"ignored images in {folder} that are in no folder of a class: "
+            f"{abbreviate(sorted(stray))}.",
+            stacklevel=2,
         )
     if not images:
         raise ValueError(f"expected a folder of images for each class in {folder}, got none.")

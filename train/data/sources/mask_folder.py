@@ -56,7 +56,7 @@ def open_mask_folder(
     images, masks = images_and_masks(folder)
     headers = check_files(folder, _check_pair, list(zip(images, masks, strict=True)))
     classes_file = train_folder.parent / CLASSES_FILE
-    if classes_file.exists():
+    if os.path.lexists(classes_file):  # a link to nothing is an error
         class_names = _read_class_names(classes_file)
         _warn_of_binary_masks(masks)
     else:

@@ -1,6 +1,11 @@
 """Finding files in a user's folder, and error messages about an unexpected layout."""
 
+import functools
+import os
 import pathlib
+import re
+import shutil
+from collections.abc import Callable
 
 import pytest
 
@@ -85,6 +90,60 @@ def test_missing_split_is_rejected(
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         split_folder("mine", split, data_dir)
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[pathlib.Path], None]:
+    """Return a function that makes a folder unreadable, for the superuser too."""
+
+    def forbid(folder: pathlib.Path) -> None:
+        def refuse(original: Callable[[str], object], path: str) -> object:
+            if os.fspath(path) == str(folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return original(path)
+
+        for name in ("scandir", "listdir"):
+            monkeypatch.setattr(os, name, functools.partial(refuse, getattr(os, name)))
+
+    return forbid
+
+
+@pytest.mark.parametrize("folder", ["train", "train/cat", "train/cat/night"])
+def test_error_names_an_unreadable_folder(
+    folder: str, tmp_path: pathlib.Path, unreadable: Callable[[pathlib.Path], None]
+) -> None:
+    touch(tmp_path, "train/cat/a.png", "train/cat/night/b.png")
+    unreadable(tmp_path / folder)
+    with pytest.raises(OSError, match=rf"{re.escape(str(tmp_path / folder))}\b.*Permission denied"):
+        image_files(tmp_path / "train")
+    if folder == "train":
+        with pytest.raises(PermissionError, match=re.escape(str(tmp_path / folder))):
+            subfolders(tmp_path / folder)
+
+
+@pytest.mark.parametrize("link", ["train", "train/cat", "train/dog/more"])
+def test_error_names_a_link_to_nothing(link: str, tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "train/dog/a.png", "unmounted")
+    if link == "train":
+        shutil.rmtree(tmp_path / "train")
+    (tmp_path / link).symlink_to("/nowhere/images")
+    message = rf"got links to nothing: {re.escape(str(tmp_path / link))}\. Mount or restore"
+
+    def find() -> None:
+        folder = split_folder("mine", "train", str(tmp_path))
+        for name in subfolders(folder):
+            image_files(folder / name)
+
+    with pytest.raises(FileNotFoundError, match=message):
+        find()
+
+
+def test_missing_split_names_the_files_that_are_there(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"expected train/ in .*, got an empty folder\."):
+        split_folder("mine", "train", str(tmp_path))
+    touch(tmp_path, "b.zip", "a.png")
+    with pytest.raises(FileNotFoundError, match=r"got no folders, only a\.png, b\.zip\. Training"):
+        split_folder("mine", "train", str(tmp_path))
 
 
 def test_images_and_masks_are_paired(tmp_path: pathlib.Path) -> None:

@@ -50,6 +50,22 @@ def test_pickled_source_keeps_its_list_of_files(images: pathlib.Path) -> None:
     np.testing.assert_array_equal(unpickled[4]["image"], train[4]["image"])
 
 
+def test_images_outside_of_the_classes_are_a_warning(images: pathlib.Path) -> None:
+    for name in ("train/stray.png", "train/.hidden.png", "train/notes.txt"):
+        write_image(images / "stray.png")
+        (images / "stray.png").rename(images / name)
+    with pytest.warns(UserWarning, match=r"ignored images in .*train .* class: stray\.png\.$"):
+        assert len(load_source("image_folder", "train", data_dir=images)) == 5
+
+
+def test_every_file_that_cannot_be_opened_is_named(images: pathlib.Path) -> None:
+    for name in ("cat/a.png", "dog/2.png"):
+        (images / "train" / name).unlink()
+        (images / "train" / name).symlink_to("/nowhere/image.png")
+    with pytest.raises(ValueError, match=r"(?s)2 of the files .*cat/a\.png.*dog/2\.png"):
+        load_source("image_folder", "train", data_dir=images)
+
+
 def damage_class(root: pathlib.Path) -> None:
     (root / "train" / "bird").mkdir()
 
