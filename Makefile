@@ -6,7 +6,7 @@ WORKDIR ?= runs/digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: train test test-all test-minimum test-newest docs lint format clean
+.PHONY: train test test-all test-optimized test-minimum test-newest docs lint format clean
 
 train: .venv/train.stamp
 	$(BIN)/python -m train --config=configs/digits.py --workdir=$(WORKDIR) $(ARGS)
@@ -14,10 +14,15 @@ train: .venv/train.stamp
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 -m 'not slow' $(ARGS)
 
-# As in CI: with the slow tests, with all compiler optimizations, and with run-time shape checks.
+# As in CI: with the slow tests, and once more with the programs that users run.
 test-all: lint
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 \
-	    $(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+	$(MAKE) test-optimized
+
+# The tests of what networks and steps compute, compiled with all optimizations.
+test-optimized: .venv/dev.stamp
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest --numprocesses=2 -m 'not slow' \
+	    $(addprefix tests/aff_jax/, attention fast fusion nn) tests/train/steps $(ARGS)
 
 docs: .venv/dev.stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env docs build/docs

@@ -1,4 +1,4 @@
-"""Settings for all tests: eight CPU devices, rare garbage collection, and shape checks.
+"""Settings for all tests: eight CPU devices, fast compilation, and checks of shapes.
 
 Tracing makes many objects. At the default thresholds, garbage collection took 7 % of the tests'
 time. Shapes and types are checked at run time where the environment sets CHECK_SHAPES.
@@ -18,8 +18,28 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Tracing makes many objects. Looking for garbage among them took 7 % of the time of the tests.
 gc.set_threshold(200_000, 20, 50)
 
+import jax  # noqa: E402
+
+SETTING = "jax_disable_most_optimizations"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compile_fast(request):
+    """Compile without LLVM's optimizations, which take two thirds of the time.
+
+    Most tests compile much and compute little. Except if the environment sets the option, as
+    `make test-optimized` does to test the programs that users run, and in modules marked
+    `optimized`, which compute longer than they compile.
+    """
+    if SETTING.upper() in os.environ or request.node.get_closest_marker("optimized"):
+        yield
+        return
+    jax.config.update(SETTING, True)
+    yield
+    jax.config.update(SETTING, False)
+
+
 if os.environ.get("CHECK_SHAPES"):
-    import jax
     import jaxtyping
     import numpy as np
 

@@ -151,7 +151,8 @@ def test_the_default_layer_is_the_last_fusion(fuse):
     assert not np.allclose(by_default, given[1])
 
 
-@pytest.mark.parametrize("name", [CLASSIFIER, pytest.param(PYRAMID, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [CLASSIFIER, PYRAMID])
 def test_remat_does_not_change_results(name):
     fields = {"blocks_per_stage": (1, 1, 1)} if name == PYRAMID else {}
     model = create_model(name, num_classes=3, **fields)

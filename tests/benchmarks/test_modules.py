@@ -29,10 +29,8 @@ def test_chunks_of_the_four_shapes_on_two_devices():
     assert [chunk_size(shape, 2, 4) for shape in SHAPES] == [4, 4, 1, 4]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "AFF" else pytest.param(name, marks=pytest.mark.slow) for name in MODULES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODULES)
 def test_all_sides_are_equal(name):
     case = make_case(name, (8, 3, 2, 8), "float32")
     for make_sides in (evaluation, training):

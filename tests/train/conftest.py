@@ -43,21 +43,6 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return directory
 
 
-@pytest.fixture(scope="module")
-def fast_compilation():
-    """Compile without most optimizations, for modules that compile longer than they compute.
-
-    The environment variable of this option has priority: CI compiles as users do.
-    """
-    option = "jax_disable_most_optimizations"
-    if option.upper() in os.environ:
-        yield
-        return
-    jax.config.update(option, True)
-    yield
-    jax.config.update(option, False)
-
-
 OFFLINE = """
 import sys
 
@@ -83,6 +68,7 @@ def command(digits_dir, compilation_cache, tmp_path_factory):
     offline = tmp_path_factory.mktemp("offline")
     (offline / "sitecustomize.py").write_text(OFFLINE)
     base_environment = {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # a run of a few steps mostly compiles
         **os.environ,
         "XLA_FLAGS": "",
         "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),

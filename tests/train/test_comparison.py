@@ -46,6 +46,7 @@ def summary(accuracy, **changes):
     return {**fields, **changes}
 
 
+@pytest.mark.slow
 def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch, small_network):
     assert finished_results(config, tmp_path) == []
     results = list(compare(config, tmp_path, console))

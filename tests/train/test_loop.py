@@ -81,6 +81,7 @@ def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
     assert lines(tmp_path / "run") == seen
 
 
+@pytest.mark.slow
 def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(config, console, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     loop.train(config, whole, console)
@@ -145,6 +146,7 @@ def test_resuming_is_bit_exact_with_all_options_on(config, console, tmp_path, sm
     assert not any(jax.tree.leaves(differs["batch_stats"]))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finite_ends_and_keeps_its_last_checkpoint(config, console, tmp_path):
     config.learning_rate = 1e18
     config.warmup_epochs = 4.0
@@ -161,6 +163,7 @@ def test_a_run_that_is_not_finite_ends_and_keeps_its_last_checkpoint(config, con
     ] == [(False, 1), (False, 2), (False, 3)]
 
 
+@pytest.mark.slow
 def test_an_update_that_overflows_is_not_saved(config, console, tmp_path, small_network):
     """The loss and the gradient of that step are finite, but the new parameters are not."""
     config.update(learning_rate=3e38, momentum=1.0, weight_decay=100.0, warmup_epochs=0.0)
@@ -229,6 +232,7 @@ def test_an_impossible_value_is_refused_before_files_are_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_segmentation_writes_its_own_metrics(scenes, console, tmp_path):
     summary = loop.train(scenes, tmp_path / "run", console)
     assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())

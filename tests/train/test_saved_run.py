@@ -16,7 +16,8 @@ from train.saved_run import evaluate_checkpoint, export_checkpoint
 from train.setup import prepare
 
 
-@pytest.mark.parametrize("averaged", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("averaged", [False, True])
 def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     config, console, tmp_path, averaged
 ):

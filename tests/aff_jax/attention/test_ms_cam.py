@@ -115,6 +115,7 @@ class VariantTest(chex.TestCase):
         chex.assert_trees_all_close(dict(new["batch_stats"]), stats, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_equal_finite_differences():
     x = normal((4, 3, 6), 1)
     with jax.enable_x64(True):

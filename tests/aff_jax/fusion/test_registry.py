@@ -31,7 +31,7 @@ def check_gradients(fusion):
         return jnp.sum(jnp.sin(out))
 
     params = variables.get("params", {})
-    gradients = jax.grad(loss, argnums=(0, 1, 2))(params, x, y)
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(params, x, y)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         at = jax.tree_util.keystr(path)
         assert np.isfinite(gradient).all(), at

@@ -55,7 +55,7 @@ def slow_unless(fast):
             ),
         )
         for name in DISTINCT
-        for fusion in list_fusions()
+        for fusion in (list_fusions() if name == DISTINCT[0] else ("aff", "iaff", "concat"))
     ],
 )
 def test_every_host_takes_every_fusion(name, fusion):
@@ -70,7 +70,7 @@ def test_every_host_takes_every_fusion(name, fusion):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=slow_unless(name in CLASSES.values())) for name in DISTINCT],
+    [pytest.param(name, marks=slow_unless(name == DISTINCT[0])) for name in DISTINCT],
 )
 def test_every_host_computes_in_its_dtype_and_gives_float32_logits(name):
     model = shallow(name, "aff").clone(dtype=jnp.bfloat16)

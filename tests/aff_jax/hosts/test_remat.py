@@ -31,10 +31,8 @@ def kept_bytes(model, variables):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*HOSTS[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in HOSTS[1:])],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTS)
 def test_fewer_bytes_are_kept_and_names_are_the_same(name):
     model = shallow(name, "aff")
     lean = model.clone(remat=True)
@@ -63,6 +61,7 @@ def test_gradients_and_statistics_are_the_same():
     chex.assert_trees_all_close(lean, plain, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_feature_maps_and_fusion_weights_are_the_same():
     model = create_model("cifar_resnet8", "aff", features_only=True)
     x = np.float32(X)

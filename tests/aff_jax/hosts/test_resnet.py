@@ -85,6 +85,7 @@ def test_max_pool_ignores_the_margin(size):
     np.testing.assert_array_equal(max_pool(x), np.moveaxis(np.asarray(expected), 2, 0))
 
 
+@pytest.mark.slow
 class VariantTest(chex.TestCase):
     """Results agree with and without jit, on a device, and under pmap."""
 

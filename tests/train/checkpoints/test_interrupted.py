@@ -54,6 +54,7 @@ with Checkpoints(Path(sys.argv[1])) as checkpoints:
 """
 
 
+@pytest.mark.slow
 def test_failed_write_keeps_earlier_checkpoints(tmp_path: Path) -> None:
     # A limit on the file size fails the same writes as a full disk.
     with run_python(WRITE_FAILS, directory=tmp_path) as process:

@@ -137,6 +137,7 @@ def test_a_gradient_that_is_not_finite_changes_only_the_counters():
     assert states[-1].opt_state[1].count == 3
 
 
+@pytest.mark.slow
 def test_the_moving_averages_equal_numpys_and_are_evaluated():
     """Parameters and statistics are averaged, with the decay 1/10, 2/11, 3/12 ... up to 0.22."""
     parallel = PARALLEL["shard_map"](jax.devices()[:2])
