@@ -65,8 +65,9 @@ def _compare(expected: Any, found: Any) -> str:
     """Return the label of the difference, or an empty string."""
     if _shape(expected) != _shape(found):
         return "misshapen"
-    dtypes = getattr(expected, "dtype", None), getattr(found, "dtype", None)
-    return "wrong dtype" if None not in dtypes and dtypes[0] != dtypes[1] else ""
+    if not (hasattr(expected, "dtype") and hasattr(found, "dtype")):
+        return ""
+    return "wrong dtype" if expected.dtype != found.dtype else ""
 
 
 def _shape(array: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.convert.mapping import rename_prefixes
+from aff_jax.convert.prefixes import rename_prefixes
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Path, inspect_module
