@@ -1,10 +1,12 @@
 """List the arrays in which two sets of named arrays differ, for error messages."""
 
 import difflib
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["list_differences"]
+__all__ = ["count_differences", "list_differences"]
 
 MAX_HINTS = 20
 """Number of missing, and of unexpected, names that get a hint: each one is a slow search."""
@@ -45,12 +47,27 @@ def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> l
     return lines
 
 
+def count_differences(lines: Sequence[str]) -> str:
+    """Count the lines of `list_differences` by label, as in `2 missing, 1 misshapen`.
+
+    Args:
+        lines: Lines of `list_differences`, or lines that begin with other labels.
+
+    Returns:
+        The numbers in the order of the lines; an empty string for no lines.
+    """
+    labels = (re.match(r"\s*(wrong dtype|\w+)", line) for line in lines)
+    counts = Counter(label[1] for label in labels if label)
+    return ", ".join(f"{count} {label}" for label, count in counts.items())
+
+
 def _compare(expected: Any, found: Any) -> str:
     """Return the label of the difference, or an empty string."""
     if _shape(expected) != _shape(found):
         return "misshapen"
-    dtypes = getattr(expected, "dtype", None), getattr(found, "dtype", None)
-    return "wrong dtype" if None not in dtypes and dtypes[0] != dtypes[1] else ""
+    if not (hasattr(expected, "dtype") and hasattr(found, "dtype")):
+        return ""
+    return "wrong dtype" if expected.dtype != found.dtype else ""
 
 
 def _shape(array: Any) -> tuple[int, ...]:

@@ -1,11 +1,9 @@
 """Save and load a model: variables and the model's description in one .safetensors file."""
 
-import dataclasses
 import json
 import re
 import tempfile
 from collections.abc import Mapping
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,59 +14,54 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
-from aff_jax.differences import list_differences
+from aff_jax.description import build_model, describe_model
+from aff_jax.differences import count_differences, list_differences
+from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
-from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import host_classes
 from aff_jax.hub import FILE, download, is_address, parse_address, upload
 from aff_jax.inspection import image_channels, inspect_module
-from aff_jax.lookup import construct, look_up
-from aff_jax.nn.batch_norm import BatchNorm
 
-__all__ = ["build_model", "describe_model", "is_saved", "load", "save"]
+__all__ = ["is_saved", "load", "save"]
 
 FORMAT = "aff_jax"
 
-ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
+COLLECTIONS = ("params", "batch_stats", UNREAD)
+"""The collections of the modules of `aff_jax`."""
 
-# Fields that do not change what a network computes from its variables: how parameters are
-# initialized, which memory gradients take, and which of two equal programs runs.
-NOT_STORED = (
-    "kernel_init",
-    "head_init",
-    "scale_init",
-    "remat",
-    "implementation",
-    "name",
-    "parent",
+CONVERT = (
+    "Convert it with `aff-jax convert {path} weights.safetensors --model NAME`, or read it with "
+    "aff_jax.convert.{function}."
 )
+"""What to do with weights of other frameworks."""
 
 
 def save(
     path: str | PathLike[str],
     variables: Mapping[str, Any],
-    model: nn.Module,
+    model: nn.Module | None,
     *,
     overwrite: bool = False,
 ) -> None:
     """Write variables and the description of their model to one .safetensors file.
 
     Arrays are named by their paths, as `params/stem/kernel`. The metadata contain the class and the
-    fields of the model as JSON. The file is written atomically.
+    fields of the model as JSON. Partitioned variables are written without their partitioning. The
+    file is written atomically. Nothing is written that `load` would refuse.
 
     Args:
         path: Path of the file, or `hf://user/name` for the Hugging Face Hub, as in `load`. A new
             repository gets the default visibility of your account.
         variables: Variables of the model.
-        model: A module of `aff_jax`.
+        model: A module of `aff_jax`. None writes the variables alone; `load` then needs the model,
+            which may be of any class.
         overwrite: Replace an existing file.
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is False.
-        ValueError: If the model is not of a class of `aff_jax`, or one of its fields cannot be
-            stored.
+        ValueError: If the model is not of a class of `aff_jax`, one of its fields cannot be stored,
+            or the variables are not those of the model.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
         OSError: If `path` is an address of the hub and the upload fails; see `aff_jax.hub.upload`.
     """
@@ -79,44 +72,61 @@ def save(
             save(copy, variables, model)
             upload(str(path), str(copy), overwrite=overwrite)
         return
-    description = json.dumps(describe_model(model))
-    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
-    arrays = {name: np.asarray(leaf) for name, leaf in leaves.items()}
-    write_safetensors(path, arrays, {"format": FORMAT, "model": description}, overwrite=overwrite)
+    metadata = {"format": FORMAT}
+    arrays = {name: nn.meta.unbox(leaf) for name, leaf in _flatten(variables).items()}
+    if model is not None:
+        metadata["model"] = json.dumps(describe_model(model))
+        rebuilt = build_model(json.loads(metadata["model"]))
+        _require_collections(rebuilt, variables)
+        if wrong := _list_misfits(rebuilt, traverse_util.unflatten_dict(arrays, sep="/")):
+            raise ValueError(
+                f"expected the variables of this {type(model).__name__}, as its init returns them: "
+                f"{count_differences(wrong)}. Nothing was written, because `load` would refuse the "
+                f"file. Probably they belong to another model, or have an axis for devices.\n"
+                + "\n".join(wrong)
+            )
+    write_safetensors(path, arrays, metadata, overwrite=overwrite)
 
 
-def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
+def load(
+    path: str | PathLike[str], *, model: nn.Module | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """Read a model and its variables from a file that `save` wrote.
 
     Args:
         path: Path of the file, or an address on the Hugging Face Hub. `hf://user/name` reads
             `model.safetensors` of that repository, and
             `hf://user/name@revision/file.safetensors` another file of a branch, tag or commit.
+        model: The model to return, instead of one that is created from the description in the
+            file.
 
     Returns:
         The model and its variables.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged, or was not written by `save`.
+        IsADirectoryError: If the path is that of a directory.
+        ValueError: If the file is damaged, was not written by `save`, has no description and
+            `model` is None, or has other arrays than `model`.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
         OSError: If `path` is an address of the hub and the download fails; see
             `aff_jax.hub.download`.
     """
     if is_address(path):
         path = download(str(path))
-    arrays, metadata = read_safetensors(path)
-    if metadata.get("format") != FORMAT:
+    arrays, metadata = _read(path)
+    cause = "The file is damaged." if model is None else "The file belongs to another model."
+    if "model" in metadata:
+        try:
+            description, arrays = _translate_old_file(json.loads(metadata["model"]), arrays)
+            model = build_model(description) if model is None else model
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: the description of the model is damaged: {error}") from error
+    if model is None:
         raise ValueError(
-            f"{path}: expected a file written by aff_jax.save, whose metadata describe the model; "
-            f"found the metadata {sorted(metadata)}. Probably it is a PyTorch checkpoint: use "
-            f"aff_jax.convert.from_torch."
+            f"{path}: the file has variables alone, without the description of their model. Create "
+            f"the model and pass it, as in `aff_jax.load(path, model=model)`."
         )
-    try:
-        description, arrays = _translate_old_file(json.loads(metadata["model"]), arrays)
-        model = build_model(description)
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the description of the model is damaged: {error}") from error
     wide = [name for name, array in arrays.items() if array.dtype.itemsize > 4]
     if wide and jax.dtypes.canonicalize_dtype(float) == np.float32:
         raise ValueError(
@@ -125,26 +135,96 @@ def load(path: str | PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
         )
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
     variables = traverse_util.unflatten_dict(leaves, sep="/")
-    _check_arrays(path, model, variables)
+    try:
+        wrong = _list_misfits(model, variables)
+    except ValueError as error:  # such as a fusion that is not registered in this program
+        raise ValueError(
+            f"{path}: the model in the file cannot be called: {error} A fusion of your own must be "
+            f"registered first; or pass the model, as in `aff_jax.load(path, model=model)`."
+        ) from error
+    if wrong:
+        raise ValueError(
+            f"{path}: the arrays do not match the model {type(model).__name__}: "
+            f"{count_differences(wrong)}. {cause}\n" + "\n".join(wrong)
+        )
     return model, variables
 
 
-def _check_arrays(path: str | PathLike[str], model: nn.Module, variables: dict[str, Any]) -> None:
-    """Raise `ValueError` if arrays of a host are missing, unexpected or misshapen."""
+def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and the metadata of a file that `save` wrote.
+
+    Raises:
+        OSError: If the file is missing, or is a directory.
+        ValueError: If it is damaged or another file. The message says what it is and what to do.
+    """
+    expected = f"{path}: expected a file written by aff_jax.save"
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{expected}, got {describe_directory(path)}.")
+    if "://" in str(path) and not Path(path).exists():
+        raise ValueError(
+            f"{expected}, or an address hf://USER/NAME of the Hugging Face Hub. Download files of "
+            f"other addresses first."
+        )
+    kind = detect_file_type(path)
+    framework = {"torch": "from_torch", "pickle": "from_torch", "mxnet": "from_mxnet"}.get(kind)
+    if framework:
+        advice = CONVERT.format(path=path, function=framework)
+        raise ValueError(f"{expected}, got {describe_file_type(kind)}. {advice}")
+    if kind not in ("safetensors", "unknown"):
+        raise ValueError(f"{expected}, got {describe_file_type(kind)}.")
+    arrays, metadata = read_safetensors(path)
+    if not is_saved(metadata):
+        advice = CONVERT.format(path=path, function="from_torch")
+        raise ValueError(
+            f"{expected}, whose metadata describe the model; found the metadata "
+            f"{sorted(metadata)}. Probably it is a PyTorch checkpoint. {advice}"
+        )
+    return arrays, metadata
+
+
+def _flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays by name.
+
+    Raises:
+        ValueError: If a part of a name is not a string, or has a slash.
+    """
+    flat = traverse_util.flatten_dict(dict(variables))
+    for path in flat:
+        for part in path:
+            if not isinstance(part, str) or "/" in part:
+                raise ValueError(
+                    f"expected strings without slashes as names of variables, got {part!r} in "
+                    f"{path}. Arrays are named by their paths, with slashes."
+                )
+    return {"/".join(path): leaf for path, leaf in flat.items()}
+
+
+def _require_collections(model: nn.Module, variables: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if there are other collections than those of a module of `aff_jax`."""
+    unknown = [name for name in variables if name not in COLLECTIONS]
+    if not unknown or not type(model).__module__.startswith("aff_jax."):
+        return  # a registered fusion of one's own may have any collections
+    if "params" in variables:
+        advice = "Leave these out: they are not part of the model."
+    else:
+        advice = "Probably this is the collection params alone: pass all variables."
+    raise ValueError(
+        f"expected the variables of a {type(model).__name__}, with the collections params and "
+        f"batch_stats, got {', '.join(map(str, variables))}. Nothing was written. {advice}"
+    )
+
+
+def _list_misfits(model: nn.Module, variables: Mapping[str, Any]) -> list[str]:
+    """List the arrays of a host that are missing, unexpected or misshapen."""
     if type(model) not in host_classes():
-        return  # the inputs of other modules are unknown, and so are the shapes of their variables
+        return []  # the inputs of other modules are unknown, and so are the shapes of variables
     structure = inspect_module(model, (), channels=image_channels(variables))
-    expected = traverse_util.flatten_dict(dict(structure.variables), sep="/")
-    found = traverse_util.flatten_dict(variables, sep="/")
-    wrong = list_differences(
+    expected = _flatten(structure.variables)
+    found = _flatten(variables)
+    return list_differences(
         {name: leaf.shape for name, leaf in expected.items()},
         {n: np.shape(leaf) for n, leaf in found.items() if not n.startswith(UNREAD)},
     )
-    if wrong:
-        raise ValueError(
-            f"{path}: the arrays do not match the model {type(model).__name__}: {len(wrong)} "
-            "differ. The file is damaged.\n" + "\n".join(wrong)
-        )
 
 
 def _translate_old_file(
@@ -173,101 +253,3 @@ def _translate_old_file(
 def is_saved(metadata: Mapping[str, str]) -> bool:
     """Return whether `save` wrote the .safetensors file with these metadata."""
     return metadata.get("format") == FORMAT
-
-
-def _classes() -> dict[str, type[nn.Module]]:
-    classes = [MSCAM, *FUSIONS.values(), *host_classes()]
-    return {cls.__name__: cls for cls in classes if isinstance(cls, type)}
-
-
-def describe_model(model: nn.Module) -> dict[str, Any]:
-    """Return the class and the fields of a model as JSON values.
-
-    Args:
-        model: A module of `aff_jax`.
-
-    Returns:
-        Dict with the name of the class as "class" and the encoded fields as "fields".
-
-    Raises:
-        ValueError: If the class is not one of `aff_jax`, or a field cannot be stored.
-    """
-    name = type(model).__name__
-    if _classes().get(name) is not type(model):
-        raise ValueError(
-            f"expected a module of aff_jax, got a {name}, which `load` could not create. Known: "
-            f"{', '.join(sorted(_classes()))}. Save the variables with safetensors.flax instead."
-        )
-    fields = {}
-    for field in dataclasses.fields(model):
-        if field.name not in NOT_STORED and field.init:
-            value = getattr(model, field.name)
-            if field.name == "fusion_fields":
-                value = {key: item for key, item in value.items() if key not in NOT_STORED}
-            fields[field.name] = _encode(value, f"{name}.{field.name}")
-    return {"class": name, "fields": fields}
-
-
-def build_model(description: Mapping[str, Any]) -> nn.Module:
-    """Create the model that `describe_model` described.
-
-    Args:
-        description: Dict from `describe_model`.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: If the description names an unknown class, field or activation.
-        KeyError: If an entry is missing or of an unknown kind.
-        AttributeError, TypeError: If an entry has the wrong type.
-    """
-    cls = look_up(_classes(), "class", description["class"])
-    fields = {name: _decode(value) for name, value in description["fields"].items()}
-    return construct(f"saved {cls.__name__}", cls, fields)
-
-
-def _encode(value: Any, field: str) -> Any:
-    """Return a value of a field as JSON. A value that is not plain becomes `{"kind": content}`."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {"dict": {str(key): _encode(item, field) for key, item in value.items()}}
-    if isinstance(value, list | tuple):
-        return {"tuple": [_encode(item, field) for item in value]}
-    for name, activation in ACTIVATIONS.items():
-        if value is activation:
-            return {"activation": name}
-    if value is BatchNorm:
-        return {"norm": {}}
-    if isinstance(value, partial) and value.func is BatchNorm and not value.args:
-        return {"norm": {key: _encode(item, field) for key, item in value.keywords.items()}}
-    try:
-        return {"dtype": jnp.dtype(value).name}
-    except TypeError:
-        raise ValueError(
-            f"{field} is {value!r}, which cannot be stored. Use numbers, strings, dtypes, "
-            f"BatchNorm or a functools.partial of it, one of the activations "
-            f"{', '.join(sorted(ACTIVATIONS))}, and the registered name of a fusion."
-        ) from None
-
-
-def _decode(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "dict":
-        # Frozen, as linen freezes dicts in fields, so that modules are hashable.
-        return nn.FrozenDict({key: _decode(item) for key, item in content.items()})
-    if kind == "tuple":
-        return tuple(_decode(item) for item in content)
-    if kind == "activation":
-        return look_up(ACTIVATIONS, "activation", content)
-    if kind == "norm":
-        fields = {key: _decode(item) for key, item in content.items()}
-        return partial(BatchNorm, **fields) if fields else BatchNorm
-    if kind == "dtype":
-        return jnp.dtype(content)
-    raise KeyError(kind)

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from aff_jax import parity
-from aff_jax.cli.network_flags import check_target, classes_in, create, positive
+from aff_jax.cli.network_flags import (
+    check_target,
+    classes_in,
+    create,
+    parse_renames,
+    positive,
+    rename_flag,
+)
+from aff_jax.convert.prefixes import rename_prefixes
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.parity import report as parity_report
 
@@ -22,7 +30,8 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         commands: Subparsers of `aff-jax`.
         network: Parent parser with the flags that describe a network.
     """
-    command = commands.add_parser("compare", parents=[network], help=compare.__doc__)
+    parents = [network, rename_flag()]
+    command = commands.add_parser("compare", parents=parents, help=compare.__doc__)
     command.add_argument("torch", metavar="FILE.py:CALLABLE", help="creates the PyTorch module")
     command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")
     command.add_argument("--checkpoint", help="weights of the PyTorch module")
@@ -43,8 +52,10 @@ def compare(arguments: argparse.Namespace) -> int:
             check_target(Path(file))
     arguments.reference = arguments.reference or "pytorch"
     torch_module = _make_torch_module(arguments.torch, arguments.checkpoint)
+    renames = parse_renames(arguments)
     if arguments.num_classes is None:
         state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
+        state = rename_prefixes(state, renames)
         arguments.num_classes = classes_in(state, create(arguments), from_mxnet=False)
     size = arguments.input_size
     rng = np.random.RandomState(arguments.seed)
@@ -56,6 +67,7 @@ def compare(arguments: argparse.Namespace) -> int:
         images,
         float64=arguments.float64,
         tolerance=arguments.tolerance,
+        rename=renames,
     )
     print(parity_report.to_text(outcome))
     title = f"{arguments.torch} and {arguments.model}"

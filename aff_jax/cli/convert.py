@@ -7,12 +7,23 @@ from typing import Any
 import flax.linen as nn
 
 import aff_jax
-from aff_jax.cli.network_flags import check_target, classes_in, create
+from aff_jax.cli.network_flags import (
+    check_target,
+    classes_in,
+    create,
+    parse_renames,
+    positive,
+    rename_flag,
+)
+from aff_jax.convert.channels import channels_in
 from aff_jax.convert.entries import UNREAD
-from aff_jax.convert.weight_files import read_weights, write_torch
+from aff_jax.convert.prefixes import rename_prefixes, select_prefix
+from aff_jax.convert.rules import MXNET, PYTORCH
+from aff_jax.convert.weight_files import read_weights, type_of_weights, write_torch
+from aff_jax.files.file_types import detect_file_type
 from aff_jax.files.safetensors import read_metadata, write_safetensors
 from aff_jax.hosts.registry import REFERENCES
-from aff_jax.inspection import count_parameters
+from aff_jax.inspection import count_parameters, example_images
 from aff_jax.serialization import is_saved
 
 __all__ = ["add_parser", "convert"]
@@ -25,7 +36,8 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         commands: Subparsers of `aff-jax`.
         network: Parent parser with the flags that describe a network.
     """
-    command = commands.add_parser("convert", parents=[network], help=convert.__doc__)
+    parents = [network, rename_flag()]
+    command = commands.add_parser("convert", parents=parents, help=convert.__doc__)
     command.add_argument(
         "source",
         help="weights of PyTorch (.pth, .pt, .safetensors) or MXNet (.params), or a file written "
@@ -37,6 +49,15 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         "state dict (.pth, .pt, .safetensors)",
     )
     command.add_argument("--model", help="a name of aff_jax.list_models()")
+    command.add_argument(
+        "--prefix", default="", help="convert only the arrays whose names begin with this prefix"
+    )
+    command.add_argument(
+        "--channels",
+        type=positive,
+        help="channels of the images; default: those of the checkpoint. For another number, the "
+        "first convolution is summed or repeated, as timm does",
+    )
     command.add_argument("--force", action="store_true", help="overwrite the target")
     command.set_defaults(run=convert)
 
@@ -47,24 +68,30 @@ def convert(arguments: argparse.Namespace) -> int:
     check_target(target)
     if target.exists() and not arguments.force:
         raise FileExistsError(f"{target} already exists; pass --force to overwrite it.")
-    if source.suffix == ".safetensors" and is_saved(read_metadata(source)):
+    exists = source.is_file()
+    if exists and detect_file_type(source) == "safetensors" and is_saved(read_metadata(source)):
         return _convert_to_torch(source, target, arguments)
-    if target.suffix != ".safetensors":
+    if target.suffix.lower() != ".safetensors":
         raise ValueError(
             f"{target}: expected a .safetensors file, which aff_jax.load reads. To write a "
             f"PyTorch state dict, pass a file written by aff_jax.save as the source."
         )
     if arguments.model is None:
         raise ValueError(f"expected --model: {source} does not describe its network.")
-    arrays = read_weights(source)
-    from_mxnet = source.suffix == ".params"
+    arrays = rename_prefixes(
+        select_prefix(read_weights(source), arguments.prefix), parse_renames(arguments)
+    )
+    from_mxnet = type_of_weights(source) == "mxnet"
     if arguments.reference is None:
         arguments.reference = "mxnet" if from_mxnet else "pytorch"
     if arguments.num_classes is None:
         arguments.num_classes = classes_in(arrays, create(arguments), from_mxnet)
     model = create(arguments)
     read = aff_jax.convert.from_mxnet if from_mxnet else aff_jax.convert.from_torch
-    variables = read(arrays, model)
+    images = example_images(model, channels_in(arrays, model, MXNET if from_mxnet else PYTORCH))
+    variables = read(arrays, model, *images)
+    if arguments.channels:
+        variables = aff_jax.convert.adapt_channels(variables, arguments.channels)
     aff_jax.save(target, variables, model, overwrite=arguments.force)
     count = count_parameters(variables["params"])
     print(f"{source} -> {target}: {arguments.model}, {count:,} parameters")
@@ -77,13 +104,14 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _convert_to_torch(source: Path, target: Path, arguments: argparse.Namespace) -> int:
-    if arguments.model is not None:
-        raise ValueError(f"{source} describes its network itself: remove --model.")
+    for flag in ("model", "prefix", "channels"):
+        if getattr(arguments, flag):
+            raise ValueError(f"{source} describes its network itself: remove --{flag}.")
     model, variables = aff_jax.load(source)
-    arrays = aff_jax.convert.to_torch(variables, model)
-    if target.suffix in (".pth", ".pt"):
+    arrays = aff_jax.convert.to_torch(variables, model, rename=parse_renames(arguments))
+    if target.suffix.lower() in (".pth", ".pt"):
         write_torch(target, arrays, overwrite=arguments.force)
-    elif target.suffix == ".safetensors":
+    elif target.suffix.lower() == ".safetensors":
         write_safetensors(target, arrays, overwrite=arguments.force)
     else:
         raise ValueError(f"{target}: expected a .pth, .pt or .safetensors file.")

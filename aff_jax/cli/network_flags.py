@@ -11,7 +11,15 @@ import aff_jax
 from aff_jax.convert.rules import MXNET, PYTORCH
 from aff_jax.inspection import Layer, Structure
 
-__all__ = ["check_target", "classes_in", "create", "network_flags", "positive"]
+__all__ = [
+    "check_target",
+    "classes_in",
+    "create",
+    "network_flags",
+    "parse_renames",
+    "positive",
+    "rename_flag",
+]
 
 
 def network_flags() -> argparse.ArgumentParser:
@@ -33,6 +41,31 @@ def network_flags() -> argparse.ArgumentParser:
         help="field of the network, such as width=4; may be repeated",
     )
     return network
+
+
+def rename_flag() -> argparse.ArgumentParser:
+    """Return a parent parser with the flag `--rename`."""
+    rename = argparse.ArgumentParser(add_help=False)
+    rename.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="rename a prefix of PyTorch's or MXNet's names, such as encoder.fuse=blend; may be "
+        "repeated",
+    )
+    return rename
+
+
+def parse_renames(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the new prefixes by old prefix that `--rename` gives."""
+    renames = {}
+    for text in arguments.rename:
+        old, equals, new = text.partition("=")
+        if not equals:
+            raise ValueError(f"expected --rename OLD=NEW, got {text!r}.")
+        renames[old.removesuffix(".")] = new.removesuffix(".")
+    return renames
 
 
 def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:

@@ -1,7 +1,7 @@
 """Map the arrays of a checkpoint to the variables of a linen module, and back."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,9 +10,10 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.attention.ms_cam import Branch, branch_names
+from aff_jax.convert.causes import guess_cause
 from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
-from aff_jax.differences import list_differences
+from aff_jax.differences import count_differences, list_differences
 from aff_jax.fusion.iaff import IAFF
 from aff_jax.inspection import ModulePath, Structure
 
@@ -20,7 +21,6 @@ __all__ = [
     "Variables",
     "arrays_to_variables",
     "list_entries",
-    "rename_prefixes",
     "variables_to_arrays",
 ]
 
@@ -107,9 +107,8 @@ def arrays_to_variables(
     known = {entry.name: entry for entry in entries}
     if lines := _list_wrong_arrays(known, arrays):
         raise ValueError(
-            f"{source} does not match this module: of {len(known)} arrays, {len(lines)} differ.\n"
-            + "\n".join(lines)
-            + f"\n{_guess_cause(known, arrays)}"
+            f"{source} does not match this module of {len(_list_expected(known, arrays))} arrays: "
+            f"{count_differences(lines)}.\n" + "\n".join(lines) + f"\n{guess_cause(known, arrays)}"
         )
     flat: dict[ModulePath, Any] = {}
     for name, array in arrays.items():
@@ -153,7 +152,7 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
     found |= {f"{UNREAD}/{name}": np.shape(array) for name, array in stored.items()}
     if lines := list_differences(expected, found):
         raise ValueError(
-            f"the variables do not match this module: {len(lines)} differ.\n"
+            f"the variables do not match this module: {count_differences(lines)}.\n"
             + "\n".join(lines)
             + "\nPass the module that the variables were created with, and inputs of the shapes "
             "that it was created for."
@@ -168,58 +167,9 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
     return written
 
 
-def rename_prefixes(
-    arrays: Mapping[str, Any], rename: Mapping[str, str] | None, strict: bool = True
-) -> dict[str, Any]:
-    """Replace the longest matching prefix of each name.
-
-    Args:
-        arrays: Values by name.
-        rename: New prefixes by old prefix. A prefix is a whole number of dotted components. The
-            empty prefix matches every name.
-        strict: Raise an error for a prefix that matches no name.
-
-    Returns:
-        The same values by their new names.
-
-    Raises:
-        ValueError: If two names become equal, or, with `strict`, a prefix matches no name.
-    """
-    prefixes = sorted(rename or {}, key=len, reverse=True)
-    unused = set(prefixes)
-    result: dict[str, Any] = {}
-    for name, array in arrays.items():
-        new = name
-        for prefix in prefixes:
-            dotted = f"{prefix}." if prefix else ""
-            if f"{name}.".startswith(dotted):
-                rest = name[len(dotted) :]
-                new = ".".join(part for part in ((rename or {})[prefix], rest) if part)
-                unused.discard(prefix)
-                break
-        if new in result:
-            raise ValueError(
-                f"rename gives two arrays the name {new!r}; one of them was {name!r}. Map them to "
-                f"different prefixes."
-            )
-        result[new] = array
-    if unused and strict:
-        raise ValueError(
-            f"rename: no name begins with {', '.join(map(repr, sorted(unused)))}. The first names "
-            f"are {', '.join(list(arrays)[:3])}."
-        )
-    return result
-
-
 def _list_wrong_arrays(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> list[str]:
     """List the arrays that are missing, unexpected, misshapen or not floating point."""
-    # A checkpoint may lack all of the unread arrays. If it has only some, it is damaged.
-    has_unread = any(e.name in arrays for e in known.values() if e.collection == UNREAD)
-    expected = {
-        name: entry.shape
-        for name, entry in known.items()
-        if has_unread or entry.collection != UNREAD
-    }
+    expected = _list_expected(known, arrays)
     accepted = {name for name in known if name in arrays and known[name].accepts(arrays[name])}
     found = {
         name: expected[name] if name in accepted else array.shape for name, array in arrays.items()
@@ -231,26 +181,17 @@ def _list_wrong_arrays(known: Mapping[str, Entry], arrays: Mapping[str, np.ndarr
     ]
 
 
-def _guess_cause(known: Iterable[str], arrays: Iterable[str]) -> str:
-    """Guess from the names why a checkpoint does not match."""
-    expected, found = _guess_fusion(known), _guess_fusion(arrays)
-    if expected != found:
-        return (
-            f"The checkpoint looks like a network with fusion={found!r}; the module has "
-            f"fusion={expected!r}."
-        )
-    return (
-        "Probably the checkpoint belongs to another network, or its names have another prefix, "
-        "which `rename` can change."
-    )
-
-
-def _guess_fusion(names: Iterable[str]) -> str:
-    joined = "\n".join(names)
-    for mark, fusion in (("local_att2", "iaff"), ("local_att", "aff")):
-        if mark in joined:
-            return fusion
-    return "add"
+def _list_expected(
+    known: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the checkpoint must have, by name."""
+    # A checkpoint may lack all of the unread arrays. If it has only some, it is damaged.
+    has_unread = any(e.name in arrays for e in known.values() if e.collection == UNREAD)
+    return {
+        name: entry.shape
+        for name, entry in known.items()
+        if has_unread or entry.collection != UNREAD
+    }
 
 
 def _layout_of_kernel(

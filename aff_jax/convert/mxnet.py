@@ -9,9 +9,9 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.convert.mapping import Variables, arrays_to_variables, list_entries
-from aff_jax.convert.mxnet_params import read_mxnet_params
+from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.rules import MXNET
-from aff_jax.convert.weight_files import unwrap_state_dict
+from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.inspection import ModulePath, inspect_module
 
 __all__ = ["from_mxnet"]
@@ -21,6 +21,8 @@ def from_mxnet(
     source: Mapping[str, Any] | str | PathLike[str],
     module: nn.Module,
     *example_inputs: Any,
+    prefix: str = "",
+    rename: Mapping[str, str] | None = None,
 ) -> Variables:
     """Convert the parameters of a Gluon network to the variables of a linen module.
 
@@ -36,6 +38,8 @@ def from_mxnet(
         module: Linen module of the same architecture.
         *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
             of `create_model` need none if their images have three channels.
+        prefix: Convert only the arrays whose names begin with this prefix, and remove it.
+        rename: New prefixes by the prefixes in `source`.
 
     Returns:
         The collections "params" and "batch_stats", in the dtypes of `module`.
@@ -45,9 +49,11 @@ def from_mxnet(
             or the file is not an MXNet file.
     """
     if isinstance(source, str | PathLike):
-        arrays, where = read_mxnet_params(source), str(source)
+        refused = {"torch": "from_torch", "safetensors": "from_torch"}
+        arrays, where = read_weights(source, refused), str(source)
     else:
         arrays, where = unwrap_state_dict(source), "the dict"
+    arrays = rename_prefixes(select_prefix(arrays, prefix), rename)
     structure = inspect_module(module, example_inputs)
     betas: dict[ModulePath, np.ndarray] = {}
     for path in structure.norms:

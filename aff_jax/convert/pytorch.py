@@ -12,9 +12,9 @@ from aff_jax.convert.mapping import (
     Variables,
     arrays_to_variables,
     list_entries,
-    rename_prefixes,
     variables_to_arrays,
 )
+from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.inspection import image_channels, inspect_module
@@ -24,11 +24,15 @@ __all__ = ["from_torch", "to_torch"]
 COUNTER = "num_batches_tracked"
 """Step counter of PyTorch's batch norm. PyTorch reads it only with `momentum=None`."""
 
+IGNORED = (COUNTER, "n_averaged")
+"""Counters that are dropped. `n_averaged` is that of `torch.optim.swa_utils.AveragedModel`."""
+
 
 def from_torch(
     source: Mapping[str, Any] | str | PathLike[str],
     module: nn.Module,
     *example_inputs: Any,
+    prefix: str = "",
     rename: Mapping[str, str] | None = None,
 ) -> Variables:
     """Convert the state dict of a PyTorch module to the variables of a linen module.
@@ -48,6 +52,8 @@ def from_torch(
         module: Linen module of the same architecture.
         *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
             of `create_model` need none if their images have three channels.
+        prefix: Convert only the arrays whose names begin with this prefix, and remove it, as
+            "audio_branch.fusion_model.".
         rename: New prefixes by the prefixes in `source`, such as `{"encoder.fuse": "AFF_0"}`.
 
     Returns:
@@ -57,16 +63,15 @@ def from_torch(
 
     Raises:
         ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
-            or the file is not of the type of its extension.
+            or the file is not one of PyTorch or safetensors.
     """
     if isinstance(source, str | PathLike):
-        arrays, where = read_weights(source), str(source)
+        arrays, where = read_weights(source, {"mxnet": "from_mxnet"}), str(source)
     else:
         arrays, where = unwrap_state_dict(source), "the state dict"
-    arrays = rename_prefixes(arrays, rename)
+    arrays = rename_prefixes(select_prefix(arrays, prefix), rename)
+    arrays = {n: array for n, array in arrays.items() if n.rpartition(".")[2] not in IGNORED}
     entries = list_entries(inspect_module(module, example_inputs), PYTORCH)
-    for counter in _counters(entries):
-        arrays.pop(counter, None)
     return arrays_to_variables(entries, arrays, where)
 
 

@@ -9,26 +9,19 @@ before it reads the values.
 import io
 import mmap
 import os
-import pickletools
-import re
+import shutil
+import tempfile
 import zipfile
-from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from aff_jax.convert.pickles import CheckedPickle, check_pickle, list_code
+from aff_jax.convert.stand_ins import list_stand_ins
+
 __all__ = ["import_torch", "read_torch_file"]
-
-PLAIN = re.compile(
-    r"collections\.(OrderedDict|Counter)|(builtins|__builtin__)\.(set|complex)|_codecs\.encode"
-    r"|torch(\.cuda|\.storage)?\.\w+Storage|torch\.(Size|device|bool|[a-z]+\d+\w*)"
-    r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)"
-    r"|torch\._tensor\._rebuild_from_type_v2|torch\.nn\.parameter\.Parameter"
-)
-"""Names that the pickle of a training checkpoint may mention. PyTorch has its own list as well."""
-
-INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
-"""Opcodes that push an integer. Pickles do not memoize integers."""
 
 DOS_DIRECTORY = 0x10
 """File attribute of a directory in a zip archive."""
@@ -59,25 +52,75 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
         try:
             if size == 0:
                 raise ValueError("it is empty")
-            names = _check_archive(file, size) if _is_zip(file) else _check_old_file(file, size)
+            is_zip = _is_zip(file)
+            pickles = _check_archive(file, size) if is_zip else _check_old_file(file, size)
         except Exception as error:  # zipfile and pickletools raise many types
             raise ValueError(
                 f"{path}: not a readable PyTorch file of {size} bytes: {error}. Probably it is "
                 f"damaged, incomplete or of another format; download or save it again"
             ) from error
-    if code := _code(names):
-        raise ValueError(
-            f"{path}: refused, because it contains code: loading it would call "
-            f"{', '.join(code[:5])}. Expected a plain dict of tensors. Probably a whole model was "
-            f"saved. If you trust the file, load it with the code that wrote it and save "
-            f"`model.state_dict()` instead"
-        )
+    names = {name: entry for checked in pickles.values() for name, entry in checked.names.items()}
+    if code := list_code(names):
+        raise ValueError(_refusal(path, code, names))
     try:
         # No `mmap=True`: if a mapped file is truncated, reading it kills the process (SIGBUS).
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with (
+            torch.serialization.safe_globals(list_stand_ins()),
+            _in_protocol_2(path, pickles, is_zip) as file,
+        ):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many types
         reason = str(error).strip().split(". ")[0] or type(error).__name__
         raise ValueError(f"{path}: PyTorch cannot read it: {reason}") from error
+
+
+def _refusal(path: str | PathLike[str], code: list[str], names: Mapping[str, str]) -> str:
+    """Return the message for a file whose pickle mentions other functions than plain ones."""
+    listed = ", ".join(f"{n} (in {names[n]!r})" if names[n] else n for n in code[:5])
+    if any(name.startswith("torch.nn.modules.") for name in code):
+        cause, weights = "Probably a whole model was saved", "loaded.state_dict()"
+    else:
+        cause, weights = (
+            "Probably it is a checkpoint with objects of other packages",
+            ('loaded["state_dict"]'),
+        )
+    return (
+        f"{path}: refused, because it contains code: loading it would call {listed}. Expected a "
+        f"plain dict of tensors. {cause}. If you trust the file, load it where the code that wrote "
+        f"it is installed, and save `model.state_dict()` instead:\n"
+        f'    loaded = torch.load({os.fspath(path)!r}, map_location="cpu", weights_only=False)\n'
+        f'    torch.save({weights}, "weights.pth")'
+    )
+
+
+@contextmanager
+def _in_protocol_2(
+    path: str | PathLike[str], pickles: Mapping[str, CheckedPickle], is_zip: bool
+) -> Iterator[Any]:
+    """Yield the open file, or a temporary copy of it with its pickles in protocol 2.
+
+    An open file, because `torch.load` reads paths that end in .safetensors in another way.
+    """
+    if not any(checked.is_rewritten for checked in pickles.values()):
+        with open(path, "rb") as original:
+            yield original
+        return
+    with tempfile.TemporaryFile() as copy:
+        if is_zip:
+            with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
+                for entry in old.infolist():
+                    with old.open(entry) as source, new.open(entry.filename, "w") as target:
+                        if entry.filename in pickles:
+                            target.write(pickles[entry.filename].content)
+                        else:
+                            shutil.copyfileobj(source, target)
+        else:
+            with open(path, "rb") as old:
+                copy.writelines(checked.content for checked in pickles.values())
+                old.seek(int(max(pickles, key=int)))
+                shutil.copyfileobj(old, copy)
+        copy.seek(0)
+        yield copy
 
 
 def import_torch(path: str | PathLike[str]) -> ModuleType:
@@ -114,11 +157,11 @@ def _is_zip(file: BinaryIO) -> bool:
     return file.read(4) == b"PK\x03\x04"
 
 
-def _check_archive(file: BinaryIO, size: int) -> set[str]:
+def _check_archive(file: BinaryIO, size: int) -> dict[str, CheckedPickle]:
     """Check a file of PyTorch 1.6 or later: a zip archive of one pickle and the storages.
 
     Returns:
-        The names that the pickle mentions.
+        The pickles by the names of their records.
     """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
@@ -135,54 +178,21 @@ def _check_archive(file: BinaryIO, size: int) -> set[str]:
             raise ValueError("its records are larger than the file")
         if damaged := archive.testzip():
             raise ValueError(f"the checksum of record {damaged!r} is wrong")
-        pickles = [archive.read(e) for e in entries if e.filename.endswith("/data.pkl")]
-    return set().union(*(_check_pickle(io.BytesIO(p), size, ["TUPLE"]) for p in pickles))
+        names = [e.filename for e in entries if e.filename.endswith("/data.pkl")]
+        pickles = {name: io.BytesIO(archive.read(name)) for name in names}
+    return {name: check_pickle(stream, size, ["TUPLE"]) for name, stream in pickles.items()}
 
 
-def _check_old_file(file: BinaryIO, size: int) -> set[str]:
+def _check_old_file(file: BinaryIO, size: int) -> dict[str, CheckedPickle]:
     """Check a file of PyTorch before 1.6, which is several pickles, or a single plain pickle.
 
     Returns:
-        The names that the pickles mention.
+        The pickles by the positions of their ends.
     """
-    names: set[str] = set()
+    pickles: dict[str, CheckedPickle] = {}
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for _ in range(PICKLES_OF_OLD_FILE):
             if content.tell() < size:
-                names |= _check_pickle(content, size, ["NONE", "TUPLE"])
-    return names
-
-
-def _check_pickle(stream: Any, size: int, after: list[str]) -> set[str]:
-    """Check a pickle without running it.
-
-    A reference to a storage is a tuple (..., elements) or, in old files, (..., elements, None).
-    The opcodes `after` end it. The file must have at least one byte per element.
-
-    Returns:
-        The names that the pickle mentions.
-    """
-    names: set[str] = set()
-    wrong = ""
-    recent: deque[tuple[str, Any]] = deque(maxlen=3)
-    for opcode, argument, position in pickletools.genops(stream):
-        if "PUT" in opcode.name or opcode.name == "MEMOIZE":  # leaves the stack as it is
-            continue
-        if opcode.name in ("GLOBAL", "INST"):
-            names.add(str(argument).replace(" ", "."))
-        elif opcode.name == "STACK_GLOBAL":
-            names.add(".".join(str(argument) for _, argument in list(recent)[-2:]))
-        elif "PERSID" in opcode.name:
-            (kind, elements), *rest = list(recent)[-1 - len(after) :] or [("", None)]
-            if kind not in INTEGERS or [name for name, _ in rest] != after:
-                wrong = wrong or f"the storage at byte {position} of a pickle has no known size"
-            elif not 0 <= elements <= size:
-                wrong = wrong or f"a storage of {elements} elements is larger than the file"
-        recent.append((opcode.name, argument))
-    if wrong and not _code(names):  # whole models have other references; they contain code
-        raise ValueError(wrong)
-    return names
-
-
-def _code(names: set[str]) -> list[str]:
-    return sorted(name for name in names if not PLAIN.fullmatch(name))
+                checked = check_pickle(content, size, ["NONE", "TUPLE"])
+                pickles[str(content.tell())] = checked
+    return pickles

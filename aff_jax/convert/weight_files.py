@@ -6,6 +6,7 @@ The formats are::
     .pth, .pt      PyTorch state dicts, read by `torch_files` and written here
     .params        MXNet's lists of arrays, read by `mxnet_params`
 
+The content of a file decides how it is read, and the extension only where the content is unknown.
 Damaged and malicious files raise a `ValueError` with the path and the reason. No memory is
 allocated for arrays that are larger than their file. Files are written atomically.
 """
@@ -21,9 +22,10 @@ import numpy as np
 from aff_jax.convert.mxnet_params import read_mxnet_params
 from aff_jax.convert.torch_files import import_torch, read_torch_file
 from aff_jax.files.atomic_write import atomic_file
+from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, to_array
 
-__all__ = ["read_weights", "unwrap_state_dict", "write_torch"]
+__all__ = ["read_weights", "type_of_weights", "unwrap_state_dict", "write_torch"]
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "params", "net", "ema")
 """Keys under which training scripts save a state dict. The first that has one is used."""
@@ -31,36 +33,39 @@ WRAPPINGS = ("state_dict", "model_state_dict", "model", "params", "net", "ema")
 PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that `DataParallel` and `torch.compile` add to every name."""
 
+COUNTERS = ("n_averaged",)
+"""Counters of `torch.optim.swa_utils.AveragedModel`, beside the names with its prefix."""
+
 MAX_NESTING = 4
 """Largest number of nested dicts that are searched for weights."""
 
 
-def read_weights(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+def read_weights(
+    path: str | PathLike[str], refused: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """Read the arrays of a weight file, and remove wrappings as `unwrap_state_dict` does.
 
     Args:
-        path: Path of a `.safetensors`, `.pth`, `.pt` or `.params` file.
+        path: Path of a file of PyTorch, MXNet or safetensors.
+        refused: Types of `type_of_weights` to refuse, and the function of `aff_jax.convert` that
+            reads them.
 
     Returns:
         Arrays by name, in the layouts and dtypes of the file.
 
     Raises:
         OSError: If the file is missing, a directory, or cannot be read.
-        ImportError: If the extension is .pth or .pt, and PyTorch is missing or too old.
-        ValueError: If the extension is unknown, or the file is damaged, contains code, or has no
-            weights.
+        ImportError: If it is a file of PyTorch, and PyTorch is missing or too old.
+        ValueError: If the file is of another type, damaged, contains code, or has no weights.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():  # reading a pipe could block forever
-        raise IsADirectoryError(f"{path}: expected a weight file, got a directory or a device")
-    if path.suffix.lower() not in READERS:
+    found = type_of_weights(path)
+    if refused and found in refused:
         raise ValueError(
-            f"{path}: unknown extension {path.suffix!r}; expected one of {', '.join(READERS)}. If "
-            f"torch.save wrote the file, as many .ckpt, .bin and .pth.tar files, rename it to .pth"
+            f"{path}: got {describe_file_type(found)}, whose names are those of another framework; "
+            f"read it with aff_jax.convert.{refused[found]}"
         )
-    arrays = unwrap_state_dict(READERS[path.suffix.lower()](path), str(path))
+    arrays = unwrap_state_dict(READERS[found](path), str(path))
     size = path.stat().st_size
     for name, array in arrays.items():
         # With strides of 0, a tensor of any size can be a view of one value.
@@ -73,11 +78,41 @@ def read_weights(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
+def type_of_weights(path: str | PathLike[str]) -> str:
+    """Return "torch", "mxnet" or "safetensors", from the content of a file.
+
+    The extension decides where the content is unknown, so that its reader reports the damage.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+        ValueError: The file is of another type. The message says which, and what to do.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: expected a weight file, got {describe_directory(path)}")
+    if not path.is_file():  # reading a pipe could block forever
+        raise OSError(f"{path}: expected a weight file, got a device or a pipe")
+    found = detect_file_type(path)
+    if found in READERS:
+        return found
+    if found == "pickle":
+        return "torch"
+    suffix = path.suffix.lower()
+    if found in ("unknown", "empty") and suffix in SUFFIXES:
+        return SUFFIXES[suffix]
+    raise ValueError(
+        f"{path}: expected weights of PyTorch, MXNet or safetensors, such as a file of type "
+        f"{', '.join(SUFFIXES)}, got {describe_file_type(found)}"
+    )
+
+
 def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np.ndarray]:
     """Extract the arrays of a state dict.
 
     If the state dict is nested under one of `WRAPPINGS`, everything else is dropped. A prefix in
-    `PREFIXES` is removed if all names have it.
+    `PREFIXES` is removed if all names have it, and so are `COUNTERS`.
 
     Args:
         state: Dict of PyTorch tensors (on any device), NumPy or JAX arrays, or other objects with
@@ -107,8 +142,12 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
             f"{where}: expected arrays by name, but {len(odd)} of {len(weights)} entries are "
             f"something else: {listed}. Remove them, or pass only the weights"
         )
-    while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in weights)), None):
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    weights = {name: value for name, value in weights.items() if name not in COUNTERS}
+    while weights and (
+        prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in weights)), None)
+    ):
+        stripped = {name.removeprefix(prefix): value for name, value in weights.items()}
+        weights = {name: value for name, value in stripped.items() if name not in COUNTERS}
     return {name: to_array(value, f"{where}: {name!r}") for name, value in weights.items()}
 
 
@@ -159,9 +198,11 @@ def write_torch(
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
-    ".pth": read_torch_file,
-    ".pt": read_torch_file,
-    ".safetensors": lambda path: read_safetensors(path)[0],
-    ".params": read_mxnet_params,
+    "torch": read_torch_file,
+    "safetensors": lambda path: read_safetensors(path)[0],
+    "mxnet": read_mxnet_params,
 }
-"""For each extension, the function that reads such a file."""
+"""For each type of file, the function that reads it."""
+
+SUFFIXES = {".pth": "torch", ".pt": "torch", ".safetensors": "safetensors", ".params": "mxnet"}
+"""Types of the files whose content is unknown, by extension."""

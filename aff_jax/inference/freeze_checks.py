@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from aff_jax.differences import list_differences
+from aff_jax.differences import count_differences, list_differences
 
 __all__ = ["check_batch_axes", "check_variables", "find_donated_input"]
 
@@ -36,8 +36,8 @@ def check_variables(
         listed = "\n".join(differences)
         raise ValueError(
             f"expected the variables of this {type(model).__name__}, as its init or aff_jax.load "
-            f"returns them; {len(differences)} arrays differ. They probably belong to another "
-            f"network, or 'batch_stats' is missing.\n{listed}"
+            f"returns them; found {count_differences(differences)}. They probably belong to "
+            f"another network, or 'batch_stats' is missing.\n{listed}"
         )
 
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from aff_jax.convert.mapping import rename_prefixes
+from aff_jax.convert.prefixes import rename_prefixes
 from aff_jax.inspection import ModulePath
 
 __all__ = ["Activation", "run_linen", "run_torch"]

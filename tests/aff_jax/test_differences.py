@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.differences import MAX_HINTS, list_differences
+from aff_jax.differences import MAX_HINTS, count_differences, list_differences
 
 
 def test_equal_sets_of_arrays_give_no_lines():
@@ -44,3 +44,11 @@ def test_searches_the_nearest_name_of_the_first_arrays_only():
     lines = list_differences(expected, found)
     assert len(lines) == 2 * len(expected)
     assert sum("nearest" in line for line in lines) == 2 * MAX_HINTS
+
+
+def test_counts_each_kind_of_difference():
+    expected = {"a": np.zeros(2), "b": np.zeros(2), "c": np.zeros(2), "d": np.zeros(2)}
+    found = {"c": np.zeros(3), "d": np.zeros(2, np.float32), "e": np.zeros(2), "f": np.zeros(2)}
+    lines = list_differences(expected, found)
+    assert count_differences(lines) == "2 missing, 2 unexpected, 1 misshapen, 1 wrong dtype"
+    assert count_differences([]) == ""

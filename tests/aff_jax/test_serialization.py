@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import chex
 import flax.linen as nn
@@ -15,7 +16,8 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
 import aff_jax
-from aff_jax.serialization import build_model, describe_model
+from aff_jax.description import describe_model
+from aff_jax.fusion.registry import FUSIONS
 from tests.aff_jax.hosts.families import FAMILIES, small
 from tests.aff_jax.random_variables import random_variables
 
@@ -49,25 +51,10 @@ def test_load_returns_the_saved_variables_and_their_model(name, tmp_path):
     assert programs[0] == programs[1]
 
 
-@pytest.mark.parametrize("reference", ["paper", "pytorch", "mxnet"])
-@pytest.mark.parametrize("name", aff_jax.list_models())
-def test_every_registered_name_can_be_described(name, reference):
-    model = aff_jax.create_model(name, "iaff", reference)
-    again = build_model(json.loads(json.dumps(describe_model(model))))
-    assert type(again) is type(model)
-    assert describe_model(again) == describe_model(model)
-    assert again.fusion_fields == model.fusion_fields
-    hash(again)
-
-
-def test_numpy_numbers_in_fields_become_python_numbers():
-    again = build_model(describe_model(aff_jax.AFF(gain=np.float32(2), reduction=np.int64(2))))
-    assert again == aff_jax.AFF(gain=2.0, reduction=2)
-
-
 def test_arrays_that_do_not_match_their_model_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
-    aff_jax.save(path, {"params": {"foo": X}}, aff_jax.create_model("cifar_resnet8"))
+    description = json.dumps(describe_model(aff_jax.create_model("cifar_resnet8")))
+    save_file({"params/foo": X}, path, {"format": "aff_jax", "model": description})
     with pytest.raises(ValueError, match="the arrays do not match the model CIFARResNet"):
         aff_jax.load(path)
 
@@ -79,12 +66,6 @@ def test_double_precision_is_not_lost_silently(tmp_path):
         aff_jax.load(path)
     with jax.enable_x64(True):
         assert aff_jax.load(path)[1]["params"]["w"].dtype == np.float64
-
-
-def test_a_backbone_stays_a_backbone():
-    for name in ("cifar_resnet8", "inception8", "unet_resnet20", "resnet18"):
-        model = aff_jax.create_model(name, features_only=True)
-        assert build_model(describe_model(model)).features_only is True
 
 
 def test_an_existing_file_is_only_overwritten_on_request(tmp_path):
@@ -110,6 +91,94 @@ def test_a_model_that_cannot_be_stored_is_refused_and_nothing_is_written(tmp_pat
     with pytest.raises(ValueError, match=r"CIFARResNet.fusion is .*the registered name"):
         aff_jax.save(path, {}, aff_jax.create_model("cifar_resnet8", lambda **f: aff_jax.AFF(**f)))
     assert list(tmp_path.iterdir()) == []
+
+
+class Mine(nn.Module):
+    """A fusion with a class attribute that `np.dtype` would read."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, y, train=False):
+        return x + y
+
+
+def tiny_host(**fields):
+    """Return a host of a stem and a head."""
+    return aff_jax.create_model(
+        "cifar_resnet8", num_classes=3, blocks_per_stage=(0, 0, 0), **fields
+    )
+
+
+def test_variables_alone_are_loaded_into_a_model_of_ones_own(tmp_path):
+    path, model = tmp_path / "w.safetensors", tiny_host(fusion=Mine)
+    variables = random_variables(model, X, dtype=np.float32)
+    aff_jax.save(path, variables, None)
+    again, loaded = aff_jax.load(path, model=model)
+    assert again is model
+    chex.assert_trees_all_equal(loaded, variables)
+    with pytest.raises(ValueError, match=r"without the description.*load\(path, model=model\)"):
+        aff_jax.load(path)
+    with pytest.raises(ValueError, match=r"2 misshapen\. The file belongs to another model"):
+        aff_jax.load(path, model=model.clone(num_classes=4))
+
+
+def test_a_registered_fusion_is_loaded_by_its_name(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setitem(FUSIONS, "mine", Mine)
+        model = aff_jax.create_model("cifar_resnet8", "mine", blocks_per_stage=(1,))
+        variables = random_variables(model, X, dtype=np.float32)
+        aff_jax.save(path, variables, model)
+        assert aff_jax.load(path)[0].fusion == "mine"
+    with pytest.raises(ValueError, match=r"unknown fusion 'mine'.*must be registered first"):
+        aff_jax.load(path)
+
+
+def with_intermediates(variables):
+    return {**variables, "intermediates": {"head": {"__call__": (X,)}}}
+
+
+def with_a_device_axis(variables):
+    return jax.tree.map(lambda leaf: np.stack([leaf, leaf]), variables)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_intermediates, "intermediates.* Leave these out"),
+        (lambda v: v["params"], "Probably this is the collection params alone"),
+        (lambda v: {"params": v["params"]}, "4 missing"),
+        (with_a_device_axis, "misshapen.* axis for devices"),
+        (lambda v: {**v, "params": {**v["params"], "a/b": X}}, "without slashes"),
+        (lambda v: {**v, "params": {**v["params"], 3: X}}, "got 3 in"),
+        (lambda v: jax.eval_shape(lambda: v), "expected an array of numbers"),
+    ],
+)
+def test_what_load_would_refuse_is_not_written(change, message, tmp_path):
+    path, model = tmp_path / "w.safetensors", tiny_host()
+    variables = random_variables(model, X, dtype=np.float32)
+    aff_jax.save(path, variables, model)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        aff_jax.save(path, change(variables), model, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("change", [with_intermediates, lambda v: v["params"]])
+def test_variables_of_a_fusion_have_known_collections(change, tmp_path):
+    variables = random_variables(aff_jax.AFF(), X, X)
+    with pytest.raises(ValueError, match="expected the variables of a AFF"):
+        aff_jax.save(tmp_path / "w.safetensors", change(variables), aff_jax.AFF())
+
+
+def test_partitioned_variables_are_written_without_their_partitioning(tmp_path):
+    path, model = tmp_path / "w.safetensors", tiny_host()
+    variables = random_variables(model, X, dtype=np.float32)
+    boxed = jax.tree.map(lambda leaf: nn.Partitioned(leaf, (None,) * leaf.ndim), variables)
+    aff_jax.save(path, boxed, model)
+    chex.assert_trees_all_equal(aff_jax.load(path)[1], variables)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

@@ -8,7 +8,9 @@ import numpy as np
 from flax import traverse_util
 
 import aff_jax
-from aff_jax.differences import list_differences
+from aff_jax.convert.causes import FIRST_LAYERS, Mismatch, explain_shapes
+from aff_jax.differences import count_differences, list_differences
+from aff_jax.inspection import image_channels
 
 __all__ = ["HEAD", "initialize_from"]
 
@@ -49,14 +51,37 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
         {n: (expected if n in new_head else found)[n].shape for n in found},
     )
     if lines:
+        advice = _advice(path, expected, found)
         raise ValueError(
-            f"the arrays of init_from {path} are not those of the network:\n"
-            + "\n".join(lines)
-            + "\nProbably the file has another model or fusion, or other fields of these: compare "
-            "`aff-jax summary` and the metadata of the file. Only the head may differ in shape."
+            f"the arrays of init_from {path} are not those of the network: "
+            f"{count_differences(lines)}.\n" + "\n".join(lines) + f"\n{advice}"
         )
     merged = {
         name: leaf if name in new_head else np.asarray(found[name], leaf.dtype)
         for name, leaf in expected.items()
     }
     return traverse_util.unflatten_dict(merged, sep="/"), new_head
+
+
+def _advice(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Say what to do with a file whose arrays do not match. Only the head may differ in shape."""
+    mismatches = [
+        Mismatch(tuple(name.split("/")[1:]), leaf.shape, found[name].shape)
+        for name, leaf in expected.items()
+        if name in found and found[name].shape != leaf.shape and name.split("/")[1] != HEAD
+    ]
+    if expected.keys() != found.keys():
+        return (
+            "Probably the file has another model or fusion, or other fields of these: compare "
+            "`aff-jax summary` and the metadata of the file. Only the head may differ in shape."
+        )
+    channels = image_channels(traverse_util.unflatten_dict(dict(expected), sep="/"))
+    if all(set(FIRST_LAYERS) & set(mismatch.path) for mismatch in mismatches):
+        return (
+            "Only the number of input channels differs. Adapt the first convolution to the images, "
+            "by the sum or repetition of its channels, and set init_from=adapted.safetensors:\n"
+            f"    model, variables = aff_jax.load({path!r})\n"
+            f"    variables = aff_jax.convert.adapt_channels(variables, {channels})\n"
+            '    aff_jax.save("adapted.safetensors", variables, model)'
+        )
+    return explain_shapes(mismatches)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 import aff_jax
 from aff_jax.cli import main as cli
 from tests.aff_jax.convert.golden import DATA, weight
+from tests.aff_jax.random_variables import random_variables
 from tests.reference import torch_aff
 
 MAKER = """
@@ -126,6 +127,42 @@ def test_only_different_networks_exit_with_1(tmp_path, capsys, command, message)
         command = [part.replace(name, path) for part in command]
     assert cli.main(command) == 2
     assert message in capsys.readouterr().err
+
+
+def test_convert_selects_renames_and_adapts(tmp_path, capsys):
+    source, saved = tmp_path / "x.CKPT", tmp_path / "saved.SAFETENSORS"
+    model = aff_jax.create_model("cifar_resnet8", "add", num_classes=3, blocks_per_stage=(0, 0, 0))
+    variables = random_variables(model, np.zeros((1, 8, 8, 1), np.float32), dtype=np.float32)
+    state = aff_jax.convert.to_torch(variables, model)
+    renamed = {f"net.{n.replace('head.', 'fc.')}": torch.from_numpy(a) for n, a in state.items()}
+    torch.save({**renamed, "other.weight": torch.ones(2)}, source)
+    command = ["convert", str(source), str(saved), "--model=cifar_resnet8", "--fusion=add"]
+    command += ["--field=blocks_per_stage=(0,0,0)", "--prefix=net", "--rename=fc=head"]
+    assert cli.main(command) == 0
+    again, loaded = aff_jax.load(saved)
+    assert again.num_classes == 3
+    # Images with one channel, as in the checkpoint.
+    np.testing.assert_array_equal(
+        loaded["params"]["stem"]["kernel"], variables["params"]["stem"]["kernel"]
+    )
+    assert cli.main([*command, "--channels=4", "--force"]) == 0
+    assert aff_jax.load(saved)[1]["params"]["stem"]["kernel"].shape == (3, 3, 4, 16)
+
+    back = tmp_path / "back.pth"
+    assert cli.main(["convert", str(saved), str(back), "--rename=fc=head"]) == 0
+    assert "fc.weight" in torch.load(back, weights_only=True)
+    capsys.readouterr()
+    assert cli.main([*command[:-1], "--rename=fc", "--force"]) == 2
+    assert "expected --rename OLD=NEW, got 'fc'" in capsys.readouterr().err
+    assert cli.main(["convert", str(saved), str(back), "--channels=1"]) == 2
+    assert "remove --channels" in capsys.readouterr().err
+
+
+def test_the_content_of_a_file_decides_its_framework(tmp_path):
+    source, saved = tmp_path / "A.PARAMS", tmp_path / "saved.safetensors"
+    shutil.copy(DATA / "cifar_resnet8_aff.params", source)
+    assert cli.main(["convert", str(source), str(saved), "--model=cifar_resnet8"]) == 0
+    assert dict(aff_jax.load(saved)[0].fusion_fields) == {"gain": 2.0}
 
 
 def test_keeps_an_existing_target_without_force(tmp_path, capsys):

@@ -43,7 +43,7 @@ def test_lists_all_missing_unexpected_and_misshapen_arrays():
     assert "unexpected  local_att.0.wieght (2, 8, 1, 1)" in message
     assert "unexpected  optimizer_step ()" in message
     assert "misshapen   local_att.3.bias: (3,), expected (8,)" in message
-    assert "5 differ" in message
+    assert "of 24 arrays: 2 missing, 2 unexpected, 1 misshapen.\n" in message
 
 
 def test_guesses_the_fusion_of_a_checkpoint():

@@ -1,6 +1,7 @@
 """Weight files of every format, and state dicts with wrappings."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from aff_jax.convert.weight_files import read_weights, unwrap_state_dict, write_torch
+from aff_jax.convert.weight_files import (
+    read_weights,
+    type_of_weights,
+    unwrap_state_dict,
+    write_torch,
+)
 from aff_jax.files.safetensors import write_safetensors
 
 PARAMS = Path(__file__).parent / "data" / "cifar_resnet8_aff.params"
@@ -86,9 +92,28 @@ def test_rejects_other_paths(tmp_path):
         read_weights(tmp_path / "pipe.params")
     for name in ("x.ckpt", "x.pth.tar", "x"):
         (tmp_path / name).touch()
-        known = r"expected one of \.pth, \.pt, \.safetensors, \.params\. .*rename it to \.pth"
+        known = r"such as a file of type \.pth, \.pt, \.safetensors, \.params, got an empty file"
         with pytest.raises(ValueError, match=known):
             read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".bin", ".pth.tar", ".PTH", ".safetensors", ""])
+def test_the_content_of_a_pytorch_file_decides_not_its_extension(tmp_path, ending):
+    pytest.importorskip("torch")
+    path = tmp_path / f"x{ending}"
+    write_torch(path, WEIGHTS)
+    assert_same_bits(read_weights(path), WEIGHTS)
+    assert type_of_weights(path) == "torch"
+
+
+@pytest.mark.parametrize("name", ["A.PARAMS", "a.pth", "a"])
+def test_the_content_of_other_files_decides_not_their_extension(tmp_path, name):
+    path = tmp_path / name
+    shutil.copy(PARAMS, path)
+    assert type_of_weights(path) == "mxnet"
+    assert len(read_weights(path)) == 115
+    write_safetensors(path, WEIGHTS, overwrite=True)
+    assert_same_bits(read_weights(path), WEIGHTS)
 
 
 WEIGHTS = {"conv.weight": np.ones((2, 3)), "conv.bias": np.zeros(2)}
@@ -116,6 +141,8 @@ def prefixed(prefix):
         prefixed("_orig_mod."),
         prefixed("module._orig_mod.module."),
         {"state_dict": prefixed("module.")},
+        {**prefixed("module."), "n_averaged": np.array(3)},
+        {**prefixed("module.module."), "module.n_averaged": np.array(3)},
     ],
 )
 def test_wrappings_are_removed(wrapped):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from aff_jax import create_model
+from aff_jax.description import build_model, describe_model
 from aff_jax.inspection import inspect_module
-from aff_jax.serialization import build_model, describe_model
 from tests.aff_jax.hosts.test_registry import gradients_of, shallow
 from tests.aff_jax.random_variables import random_variables
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+import aff_jax
 from train import loop
 from train.checkpoints.manager import Checkpoints
 from train.optim.pretrained import initialize_from
@@ -46,6 +47,22 @@ def test_weights_of_another_network_are_refused_with_a_list_of_the_differences(w
     assert "missing     params/more/bias (64,)" in message
     assert f"unexpected  params/stem/kernel {stem.shape}" in message
     assert f"misshapen   {reshaped}: {shape}, expected (3, 5)" in message
+
+
+def test_another_number_of_channels_is_refused_with_the_way_to_adapt(weight_file):
+    path, saved = weight_file
+    flat = traverse_util.flatten_dict(saved, sep="/")
+    kernel = flat["params/stem/kernel"]
+    flat["params/stem/kernel"] = jnp.zeros((*kernel.shape[:2], 3, kernel.shape[-1]))
+    flat["batch_stats/input_norm/mean"] = flat["batch_stats/input_norm/var"] = jnp.zeros(3)
+    initial = traverse_util.unflatten_dict(flat, sep="/")
+    with pytest.raises(ValueError, match=r"network: 3 misshapen\.(.|\n)*adapt_channels.*, 3\)"):
+        initialize_from(str(path), initial)
+    model, variables = aff_jax.load(path)
+    adapted = path.with_name("adapted.safetensors")
+    aff_jax.save(adapted, aff_jax.convert.adapt_channels(variables, 3), model, overwrite=True)
+    result, _ = initialize_from(str(adapted), initial)
+    assert result["params"]["stem"]["kernel"].shape[-2] == 3
 
 
 def test_a_missing_file_is_named(network):

@@ -1,0 +1,192 @@
+"""Guess why a checkpoint does not match a module, and say what to do."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
+from aff_jax.convert.prefixes import find_prefixes
+from aff_jax.inspection import ModulePath
+
+__all__ = ["FIRST_LAYERS", "Mismatch", "explain_shapes", "guess_cause"]
+
+FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
+"""Names of the layers of hosts that see the channels of the images."""
+
+HEAD = "head"
+
+SYMBOL_NAME = re.compile(
+    r"[^.]+_(weight|bias|gamma|beta|running_mean|running_var|moving_mean|moving_var)"
+)
+"""A name in MXNet's files for symbols, as `resnetv10_conv0_weight`."""
+
+OVERLAP = 0.5
+"""Share of names that two networks with different fusions have in common."""
+
+
+REDUCE_KERNEL = ("reduce", "kernel")
+"""End of the path of the kernel of shape (channels, channels // reduction)."""
+
+BRANCH = re.compile(r"(local|global)\d*")
+"""Names of the branches of the attention."""
+
+
+class Mismatch(NamedTuple):
+    """A variable of the wrong shape.
+
+    Attributes:
+        path: Path of the variable in its collection.
+        expected: Its shape.
+        found: The other shape, in Flax's layout.
+    """
+
+    path: ModulePath
+    expected: tuple[int, ...]
+    found: tuple[int, ...]
+
+
+def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> str:
+    """Guess why a checkpoint does not match a module.
+
+    Args:
+        entries: Entries of the module by name.
+        arrays: Arrays of the checkpoint by name.
+
+    Returns:
+        A sentence that names the cause, and what to do.
+    """
+    read = {name: entry for name, entry in entries.items() if entry.collection != UNREAD}
+    missing = [entry for name, entry in read.items() if name not in arrays]
+    unexpected = [name for name in arrays if name not in entries]
+    if sum(SYMBOL_NAME.fullmatch(name) is not None for name in arrays) > len(arrays) / 2:
+        return (
+            "The names are those of MXNet's symbols, as `export` and `collect_params().save` write "
+            "them. Save the network with `net.save_parameters(path)` instead."
+        )
+    if prefixes := find_prefixes(read, arrays):
+        listed = " or ".join(f"prefix={p!r}" for p in prefixes[:5])
+        return (
+            f"The names of this module are in the checkpoint under a prefix: pass {listed}; on the "
+            f"command line, --prefix={prefixes[0].removesuffix('.')}."
+        )
+    whole = len(arrays) >= OVERLAP * len(read)
+    if whole and (prefixes := find_prefixes(arrays, read)):
+        prefix = prefixes[0].removesuffix(".")
+        return (
+            f"The names of the checkpoint are in this module under a prefix: pass "
+            f"rename={{'': {prefix!r}}}; on the command line, --rename=={prefix}."
+        )
+    if unexpected and {re.sub(r"^norm\.", "final_norm.", n) for n in arrays} == set(read):
+        return (
+            "The names are those of an earlier version of aff_jax, in which the final norm was "
+            "named `norm`: pass rename={'norm': 'final_norm'}; on the command line, "
+            "--rename=norm=final_norm."
+        )
+    expected_fusion, found_fusion = _guess_fusion(entries), _guess_fusion(arrays)
+    common = len(set(entries) & set(arrays))
+    if expected_fusion != found_fusion and common >= OVERLAP * min(len(entries), len(arrays)):
+        return (
+            f"The checkpoint looks like a network with fusion={found_fusion!r}; the module has "
+            f"fusion={expected_fusion!r}."
+        )
+    if missing and not unexpected and all(entry.path[0] == HEAD for entry in missing):
+        return "The checkpoint has no head: create the network with features_only=True."
+    if not missing and not unexpected:
+        return explain_shapes(
+            [
+                Mismatch(entry.path, entry.leaf_shape, _shape_in_flax(entry, arrays[name]))
+                for name, entry in read.items()
+                if not entry.accepts(arrays[name])
+            ]
+        )
+    return (
+        "Probably the checkpoint belongs to another network or to one with other fields, which "
+        "`aff-jax summary` shows, or its names have another prefix, which `prefix` and `rename` "
+        "can change."
+    )
+
+
+def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
+    """Guess which fields of a network differ if all names agree and only shapes differ.
+
+    Args:
+        mismatches: The variables of the wrong shape.
+
+    Returns:
+        Sentences that name the fields, and their values if they are known.
+    """
+    groups: dict[str, list[Mismatch]] = {}
+    for mismatch in mismatches:
+        groups.setdefault(_cause_of(mismatch), []).append(mismatch)
+    if not groups or "" in groups:
+        return (
+            "All names agree, so probably the networks differ in fields such as width, "
+            "base_channels, groups, width_per_group, reduction, num_classes: give this one the "
+            "fields of the other."
+        )
+    sentences = []
+    if "head" in groups:
+        classes = groups["head"][0].found[-1]
+        sentences.append(
+            f"The head has {classes} classes: pass num_classes={classes}; on the command line, "
+            f"--num-classes={classes}."
+        )
+    if "channels" in groups:
+        mismatch = groups["channels"][0]
+        axis = _channel_axis(mismatch)
+        channels = mismatch.found[axis]
+        sentences.append(
+            f"The first layer takes images with {channels} input channels, and this network has "
+            f"{mismatch.expected[axis]}: give example inputs with {channels}, as "
+            f"jnp.zeros((1, 64, 64, {channels})), or adapt the variables with "
+            f"aff_jax.convert.adapt_channels."
+        )
+    if "reduction" in groups:
+        ratios = {
+            m.found[0] / m.found[1] for m in groups["reduction"] if m.path[-2:] == REDUCE_KERNEL
+        }
+        value = f"{ratios.pop():g}" if len(ratios) == 1 else "N"
+        sentences.append(
+            f"The hidden layers of the attention have other widths: pass reduction={value}; on the "
+            f"command line, --field=reduction={value}."
+        )
+    return " ".join(sentences)
+
+
+def _cause_of(mismatch: Mismatch) -> str:
+    """Return "head", "channels", "reduction", or an empty string for another cause."""
+    path, expected, found = mismatch
+    if path[0] == HEAD and expected[:-1] == found[:-1]:
+        return "head"
+    if set(FIRST_LAYERS) & set(path) and len(expected) == len(found):
+        axis = _channel_axis(mismatch)
+        same = [e == f for e, f in zip(expected, found, strict=True)]
+        del same[axis]
+        if all(same):
+            return "channels"
+    if any(BRANCH.fullmatch(part) for part in path) and len(expected) == len(found):
+        return "reduction"
+    return ""
+
+
+def _channel_axis(mismatch: Mismatch) -> int:
+    return -2 if len(mismatch.expected) > 1 else -1
+
+
+def _shape_in_flax(entry: Entry, array: np.ndarray) -> tuple[int, ...]:
+    """Return the shape of an array of a checkpoint in Flax's layout."""
+    if array.ndim != len(entry.shape):
+        return tuple(array.shape)
+    if entry.layout == "dense":
+        array = array.reshape(*array.shape[:2], -1)[..., 0]
+    return tuple(LAYOUTS[entry.layout].to_flax(array).shape)
+
+
+def _guess_fusion(names: Iterable[str]) -> str:
+    joined = "\n".join(names)
+    for mark, fusion in (("local_att2", "iaff"), ("local_att", "aff")):
+        if mark in joined:
+            return fusion
+    return "add"
