@@ -27,7 +27,7 @@ def check_config_file(argv: Sequence[str]) -> list[str]:
         The command line, with the home directory in place of `~` in that flag.
 
     Raises:
-        ValueError: The file does not exist, or is no Python file.
+        ValueError: If the file does not exist, or is not a Python file.
     """
     arguments = list(argv)
     for number, argument in enumerate(argv):

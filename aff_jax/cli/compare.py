@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,21 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     """
     parents = [network, rename_flag()]
     command = commands.add_parser("compare", parents=parents, help=compare.__doc__)
-    command.add_argument("torch", metavar="FILE.py:CALLABLE", help="creates the PyTorch module")
+    command.add_argument(
+        "torch",
+        type=expanduser,
+        metavar="FILE.py:CALLABLE",
+        help="creates the PyTorch module",
+    )
     command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")
-    command.add_argument("--checkpoint", help="weights of the PyTorch module")
+    command.add_argument("--checkpoint", type=expanduser, help="weights of the PyTorch module")
     command.add_argument("--input-size", type=positive, default=64, help="height and width")
     command.add_argument("--batch", type=positive, default=2, help="number of random images")
     command.add_argument("--seed", type=int, default=0, help="seed of the random images")
     command.add_argument("--float64", action="store_true", help="run both networks in float64")
     command.add_argument("--tolerance", type=float, help="relative to the layer's largest value")
-    command.add_argument("--json", metavar="FILE", help="write the rows as JSON")
-    command.add_argument("--html", metavar="FILE", help="write a page with a plot")
+    command.add_argument("--json", type=expanduser, metavar="FILE", help="write the rows as JSON")
+    command.add_argument("--html", type=expanduser, metavar="FILE", help="write a page with a plot")
     command.set_defaults(run=compare)
 
 

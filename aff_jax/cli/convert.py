@@ -1,6 +1,7 @@
 """`aff-jax convert`: convert weight files of PyTorch and MXNet, and back to PyTorch."""
 
 import argparse
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,13 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     command = commands.add_parser("convert", parents=parents, help=convert.__doc__)
     command.add_argument(
         "source",
+        type=expanduser,
         help="weights of PyTorch (.pth, .pt, .safetensors) or MXNet (.params), or a file written "
         "by aff_jax.save",
     )
     command.add_argument(
         "target",
+        type=expanduser,
         help=".safetensors file for aff_jax.load; from a file written by aff_jax.save, a PyTorch "
         "state dict (.pth, .pt, .safetensors)",
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,15 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     """
     command = commands.add_parser("export", help=export.__doc__)
     command.add_argument(
-        "source", help=".safetensors file written by aff_jax.save, or hf://user/name"
+        "source",
+        type=expanduser,
+        help=".safetensors file written by aff_jax.save, or hf://user/name",
     )
-    command.add_argument("target", help=".stablehlo file to write, for jax.export.deserialize")
+    command.add_argument(
+        "target",
+        type=expanduser,
+        help=".stablehlo file to write, for jax.export.deserialize",
+    )
     command.add_argument(
         "--batch",
         type=_batch,

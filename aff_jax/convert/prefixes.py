@@ -25,7 +25,7 @@ def rename_prefixes(
         The same values by their new names.
 
     Raises:
-        ValueError: Two names become equal, or, with `strict`, a prefix matches no name.
+        ValueError: If two names become equal, or, with `strict`, a prefix matches no name.
     """
     prefixes = sorted(rename or {}, key=len, reverse=True)
     unused = set(prefixes)
@@ -65,7 +65,7 @@ def select_prefix(arrays: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         The selected values by the rest of their names.
 
     Raises:
-        ValueError: No name begins with the prefix.
+        ValueError: If no name begins with the prefix.
     """
     dotted = f"{prefix.removesuffix('.')}." if prefix else ""
     selected = {n.removeprefix(dotted): a for n, a in arrays.items() if n.startswith(dotted)}

@@ -84,8 +84,8 @@ def type_of_weights(path: str | PathLike[str]) -> str:
     The extension decides where the content is unknown, so that its reader reports the damage.
 
     Raises:
-        OSError: The file is missing or cannot be read.
-        ValueError: The file is of another type. The message says which, and what to do.
+        OSError: If the file is missing or cannot be read.
+        ValueError: If the file is of another type. The message says which, and what to do.
     """
     path = Path(path)
     if not path.exists():

@@ -54,8 +54,8 @@ def extend_workdir(workdir: Path, config: ConfigDict, step: int, total_steps: in
         Whether the config differs from the one that the workdir had.
 
     Raises:
-        FileNotFoundError: There is no run in the workdir.
-        ValueError: The config differs in other fields than `EXTENDABLE_FIELDS`; or no steps are
+        FileNotFoundError: If there is no run in the workdir.
+        ValueError: If the config differs in other fields than `EXTENDABLE_FIELDS`; or no steps are
             left with it. Nothing is written.
     """
     before: dict[str, Any] = read_config(workdir).to_dict()

@@ -250,3 +250,10 @@ def test_the_program_is_installed():
     assert shutil.which(program)
     process = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == aff_jax.__version__
+
+
+def test_paths_begin_in_the_home_directory(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(checkpoint, tmp_path / "iaff.pth")
+    assert cli(["convert", "~/iaff.pth", "~/iaff.safetensors", *RESNET]) == 0
+    assert (tmp_path / "iaff.safetensors").exists()

@@ -78,7 +78,7 @@ def is_folder(path: Path) -> bool:
     """Return whether a path is a folder or a link to one.
 
     Raises:
-        OSError: It may not be read, or is a link to nothing. `Path.is_dir` would return False.
+        OSError: If it may not be read, or is a link to nothing. `Path.is_dir` would return False.
     """
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
