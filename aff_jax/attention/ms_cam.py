@@ -11,7 +11,7 @@ channels)` with any number of spatial axes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from aff_jax import fast
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
-from aff_jax.nn.input_checks import check_input
+from aff_jax.nn.input_checks import check_fields_by_name, check_input
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.pooling import global_average
 
@@ -64,6 +64,11 @@ class MSCAM(nn.Module, kw_only=True):
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     implementation: str = "auto"
+
+    def __new__(cls, *positional: Any, **fields: Any) -> Self:
+        """Check that fields are given by name, which Python reports without their names."""
+        check_fields_by_name(cls, positional)
+        return super().__new__(cls)
 
     @nn.compact
     def __call__(

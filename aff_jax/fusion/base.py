@@ -1,11 +1,13 @@
 """The base class of fusions: checks, dtypes and rematerialization."""
 
+from typing import Any, Self
+
 import flax.linen as nn
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from aff_jax.nn.input_checks import check_input
+from aff_jax.nn.input_checks import check_fields_by_name, check_input
 from aff_jax.nn.rematerialization import rematerialize
 
 __all__ = ["Fusion"]
@@ -25,6 +27,11 @@ class Fusion(nn.Module, kw_only=True):
 
     dtype: Dtype | None = None
     remat: bool | str = False
+
+    def __new__(cls, *positional: Any, **fields: Any) -> Self:
+        """Check that fields are given by name, which Python reports without their names."""
+        check_fields_by_name(cls, positional)
+        return super().__new__(cls)
 
     @nn.compact
     def __call__(

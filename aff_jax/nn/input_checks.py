@@ -1,10 +1,18 @@
 """Checks of the inputs of a module, with errors that name the likely cause."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-__all__ = ["check_channels", "check_floating", "check_images", "check_input"]
+__all__ = [
+    "check_channels",
+    "check_fields_by_name",
+    "check_floating",
+    "check_images",
+    "check_input",
+]
 
 
 def check_floating(module: nn.Module, **arrays: Array) -> None:
@@ -96,4 +104,24 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
             f"{shape}. Probably the network was made for color images and these are gray: repeat "
             f"the channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
             f"network with images of {shape[-1]} channels."
+        )
+
+
+def check_fields_by_name(cls: type[nn.Module], positional: tuple[object, ...]) -> None:
+    """Raise an error if fields of a module are given without their names.
+
+    Args:
+        cls: Class of the module.
+        positional: Positional arguments of the class.
+
+    Raises:
+        TypeError: If there are any. The message lists the fields.
+    """
+    fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
+    if len(positional) > sum(not field.kw_only for field in fields):
+        names = [field.name for field in fields]
+        raise TypeError(
+            f"{cls.__name__} takes its fields by name, as in {cls.__name__}({names[0]}=...), got "
+            f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "
+            f"is a number of channels, as in open-aff, leave it out: it is that of the inputs."
         )

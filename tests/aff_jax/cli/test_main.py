@@ -255,5 +255,5 @@ def test_the_program_is_installed():
 def test_paths_begin_in_the_home_directory(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copy(checkpoint, tmp_path / "iaff.pth")
-    assert cli(["convert", "~/iaff.pth", "~/iaff.safetensors", *RESNET]) == 0
+    assert cli.main(["convert", "~/iaff.pth", "~/iaff.safetensors", *RESNET]) == 0
     assert (tmp_path / "iaff.safetensors").exists()

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import pytest
 
+from aff_jax import AFF, IAFF, MSCAM
+from aff_jax.fusion.gated import SE
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.input_checks import check_floating, check_images, check_input
 
@@ -43,3 +45,18 @@ def test_only_the_batch_may_be_empty(shape):
         with pytest.raises(ValueError, match=f"expected {name} with at least one position"):
             check(BatchNorm(), **{name: jnp.ones(shape)})
         check(BatchNorm(), **{name: jnp.ones((0, 4, 4, 3))})
+
+
+@pytest.mark.parametrize("module", [MSCAM, AFF, IAFF, SE])
+def test_a_field_without_its_name_is_refused_with_the_names(module):
+    with pytest.raises(
+        TypeError, match=rf"{module.__name__}\(.*=\.\.\.\), got 64\. Its fields are"
+    ):
+        module(64)
+
+
+def test_a_subclass_may_have_positional_fields():
+    class Mine(AFF):
+        channels: int = 3
+
+    assert Mine(5, gain=2.0).channels == 5
