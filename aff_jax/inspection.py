@@ -84,7 +84,7 @@ def example_images(module: nn.Module, channels: int = 3) -> tuple[Array]:
     """
     if type(module) not in host_classes():
         raise ValueError(
-            f"expected example inputs for a {type(module).__name__}, got none. They can only be "
+            f"expected example inputs for {type(module).__name__}, got none. They can only be "
             f"left out for the networks of create_model, which take images. Pass arrays of the "
             f"shapes that this module takes as the last positional arguments, one for each "
             f"argument of its `__call__`: for an AFF on 64 channels, "

@@ -51,7 +51,7 @@ def test_flags_stay_python_values():
 def test_only_networks_of_create_model_have_example_images():
     (images,) = example_images(create_model("cifar_resnet8"), channels=1)
     assert images.shape == (2, 64, 64, 1)
-    with pytest.raises(ValueError, match="expected example inputs for a AFF, got none"):
+    with pytest.raises(ValueError, match="expected example inputs for AFF, got none"):
         inspect_module(AFF(), ())
 
 

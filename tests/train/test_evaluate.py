@@ -11,7 +11,7 @@ from train.runtime import compilation_cache
 @pytest.fixture
 def options(monkeypatch, tmp_path):
     """Replace the flags of the command, and disable its global settings."""
-    options = SimpleNamespace(workdir=str(tmp_path), step="best", split="", data_dir=None)
+    options = SimpleNamespace(workdir=tmp_path, step="best", split="", data_dir=None)
     monkeypatch.setattr(evaluate, "flags", SimpleNamespace(FLAGS=options))
     monkeypatch.setattr(evaluate, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda directory: None)

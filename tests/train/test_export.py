@@ -13,7 +13,7 @@ from train.runtime import compilation_cache
 def options(monkeypatch, tmp_path):
     """Replace the flags of the command, and disable its global settings."""
     options = SimpleNamespace(
-        workdir=str(tmp_path), output="a.safetensors", step="last", data_dir=None, overwrite=True
+        workdir=tmp_path, output=Path("a.safetensors"), step="last", data_dir=None, overwrite=True
     )
     monkeypatch.setattr(export, "flags", SimpleNamespace(FLAGS=options))
     monkeypatch.setattr(export, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))

@@ -147,7 +147,7 @@ def test_half_precision_is_converted_to_the_dtype_of_the_module():
 
 
 def test_only_hosts_need_no_example_inputs():
-    with pytest.raises(ValueError, match="expected example inputs for a AFF, got none"):
+    with pytest.raises(ValueError, match="expected example inputs for AFF, got none"):
         from_torch(aff_state(), aff_jax.AFF())
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from train.data import feed
+from train.data.batch import HostBatch
 from train.data.sources.load import Source, load_source
 
 
@@ -47,7 +48,7 @@ def eval_feed(length: int, **arguments: Any) -> feed.TrainFeed:
     return feed.eval_feed(source, **arguments)
 
 
-def indices(batches: Iterator[feed.Batch], count: int) -> list[list[int]]:
+def indices(batches: Iterator[HostBatch], count: int) -> list[list[int]]:
     return [batch["index"].tolist() for batch in itertools.islice(batches, count)]
 
 
@@ -139,7 +140,7 @@ def large_digits(digits_dir: pathlib.Path) -> Source:
     return load_source("digits", "train[:60]", data_dir=digits_dir, image_size=12)
 
 
-def images(batches: Iterator[feed.Batch], count: int) -> np.ndarray:
+def images(batches: Iterator[HostBatch], count: int) -> np.ndarray:
     return np.stack([batch["image"] for batch in itertools.islice(batches, count)])
 
 
