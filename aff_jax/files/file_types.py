@@ -63,14 +63,15 @@ def detect_file_type(path: str | PathLike[str]) -> str:
         start = file.read(START)
     if not start:
         return "empty"
+    # A .safetensors file is the length of its header, which is JSON, and the header. This comes
+    # first: the length may have the first bytes of any other type.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return "safetensors"
     for name, magic in MAGIC.items():
         if start.startswith(magic):
             return name
     if start.startswith(b"PK\3\4"):
         return _type_of_archive(path)
-    # A .safetensors file is the length of its header, which is JSON, and the header.
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
-        return "safetensors"
     if start[257:262] == b"ustar":
         return "tar"
     text = start.lstrip().lower()

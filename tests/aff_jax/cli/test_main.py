@@ -154,7 +154,7 @@ def test_convert_selects_renames_and_adapts(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main([*command[:-1], "--rename=fc", "--force"]) == 2
     assert "expected --rename OLD=NEW, got 'fc'" in capsys.readouterr().err
-    assert cli.main(["convert", str(saved), str(back), "--channels=1"]) == 2
+    assert cli.main(["convert", str(saved), str(back), "--channels=1", "--force"]) == 2
     assert "remove --channels" in capsys.readouterr().err
 
 

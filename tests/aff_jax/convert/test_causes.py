@@ -70,7 +70,7 @@ def test_a_missing_prefix_is_named(state):
     class Outer(nn.Module):
         @nn.compact
         def __call__(self, images):
-            return host(name="net")(images)
+            return host().clone(name="net")(images)
 
     assert "rename={'': 'net'}" in message(state, Outer(), IMAGES)
     from_torch(state, Outer(), IMAGES, rename={"": "net"})

@@ -87,3 +87,12 @@ def test_directories_are_named_with_what_to_do(tmp_path):
     orbax.mkdir()
     (orbax / "_CHECKPOINT_METADATA").touch()
     assert "checkpoint of Orbax" in describe_directory(orbax)
+
+
+@pytest.mark.parametrize("start", [b"\x80\4", b"\x1f\x8b", b"\x12\x01"])
+def test_the_length_of_a_header_does_not_hide_a_safetensors_file(tmp_path, start):
+    """The first bytes of a .safetensors file are a number, and may be those of another type."""
+    length = int.from_bytes(start, "little")
+    path = tmp_path / "weights"
+    path.write_bytes(length.to_bytes(8, "little") + b"{}".ljust(length))
+    assert detect_file_type(path) == "safetensors"
