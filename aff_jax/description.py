@@ -1,7 +1,7 @@
 """Describe models as JSON values, and create models from descriptions."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -148,23 +148,25 @@ def _decode(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     ((kind, content),) = value.items()
-    if kind == "dict":
-        # Frozen, as linen freezes dicts in fields, so that modules are hashable.
-        return nn.FrozenDict({key: _decode(item) for key, item in content.items()})
-    if kind == "tuple":
-        return tuple(_decode(item) for item in content)
-    if kind == "activation":
-        return look_up(ACTIVATIONS, "activation", content)
-    if kind == "norm":
-        return _decode_norm(BatchNorm, content)
-    if kind == "flax_norm":
-        norm = look_up(FLAX_NORMS, "norm of Flax", content["class"])
-        return _decode_norm(norm, content["fields"])
-    if kind == "dtype":
-        return jnp.dtype(content)
-    raise KeyError(kind)
+    return DECODERS[kind](content)
 
 
 def _decode_norm(norm: type[nn.Module], content: Mapping[str, Any]) -> Any:
     fields = {key: _decode(item) for key, item in content.items()}
     return make_comparable(partial(norm, **fields)) if fields else norm
+
+
+def _decode_flax_norm(content: Mapping[str, Any]) -> Any:
+    return _decode_norm(look_up(FLAX_NORMS, "norm of Flax", content["class"]), content["fields"])
+
+
+DECODERS: dict[str, Callable[[Any], Any]] = {
+    # Frozen, as linen freezes dicts in fields, so that modules are hashable.
+    "dict": lambda items: nn.FrozenDict({key: _decode(item) for key, item in items.items()}),
+    "tuple": lambda items: tuple(_decode(item) for item in items),
+    "activation": lambda name: look_up(ACTIVATIONS, "activation", name),
+    "norm": lambda fields: _decode_norm(BatchNorm, fields),
+    "flax_norm": _decode_flax_norm,
+    "dtype": jnp.dtype,
+}
+"""For each kind of value in a description, the function that creates it from its content."""

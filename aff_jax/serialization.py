@@ -34,7 +34,7 @@ CONVERT = (
     "Convert it with `aff-jax convert {path} weights.safetensors --model NAME`, or read it with "
     "aff_jax.convert.{function}."
 )
-"""What to do with weights of other frameworks."""
+"""Advice in errors about weights of other frameworks."""
 
 
 def save(

@@ -2,8 +2,8 @@
 
     python -m train.compare --config=configs/compare_cifar10.py --workdir=runs/compare_cifar10
 
-The comparison reports test accuracy. It is being measured, and no figure is published yet. One of
-the 21 runs takes about 40 min on two slow CPU cores.
+The comparison reports test accuracy, which was not measured with this file. One of the 21 runs
+takes about 40 min on two slow CPU cores.
 
 `--only=add,aff,iaff` trains the three main fusions, and `--only=aff,global+global,local+local`
 trains the paper's ablation of the scales. Another model can follow the name of the file:

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from aff_jax.inspection import count_parameters
 from train.checkpoints.manager import Checkpoints
 from train.checkpoints.reading import checkpoint_steps
 from train.data.batch import Batch
@@ -33,7 +34,7 @@ from train.runtime.preemption import Stopped, StopSignals
 from train.runtime.profiling import Profile
 from train.setup import Run, prepare
 from train.steps.parallel import check_batch_size
-from train.steps.state import TrainState, all_finite, count_parameters
+from train.steps.state import TrainState, all_finite
 
 __all__ = ["train"]
 
@@ -68,7 +69,7 @@ def train(
         OSError: If a file could not be written. The last checkpoint remains.
         NonFiniteError: If losses or gradients were not finite. The last checkpoint remains.
         FeedError: If the examples can't be read any more. The last checkpoint remains.
-        Stopped: If Ctrl-C, SIGTERM or a like signal was received. The state was saved.
+        Stopped: If Ctrl-C, SIGTERM or a similar signal was received. The state was saved.
     """
     if not is_primary_process():
         console = Console(quiet=True)

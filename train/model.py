@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 import aff_jax
 from aff_jax.hosts.resnet_v1d import MSRA_PRELU
+from aff_jax.inspection import count_parameters
 from aff_jax.lookup import look_up
 from train.data.pipeline import open_splits
 from train.data.sources.data_source import Source
 from train.steps.parallel import AXIS
 from train.steps.precision import DTYPES
-from train.steps.state import count_parameters
 
 __all__ = ["KERNEL_INITS", "check_output_shape", "make_model", "network_cost"]
 

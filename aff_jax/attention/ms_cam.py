@@ -6,8 +6,9 @@ With C channels and reduction r, the modules of this file compute::
     M(z)      = sigmoid(local(z) + global(mean of z))     local and global are branches
     MSCAM(x)  = x * M(x)
 
-A pointwise convolution is a dense layer on the last axis, so all inputs are `(batch, *spatial,
-channels)` with any number of spatial axes.
+In the paper, local is L, global is g, W1 and W2 are PWConv1 and PWConv2, act is the ReLU (delta),
+and BN is B. A pointwise convolution is a dense layer on the last axis, so all inputs are `(batch,
+*spatial, channels)` with any number of spatial axes.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ class MSCAM(nn.Module, kw_only=True):
     implementation: str = "auto"
 
     def __new__(cls, *positional: Any, **fields: Any) -> Self:
-        """Check that fields are given by name, which Python reports without their names."""
+        """Reject positional fields with an error that lists the names of the fields."""
         check_fields_by_name(cls, positional)
         return super().__new__(cls)
 
@@ -103,6 +104,10 @@ class Branch(nn.Module):
     The output is::
 
         branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)
+
+    The collection `params` has W1 and b1 as `reduce`, the first BN as `reduce_norm`, W2 and b2 as
+    `expand`, and the second BN as `expand_norm`. The kernels are `(in_channels, hidden)` and
+    `(hidden, features)`.
 
     Attributes:
         features: Number of output channels.

@@ -16,6 +16,7 @@ FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
 """Names of the layers of hosts that see the channels of the images."""
 
 HEAD = "head"
+"""Name of the classifier of hosts."""
 
 SYMBOL_NAME = re.compile(
     r"[^.]+_(weight|bias|gamma|beta|running_mean|running_var|moving_mean|moving_var)"
@@ -24,7 +25,6 @@ SYMBOL_NAME = re.compile(
 
 OVERLAP = 0.5
 """Share of names that two networks with different fusions have in common."""
-
 
 REDUCE_KERNEL = ("reduce", "kernel")
 """End of the path of the kernel of shape (channels, channels // reduction)."""

@@ -64,7 +64,7 @@ class Framework:
         """Return the name of a submodule in the reference.
 
         Args:
-            path: ModulePath of the submodule.
+            path: Path of the submodule.
             structure: Structure of the module that contains it.
 
         Returns:

@@ -43,7 +43,8 @@ class AFF(Fusion, kw_only=True):
     Attributes:
         reduction: Reduction r; a branch of M has `max(1, C // r)` hidden channels.
         gain: Factor of the output.
-        combine: Input of M: "sum" is x + y, "concat" is x and y concatenated.
+        combine: Input of M, the initial integration of the paper: "sum" is x + y, "concat" is x
+            and y concatenated.
         scales: Branches of M whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.

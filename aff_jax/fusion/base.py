@@ -29,7 +29,7 @@ class Fusion(nn.Module, kw_only=True):
     remat: bool | str = False
 
     def __new__(cls, *positional: Any, **fields: Any) -> Self:
-        """Check that fields are given by name, which Python reports without their names."""
+        """Reject positional fields with an error that lists the names of the fields."""
         check_fields_by_name(cls, positional)
         return super().__new__(cls)
 

@@ -108,12 +108,9 @@ class IAFF(Fusion, kw_only=True):
         passes = [first]
         for number in range(2, self.iterations + 1):
             names = branch_names(self.scales, number)
-            passes.append(
-                [
-                    first_branch
-                    if self.share_global and scale == "global"
-                    else make_branch(self, name, channels)
-                    for scale, name, first_branch in zip(self.scales, names, first, strict=True)
-                ]
-            )
+            branches = []
+            for scale, name, first_branch in zip(self.scales, names, first, strict=True):
+                is_shared = self.share_global and scale == "global"
+                branches.append(first_branch if is_shared else make_branch(self, name, channels))
+            passes.append(branches)
         return passes

@@ -12,14 +12,12 @@ from flax import struct
 from flax.training.dynamic_scale import DynamicScale
 from jaxtyping import Array, Int
 
-from aff_jax.inspection import count_parameters
 from train.steps.precision import create_loss_scale
 
 __all__ = [
     "Metrics",
     "TrainState",
     "all_finite",
-    "count_parameters",
     "create_state",
     "moving_average",
     "with_variables",

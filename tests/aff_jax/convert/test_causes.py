@@ -68,12 +68,13 @@ def test_a_fusion_in_a_network_is_named_and_selected(state):
 
 def test_a_missing_prefix_is_named(state):
     class Outer(nn.Module):
-        @nn.compact
-        def __call__(self, images):
-            return host().clone(name="net")(images)
+        net: nn.Module
 
-    assert "rename={'': 'net'}" in message(state, Outer(), IMAGES)
-    from_torch(state, Outer(), IMAGES, rename={"": "net"})
+        def __call__(self, images):
+            return self.net(images)
+
+    assert "rename={'': 'net'}" in message(state, Outer(host()), IMAGES)
+    from_torch(state, Outer(host()), IMAGES, rename={"": "net"})
 
 
 def test_names_of_other_files_are_recognized(state):

@@ -38,7 +38,7 @@ def test_files_have_the_default_permissions(write, tmp_path):
 
 def test_a_failure_leaves_the_old_file(write, tmp_path, monkeypatch):
     def full(data, file, *rest):
-        Path(getattr(file, "name", file)).write_bytes(b"half of it")
+        Path(file if isinstance(file, os.PathLike) else file.name).write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "x"
