@@ -86,6 +86,7 @@ IMPORTS = {
     },
     "train.eval_loop": {"train.data", "train.setup", "train.steps"},
     "train.loop": {
+        "aff_jax",
         "train.checkpoints",
         "train.data",
         "train.eval_loop",
