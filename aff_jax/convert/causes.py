@@ -143,6 +143,12 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
             f"jnp.zeros((1, 64, 64, {channels})), or adapt the variables with "
             f"aff_jax.convert.adapt_channels."
         )
+    if "inputs" in groups:
+        return (
+            "The inputs of the attention have other channels than the checkpoint. Give example "
+            "inputs with the channels last, as jnp.zeros((1, height, width, channels)), and of the "
+            "width of the checkpoint."
+        )
     if "reduction" in groups:
         ratios = {
             m.found[0] / m.found[1] for m in groups["reduction"] if m.path[-2:] == REDUCE_KERNEL
@@ -156,7 +162,7 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
 
 
 def _cause_of(mismatch: Mismatch) -> str:
-    """Return "head", "channels", "reduction", or an empty string for another cause."""
+    """Return "head", "channels", "inputs", "reduction", or an empty string for another cause."""
     path, expected, found = mismatch
     if path[0] == HEAD and expected[:-1] == found[:-1]:
         return "head"
@@ -167,7 +173,10 @@ def _cause_of(mismatch: Mismatch) -> str:
         if all(same):
             return "channels"
     if any(BRANCH.fullmatch(part) for part in path) and len(expected) == len(found):
-        return "reduction"
+        # The last layer has as many channels as the inputs, and so has the first kernel.
+        is_last = path[-2].startswith("expand") and expected[-1] != found[-1]
+        is_first = path[-2:] == REDUCE_KERNEL and expected[0] != found[0]
+        return "inputs" if is_last or is_first else "reduction"
     return ""
 
 

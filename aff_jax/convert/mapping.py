@@ -206,15 +206,19 @@ def _layout_of_kernel(
     module = layer.module if layer else None
     if isinstance(module, nn.Dense) and axes == 2:
         return "dense"
-    if type(module) is nn.Conv and axes > 2:
+    # A lifted transformation such as `nn.scan` stacks kernels along one more axis.
+    size = getattr(module, "kernel_size", ())
+    is_single = axes == 2 + (1 if isinstance(size, int) else len(size))
+    if type(module) is nn.Conv and is_single:
         return "convolution"
-    if isinstance(module, nn.ConvTranspose) and axes > 2:
+    if isinstance(module, nn.ConvTranspose) and is_single:
         # With `transpose_kernel`, Flax has (*size, out, in) and flips the kernel itself.
         return "convolution" if module.transpose_kernel else "transposed convolution"
     raise ValueError(
         f"expected kernels of Dense, Conv and ConvTranspose, got that of a "
         f"{type(module).__name__} with {axes} axes at {'/'.join(path)}. Its layout in "
-        f"{framework.name} is not known. Convert this layer by hand, or use one of those."
+        f"{framework.name} is not known. Perhaps nn.scan or nn.vmap stacks it. Convert this layer "
+        f"by hand, or use one of those."
     )
 
 

@@ -131,6 +131,12 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
         if isinstance(state, Mapping):
             got = f"a dict with the keys {', '.join(map(repr, list(state)[:20])) or '(none)'}"
         advice = "; pass its state_dict()" if hasattr(state, "state_dict") else ""
+        nested = _keys_of_weights(state)
+        if nested:
+            advice = (
+                f". Weights are under {', '.join(map(repr, nested))}: load the file with "
+                f"`torch.load(path, weights_only=True)`, and pass the dict of that key"
+            )
         raise ValueError(
             f"{where}: expected a dict of arrays, or one under one of the keys "
             f"{', '.join(map(repr, WRAPPINGS))}; got {got}{advice}"
@@ -149,6 +155,13 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
         stripped = {name.removeprefix(prefix): value for name, value in weights.items()}
         weights = {name: value for name, value in stripped.items() if name not in COUNTERS}
     return {name: to_array(value, f"{where}: {name!r}") for name, value in weights.items()}
+
+
+def _keys_of_weights(state: Any) -> list[str]:
+    """Return the keys under which a dict has dicts with arrays."""
+    if not isinstance(state, Mapping):
+        return []
+    return [str(k) for k, value in state.items() if _find_weights(value, MAX_NESTING) is not None]
 
 
 def _find_weights(state: Any, depth: int) -> Mapping[Any, Any] | None:

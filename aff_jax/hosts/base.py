@@ -98,6 +98,11 @@ class Host(nn.Module):
         maps = self.feature_maps(images, train)
         if self.features_only:
             return maps
+        if self.num_classes < 1:
+            raise ValueError(
+                f"{type(self).__name__}: expected num_classes of at least 1, got "
+                f"{self.num_classes}. For feature maps without a head, use features_only=True."
+            )
         head = nn.Dense(
             self.num_classes,
             kernel_init=self.kernel_init if self.head_init is None else self.head_init,

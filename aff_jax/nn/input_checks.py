@@ -99,6 +99,12 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
         ValueError: If the last axis of `shape` is not `channels`.
     """
     if shape[-1] != channels:
+        if len(shape) > 2 and shape[1] == channels:
+            raise ValueError(
+                f"{where}: expected {channels} channels on the last axis, got an input of shape "
+                f"{shape}. Probably it has the channels first, as in PyTorch: move them, as in "
+                f"`jnp.moveaxis(x, 1, -1)`."
+            )
         raise ValueError(
             f"{where}: expected {channels} channels, as its variables have, got an input of shape "
             f"{shape}. Probably the network was made for color images and these are gray: repeat "

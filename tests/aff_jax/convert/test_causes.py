@@ -100,3 +100,11 @@ def test_counters_are_not_counted(state):
     from_torch(state | counters, host())
     averaged = {f"module.{name}": a for name, a in state.items()} | {"n_averaged": np.array(2)}
     from_torch(averaged, host())
+
+
+def test_inputs_with_other_channels_are_not_another_reduction():
+    x = jnp.zeros((1, 4, 4, 16))
+    aff = aff_jax.AFF()
+    state = to_torch(aff.init(jax.random.key(0), x, x), aff, x, x)
+    first = jnp.zeros((1, 16, 4, 4))
+    assert "with the channels last" in message(state, aff, first, first)

@@ -128,3 +128,24 @@ def test_rename_uses_the_longest_prefix_and_rejects_unused_ones():
         from_torch(names, aff_jax.AFF(), x, x, rename=rename)
     with pytest.raises(ValueError, match=r"rename: no name begins with 'nothing'"):
         from_torch(state, aff_jax.AFF(), x, x, rename={"nothing": "a"})
+
+
+def test_stacked_kernels_are_refused():
+    """A stack of two-dimensional kernels has as many axes as a three-dimensional one."""
+
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, carry, _):
+            return nn.Conv(3, (3, 3), name="conv")(carry), None
+
+    class Layers(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            scan = nn.scan(
+                Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=2
+            )
+            return scan(name="layers")(x, None)[0]
+
+    x = np.zeros((1, 4, 4, 3), np.float32)
+    with pytest.raises(ValueError, match=r"Conv with 5 axes at layers/conv/kernel.*nn\.scan"):
+        from_torch({}, Layers(), x)

@@ -196,3 +196,8 @@ CYCLE["model"] = CYCLE["net"] = CYCLE
 def test_rejects_other_objects(state, message):
     with pytest.raises(ValueError, match=r"x\.pth: .*" + message):
         unwrap_state_dict(state, "x.pth")
+
+
+def test_the_key_of_nested_weights_is_named():
+    with pytest.raises(ValueError, match="Weights are under 'model_ema', 'shadow'"):
+        unwrap_state_dict({"model_ema": {"w": np.ones(2)}, "shadow": {"w": np.ones(2)}, "epoch": 3})

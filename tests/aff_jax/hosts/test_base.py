@@ -143,3 +143,8 @@ def test_refuses_one_number_of_blocks_for_all_stages(name):
 )
 def test_logits_are_at_least_float32(dtype, expected):
     assert logits_dtype(dtype) == expected
+
+
+def test_no_classes_are_refused_with_the_field_for_feature_maps():
+    with pytest.raises(ValueError, match=r"num_classes of at least 1, got 0.*features_only=True"):
+        shapes_of(small("cifar_resnet8", num_classes=0))

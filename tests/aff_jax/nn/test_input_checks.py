@@ -6,7 +6,7 @@ import pytest
 from aff_jax import AFF, IAFF, MSCAM
 from aff_jax.fusion.gated import SE
 from aff_jax.nn.batch_norm import BatchNorm
-from aff_jax.nn.input_checks import check_floating, check_images, check_input
+from aff_jax.nn.input_checks import check_channels, check_floating, check_images, check_input
 
 MODULE = BatchNorm()
 
@@ -60,3 +60,8 @@ def test_a_subclass_may_have_positional_fields():
         channels: int = 3
 
     assert Mine(5, gain=2.0).channels == 5
+
+
+def test_channels_on_the_first_axis_are_recognized():
+    with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably it has the channels first"):
+        check_channels("input_norm", (2, 3, 8, 8), 3)
