@@ -148,4 +148,4 @@ def test_stacked_kernels_are_refused():
 
     x = np.zeros((1, 4, 4, 3), np.float32)
     with pytest.raises(ValueError, match=r"Conv with 5 axes at layers/conv/kernel.*nn\.scan"):
-        from_torch({}, Layers(), x)
+        from_torch({"layers.conv.weight": np.ones(2)}, Layers(), x)
