@@ -117,7 +117,8 @@ def run_torch(
     def as_tensor(x: Any) -> Any:
         if not isinstance(x, np.ndarray):
             return x
-        return torch.from_numpy(np.ascontiguousarray(_channels_first(x)))
+        # Copy: NumPy views of JAX arrays are read-only, and PyTorch needs writable memory.
+        return torch.from_numpy(np.array(_channels_first(x), order="C"))
 
     module = copy.deepcopy(module).to("cpu", getattr(torch, dtype)).eval()
     for name, submodule in module.named_modules():

@@ -48,3 +48,12 @@ def test_torch_outputs_are_channels_last_and_named_by_new_prefixes():
     np.testing.assert_array_equal(outputs["1", 1], np.maximum(outputs["stem", 1], 0))
     assert module.training
     assert module[0].weight.dtype == torch.float32
+
+
+def test_read_only_inputs_are_copied():
+    images = np.ones((1, 2, 2, 3), np.float32)
+    images.flags.writeable = False  # as NumPy views of JAX arrays are
+    clip = torch.nn.Hardtanh(0, 0.5, inplace=True)
+    outputs, _ = run_torch(clip, (images,), "float32", {})
+    assert outputs["", 1].max() == 0.5
+    assert images.min() == 1
