@@ -252,8 +252,8 @@ def run(command, here):
 def run_python(command, arguments, here):
     if any(part in command for part in ONLY_PARSED):
         assert arguments[0] == "-m"
-        assert arguments[1] in ("train", "train.compare")
-        parse = "import sys; from train.__main__ import parse_flags; parse_flags(sys.argv)"
+        module = {"train": "train.__main__", "train.compare": "train.compare"}[arguments[1]]
+        parse = f"import sys; from {module} import parse_flags; parse_flags(sys.argv)"
         arguments[:2] = ["-c", parse]
     environment = {
         **os.environ,
