@@ -5,11 +5,11 @@ import numpy as np
 import optax
 import pytest
 
+from aff_jax.inspection import count_parameters
 from tests.train.small_network import SmallNetwork
 from train.steps.state import (
     TrainState,
     all_finite,
-    count_parameters,
     create_state,
     moving_average,
     with_variables,
