@@ -16,15 +16,13 @@ class ComparablePartial(functools.partial[Any]):
 
     def __eq__(self, other: object) -> bool:
         """Compare the function and the arguments."""
-        return isinstance(other, ComparablePartial) and self._key() == other._key()
+        if not isinstance(other, ComparablePartial):
+            return NotImplemented
+        return (self.func, self.args, self.keywords) == (other.func, other.args, other.keywords)
 
     def __hash__(self) -> int:
-        """Hash the function and the arguments."""
-        function, arguments, keywords = self._key()
-        return hash((function, arguments, frozenset(keywords.items())))
-
-    def _key(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        return self.func, self.args, self.keywords
+        """Hash the function and the names of the arguments, whose values may be lists."""
+        return hash((self.func, len(self.args), frozenset(self.keywords)))
 
 
 def make_comparable(value: Any) -> Any:

@@ -13,6 +13,7 @@ from jaxtyping import Array
 from aff_jax.hosts.registry import host_classes
 
 __all__ = [
+    "FIRST_LAYERS",
     "Layer",
     "ModulePath",
     "Structure",
@@ -21,6 +22,9 @@ __all__ = [
     "image_channels",
     "inspect_module",
 ]
+
+FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
+"""Names of the layers of hosts that see the channels of the images."""
 
 ModulePath = tuple[str, ...]
 """Names of submodules from the outermost to the innermost. The last may be that of a variable."""
@@ -138,7 +142,7 @@ def image_channels(variables: Mapping[str, Any]) -> int:
         Number of input channels of the first convolution of the stem, or 3 if there is no stem.
     """
     for path, leaf in traverse_util.flatten_dict(dict(variables.get("params", {}))).items():
-        if path[-1] == "kernel" and {"deep_stem1", "stem1", "stem"} & set(path):
+        if path[-1] == "kernel" and set(FIRST_LAYERS) & set(path):
             return int(leaf.shape[-2])
     return 3
 

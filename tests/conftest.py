@@ -18,8 +18,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Tracing makes many objects. Looking for garbage among them took 7 % of the time of the tests.
 gc.set_threshold(200_000, 20, 50)
 
-import jax  # noqa: E402
-
 SETTING = "jax_disable_most_optimizations"
 
 
@@ -31,6 +29,8 @@ def compile_fast(request):
     `make test-optimized` does to test the programs that users run, and in modules marked
     `optimized`, which compute longer than they compile.
     """
+    import jax  # after the variables above
+
     if SETTING.upper() in os.environ or request.node.get_closest_marker("optimized"):
         yield
         return
@@ -40,6 +40,7 @@ def compile_fast(request):
 
 
 if os.environ.get("CHECK_SHAPES"):
+    import jax
     import jaxtyping
     import numpy as np
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 
 import aff_jax
 from aff_jax.convert.rules import MXNET, PYTORCH
+from aff_jax.hosts.base import HEAD
 from aff_jax.inspection import Layer, Structure
 
 __all__ = [
@@ -136,5 +137,5 @@ def classes_in(arrays: dict[str, Any], model: nn.Module, from_mxnet: bool) -> in
     framework = MXNET if from_mxnet else PYTORCH
     # The name of the head depends on the class of the network only, so no layers are needed.
     structure = Structure({(): Layer(model, 2)}, {})
-    head = f"{framework.name_of(('head',), structure)}.weight"
+    head = f"{framework.name_of((HEAD,), structure)}.weight"
     return int(arrays[head].shape[0]) if head in arrays else 1000

@@ -8,15 +8,10 @@ import numpy as np
 
 from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.prefixes import find_prefixes
-from aff_jax.inspection import ModulePath
+from aff_jax.hosts.base import HEAD
+from aff_jax.inspection import FIRST_LAYERS, ModulePath
 
-__all__ = ["FIRST_LAYERS", "Mismatch", "explain_shapes", "guess_cause"]
-
-FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
-"""Names of the layers of hosts that see the channels of the images."""
-
-HEAD = "head"
-"""Name of the classifier of hosts."""
+__all__ = ["Mismatch", "explain_shapes", "guess_cause"]
 
 SYMBOL_NAME = re.compile(
     r"[^.]+_(weight|bias|gamma|beta|running_mean|running_var|moving_mean|moving_var)"
@@ -144,12 +139,12 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
             f"aff_jax.convert.adapt_channels."
         )
     if "inputs" in groups:
-        return (
+        sentences.append(
             "The inputs of the attention have other channels than the checkpoint. Give example "
             "inputs with the channels last, as jnp.zeros((1, height, width, channels)), and of the "
             "width of the checkpoint."
         )
-    if "reduction" in groups:
+    elif "reduction" in groups:
         ratios = {
             m.found[0] / m.found[1] for m in groups["reduction"] if m.path[-2:] == REDUCE_KERNEL
         }

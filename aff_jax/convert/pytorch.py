@@ -16,7 +16,7 @@ from aff_jax.convert.mapping import (
 )
 from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.rules import PYTORCH
-from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
+from aff_jax.convert.weight_files import COUNTERS, read_weights, unwrap_state_dict
 from aff_jax.inspection import image_channels, inspect_module
 
 __all__ = ["from_torch", "to_torch"]
@@ -24,8 +24,8 @@ __all__ = ["from_torch", "to_torch"]
 COUNTER = "num_batches_tracked"
 """Step counter of PyTorch's batch norm. PyTorch reads it only with `momentum=None`."""
 
-IGNORED = (COUNTER, "n_averaged")
-"""Counters that are dropped. `n_averaged` is that of `torch.optim.swa_utils.AveragedModel`."""
+IGNORED = (COUNTER, *COUNTERS)
+"""Counters that are dropped, at any depth of the module."""
 
 
 def from_torch(

@@ -77,17 +77,13 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
 def _refusal(path: str | PathLike[str], code: list[str], names: Mapping[str, str]) -> str:
     """Return the message for a file whose pickle mentions other functions than plain ones."""
     listed = ", ".join(f"{n} (in {names[n]!r})" if names[n] else n for n in code[:5])
+    cause, weights = "it is a checkpoint with objects of other packages", 'loaded["state_dict"]'
     if any(name.startswith("torch.nn.modules.") for name in code):
-        cause, weights = "Probably a whole model was saved", "loaded.state_dict()"
-    else:
-        cause, weights = (
-            "Probably it is a checkpoint with objects of other packages",
-            ('loaded["state_dict"]'),
-        )
+        cause, weights = "a whole model was saved", "loaded.state_dict()"
     return (
         f"{path}: refused, because it contains code: loading it would call {listed}. Expected a "
-        f"plain dict of tensors. {cause}. If you trust the file, load it where the code that wrote "
-        f"it is installed, and save `model.state_dict()` instead:\n"
+        f"plain dict of tensors. Probably {cause}. If you trust the file, load it where the code "
+        f"that wrote it is installed, and save `model.state_dict()` instead:\n"
         f'    loaded = torch.load({os.fspath(path)!r}, map_location="cpu", weights_only=False)\n'
         f'    torch.save({weights}, "weights.pth")'
     )

@@ -25,7 +25,7 @@ from aff_jax.files.atomic_write import atomic_file
 from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, to_array
 
-__all__ = ["read_weights", "type_of_weights", "unwrap_state_dict", "write_torch"]
+__all__ = ["COUNTERS", "read_weights", "type_of_weights", "unwrap_state_dict", "write_torch"]
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "params", "net", "ema")
 """Keys under which training scripts save a state dict. The first that has one is used."""
@@ -82,6 +82,9 @@ def type_of_weights(path: str | PathLike[str]) -> str:
     """Return "torch", "mxnet" or "safetensors", from the content of a file.
 
     The extension decides where the content is unknown, so that its reader reports the damage.
+
+    Args:
+        path: Path of the file.
 
     Raises:
         OSError: If the file is missing or cannot be read.

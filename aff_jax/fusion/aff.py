@@ -73,22 +73,8 @@ class AFF(Fusion, kw_only=True):
     remat: bool | str = False
     implementation: str = "auto"
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `gain * (x * M + y * (1 - M))`.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute `gain * (x * M + y * (1 - M))`."""
         branches = [make_branch(self, name, x.shape[-1]) for name in branch_names(self.scales)]
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         z = combine_inputs(x, y, self.combine)

@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -27,22 +27,8 @@ class Add(Fusion):
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Addition".
     """
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `x + y`.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Not used.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute `x + y`."""
         return x + y
 
 
@@ -71,22 +57,8 @@ class Concat(Fusion):
     kernel_init: Initializer = nn.initializers.lecun_normal()
     param_dtype: Dtype = jnp.float32
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `W BN([x, y]) + b`.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute `W BN([x, y]) + b`."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = jnp.concatenate([x, y], axis=-1)
         z = normalization(self.norm, use_bias=False, name="concat_norm", **dtypes)(z, train=train)

@@ -87,22 +87,8 @@ class SE(GatedFusion):
         Squeeze-and-Excitation Networks, 2018.
     """
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `y + M(x) * x`.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute `y + M(x) * x`."""
         return y + self.gate(x, train) * x
 
 
@@ -121,22 +107,8 @@ class GAU(GatedFusion):
         upsample of Li et al., Pyramid Attention Network for Semantic Segmentation, 2018.
     """
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `M(x) * y + x`.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute `M(x) * y + x`."""
         return self.gate(x, train) * y + x
 
 
@@ -154,22 +126,8 @@ class Highway(GatedFusion):
         Highway Networks, 2015, equation 3.
     """
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `M(x) * x + (1 - M(x)) * y`.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute `M(x) * x + (1 - M(x)) * y`."""
         M = self.gate(x, train)
         return M * x + (1 - M) * y
 
@@ -193,22 +151,8 @@ class SK(GatedFusion):
         Selective Kernel Networks, 2019, equations 3 to 6.
     """
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute `a * x + b * y`.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute `a * x + b * y`."""
         names = branch_names(self.scales)
         branches = [make_branch(self, name, x.shape[-1], outputs=2) for name in names]
         logits = self.logit_scale * sum_of_branches(branches, self.scales, x + y, train)

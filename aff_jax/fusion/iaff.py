@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from aff_jax.attention.ms_cam import (
     Branch,
@@ -72,25 +72,8 @@ class IAFF(Fusion, kw_only=True):
     remat: bool | str = False
     implementation: str = "auto"
 
-    def fuse(
-        self,
-        x: Float[Array, "batch *spatial channels"],
-        y: Float[Array, "batch *spatial channels"],
-        train: bool,
-    ) -> Float[Array, "batch *spatial channels"]:
-        """Compute every pass and return the last one.
-
-        Args:
-            x: Array `(batch, *spatial, channels)`.
-            y: Array of the shape and dtype of `x`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Array of the shape and dtype of `x`.
-
-        Raises:
-            ValueError: If `iterations` is below 1, or another field has an unknown value.
-        """
+    def fuse(self, x: Array, y: Array, train: bool) -> Array:
+        """Compute every pass and return the last one."""
         if self.iterations < 1:
             raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
         passes = self._make_passes(x.shape[-1])

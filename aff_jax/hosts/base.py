@@ -17,7 +17,10 @@ from aff_jax.nn.input_checks import check_images
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.rematerialization import rematerialize
 
-__all__ = ["Host", "ModuleFactory", "apply_block", "logits_dtype"]
+__all__ = ["HEAD", "Host", "ModuleFactory", "apply_block", "logits_dtype"]
+
+HEAD = "head"
+"""Name of the dense layer that computes the logits of every host."""
 
 ModuleFactory = Callable[..., nn.Module]
 """A function that makes a module: a class, or a `functools.partial` of it with some fields."""
@@ -108,7 +111,7 @@ class Host(nn.Module):
             kernel_init=self.kernel_init if self.head_init is None else self.head_init,
             dtype=logits_dtype(self.dtype),
             param_dtype=self.param_dtype,
-            name="head",
+            name=HEAD,
         )
         return head(self.head_input(maps, train))
 

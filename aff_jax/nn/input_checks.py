@@ -125,7 +125,9 @@ def check_fields_by_name(cls: type[nn.Module], positional: tuple[object, ...]) -
     """
     fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
     if len(positional) > sum(not field.kw_only for field in fields):
-        names = [field.name for field in fields]
+        # The fields that the class lists itself come first.
+        own = [f for f in fields if f.name in vars(cls).get("__annotations__", {})]
+        names = list(dict.fromkeys(field.name for field in [*own, *fields]))
         raise TypeError(
             f"{cls.__name__} takes its fields by name, as in {cls.__name__}({names[0]}=...), got "
             f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "

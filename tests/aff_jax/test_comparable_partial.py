@@ -27,3 +27,9 @@ def test_other_arguments_make_other_partials(other):
 
 def test_other_values_are_unchanged():
     assert make_comparable(f) is f
+
+
+def test_arguments_need_not_be_hashable():
+    first, second = (make_comparable(partial(f, scales=["local"])) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)

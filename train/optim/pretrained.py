@@ -8,14 +8,12 @@ import numpy as np
 from flax import traverse_util
 
 import aff_jax
-from aff_jax.convert.causes import FIRST_LAYERS, Mismatch, explain_shapes
+from aff_jax.convert.causes import Mismatch, explain_shapes
 from aff_jax.differences import count_differences, list_differences
-from aff_jax.inspection import image_channels
+from aff_jax.hosts.base import HEAD
+from aff_jax.inspection import FIRST_LAYERS, image_channels
 
-__all__ = ["HEAD", "initialize_from"]
-
-HEAD = "head"
-"""Name of the classifier in every host."""
+__all__ = ["initialize_from"]
 
 
 def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

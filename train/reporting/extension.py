@@ -1,14 +1,19 @@
 """Train a run for longer, with other values of the fields that its state does not depend on."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.reporting.workdir import CONFIG_FILE, RESUMABLE_FIELDS, differing_fields, read_config
+from train.reporting.workdir import (
+    CONFIG_FILE,
+    RESUMABLE_FIELDS,
+    SUMMARY_FILE,
+    differing_fields,
+    read_config,
+)
 from train.runtime.distributed import gather_from_processes, is_primary_process
 from train.runtime.writing import write_atomically
 
@@ -84,13 +89,12 @@ def extend_workdir(workdir: Path, config: ConfigDict, step: int, total_steps: in
         )
     gather_from_processes(None)  # wait until all processes have read the old config
     if is_primary_process():
-        for name in (CONFIG_FILE, "summary.json"):
+        for name in (CONFIG_FILE, SUMMARY_FILE):
             path = workdir / name
             kept = path.with_name(f"{path.stem}_until_{step}.json")
             if path.exists() and not kept.exists():
                 shutil.copy2(path, kept)
         write_atomically(workdir / CONFIG_FILE, new)
-        if os.path.exists(workdir / "summary.json"):
-            (workdir / "summary.json").unlink()  # its copy is above
+        (workdir / SUMMARY_FILE).unlink(missing_ok=True)  # it was copied above
     gather_from_processes(None)
     return True
