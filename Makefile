@@ -66,4 +66,4 @@ format: .venv/dev.stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-minimum .venv-newest build dist
+	rm -rf .venv .venv-minimum .venv-newest .pytest_cache build dist

@@ -4,7 +4,6 @@ import pytest
 
 from train.optim.pretrained import initialize_from
 from train.path_flags import _PathParser
-from train.runtime.compilation_cache import enable_compilation_cache
 
 
 @pytest.mark.parametrize("text", ["~/runs/x", "~"])
@@ -19,9 +18,7 @@ def test_urls_are_refused_before_they_become_directories():
         _PathParser().parse("gs://bucket/runs")
 
 
-def test_home_directory_in_init_from_and_the_cache(tmp_path, monkeypatch, compilation_cache):
+def test_home_directory_in_init_from(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "weights.safetensors")):
         initialize_from("~/weights.safetensors", {})
-    assert enable_compilation_cache("~/cache") == tmp_path / "cache"
-    enable_compilation_cache(str(compilation_cache))

@@ -7,7 +7,7 @@ from train.runtime.compilation_cache import enable_compilation_cache
 
 
 @pytest.fixture(autouse=True)
-def settings(compilation_cache):
+def settings():
     """Restore the settings of JAX after each test."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: jax.config.values[name] for name in names}
@@ -29,6 +29,8 @@ def test_flag_overrides_the_setting_of_jax_which_overrides_the_default(tmp_path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert enable_compilation_cache(None) == tmp_path / "xdg" / "aff_jax" / "xla"
     assert directory() == str(tmp_path / "xdg" / "aff_jax" / "xla")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert enable_compilation_cache("~/cache") == tmp_path / "cache"
     assert enable_compilation_cache("") is None
     assert directory() is None
 
