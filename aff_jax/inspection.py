@@ -98,7 +98,10 @@ def example_images(module: nn.Module, channels: int = 3) -> tuple[Array]:
 
 
 def inspect_module(
-    module: nn.Module, example_inputs: tuple[Any, ...], channels: int = 3
+    module: nn.Module,
+    example_inputs: tuple[Any, ...],
+    channels: int = 3,
+    kwargs: Mapping[str, Any] | None = None,
 ) -> Structure:
     """Trace the initialization of a module and return its structure.
 
@@ -107,6 +110,7 @@ def inspect_module(
         example_inputs: Arguments of its `__call__`. Only the shapes and dtypes of arrays matter.
             May be empty for a network of `create_model`.
         channels: Number of channels of the images if `example_inputs` is empty.
+        kwargs: Keyword arguments of its `__call__`.
 
     Returns:
         The layers that are called, and the variables.
@@ -114,7 +118,9 @@ def inspect_module(
     Raises:
         ValueError: If `example_inputs` is empty and the module is not a network of `create_model`.
     """
-    example_inputs = example_inputs or example_images(module, channels)
+    kwargs = kwargs or {}
+    if not example_inputs and not kwargs:
+        example_inputs = example_images(module, channels)
     layers: dict[ModulePath, Layer] = {}
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -128,7 +134,9 @@ def inspect_module(
     with nn.intercept_methods(record):
         # The inputs are not arguments of the traced function, so that flags such as `train` stay
         # Python values.
-        variables = jax.eval_shape(lambda key: module.init(key, *example_inputs), jax.random.key(0))
+        variables = jax.eval_shape(
+            lambda key: module.init(key, *example_inputs, **kwargs), jax.random.key(0)
+        )
     return Structure(layers, variables)
 
 

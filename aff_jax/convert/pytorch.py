@@ -32,6 +32,7 @@ def from_torch(
     source: Mapping[str, Any] | str | PathLike[str],
     module: nn.Module,
     *example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
     prefix: str = "",
     rename: Mapping[str, str] | None = None,
 ) -> Variables:
@@ -52,6 +53,7 @@ def from_torch(
         module: Linen module of the same architecture.
         *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
             of `create_model` need none if their images have three channels.
+        kwargs: Keyword arguments that `module` is called with, such as `{"train": False}`.
         prefix: Convert only the arrays whose names begin with this prefix, and remove it, as
             "audio_branch.fusion_model.".
         rename: New prefixes by the prefixes in `source`, such as `{"encoder.fuse": "AFF_0"}`.
@@ -71,7 +73,7 @@ def from_torch(
         arrays, where = unwrap_state_dict(source), "the state dict"
     arrays = rename_prefixes(select_prefix(arrays, prefix), rename)
     arrays = {n: array for n, array in arrays.items() if n.rpartition(".")[2] not in IGNORED}
-    entries = list_entries(inspect_module(module, example_inputs), PYTORCH)
+    entries = list_entries(inspect_module(module, example_inputs, kwargs=kwargs), PYTORCH)
     return arrays_to_variables(entries, arrays, where)
 
 

@@ -1,58 +1,46 @@
 """Compare the activations of a PyTorch module and a linen module.
 
-Both modules run once, with the same weights and inputs. The rules that convert weights give the
-PyTorch name of each linen module. Activations with the same name are compared in the order in which
-the linen modules ran.
+Both modules run with the same weights and inputs. The rules that convert weights give the PyTorch
+name of each linen module. Activations with the same name are compared in the order in which the
+linen modules ran.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
+from aff_jax.convert.mapping import list_entries
+from aff_jax.convert.prefixes import rename_prefixes
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
-from aff_jax.inspection import ModulePath, inspect_module
-from aff_jax.parity.activations import Activation, run_linen, run_torch
+from aff_jax.inspection import Structure, inspect_module
+from aff_jax.parity.explanation import Evidence, explain, explain_one_sided
+from aff_jax.parity.inputs import (
+    as_dtype,
+    has_floats,
+    list_torch_inputs,
+    move_by_ulp,
+    with_evaluation_flags,
+)
+from aff_jax.parity.layouts import align
+from aff_jax.parity.recording import Call, Inputs, copy_torch, is_array, record_linen, record_torch
+from aff_jax.parity.relations import Earlier
+from aff_jax.parity.rows import Output, Pair, Row, compare_outputs, list_outputs
 
-__all__ = ["Parity", "Row", "compare"]
+__all__ = ["Parity", "compare"]
 
-TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
-"""Default tolerances, relative to the largest value of each layer.
+WHOLE = "(whole)"
+"""Name of the whole PyTorch module where `rename` maps a submodule to the empty name."""
 
-Both frameworks add thousands of products in different orders, which rounds differently. After a
-hundred layers, four of float32's seven digits agree, and nine of float64's 16.
-"""
-
-ONLY_FLAX = "called in Flax only"
-ONLY_TORCH = "called in PyTorch only"
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """Comparison of one activation.
-
-    Attributes:
-        name: Name of the PyTorch module. Empty for the output of the whole network.
-        path: Path of the linen module. Empty for the output of the whole network.
-        call: Number of the call of this module, starting at 1.
-        shape: Shape of the linen activation, channels last.
-        max_abs: Largest absolute difference. None if the activations could not be compared.
-        max_rel: `max_abs` divided by PyTorch's largest absolute value. None if `max_abs` is.
-        note: Reason why the activations could not be compared.
-    """
-
-    name: str
-    path: str
-    call: int
-    shape: tuple[int, ...]
-    max_abs: float | None
-    max_rel: float | None
-    note: str = ""
+TOO_NOISY = 1e-3
+"""Noise from which on a comparison in float32 cannot find the usual mistakes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,38 +50,45 @@ class Parity:
     Attributes:
         rows: Compared activations in the order of the linen network, the output last.
         dtype: Dtype that both networks ran in.
-        tolerance: Largest allowed `max_rel` of a row.
+        tolerance: Largest allowed `max_rel` of a row, or None if it was measured for each row.
         unmatched: Layers with weights, of either network, that have no counterpart in the other
             one. They were not compared.
+        explanation: Why the first mismatch differs, in sentences. Empty if the networks are equal.
     """
 
     rows: Sequence[Row]
     dtype: str
-    tolerance: float
+    tolerance: float | None = None
     unmatched: Sequence[str] = ()
-
-    def differs(self, row: Row) -> bool:
-        """Return whether two activations differ.
-
-        Args:
-            row: One of `rows`.
-
-        Returns:
-            True if the difference exceeds the tolerance or is NaN, or if the activations could not
-            be compared.
-        """
-        return row.note != "" or row.max_rel is None or not row.max_rel <= self.tolerance
+    explanation: str = ""
 
     @property
     def first_mismatch(self) -> Row | None:
-        """Return the first row that differs, or None."""
-        return next((row for row in self.rows if self.differs(row)), None)
+        """Return the first row that differs, or None.
+
+        A call that only one of the networks made counts if the next compared activation differs.
+        """
+        first = None
+        for row in self.rows:
+            if row.is_one_sided:
+                first = first or row
+            elif row.differs:
+                return first or row
+            else:
+                first = None
+        return None
 
     @property
     def equal(self) -> bool:
-        """Return True if the outputs were compared and no row differs."""
-        compared = any(row.path.partition("[")[0] == "" for row in self.rows)
+        """Return True if the outputs were compared and no compared activation differs."""
+        outputs = [row for row in self.rows if row.path.partition("[")[0] == ""]
+        compared = any(not row.is_one_sided for row in outputs)
         return compared and self.first_mismatch is None
+
+    @property
+    def is_too_noisy(self) -> bool:
+        """Return True if rounding in float32 may hide mistakes, so that float64 is needed."""
+        return self.dtype == "float32" and any(row.allowed > TOO_NOISY for row in self.rows)
 
 
 def compare(
@@ -104,119 +99,313 @@ def compare(
     float64: bool = False,
     tolerance: float | None = None,
     rename: Mapping[str, str] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    torch_inputs: Sequence[Any] | None = None,
+    torch_kwargs: Mapping[str, Any] | None = None,
+    layout: str | None = None,
 ) -> Parity:
     """Run both modules in evaluation mode on the same inputs and compare every activation.
+
+    Two activations differ if their difference is larger than rounding explains. To measure that,
+    each network runs again with its input moved by one unit in the last place. The allowed
+    difference is 50 times the larger one of the two changes, and at least 64 units in the last
+    place of the largest value of the layer.
 
     Args:
         torch_module: PyTorch module. It is copied and not changed.
         module: Linen module.
         variables: Variables of `module`. None converts them from `torch_module`.
-        *inputs: Inputs of `module`, channels last. `torch_module` gets them channels first.
+        *inputs: Inputs of `module`: arrays, lists and dicts of them, flags and None.
         float64: Run both modules in float64 instead of float32, which separates wrong weights from
             rounding errors.
-        tolerance: Largest allowed difference, relative to the largest value of each layer. The
-            default is 1e-4 in float32 and 1e-9 in float64.
+        tolerance: Largest allowed difference, relative to the largest value of each layer. None
+            measures it.
         rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
+        kwargs: Keyword arguments of `module`. Arguments such as `train` that have no default are
+            set for evaluation.
+        torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.
+        torch_kwargs: Keyword arguments of `torch_module`. None gives it the arrays of `kwargs`.
+        layout: Layout of the inputs of `torch_module` with more than two axes: "channels_first"
+            moves the last axis behind the first one, "same" leaves them. None tries both, and takes
+            the one that PyTorch accepts and that fits better. With `torch_inputs` it is "same".
 
     Returns:
         The compared activations, in the order in which the linen modules ran.
 
     Raises:
+        TypeError: If a module is not one of its framework.
         ValueError: If the weights do not match the module, the networks have no layer in common,
-            the inputs are empty, or `tolerance` is negative.
+            an input is empty, PyTorch's forward raises, or `tolerance` is negative.
     """
+    _check(torch_module, module, tolerance, (inputs, kwargs))
     if getattr(module, "remat", False):
-        # Activations inside rematerialized blocks can't be intercepted. In evaluation,
-        # rematerialization changes nothing.
+        # In evaluation, rematerialization changes nothing.
         module = module.clone(remat=False)
     dtype = "float64" if float64 else "float32"
+    ours_in = with_evaluation_flags(module, Inputs(*as_dtype((inputs, dict(kwargs or {})), dtype)))
+    if torch_inputs is not None:
+        layout = layout or "same"
+    arrays = {name: value for name, value in ours_in.kwargs.items() if _has_arrays(value)}
+    theirs_in = Inputs(
+        *as_dtype(
+            (
+                tuple(inputs if torch_inputs is None else torch_inputs),
+                dict(arrays if torch_kwargs is None else torch_kwargs),
+            ),
+            dtype,
+        )
+    )
+    torch_copy = copy_torch(torch_module, dtype)
+    moves_inputs = has_floats(tuple(ours_in))
+    with jax.enable_x64(float64):
+        structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
+        if variables is None:
+            variables = _convert(torch_copy, module, ours_in, structure, rename)
+        variables = as_dtype(jax.device_get(dict(variables)), dtype)
+        moved = move_by_ulp(ours_in) if moves_inputs else ours_in
+        moved_variables = variables if moves_inputs else move_by_ulp(variables)
+        runs = record_linen(module, [(variables, ours_in), (moved_variables, moved)])
+    ours = list_outputs(*runs)
+
+    names = _names_of_torch(torch_copy, rename)
+    aliases = _aliases(torch_copy, names)
+
+    @functools.cache
+    def name_of(path: str) -> str:
+        base, bracket, position = path.partition("[")
+        name = PYTORCH.name_of(tuple(base.split("/")) if base else (), structure)
+        return aliases.get(name, name) + bracket + position
+
+    best = None
+    failures = []
+    has_1d = any(type(m).__name__.endswith("1d") for m in torch_copy.modules())
+    for shapes, candidate in list_torch_inputs(theirs_in, layout, has_1d):
+        try:
+            theirs = _record_twice(torch_copy, candidate, names, moves_inputs)
+        except Exception as error:  # the user's module may raise anything
+            failures.append(f"  with {shapes}: {type(error).__name__}: {error}")
+            continue
+        pairs = compare_outputs(ours, theirs, name_of, set(names.values()), tolerance)
+        result = Parity([pair.row for pair in pairs], dtype, tolerance)
+        first = result.first_mismatch
+        length = len(pairs) if first is None else result.rows.index(first)
+        if best is None or length > best[0]:
+            best = (length, result, pairs, candidate)
+        if length:
+            break
+    if best is None:
+        raise ValueError(
+            "PyTorch's forward raised an error with every layout of the inputs:\n"
+            + "\n".join(failures)
+            + "\nPass `torch_inputs` and `torch_kwargs` as the module takes them."
+        )
+    _, result, pairs, torch_in = best
+    has_weights = {names[n]: bool(m._parameters) for n, m in torch_copy.named_modules()}
+    if all(row.is_one_sided for row in result.rows):
+        _raise_no_common_layer(has_weights, [name_of(output.module) for output in ours])
+    explanation = ""
+    if result.first_mismatch is not None:
+        with jax.enable_x64(float64):
+            try:
+                weights = _convert(torch_copy, module, ours_in, structure, rename)
+            except ValueError:
+                weights = {}  # the variables were given, and cannot be converted
+            explanation = _explain(
+                result,
+                pairs,
+                linen=(module, variables, ours_in, structure),
+                torch=(torch_copy, weights, torch_in, names),
+            )
+    return dataclasses.replace(
+        result,
+        unmatched=_list_unmatched(result.rows, structure, has_weights),
+        explanation=explanation,
+    )
+
+
+def _explain(
+    result: Parity,
+    pairs: Sequence[Pair],
+    linen: tuple[nn.Module, Mapping[str, Any], Inputs, Structure],
+    torch: tuple[Any, Mapping[str, Any], Inputs, Mapping[str, str]],
+) -> str:
+    """Record the inputs of the layer of the first mismatch, and explain it."""
+    first = result.first_mismatch
+    assert first is not None
+    if first.is_one_sided:
+        return explain_one_sided(first, result.rows)
+    module, variables, inputs, structure = linen
+    torch_copy, weights, torch_inputs, names = torch
+    path = first.path.partition("[")[0].rstrip("/")
+    name = first.name.partition("[")[0]
+    old_name = next(old for old, new in names.items() if new == name)
+    (calls,) = record_linen(module, [(variables, inputs)], inputs_of=(path,))
+    torch_calls = record_torch(torch_copy, torch_inputs, inputs_of=(old_name,))
+    at = tuple(path.split("/")) if path else ()
+    layer = structure.layers.get(at)
+    given = zip(_arrays(inputs), _arrays(torch_inputs), strict=False)
+    aligned = [(ours, align(theirs, ours)) for ours, theirs in given]
+    evidence = Evidence(
+        pairs=pairs,
+        inputs=[Earlier("the input", ours, a.array) for ours, a in aligned if a is not None],
+        call=_select(calls, path, first.call),
+        torch_call=_select(torch_calls, old_name, first.call),
+        layer=None if layer is None else layer.module.clone(parent=None, name=None),
+        torch_layer=torch_copy.get_submodule(old_name),
+        variables={name: _subtree(tree, at) for name, tree in variables.items()},
+        weights=_weights_by_layer(variables).get(path, {}),
+        torch_weights=_weights_by_layer(weights),
+    )
+    return explain(first, evidence)
+
+
+def _select(calls: Sequence[Call], module: str, number: int) -> Call:
+    """Return a call by its number, or the last one if there are fewer."""
+    return [call for call in calls if call.module == module and call.number <= number][-1]
+
+
+def _subtree(tree: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        tree = tree.get(name, {})
+    return tree
+
+
+def _weights_by_layer(variables: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for collection in ("params", "batch_stats"):
+        flat = traverse_util.flatten_dict(dict(variables.get(collection, {})))
+        for path, leaf in flat.items():
+            layers.setdefault("/".join(path[:-1]), {})[path[-1]] = np.asarray(leaf)
+    return layers
+
+
+def _arrays(inputs: Inputs) -> list[np.ndarray]:
+    return [leaf for leaf in jax.tree.leaves(tuple(inputs)) if is_array(leaf)]
+
+
+def _has_arrays(tree: Any) -> bool:
+    """Return whether a tree has an array."""
+    return any(is_array(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def _check(torch_module: Any, module: Any, tolerance: float | None, inputs: Any) -> None:
+    import torch
+
+    if isinstance(torch_module, nn.Module) and isinstance(module, torch.nn.Module):
+        raise TypeError(
+            "expected the PyTorch module first and the linen module second, got them the other way "
+            "round."
+        )
+    if not isinstance(torch_module, torch.nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got a {type(torch_module).__name__}.")
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"expected a flax.linen.Module, got a {type(module).__name__}. Pass the module itself, "
+            f"not its variables."
+        )
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"expected a tolerance of at least 0, got {tolerance}.")
-    with jax.enable_x64(float64):
-        inputs = tuple(_as_float(x, dtype) for x in inputs)
-        if variables is None:
-            # Float64 weights would lose digits in float32 parameters.
-            widened = float64 and hasattr(module, "param_dtype")
-            wide = module.clone(param_dtype=jnp.float64) if widened else module
-            variables = from_torch(torch_module.state_dict(), wide, *inputs, rename=rename)
-        calls = run_linen(module, _cast(variables, dtype), inputs)
-        structure = inspect_module(module, inputs)
-    torch_outputs, has_weights = run_torch(torch_module, inputs, dtype, rename or {})
+    for leaf in jax.tree.leaves(inputs):
+        if isinstance(leaf, torch.Tensor):
+            raise TypeError(
+                "expected inputs as NumPy or JAX arrays in the layout of the linen module, got a "
+                "torch.Tensor. Convert it with `tensor.numpy()`, or pass it as `torch_inputs`."
+            )
+        if is_array(leaf) and leaf.size == 0:
+            raise ValueError(
+                f"expected inputs with at least one value each, got an empty array of shape "
+                f"{leaf.shape}."
+            )
 
-    def name_of(path: ModulePath) -> str:
-        index = path[-1] if path and path[-1].startswith("[") else ""
-        return PYTORCH.name_of(path[: len(path) - bool(index)], structure) + index
 
-    rows = _match(calls, torch_outputs, set(has_weights), name_of)
-    if any(row.max_abs is not None and 0 in row.shape for row in rows):
-        raise ValueError("expected inputs with at least one value each, got an empty array.")
-    if not any(row.max_abs is not None for row in rows):
-        expected = sorted({PYTORCH.name_of(call.path, structure) for call in calls})
-        raise ValueError(
-            "the networks have no layer in common. PyTorch's modules are "
-            f"{', '.join(sorted(has_weights)[:8])} ...; the rules for names expect "
-            f"{', '.join(expected[:8])} ... Probably the names have another prefix: pass `rename`."
-        )
-    matched = {row.name for row in rows}
-    layers = {path[:-1] for path, _ in structure.leaves("params")}
-    paths = {row.path for row in rows}
-    unmatched = [path for path in map("/".join, sorted(layers)) if path not in paths]
-    unmatched += [
+def _convert(
+    torch_copy: Any,
+    module: nn.Module,
+    inputs: Inputs,
+    structure: Structure,
+    rename: Mapping[str, str] | None,
+) -> Mapping[str, Any]:
+    """Convert the weights of a PyTorch module, each tied one once unless both have it twice."""
+    state = torch_copy.state_dict()
+    expected = {entry.name for entry in list_entries(structure, PYTORCH)}
+    new_names = rename_prefixes({name: name for name in state}, rename)
+    by_storage: dict[int, list[str]] = {}
+    for new, old in new_names.items():
+        if state[old].numel():
+            by_storage.setdefault(state[old].data_ptr(), []).append(new)
+    surplus = {
+        new_names[name]
+        for tied in by_storage.values()
+        for name in tied
+        if name not in expected and expected & set(tied)
+    }
+    kept = {name: value for name, value in state.items() if name not in surplus}
+    # Float64 weights would lose digits in float32 parameters.
+    is_wide = any(value.dtype.itemsize == 8 for value in kept.values() if value.is_floating_point())
+    wide = is_wide and hasattr(module, "param_dtype")
+    target = module.clone(param_dtype=jnp.float64) if wide else module
+    return from_torch(kept, target, *inputs.args, kwargs=inputs.kwargs, rename=rename)
+
+
+def _names_of_torch(torch_copy: Any, rename: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the new names of all submodules by their names."""
+    modules = torch_copy.named_modules(remove_duplicate=False)
+    submodules = {name: name for name, _ in modules if name}
+    renamed = rename_prefixes(submodules, rename, strict=False)
+    names = {old: new for new, old in renamed.items()}
+    # The linen network is compared with the whole module, unless `rename` maps a submodule to "".
+    names[""] = WHOLE if "" in renamed else ""
+    return names
+
+
+def _aliases(torch_copy: Any, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the first name of each submodule by its other names."""
+    first = {id(module): names[name] for name, module in torch_copy.named_modules()}
+    modules = torch_copy.named_modules(remove_duplicate=False)
+    return {names[name]: first[id(module)] for name, module in modules}
+
+
+def _record_twice(
+    torch_copy: Any, inputs: Inputs, names: Mapping[str, str], moves_inputs: bool
+) -> list[Output]:
+    """Run a PyTorch module, and again with its input or weights moved."""
+    calls = record_torch(torch_copy, inputs)
+    if moves_inputs:
+        moved = record_torch(torch_copy, move_by_ulp(inputs))
+    else:
+        moved = record_torch(_move_weights(torch_copy), inputs)
+    renamed = [[call._replace(module=names[call.module]) for call in c] for c in (calls, moved)]
+    return list_outputs(*renamed)
+
+
+def _move_weights(torch_copy: Any) -> Any:
+    """Copy a PyTorch module with every weight moved by one unit in the last place."""
+    import torch
+
+    module = copy_torch(torch_copy, str(next(torch_copy.parameters()).dtype).removeprefix("torch."))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.from_numpy(np.array(move_by_ulp(parameter.numpy()))))
+    return module
+
+
+def _raise_no_common_layer(has_weights: Mapping[str, bool], expected: Sequence[str]) -> None:
+    raise ValueError(
+        "the networks have no layer in common. PyTorch's modules are "
+        f"{', '.join(sorted(has_weights)[:8])} ...; the rules for names expect "
+        f"{', '.join(sorted(set(expected))[:8])} ... Probably the names have another prefix: pass "
+        "`rename`."
+    )
+
+
+def _list_unmatched(
+    rows: Sequence[Row], structure: Structure, has_weights: Mapping[str, bool]
+) -> list[str]:
+    """List the layers with weights that were not compared."""
+    matched = {row.name.partition("[")[0] for row in rows}
+    paths = {row.path.partition("/[")[0] for row in rows}
+    layers = sorted({path[:-1] for path, _ in structure.leaves("params")})
+    unmatched = [path for path in map("/".join, layers) if path not in paths]
+    return unmatched + [
         f"{name} (PyTorch)" for name, has in has_weights.items() if has and name not in matched
     ]
-    return Parity(rows, dtype, TOLERANCES[dtype] if tolerance is None else tolerance, unmatched)
-
-
-def _match(
-    calls: Sequence[Activation],
-    torch_outputs: Mapping[tuple[str, int], np.ndarray],
-    torch_names: set[str],
-    name_of: Callable[[ModulePath], str],
-) -> list[Row]:
-    """Return one row per linen call with a PyTorch name, then those called in PyTorch only."""
-    # A convolution and the ConvNorm that contains it may have the same PyTorch name. It is the name
-    # of the convolution.
-    innermost: dict[str, ModulePath] = {}
-    for call in calls:
-        name = name_of(call.path)
-        if name in torch_names:
-            innermost[name] = max(innermost.get(name, call.path), call.path, key=len)
-
-    rows = []
-    for call in calls:
-        name = name_of(call.path)
-        if innermost.get(name) == call.path:
-            rows.append(_compare_call(name, call, torch_outputs.get((name, call.number))))
-    compared = {(row.name, row.call) for row in rows}
-    rows += [
-        Row(name, "/".join(innermost[name]), number, output.shape, None, None, ONLY_TORCH)
-        for (name, number), output in torch_outputs.items()
-        if name in innermost and (name, number) not in compared
-    ]
-    return rows
-
-
-def _compare_call(name: str, call: Activation, torch_output: np.ndarray | None) -> Row:
-    path, shape = "/".join(call.path), call.output.shape
-    if torch_output is None:
-        return Row(name, path, call.number, shape, None, None, ONLY_FLAX)
-    if torch_output.shape != shape:
-        note = f"PyTorch's shape is {torch_output.shape}"
-        return Row(name, path, call.number, shape, None, None, note)
-    difference = np.asarray(call.output, np.float64) - np.asarray(torch_output, np.float64)
-    max_abs = float(np.max(np.abs(difference), initial=0))
-    largest = float(np.max(np.abs(torch_output), initial=0))
-    return Row(name, path, call.number, shape, max_abs, max_abs / (largest or 1.0))
-
-
-def _as_float(x: Any, dtype: str) -> Any:
-    """Convert floating-point arrays to `dtype`; leave integer arrays and flags as they are."""
-    if not hasattr(x, "dtype"):
-        return x
-    return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
-
-
-def _cast(variables: Mapping[str, Any], dtype: str) -> Any:
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(_as_float(np.asarray(leaf), dtype)), dict(variables)
-    )

@@ -7,7 +7,8 @@ import json
 import math
 import re
 
-from aff_jax.parity.comparison import Parity, Row
+from aff_jax.parity.comparison import Parity
+from aff_jax.parity.rows import Row
 
 __all__ = ["to_html", "to_json", "to_text", "verdict"]
 
@@ -29,7 +30,7 @@ def to_text(parity: Parity) -> str:
         The text, without a final newline.
     """
     table: list[tuple[str, ...]] = [("", *COLUMNS)]
-    table += [("!" if parity.differs(row) else "", *_cells(row)) for row in parity.rows]
+    table += [("!" if row.differs else "", *_cells(row)) for row in parity.rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in table]
     return "\n".join([*lines, "", verdict(parity)])
@@ -38,8 +39,8 @@ def to_text(parity: Parity) -> str:
 def to_json(parity: Parity) -> str:
     """Format a comparison as JSON.
 
-    The keys are "equal", "dtype", "tolerance", "first_mismatch" (a row or null), "unmatched" and
-    "rows". A row has the fields of `Row` and "differs". NaN and infinity are null.
+    The keys are "equal", "dtype", "tolerance", "first_mismatch" (a row or null), "explanation",
+    "unmatched" and "rows". A row has the fields of `Row` and "differs". NaN and infinity are null.
 
     Args:
         parity: Result of a comparison.
@@ -50,14 +51,16 @@ def to_json(parity: Parity) -> str:
     first = parity.first_mismatch
 
     def as_dict(row: Row) -> dict[str, object]:
-        numbers = {"max_abs": _finite(row.max_abs), "max_rel": _finite(row.max_rel)}
-        return {**dataclasses.asdict(row), **numbers, "differs": parity.differs(row)}
+        fields = ("max_abs", "max_rel", "allowed")
+        numbers = {field: _finite(getattr(row, field)) for field in fields}
+        return {**dataclasses.asdict(row), **numbers, "differs": row.differs}
 
     content = {
         "equal": parity.equal,
         "dtype": parity.dtype,
         "tolerance": parity.tolerance,
         "first_mismatch": None if first is None else as_dict(first),
+        "explanation": parity.explanation,
         "unmatched": list(parity.unmatched),
         "rows": [as_dict(row) for row in parity.rows],
     }
@@ -79,7 +82,7 @@ def to_html(parity: Parity, title: str = "Parity") -> str:
     """
     rows = []
     for row in parity.rows:
-        kind = ' class="different"' if parity.differs(row) else ""
+        kind = ' class="different"' if row.differs else ""
         cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(row))
         rows.append(f"<tr{kind}>{cells}</tr>")
     head = "".join(f"<th>{name}</th>" for name in COLUMNS)
@@ -114,20 +117,31 @@ def verdict(parity: Parity) -> str:
     if first is None and not parity.equal:
         return f"Undecided: the outputs were not compared.{_not_compared(parity)}"
     compared = [row for row in parity.rows if row.max_rel is not None]
-    terms = f"in {parity.dtype}, tolerance {parity.tolerance:.0e} of each layer's largest value"
+    terms = f"in {parity.dtype}, {_describe_tolerance(parity)}"
     if first is None:
         worst = max(compared, key=lambda row: row.max_rel or 0.0)
         return (
             f"Equal: {len(compared)} activations {terms}; the largest error is "
             f"{worst.max_rel:.1e}, at {worst.path or 'the output'}.{_not_compared(parity)}"
         )
-    count = sum(parity.differs(row) for row in parity.rows)
+    count = sum(row.differs for row in parity.rows)
     why = first.note or f"error {first.max_rel:.1e}"
     where = f"{first.path or 'the output'}, call {first.call} (PyTorch's {first.name or 'output'})"
+    cause = f" {parity.explanation}" if parity.explanation else ""
     return (
         f"Different: {count} of {len(parity.rows)} activations differ {terms}. "
-        f"First mismatch: {where}, {why}.{_pass_of_fusion(first)}{_not_compared(parity)}"
+        f"First mismatch: {where}, {why}.{cause}{_pass_of_fusion(first)}{_not_compared(parity)}"
     )
+
+
+def _describe_tolerance(parity: Parity) -> str:
+    if parity.tolerance is not None:
+        return f"tolerance {parity.tolerance:.0e} of each layer's largest value"
+    allowed = max((row.allowed for row in parity.rows), default=0.0)
+    noise = f"where rounding explains up to {allowed:.0e} of a layer's largest value"
+    if parity.is_too_noisy:
+        noise += ", which may hide a mistake: compare in float64"
+    return noise
 
 
 def _not_compared(parity: Parity) -> str:
@@ -192,7 +206,7 @@ def _plot(parity: Parity) -> str:
 
     points = [(i, row) for i, row in enumerate(parity.rows) if _finite(row.max_rel) is not None]
     errors = [row.max_rel for _, row in points if row.max_rel]
-    levels = [e for e in (*errors, parity.tolerance, 1e-16) if 0 < e < math.inf]
+    levels = [e for e in (*errors, parity.tolerance or 0.0, 1e-16) if 0 < e < math.inf]
     # Errors of 0 are drawn at the lower edge.
     low, high = 10.0 ** math.floor(math.log10(min(levels)) - 1), 10 * max(levels)
 
@@ -203,13 +217,13 @@ def _plot(parity: Parity) -> str:
     axes.set_xlabel("activations in order; dashed: tolerance; vertical line: first mismatch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="0.9")
-    if 0 < parity.tolerance < math.inf:
+    if parity.tolerance is not None and 0 < parity.tolerance < math.inf:
         axes.axhline(parity.tolerance, color="0.4", linestyle="--", gid="tolerance")
     if parity.first_mismatch is not None:
         place = list(parity.rows).index(parity.first_mismatch)
         axes.axvline(place, color=DIFFERENT, linewidth=1, gid="first-mismatch")
     for gid, color, differs in (("equal", EQUAL, False), ("different", DIFFERENT, True)):
-        chosen = [(i, row.max_rel or low) for i, row in points if parity.differs(row) == differs]
+        chosen = [(i, row.max_rel or low) for i, row in points if row.differs == differs]
         if chosen:
             x, y = zip(*chosen, strict=True)
             axes.plot(x, y, "o", markersize=4, color=color, gid=gid, clip_on=False)

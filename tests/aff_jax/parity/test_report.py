@@ -7,13 +7,15 @@ import sys
 import pytest
 
 from aff_jax.parity import report as parity_report
-from aff_jax.parity.comparison import Parity, Row
+from aff_jax.parity.comparison import Parity
+from aff_jax.parity.rows import ONLY_FLAX, Row
 
-SAME = Row("conv1", "stem/conv", 1, (2, 4, 4, 8), 1e-7, 2e-7)
-ZERO = Row("bn1", "stem/norm", 1, (2, 4, 4, 8), 0.0, 0.0)
-OFF = Row("fuse.sigmoid", "stage1_block0/fuse/sigmoid", 2, (2, 4, 4, 8), 0.5, 0.25)
-OUT = Row("", "", 1, (2, 10), 1e-8, 1e-8)
-ABSENT = Row("<b>", "", 1, (2, 10), None, None, "called in Flax only")
+SHAPE, LAYOUT = (2, 4, 4, 8), "channels first"
+SAME = Row("conv1", "stem/conv", 1, SHAPE, LAYOUT, 1e-7, 2e-7, 1e-4)
+ZERO = Row("bn1", "stem/norm", 1, SHAPE, LAYOUT, 0.0, 0.0, 1e-4)
+OFF = Row("fuse.sigmoid", "stage1_block0/fuse/sigmoid", 2, SHAPE, LAYOUT, 0.5, 0.25, 1e-4)
+OUT = Row("", "", 1, (2, 10), "same", 1e-8, 1e-8, 1e-4)
+ABSENT = Row("<b>", "", 1, (2, 10), note=ONLY_FLAX)
 
 
 def test_text_marks_differing_rows_and_names_the_first():
@@ -42,8 +44,10 @@ def test_json_is_strict_and_complete():
         "path": "stem/conv",
         "call": 1,
         "shape": [2, 4, 4, 8],
+        "layout": "channels first",
         "max_abs": 1e-7,
         "max_rel": 2e-7,
+        "allowed": 1e-4,
         "note": "",
         "differs": False,
     }

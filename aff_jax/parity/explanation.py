@@ -1,0 +1,298 @@
+"""Explain why two networks first differ where they do."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from aff_jax.parity.field_causes import explain_fields
+from aff_jax.parity.inputs import with_evaluation_flags
+from aff_jax.parity.layouts import align, largest_difference
+from aff_jax.parity.recording import Call, Inputs
+from aff_jax.parity.relations import RULED_OUT, Earlier, find_relation
+from aff_jax.parity.rows import ONLY_FLAX, ULPS, Pair, Row
+from aff_jax.parity.weight_causes import Weights, explain_weights
+
+__all__ = ["Evidence", "explain", "explain_one_sided"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What is known about the layer of the first mismatch.
+
+    Attributes:
+        pairs: The compared activations in order.
+        inputs: Inputs of both networks, as activations that agree.
+        call: The linen call of the first mismatch, with its inputs.
+        torch_call: The PyTorch call, with its inputs.
+        layer: The linen module, without variables. None if it is not known.
+        torch_layer: The PyTorch module.
+        variables: Variables of the layer by collection.
+        weights: Variables of the layer itself by the name of the leaf.
+        torch_weights: PyTorch's weights, converted, by layer and name of the leaf. Empty if they
+            cannot be converted.
+    """
+
+    pairs: Sequence[Pair]
+    inputs: Sequence[Earlier]
+    call: Call
+    torch_call: Call
+    layer: nn.Module | None
+    torch_layer: Any
+    variables: Mapping[str, Any]
+    weights: Weights
+    torch_weights: Mapping[str, Weights]
+
+
+def explain(first: Row, evidence: Evidence) -> str:
+    """Explain the first mismatch of two networks.
+
+    Args:
+        first: The first row that differs, with a call in both networks.
+        evidence: What is known about its layer.
+
+    Returns:
+        Sentences: whether the inputs of the layer differ, or the layer itself, and why.
+    """
+    place = next(i for i, pair in enumerate(evidence.pairs) if pair.row is first)
+    earlier = [*evidence.inputs, *_earlier(evidence.pairs[:place])]
+    allowed = max([p.row.allowed for p in evidence.pairs] if first.note else [first.allowed])
+    allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
+    name = _quote(first)
+    pairs = _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
+    for position, (ours, theirs) in enumerate(pairs):
+        which = "input" if len(pairs) == 1 else f"input {position + 1}"
+        if theirs is None:
+            return f"The {which} of {name} has the shape {ours.shape} only in this network."
+        if ours.shape != theirs.shape:
+            return (
+                f"The {which} of {name} has the shape {ours.shape} and in PyTorch {theirs.shape}. "
+                + (_relate(ours, theirs, earlier, allowed) or _advise_shapes())
+            )
+        if not _fits(ours, theirs, allowed):
+            return _explain_input(name, which, ours, theirs, earlier, allowed, evidence)
+    same_input = f"{name} gets the same input in both networks, and its output differs"
+    if first.note:
+        cause = _explain_layer(evidence, allowed, earlier, place)
+        return f"{same_input} in shape: {first.note}, and here it is {first.shape}. {cause}"
+    by = f"by {first.max_rel:.1e} of its largest value"
+    return f"{same_input} {by}. {_explain_layer(evidence, allowed, earlier, place)}"
+
+
+def _explain_input(
+    name: str,
+    which: str,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    earlier: Sequence[Earlier],
+    allowed: float,
+    evidence: Evidence,
+) -> str:
+    """Explain an input that differs although all earlier activations agree."""
+    relation = _relate(ours, theirs, earlier, allowed)
+    last = earlier[-1].label if earlier else "the input"
+    sentences = [
+        f"The {which} of {name} already differs, and every activation before it agrees. So the "
+        f"networks differ in what they compute between {last} and this layer.",
+        relation or f"What it is was not found. Ruled out: {RULED_OUT}.",
+    ]
+    agrees = _make_test(evidence, allowed)
+    if agrees is not None and evidence.layer is not None:
+        if agrees(evidence.layer):
+            sentences.append("The layer itself agrees with PyTorch's on PyTorch's input.")
+        else:
+            cause = _explain_own(evidence, agrees)
+            sentences.append(f"On PyTorch's input the layer differs as well. {cause}".rstrip())
+    return " ".join(sentences)
+
+
+def _explain_layer(
+    evidence: Evidence, allowed: float, earlier: Sequence[Earlier], place: int
+) -> str:
+    """Explain a layer that has another output for the same input."""
+    agrees = _make_test(evidence, allowed)
+    own = _explain_own(evidence, agrees)
+    if own:
+        return own
+    pair = evidence.pairs[place]
+    inside = [
+        Earlier(f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", ours, theirs)
+        for i, (ours, theirs) in enumerate(
+            _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
+        )
+        if theirs is not None and ours.shape == theirs.shape
+    ]
+    relation = ""
+    if pair.ours is not None and pair.theirs is not None:
+        relation = _relate(pair.ours, pair.theirs, [*earlier, *inside], allowed)
+    parts = _has_parts(evidence, place)
+    if parts:
+        where = "The layers inside it agree, so the difference is in what it computes itself. "
+    else:
+        where = "Its weights are PyTorch's. " if evidence.weights else ""
+    return where + (relation or f"The cause was not found. Ruled out: {RULED_OUT}.")
+
+
+def _relate(
+    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[Earlier], allowed: float
+) -> str:
+    """Find the relation of two arrays, or count the values that are not finite."""
+    broken = [int(np.sum(~np.isfinite(array))) for array in (ours, theirs)]
+    if any(broken):
+        return (
+            f"{broken[0]} of {ours.size} values are infinite or NaN here, and {broken[1]} of "
+            f"{theirs.size} in PyTorch."
+        )
+    return find_relation(ours, theirs, earlier, allowed)
+
+
+def _explain_own(evidence: Evidence, agrees: Callable[[nn.Module], bool] | None) -> str:
+    """Explain a difference in the weights or the fields of the layer itself."""
+    path = evidence.call.module
+    others = {n: w for n, w in evidence.torch_weights.items() if n != path}
+    theirs = evidence.torch_weights.get(path, {})
+    causes = []
+    if evidence.weights and theirs and (cause := explain_weights(evidence.weights, theirs, others)):
+        causes.append(cause)
+        with_theirs = _make_test(_with_weights(evidence, theirs), 1e-4, checked=False)
+        if with_theirs is None or evidence.layer is None or with_theirs(evidence.layer):
+            causes.append("With PyTorch's weights the layer agrees.")
+            return " ".join(causes)
+        agrees = with_theirs
+    if evidence.layer is not None and agrees is not None:
+        cause, _ = explain_fields(evidence.layer, evidence.torch_layer, agrees)
+        causes += [cause] if cause else []
+    return " ".join(causes)
+
+
+def _with_weights(evidence: Evidence, weights: Weights) -> Evidence:
+    variables = {
+        collection: {leaf: weights.get(leaf, value) for leaf, value in leaves.items()}
+        for collection, leaves in evidence.variables.items()
+    }
+    return dataclasses.replace(evidence, variables=variables)
+
+
+def _make_test(
+    evidence: Evidence, allowed: float, checked: bool = True
+) -> Callable[[nn.Module], bool] | None:
+    """Return a function that tests whether a layer has PyTorch's output on PyTorch's input.
+
+    With `checked`, the layer must have its own recorded output on its own input.
+    """
+    if evidence.layer is None:
+        return None
+    pairs = _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
+    if not pairs or any(theirs is None or o.shape != theirs.shape for o, theirs in pairs):
+        return None
+    own_inputs = [ours for ours, _ in pairs]
+    inputs = [theirs.astype(ours.dtype) for ours, theirs in pairs if theirs is not None]
+
+    def run(layer: nn.Module, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        flags = with_evaluation_flags(layer, Inputs(tuple(inputs), {}))
+        for kwargs in (flags.kwargs, {"use_running_average": True}):
+            try:
+                with jax.default_matmul_precision("highest"):
+                    result = layer.apply(evidence.variables, *flags.args, **kwargs)
+            except Exception:  # it may need other arguments, or refuse the value of a field
+                continue
+            return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+        return None
+
+    def has_outputs(layer: nn.Module, inputs: Sequence[np.ndarray], expected: Any) -> bool:
+        outputs = run(layer, inputs)
+        if outputs is None or len(outputs) != len(expected):
+            return False
+        aligned = [align(array, ours) for ours, array in zip(outputs, expected, strict=True)]
+        return all(
+            a is not None and _fits(ours, a.array, 10 * allowed)
+            for ours, a in zip(outputs, aligned, strict=True)
+        )
+
+    if checked and not has_outputs(evidence.layer, own_inputs, evidence.call.outputs):
+        return None  # it was called with arguments that are not known here
+    return lambda layer: has_outputs(layer, inputs, evidence.torch_call.outputs)
+
+
+def _align_inputs(
+    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Pair inputs in order, PyTorch's in the layout of the others where the shapes allow it."""
+    pairs: list[tuple[np.ndarray, np.ndarray | None]] = []
+    for position, array in enumerate(ours):
+        other = theirs[position] if position < len(theirs) else None
+        aligned = None if other is None else align(other, array)
+        pairs.append((array, other if aligned is None else aligned.array))
+    return pairs
+
+
+def _earlier(pairs: Sequence[Pair]) -> list[Earlier]:
+    return [
+        Earlier(f"the output of {_quote(pair.row)}", pair.ours, pair.theirs)
+        for pair in pairs
+        if pair.ours is not None and pair.theirs is not None and not pair.row.differs
+    ]
+
+
+def _has_parts(evidence: Evidence, place: int) -> bool:
+    path = evidence.call.module
+    inside = f"{path}/" if path else ""
+    rows = [pair.row for pair in evidence.pairs[:place]]
+    return any(row.path.startswith(inside) and row.path != path for row in rows)
+
+
+def _fits(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> bool:
+    largest = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
+    return largest_difference(ours, theirs) <= allowed * largest
+
+
+def _quote(row: Row) -> str:
+    """Name a layer as PyTorch does, with the path in the linen network where it differs."""
+    if not row.path:
+        return "the whole network"
+    number = f", call {row.call}" if row.call > 1 else ""
+    where = f" ({row.path}{number})" if row.path.replace("/", ".") != row.name or number else ""
+    return f"`{row.name}`{where}"
+
+
+def explain_one_sided(first: Row, rows: Sequence[Row]) -> str:
+    """Explain calls that only one of the networks made.
+
+    Args:
+        first: Row of the first such call.
+        rows: All rows.
+
+    Returns:
+        Sentences with the numbers of calls.
+    """
+    start = next(i for i, row in enumerate(rows) if row is first)
+    block = itertools.takewhile(lambda row: row.is_one_sided, rows[start:])
+    # A module is one call, with those of its parts.
+    paths = list(dict.fromkeys((row.path, row.note) for row in block))
+    whole = [p for p in paths if not any(p[0].startswith(f"{other}/") for other, _ in paths)]
+    named = {(row.path, row.note): row for row in rows}
+    return " ".join(_count_calls(named[path], rows) for path in whole[:4])
+
+
+def _count_calls(row: Row, rows: Sequence[Row]) -> str:
+    same = [other for other in rows if other.path == row.path]
+    both = sum(not other.is_one_sided for other in same)
+    flax = both + sum(other.note == ONLY_FLAX for other in same)
+    torch = both + sum(other.is_one_sided and other.note != ONLY_FLAX for other in same)
+    times = {1: "once", 2: "twice"}
+    flax_times, torch_times = (times.get(n, f"{n} times") for n in (flax, torch))
+    name = _quote(dataclasses.replace(row, call=1))
+    if not torch:
+        return f"{name} is called {flax_times} in this network and never in PyTorch."
+    return (
+        f"{name} is called {flax_times} in this network and {torch_times} in PyTorch: call "
+        f"{row.call} {'here' if row.note == ONLY_FLAX else 'there'} has no counterpart."
+    )
+
+
+def _advise_shapes() -> str:
+    return "Compare strides, padding, and the number of layers before it."

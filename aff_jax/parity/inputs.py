@@ -1,0 +1,144 @@
+"""Inputs of the two networks: dtypes, layouts, flags, and changes of one unit in the last place."""
+
+import inspect
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aff_jax.lookup import look_up
+from aff_jax.parity.layouts import channels_first
+from aff_jax.parity.recording import Inputs, is_array
+
+__all__ = ["as_dtype", "has_floats", "list_torch_inputs", "move_by_ulp", "with_evaluation_flags"]
+
+EVALUATION = {
+    "train": False,
+    "training": False,
+    "is_training": False,
+    "deterministic": True,
+    "inference": True,
+    "use_running_average": True,
+}
+"""Arguments that select training or evaluation, and their values in evaluation."""
+
+LAYOUTS = {"channels_first": channels_first, "same": lambda array: array}
+"""For each value of `layout`, the function that gives an input the layout of PyTorch."""
+
+
+def as_dtype(tree: Any, dtype: str) -> Any:
+    """Convert the floating-point arrays of a tree.
+
+    Args:
+        tree: A tree of arrays and other values.
+        dtype: "float32" or "float64".
+
+    Returns:
+        The tree with NumPy arrays. Integers, flags and other values are not changed.
+    """
+
+    def convert(x: Any) -> Any:
+        if not is_array(x):
+            return x
+        return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
+
+    return jax.tree.map(convert, tree)
+
+
+def has_floats(tree: Any) -> bool:
+    """Return whether a tree has an array of floating-point numbers.
+
+    Args:
+        tree: A tree of arrays and other values.
+
+    Returns:
+        True if there is at least one.
+    """
+    return any(is_array(x) and jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(tree))
+
+
+def move_by_ulp(tree: Any, seed: int = 0) -> Any:
+    """Move every floating-point number of a tree by one unit in the last place, up or down.
+
+    Args:
+        tree: A tree of NumPy arrays and other values.
+        seed: Seed of the random directions.
+
+    Returns:
+        The moved tree. Integers and other values are not changed.
+    """
+    rng = np.random.default_rng(seed)
+
+    def move(x: Any) -> Any:
+        if not has_floats(x):
+            return x
+        x = np.asarray(x)
+        up = rng.integers(2, size=x.shape, dtype=np.int8).astype(bool)
+        infinity = np.asarray(np.inf, x.dtype)
+        return np.nextafter(x, np.where(up, infinity, -infinity))
+
+    return jax.tree.map(move, tree)
+
+
+def with_evaluation_flags(module: nn.Module, inputs: Inputs) -> Inputs:
+    """Add the flags for evaluation that a module needs and that were not given.
+
+    Args:
+        module: The module.
+        inputs: Its inputs.
+
+    Returns:
+        The inputs with `train=False`, `deterministic=True` and the like, if `__call__` has such an
+        argument without a default value.
+    """
+    signature = inspect.signature(module.__call__)
+    try:
+        given = signature.bind_partial(*inputs.args, **inputs.kwargs).arguments
+    except TypeError:
+        return inputs  # the call itself raises a better error
+    missing = {
+        name: EVALUATION[name]
+        for name, parameter in signature.parameters.items()
+        if name in EVALUATION and parameter.default is parameter.empty and name not in given
+    }
+    return Inputs(inputs.args, {**inputs.kwargs, **missing})
+
+
+def list_torch_inputs(
+    inputs: Inputs, layout: str | None, has_1d: bool
+) -> Iterator[tuple[str, Inputs]]:
+    """List the inputs that PyTorch may take, the most likely layouts first.
+
+    Args:
+        inputs: Inputs of the linen network, or those given for PyTorch.
+        layout: "channels_first" or "same" for all arrays of more than two axes. None tries both,
+            for each array.
+        has_1d: True if the PyTorch module has layers for sequences with channels first, such as
+            `Conv1d`.
+
+    Yields:
+        A description of the layouts, and the inputs.
+
+    Raises:
+        ValueError: If `layout` is unknown.
+    """
+    leaves, structure = jax.tree.flatten(tuple(inputs))
+    places = [i for i, x in enumerate(leaves) if is_array(x) and x.ndim > 2]
+    if layout is not None:
+        look_up(LAYOUTS, "layout", layout)
+    options = []
+    for place in places:
+        # Three axes are tokens (batch, length, channels) more often than sequences for Conv1d.
+        is_image = leaves[place].ndim > 3 or has_1d
+        likely = ("channels_first", "same") if is_image else ("same", "channels_first")
+        options.append(likely if layout is None else (layout,))
+    for chosen in itertools.product(*options):
+        moved = list(leaves)
+        for place, name in zip(places, chosen, strict=True):
+            moved[place] = LAYOUTS[name](leaves[place])
+        shapes = ", ".join(str(x.shape) for x in moved if is_array(x))
+        yield shapes, Inputs(*jax.tree.unflatten(structure, moved))

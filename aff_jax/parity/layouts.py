@@ -1,0 +1,104 @@
+"""Find how the axes of two arrays with the same content correspond."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Aligned", "align", "channels_first", "largest_difference", "list_layouts"]
+
+
+class Aligned(NamedTuple):
+    """An array of PyTorch in the layout of the other one.
+
+    Attributes:
+        array: The array.
+        layout: Layout that it had: "same", "channels first", "channels last" or "sequence first",
+            followed by ", reshaped" or ", repeated" where that was needed.
+    """
+
+    array: np.ndarray
+    layout: str
+
+
+def channels_first(array: np.ndarray) -> np.ndarray:
+    """Move the last axis behind the first one.
+
+    Args:
+        array: Array `(batch, *spatial, channels)`.
+
+    Returns:
+        View `(batch, channels, *spatial)`. Arrays with fewer than three axes are returned as they
+        are.
+    """
+    return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
+
+
+def list_layouts(theirs: np.ndarray, shape: tuple[int, ...]) -> Iterator[Aligned]:
+    """List the ways in which an array of PyTorch can have the layout of another array.
+
+    Args:
+        theirs: The array of PyTorch.
+        shape: Shape of the other array.
+
+    Yields:
+        The array in the shape `shape`, the most common layouts first.
+    """
+    moved = [Aligned(theirs, "same")]
+    if theirs.ndim > 2:
+        moved += [
+            Aligned(np.moveaxis(theirs, 1, -1), "channels first"),
+            Aligned(np.swapaxes(theirs, 0, 1), "sequence first"),
+            Aligned(np.moveaxis(theirs, -1, 1), "channels last"),
+        ]
+    whole = [candidate for candidate in moved if candidate.array.shape == shape]
+    yield from whole
+    for array, layout in () if whole else moved:
+        if array.size == np.prod(shape) and array.size:
+            # Axes are merged or split, and the batch or the channels stay.
+            if array.shape[:1] == shape[:1] or array.shape[-1:] == shape[-1:]:
+                yield Aligned(array.reshape(shape), f"{layout}, reshaped")
+        elif shape and array.shape[1:] == shape[1:] and array.shape[0] % (shape[0] or 1) == 0:
+            # Some modules repeat a batch of one for their batch norm.
+            copies = array.reshape(-1, *shape)
+            if len(copies) > 1 and all(np.array_equal(copies[0], c) for c in copies[1:]):
+                yield Aligned(copies[0], f"{layout}, repeated")
+
+
+def align(theirs: np.ndarray, ours: np.ndarray) -> Aligned | None:
+    """Bring an array of PyTorch to the layout of another one.
+
+    Where shapes allow several layouts, it is the one with the smallest difference.
+
+    Args:
+        theirs: The array of PyTorch.
+        ours: The other array.
+
+    Returns:
+        The array in the shape of `ours`, and its layout, or None if no layout has this shape.
+    """
+    candidates = list(list_layouts(theirs, ours.shape))
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    # NaN is larger than every difference here, so that NaN on one side never fits.
+    return min(
+        candidates, key=lambda c: np.nan_to_num(largest_difference(c.array, ours), nan=1e308)
+    )
+
+
+def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest absolute difference of two arrays of the same shape.
+
+    Args:
+        a: The first array.
+        b: The second array.
+
+    Returns:
+        The difference, in float64. Equal infinities do not differ, and NaN differs from everything.
+        It is 0 for empty arrays.
+    """
+    wide = np.float64
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(np.asarray(a, wide) - np.asarray(b, wide))
+    difference = np.where(np.asarray(a == b), 0.0, difference)
+    return float(np.max(difference, initial=0.0))

@@ -1,0 +1,299 @@
+"""Find the relation between two arrays that should be equal and are not.
+
+The candidates are the usual mistakes of a port: a factor, an offset, another order of the values,
+another activation or pooling, and a sum or product that is missing on one side.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aff_jax.parity.functions import (
+    Function,
+    list_activations,
+    list_poolings,
+    list_resizings,
+    negative_slope,
+)
+from aff_jax.parity.layouts import largest_difference
+
+__all__ = ["RULED_OUT", "Earlier", "find_relation"]
+
+RECENT = 12
+"""Number of earlier activations that may be the input of a function."""
+
+OPERANDS = 40
+"""Number of earlier activations that may be a missing term or factor."""
+
+SAMPLE = 2048
+"""Number of values in which a sum or product is looked for."""
+
+RULED_OUT = (
+    "a constant factor, an offset or a scale for each channel, another order of the values, "
+    "another activation, pooling or resizing, a shift, and a missing sum or product"
+)
+"""What `find_relation` looks for."""
+
+BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
+"""Activations that may stand before a pooling, or behind a sum."""
+
+
+class Earlier(NamedTuple):
+    """An activation that both networks have computed before and that agrees.
+
+    Attributes:
+        label: Its name in sentences.
+        ours: The array of the linen network.
+        theirs: The array of the PyTorch network, in the same layout.
+    """
+
+    label: str
+    ours: np.ndarray
+    theirs: np.ndarray
+
+
+def find_relation(
+    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[Earlier], allowed: float
+) -> str:
+    """Find how an array of the linen network follows from PyTorch's.
+
+    Args:
+        ours: The array of the linen network.
+        theirs: The array of the PyTorch network, in the same layout.
+        earlier: Activations that agree, the latest one last.
+        allowed: Relative difference that rounding explains.
+
+    Returns:
+        A sentence, or an empty string if no relation was found.
+    """
+    recent = [Earlier(e.label, *_wide(e.ours, e.theirs)) for e in earlier[::-1]]
+    ours, theirs = _wide(ours, theirs)
+    # An approximation is no relation: a wrong function may be as near as a few percent.
+    limit = min(max(10 * allowed, 1e-12), 1e-3)
+
+    def fits(a: np.ndarray, b: np.ndarray) -> bool:
+        if a.shape != b.shape:
+            return False
+        return largest_difference(a, b) <= limit * float(np.max(np.abs(b), initial=0.0))
+
+    return (
+        _find_factor(ours, theirs, fits)
+        or _find_order(ours, theirs, fits)
+        or _find_sum(ours, theirs, recent, fits)
+        or _find_functions(ours, theirs, recent, fits)
+        or _find_line(ours, theirs, fits)
+        or _find_shift(ours, theirs, fits)
+        or _find_one_function(ours, theirs, recent, fits)
+    )
+
+
+Fits = Callable[[np.ndarray, np.ndarray], bool]
+
+
+def _find_factor(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+    """Find a factor or an offset of the whole array."""
+    if ours.shape != theirs.shape or not ours.size:
+        return ""
+    squares = float(np.vdot(ours, ours))
+    factor = float(np.vdot(ours, theirs)) / squares if squares else 0.0
+    if factor and fits(factor * ours, theirs):
+        inverse = f", and this one is {1 / factor:.4g} times PyTorch's"
+        return f"PyTorch's values are {factor:.4g} times these{inverse if factor < 1 else ''}."
+    difference = theirs - ours
+    offset = float(np.mean(difference))
+    if fits(ours + offset, theirs):
+        return f"PyTorch adds {offset:.4g} to every value."
+    return ""
+
+
+def _find_line(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+    """Find a factor and an offset for each channel."""
+    if ours.shape != theirs.shape or ours.ndim < 2:
+        return ""
+    rows, others = ours.reshape(-1, ours.shape[-1]), theirs.reshape(-1, ours.shape[-1])
+    # Three numbers for each channel are needed to test a line through two.
+    if len(rows) < 4:
+        return ""
+    if fits(rows + np.mean(others - rows, axis=0), others):
+        return "PyTorch adds an offset for each channel. Probably a bias is missing here."
+    if fits(others + np.mean(rows - others, axis=0), rows):
+        return "This network adds an offset for each channel."
+    centered, target = rows - rows.mean(0), others - others.mean(0)
+    variance = np.sum(centered**2, axis=0)
+    scale = np.sum(centered * target, axis=0) / np.where(variance == 0, 1, variance)
+    if not fits(centered * scale + others.mean(0), others):
+        return ""
+    if fits(rows * scale, others):
+        return (
+            "PyTorch's channels are multiples of these, each with its own factor. Probably a scale "
+            "(of a norm, or of the inputs) is missing on one side."
+        )
+    return (
+        "PyTorch's channels follow from these by a scale and an offset for each channel. Probably "
+        "one side has a normalization that the other lacks, or other statistics."
+    )
+
+
+def _find_order(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+    """Find the same values in another order."""
+    if ours.size != theirs.size or not fits(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
+        return ""
+    axes = range(ours.ndim)
+    for order in itertools.permutations(axes) if ours.ndim < 6 else ():
+        moved = ours.transpose(order)
+        if moved.shape == theirs.shape and order != tuple(axes) and fits(moved, theirs):
+            listed = " and ".join(str(axis) for axis, source in enumerate(order) if axis != source)
+            return f"PyTorch has the same values with axes {listed} in another order."
+    if ours.shape != theirs.shape:
+        return "PyTorch has the same values in another shape and order."
+    for axis in axes:
+        if fits(np.flip(ours, axis), theirs):
+            return f"PyTorch has the same values, flipped along axis {axis}."
+        half = ours.shape[axis] // 2
+        for shift in {half, *range(1, min(ours.shape[axis], 65))}:
+            if 0 < shift < ours.shape[axis] and fits(np.roll(ours, shift, axis), theirs):
+                return (
+                    f"PyTorch has the same values, rotated along axis {axis} by {shift}. Probably "
+                    f"two arrays are concatenated in another order."
+                )
+    for axis in axes[1:]:
+        size = ours.shape[axis]
+        for rows in (n for n in range(2, size) if size % n == 0):
+            split = (*ours.shape[:axis], rows, size // rows, *ours.shape[axis + 1 :])
+            swapped = ours.reshape(split).swapaxes(axis, axis + 1).reshape(ours.shape)
+            if fits(swapped, theirs):
+                return (
+                    f"PyTorch has the same values, flattened in another order: axis {axis} of size "
+                    f"{size} is ({rows}, {size // rows}) here and ({size // rows}, {rows}) in "
+                    f"PyTorch. PyTorch flattens (channels, height, width); transpose to that "
+                    f"before you flatten."
+                )
+    return "PyTorch has the same values in another order."
+
+
+def _find_shift(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+    """Find a shift of one or two pixels."""
+    if ours.shape != theirs.shape or ours.ndim < 3:
+        return ""
+    spatial = tuple(range(1, ours.ndim - 1))
+    for shift in itertools.product((-2, -1, 0, 1, 2), repeat=len(spatial)):
+        inner = tuple(slice(2, -2) if n > 5 else slice(None) for n in ours.shape[1:-1])
+        if any(shift) and all(n > 5 for n in ours.shape[1:-1]):
+            rolled = np.roll(ours, shift, spatial)
+            if fits(rolled[:, *inner], theirs[:, *inner]):
+                return (
+                    f"PyTorch's values are these, shifted by {shift} pixels. Probably the padding "
+                    f"differs: 'SAME' pads less before than behind."
+                )
+    return ""
+
+
+def _find_sum(ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits) -> str:
+    """Find a term or a factor that one side lacks."""
+    if ours.shape != theirs.shape:
+        return ""
+    # These relations hold for each value alone, so a sample of the values shows them.
+    rng = np.random.default_rng(0)
+    places = np.sort(rng.permutation(ours.size)[:SAMPLE])
+    operands: list[tuple[str, tuple[np.ndarray, np.ndarray]]] = []
+    simple = [f for f in list_activations() if f[0] in BEFORE]
+    for earlier in recent[:OPERANDS]:
+        if earlier.ours.ndim == ours.ndim and _broadcasts(earlier.ours.shape, ours.shape):
+            sample = [
+                np.broadcast_to(array, ours.shape).ravel()[places]
+                for array in (earlier.ours, earlier.theirs)
+            ]
+            for name, function in simple:
+                label = earlier.label if function is simple[0][1] else f"{name} of {earlier.label}"
+                operands.append((label, (function(sample[0]), function(sample[1]))))
+    sampled = (ours.ravel()[places], theirs.ravel()[places])
+    for side, who, other in ((1, "PyTorch", "this network"), (0, "this network", "PyTorch")):
+        more, less = sampled[side], sampled[1 - side]
+        arrays = [(label, pair[side]) for label, pair in operands]
+        for name, function in simple:
+            if found := _find_operand(more, less, arrays, fits, function):
+                behind = "" if name == simple[0][0] else f" before {name}"
+                return f"{who[0].upper()}{who[1:]} {found}{behind}, and {other} does not."
+    return ""
+
+
+def _find_operand(
+    more: np.ndarray,
+    less: np.ndarray,
+    operands: Sequence[tuple[str, np.ndarray]],
+    fits: Fits,
+    function: Callable[[np.ndarray], np.ndarray],
+) -> str:
+    """Find what has to be added to, or multiplied with, one array to get the other one."""
+    for label, array in operands:
+        if fits(function(less + array), more):
+            return f"adds {label}"
+        if fits(function(less * array), more):
+            return f"multiplies by {label}"
+    for first, base in operands[: RECENT * len(BEFORE)]:
+        if fits(function(base), less):
+            for label, array in operands:
+                if fits(function(base + array), more):
+                    return f"adds {label} to {first}"
+    return ""
+
+
+def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    return all(s in (1, n) for s, n in zip(small, large, strict=True))
+
+
+def _find_functions(
+    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits
+) -> str:
+    """Find the functions that the two networks apply to an earlier activation."""
+    for earlier in recent[:RECENT]:
+        mine = _name_function(earlier.ours, ours, fits)
+        other = mine and _name_function(earlier.theirs, theirs, fits)
+        if mine and other and mine != other:
+            return f"This network applies {mine} to {earlier.label}, and PyTorch {other}."
+    return ""
+
+
+def _find_one_function(
+    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits
+) -> str:
+    """Find the function that one of the networks applies to an earlier activation."""
+    for earlier in recent[:RECENT]:
+        if mine := _name_function(earlier.ours, ours, fits):
+            return (
+                f"This network applies {mine} to {earlier.label}. PyTorch does something else "
+                f"that was not found."
+            )
+        if other := _name_function(earlier.theirs, theirs, fits):
+            return (
+                f"PyTorch applies {other} to {earlier.label}. This network does something else "
+                f"that was not found."
+            )
+    return ""
+
+
+def _name_function(source: np.ndarray, target: np.ndarray, fits: Fits) -> str:
+    """Name the function that maps one array to another, or return an empty string."""
+    activations = list_activations()
+    for name, function in activations if source.shape == target.shape else ():
+        if fits(function(source), target):
+            return name
+    if source.shape == target.shape and (slope := negative_slope(source, target)) is not None:
+        return f"a leaky relu with slope {slope:.4g}"
+    if source.ndim != 4 or target.ndim != 4 or source.shape[::3] != target.shape[::3]:
+        return ""
+    size, reached = source.shape[1:3], target.shape[1:3]
+    functions: list[Function] = list(list_poolings(size, reached))
+    functions += list_resizings(reached)
+    for before, prepare in (f for f in activations if f[0] in BEFORE):
+        prepared = prepare(source)
+        for name, function in functions:
+            if fits(function(prepared), target):
+                return name if before == "the identity" else f"{before} and {name}"
+    return ""
+
+
+def _wide(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(a, np.float64), np.asarray(b, np.float64)

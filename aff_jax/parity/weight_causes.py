@@ -1,0 +1,126 @@
+"""Find out how the weights of a layer differ from those of its PyTorch counterpart."""
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+
+from aff_jax.parity.layouts import largest_difference
+
+__all__ = ["explain_weights"]
+
+FEW = 0.05
+"""Share of differing values below which they are counted instead of called all different."""
+
+INITIAL = {"scale": 1.0, "bias": 0.0, "mean": 0.0, "var": 1.0}
+"""Values of variables that nobody has trained or loaded."""
+
+Weights = Mapping[str, np.ndarray]
+"""Variables of a layer by the names of their leaves, such as "kernel"."""
+
+
+def explain_weights(ours: Weights, theirs: Weights, others: Mapping[str, Weights]) -> str:
+    """Explain how the weights of a layer differ from PyTorch's.
+
+    Args:
+        ours: Variables of the layer.
+        theirs: PyTorch's weights of the layer, converted.
+        others: PyTorch's weights of the other layers, converted, by name.
+
+    Returns:
+        Sentences, or an empty string if the weights are equal.
+    """
+    different = {
+        leaf: (value, theirs[leaf])
+        for leaf, value in ours.items()
+        if leaf in theirs and not _is_same(value, theirs[leaf])
+    }
+    if not different:
+        return ""
+    for first, second in itertools.combinations(different, 2):
+        crossed = (
+            (different[first][0], different[second][1]),
+            (
+                different[second][0],
+                different[first][1],
+            ),
+        )
+        if all(_is_same(a, b) for a, b in crossed):
+            return f"`{first}` and `{second}` are swapped."
+    for name, weights in others.items():
+        if all(leaf in weights and _is_same(ours[leaf], weights[leaf]) for leaf in different):
+            return f"Its weights ({', '.join(different)}) are those of PyTorch's `{name}`."
+    return " ".join(_explain_leaf(leaf, *pair) for leaf, pair in different.items())
+
+
+def _explain_leaf(leaf: str, ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Explain how one variable differs."""
+    if ours.shape != theirs.shape:
+        return f"`{leaf}` has the shape {ours.shape}, PyTorch's is {theirs.shape}."
+    if leaf in INITIAL and np.all(ours == INITIAL[leaf]):
+        return f"`{leaf}` is {INITIAL[leaf]:g} everywhere, as after initialization."
+    if _is_same(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
+        return f"`{leaf}` has PyTorch's values {_find_order(ours, theirs)}."
+    unequal = ~np.isclose(ours, theirs, rtol=1e-6, atol=1e-6 * float(np.max(np.abs(theirs))))
+    count = int(np.sum(unequal))
+    if count <= max(1, FEW * ours.size):
+        index = tuple(int(i) for i in np.argwhere(unequal)[0])
+        return (
+            f"{count} of the {ours.size} values of `{leaf}` {'differs' if count == 1 else 'differ'}"
+            f" from PyTorch's; the first is {ours[index]:.6g} instead of {theirs[index]:.6g}, at "
+            f"{index}."
+        )
+    squares = float(np.vdot(ours, ours))
+    factor = float(np.vdot(ours, theirs)) / squares if squares else 0.0
+    if factor and _is_same(factor * ours, theirs):
+        return f"PyTorch's `{leaf}` is {factor:.6g} times this one."
+    worst = largest_difference(ours, theirs)
+    return (
+        f"`{leaf}` differs from PyTorch's in {count} of {ours.size} values, by up to {worst:.2g}."
+    )
+
+
+def _find_order(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Say in which order an array has the values of another one."""
+    axes = range(ours.ndim)
+    for order in itertools.permutations(axes):
+        moved = ours.transpose(order)
+        if moved.shape != theirs.shape:
+            continue
+        for count in range(ours.ndim + 1):
+            for flipped in itertools.combinations(axes, count):
+                if _is_same(np.flip(moved, flipped), theirs):
+                    return _describe_order(order, flipped)
+    if _is_same(ours.ravel(), theirs.transpose().ravel()):
+        return "reshaped instead of transposed"
+    # Kernels as PyTorch stores them: (out, in, *size), or (out, in).
+    stored = theirs.transpose(-1, -2, *range(theirs.ndim - 2)) if theirs.ndim > 1 else theirs
+    if _is_same(ours.ravel(), stored.ravel()):
+        return "reshaped instead of transposed"
+    for axis in axes:
+        lined = np.moveaxis(ours, axis, 0).reshape(ours.shape[axis], -1)
+        other = np.moveaxis(theirs, axis, 0).reshape(theirs.shape[axis], -1)
+        if _is_same(lined[np.lexsort(lined.T)], other[np.lexsort(other.T)]):
+            return f"in another order along axis {axis}"
+    return "in another order"
+
+
+def _describe_order(order: tuple[int, ...], flipped: tuple[int, ...]) -> str:
+    parts = []
+    moved = [axis for axis, source in enumerate(order) if axis != source]
+    if len(moved) == 2:
+        parts.append(f"with axes {moved[0]} and {moved[1]} swapped")
+    elif moved:
+        parts.append(f"with the axes in another order: transpose them by {order}")
+    if flipped:
+        listed = ", ".join(map(str, flipped))
+        parts.append(f"flipped along {'axis' if len(flipped) == 1 else 'axes'} {listed}")
+    return " and ".join(parts)
+
+
+def _is_same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether arrays are equal up to the rounding of float32."""
+    if a.shape != b.shape:
+        return False
+    largest = float(np.max(np.abs(b), initial=0.0))
+    return largest_difference(a, b) <= 1e-6 * largest
