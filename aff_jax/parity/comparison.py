@@ -12,16 +12,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
 
-from aff_jax.convert.mapping import list_entries
-from aff_jax.convert.prefixes import rename_prefixes
-from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure, inspect_module
-from aff_jax.parity.explanation import Evidence, explain, explain_one_sided
+from aff_jax.parity.evidence import LinenNetwork, gather_evidence
+from aff_jax.parity.explanation import explain, explain_one_sided
 from aff_jax.parity.inputs import (
     as_dtype,
     has_floats,
@@ -29,15 +24,11 @@ from aff_jax.parity.inputs import (
     move_by_ulp,
     with_evaluation_flags,
 )
-from aff_jax.parity.layouts import align
-from aff_jax.parity.recording import Call, Inputs, copy_torch, is_array, record_linen, record_torch
-from aff_jax.parity.relations import Earlier
-from aff_jax.parity.rows import Output, Pair, Row, compare_outputs, list_outputs
+from aff_jax.parity.recording import Inputs, is_array, record_linen
+from aff_jax.parity.rows import Row, compare_outputs, list_outputs
+from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["Parity", "compare"]
-
-WHOLE = "(whole)"
-"""Name of the whole PyTorch module where `rename` maps a submodule to the empty name."""
 
 TOO_NOISY = 1e-3
 """Noise from which on a comparison in float32 cannot find the usual mistakes."""
@@ -146,52 +137,43 @@ def compare(
     if torch_inputs is not None:
         layout = layout or "same"
     arrays = {name: value for name, value in ours_in.kwargs.items() if _has_arrays(value)}
-    theirs_in = Inputs(
-        *as_dtype(
-            (
-                tuple(inputs if torch_inputs is None else torch_inputs),
-                dict(arrays if torch_kwargs is None else torch_kwargs),
-            ),
-            dtype,
-        )
-    )
-    torch_copy = copy_torch(torch_module, dtype)
+    torch_args = tuple(inputs if torch_inputs is None else torch_inputs)
+    torch_named = dict(arrays if torch_kwargs is None else torch_kwargs)
+    theirs_in = Inputs(*as_dtype((torch_args, torch_named), dtype))
+    torch_network = TorchNetwork(torch_module, dtype, rename)
     moves_inputs = has_floats(tuple(ours_in))
     with jax.enable_x64(float64):
         structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
         if variables is None:
-            variables = _convert(torch_copy, module, ours_in, structure, rename)
+            variables = torch_network.convert(module, ours_in, structure)
         variables = as_dtype(jax.device_get(dict(variables)), dtype)
         moved = move_by_ulp(ours_in) if moves_inputs else ours_in
         moved_variables = variables if moves_inputs else move_by_ulp(variables)
         runs = record_linen(module, [(variables, ours_in), (moved_variables, moved)])
     ours = list_outputs(*runs)
 
-    names = _names_of_torch(torch_copy, rename)
-    aliases = _aliases(torch_copy, names)
-
     @functools.cache
     def name_of(path: str) -> str:
         base, bracket, position = path.partition("[")
         name = PYTORCH.name_of(tuple(base.split("/")) if base else (), structure)
-        return aliases.get(name, name) + bracket + position
+        return torch_network.first_name(name) + bracket + position
 
     best = None
     failures = []
-    has_1d = any(type(m).__name__.endswith("1d") for m in torch_copy.modules())
-    for shapes, candidate in list_torch_inputs(theirs_in, layout, has_1d):
+    names = set(torch_network.names.values())
+    for shapes, candidate in list_torch_inputs(theirs_in, layout, torch_network.has_sequences):
         try:
-            theirs = _record_twice(torch_copy, candidate, names, moves_inputs)
+            theirs = torch_network.record_twice(candidate, moves_inputs)
         except Exception as error:  # the user's module may raise anything
             failures.append(f"  with {shapes}: {type(error).__name__}: {error}")
             continue
-        pairs = compare_outputs(ours, theirs, name_of, set(names.values()), tolerance)
+        pairs = compare_outputs(ours, theirs, name_of, names, tolerance)
         result = Parity([pair.row for pair in pairs], dtype, tolerance)
         first = result.first_mismatch
-        length = len(pairs) if first is None else result.rows.index(first)
-        if best is None or length > best[0]:
-            best = (length, result, pairs, candidate)
-        if length:
+        agreeing = len(pairs) if first is None else result.rows.index(first)
+        if best is None or agreeing > best[0]:
+            best = (agreeing, result, pairs, candidate)
+        if agreeing:
             break
     if best is None:
         raise ValueError(
@@ -200,87 +182,22 @@ def compare(
             + "\nPass `torch_inputs` and `torch_kwargs` as the module takes them."
         )
     _, result, pairs, torch_in = best
-    has_weights = {names[n]: bool(m._parameters) for n, m in torch_copy.named_modules()}
+    has_weights = torch_network.has_weights
     if all(row.is_one_sided for row in result.rows):
         _raise_no_common_layer(has_weights, [name_of(output.module) for output in ours])
     explanation = ""
-    if result.first_mismatch is not None:
+    if (first := result.first_mismatch) is not None and first.is_one_sided:
+        explanation = explain_one_sided(first, result.rows)
+    elif first is not None:
+        network = LinenNetwork(module, variables, ours_in, structure)
         with jax.enable_x64(float64):
-            try:
-                weights = _convert(torch_copy, module, ours_in, structure, rename)
-            except ValueError:
-                weights = {}  # the variables were given, and cannot be converted
-            explanation = _explain(
-                result,
-                pairs,
-                linen=(module, variables, ours_in, structure),
-                torch=(torch_copy, weights, torch_in, names),
-            )
+            evidence = gather_evidence(first, pairs, network, torch_network, torch_in)
+            explanation = explain(first, evidence)
     return dataclasses.replace(
         result,
         unmatched=_list_unmatched(result.rows, structure, has_weights),
         explanation=explanation,
     )
-
-
-def _explain(
-    result: Parity,
-    pairs: Sequence[Pair],
-    linen: tuple[nn.Module, Mapping[str, Any], Inputs, Structure],
-    torch: tuple[Any, Mapping[str, Any], Inputs, Mapping[str, str]],
-) -> str:
-    """Record the inputs of the layer of the first mismatch, and explain it."""
-    first = result.first_mismatch
-    assert first is not None
-    if first.is_one_sided:
-        return explain_one_sided(first, result.rows)
-    module, variables, inputs, structure = linen
-    torch_copy, weights, torch_inputs, names = torch
-    path = first.path.partition("[")[0].rstrip("/")
-    name = first.name.partition("[")[0]
-    old_name = next(old for old, new in names.items() if new == name)
-    (calls,) = record_linen(module, [(variables, inputs)], inputs_of=(path,))
-    torch_calls = record_torch(torch_copy, torch_inputs, inputs_of=(old_name,))
-    at = tuple(path.split("/")) if path else ()
-    layer = structure.layers.get(at)
-    given = zip(_arrays(inputs), _arrays(torch_inputs), strict=False)
-    aligned = [(ours, align(theirs, ours)) for ours, theirs in given]
-    evidence = Evidence(
-        pairs=pairs,
-        inputs=[Earlier("the input", ours, a.array) for ours, a in aligned if a is not None],
-        call=_select(calls, path, first.call),
-        torch_call=_select(torch_calls, old_name, first.call),
-        layer=None if layer is None else layer.module.clone(parent=None, name=None),
-        torch_layer=torch_copy.get_submodule(old_name),
-        variables={name: _subtree(tree, at) for name, tree in variables.items()},
-        weights=_weights_by_layer(variables).get(path, {}),
-        torch_weights=_weights_by_layer(weights),
-    )
-    return explain(first, evidence)
-
-
-def _select(calls: Sequence[Call], module: str, number: int) -> Call:
-    """Return a call by its number, or the last one if there are fewer."""
-    return [call for call in calls if call.module == module and call.number <= number][-1]
-
-
-def _subtree(tree: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        tree = tree.get(name, {})
-    return tree
-
-
-def _weights_by_layer(variables: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
-    layers: dict[str, dict[str, np.ndarray]] = {}
-    for collection in ("params", "batch_stats"):
-        flat = traverse_util.flatten_dict(dict(variables.get(collection, {})))
-        for path, leaf in flat.items():
-            layers.setdefault("/".join(path[:-1]), {})[path[-1]] = np.asarray(leaf)
-    return layers
-
-
-def _arrays(inputs: Inputs) -> list[np.ndarray]:
-    return [leaf for leaf in jax.tree.leaves(tuple(inputs)) if is_array(leaf)]
 
 
 def _has_arrays(tree: Any) -> bool:
@@ -316,77 +233,6 @@ def _check(torch_module: Any, module: Any, tolerance: float | None, inputs: Any)
                 f"expected inputs with at least one value each, got an empty array of shape "
                 f"{leaf.shape}."
             )
-
-
-def _convert(
-    torch_copy: Any,
-    module: nn.Module,
-    inputs: Inputs,
-    structure: Structure,
-    rename: Mapping[str, str] | None,
-) -> Mapping[str, Any]:
-    """Convert the weights of a PyTorch module, each tied one once unless both have it twice."""
-    state = torch_copy.state_dict()
-    expected = {entry.name for entry in list_entries(structure, PYTORCH)}
-    new_names = rename_prefixes({name: name for name in state}, rename)
-    by_storage: dict[int, list[str]] = {}
-    for new, old in new_names.items():
-        if state[old].numel():
-            by_storage.setdefault(state[old].data_ptr(), []).append(new)
-    surplus = {
-        new_names[name]
-        for tied in by_storage.values()
-        for name in tied
-        if name not in expected and expected & set(tied)
-    }
-    kept = {name: value for name, value in state.items() if name not in surplus}
-    # Float64 weights would lose digits in float32 parameters.
-    is_wide = any(value.dtype.itemsize == 8 for value in kept.values() if value.is_floating_point())
-    wide = is_wide and hasattr(module, "param_dtype")
-    target = module.clone(param_dtype=jnp.float64) if wide else module
-    return from_torch(kept, target, *inputs.args, kwargs=inputs.kwargs, rename=rename)
-
-
-def _names_of_torch(torch_copy: Any, rename: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the new names of all submodules by their names."""
-    modules = torch_copy.named_modules(remove_duplicate=False)
-    submodules = {name: name for name, _ in modules if name}
-    renamed = rename_prefixes(submodules, rename, strict=False)
-    names = {old: new for new, old in renamed.items()}
-    # The linen network is compared with the whole module, unless `rename` maps a submodule to "".
-    names[""] = WHOLE if "" in renamed else ""
-    return names
-
-
-def _aliases(torch_copy: Any, names: Mapping[str, str]) -> dict[str, str]:
-    """Return the first name of each submodule by its other names."""
-    first = {id(module): names[name] for name, module in torch_copy.named_modules()}
-    modules = torch_copy.named_modules(remove_duplicate=False)
-    return {names[name]: first[id(module)] for name, module in modules}
-
-
-def _record_twice(
-    torch_copy: Any, inputs: Inputs, names: Mapping[str, str], moves_inputs: bool
-) -> list[Output]:
-    """Run a PyTorch module, and again with its input or weights moved."""
-    calls = record_torch(torch_copy, inputs)
-    if moves_inputs:
-        moved = record_torch(torch_copy, move_by_ulp(inputs))
-    else:
-        moved = record_torch(_move_weights(torch_copy), inputs)
-    renamed = [[call._replace(module=names[call.module]) for call in c] for c in (calls, moved)]
-    return list_outputs(*renamed)
-
-
-def _move_weights(torch_copy: Any) -> Any:
-    """Copy a PyTorch module with every weight moved by one unit in the last place."""
-    import torch
-
-    module = copy_torch(torch_copy, str(next(torch_copy.parameters()).dtype).removeprefix("torch."))
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.from_numpy(np.array(move_by_ulp(parameter.numpy()))))
-    return module
 
 
 def _raise_no_common_layer(has_weights: Mapping[str, bool], expected: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from aff_jax.lookup import look_up
 from aff_jax.parity.layouts import channels_first
-from aff_jax.parity.recording import Inputs, is_array
+from aff_jax.parity.recording import Inputs, from_tensor, is_array
 
 __all__ = ["as_dtype", "has_floats", "list_torch_inputs", "move_by_ulp", "with_evaluation_flags"]
 
@@ -34,7 +34,7 @@ def as_dtype(tree: Any, dtype: str) -> Any:
     """Convert the floating-point arrays of a tree.
 
     Args:
-        tree: A tree of arrays and other values.
+        tree: A tree of arrays, PyTorch tensors and other values.
         dtype: "float32" or "float64".
 
     Returns:
@@ -42,6 +42,8 @@ def as_dtype(tree: Any, dtype: str) -> Any:
     """
 
     def convert(x: Any) -> Any:
+        if hasattr(x, "detach"):
+            x = from_tensor(x)
         if not is_array(x):
             return x
         return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)

@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Call", "Inputs", "copy_torch", "is_array", "record_linen", "record_torch"]
+__all__ = [
+    "Call",
+    "Inputs",
+    "copy_torch",
+    "from_tensor",
+    "is_array",
+    "record_linen",
+    "record_torch",
+]
 
 COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of XLA for a program that runs twice: compiling it takes longer than running it."""
@@ -183,7 +191,7 @@ def record_torch(module: Any, inputs: Inputs, inputs_of: Collection[str] = ()) -
     given: dict[str, list[tuple[np.ndarray, ...]]] = {}
 
     def to_arrays(tree: Any) -> tuple[np.ndarray, ...]:
-        return tuple(_from_tensor(x) for x in _leaves(tree) if isinstance(x, torch.Tensor))
+        return tuple(from_tensor(x) for x in _leaves(tree) if isinstance(x, torch.Tensor))
 
     def before(name: str) -> Callable[..., None]:
         # Recorded before the call, which may change its input in place.
@@ -237,8 +245,15 @@ def _leaves(tree: Any) -> list[Any]:
     return leaves
 
 
-def _from_tensor(tensor: Any) -> np.ndarray:
-    """Copy a tensor to an array. NumPy has no bfloat16 of its own."""
+def from_tensor(tensor: Any) -> np.ndarray:
+    """Copy a PyTorch tensor to an array.
+
+    Args:
+        tensor: The tensor.
+
+    Returns:
+        A NumPy array of the same dtype, or float32 for bfloat16, which NumPy does not have.
+    """
     import torch
 
     tensor = tensor.detach().cpu()

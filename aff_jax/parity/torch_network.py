@@ -1,0 +1,151 @@
+"""A PyTorch module as one side of a comparison."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from aff_jax.convert.mapping import list_entries
+from aff_jax.convert.prefixes import rename_prefixes
+from aff_jax.convert.pytorch import from_torch
+from aff_jax.convert.rules import PYTORCH
+from aff_jax.inspection import Structure
+from aff_jax.parity.inputs import move_by_ulp
+from aff_jax.parity.recording import Call, Inputs, copy_torch, record_torch
+from aff_jax.parity.rows import Output, list_outputs
+
+__all__ = ["TorchNetwork"]
+
+WHOLE = "(whole)"
+"""Name of the whole PyTorch module where `rename` maps a submodule to the empty name."""
+
+
+class TorchNetwork:
+    """A copy of a PyTorch module whose submodules have the names of the linen module.
+
+    Args:
+        module: The module. It is copied and not changed.
+        dtype: Dtype of the copy, "float32" or "float64".
+        rename: New prefixes by the prefixes in `module`, as in `from_torch`.
+    """
+
+    def __init__(self, module: Any, dtype: str, rename: Mapping[str, str] | None) -> None:
+        self.module = copy_torch(module, dtype)
+        self.dtype = dtype
+        self.rename = rename
+        everything = dict(self.module.named_modules(remove_duplicate=False))
+        renamed = rename_prefixes({n: n for n in everything if n}, rename, strict=False)
+        self.names = {old: new for new, old in renamed.items()}
+        # The linen network is compared with the whole module, unless `rename` maps a submodule to
+        # the empty name.
+        self.names[""] = WHOLE if "" in renamed else ""
+        first = {id(part): self.names[name] for name, part in self.module.named_modules()}
+        self._first_names = {self.names[name]: first[id(part)] for name, part in everything.items()}
+
+    def first_name(self, name: str) -> str:
+        """Return the name under which the calls of a submodule are recorded.
+
+        Args:
+            name: Name of the submodule, or any other name.
+
+        Returns:
+            The first name of a submodule that has several, and otherwise `name`.
+        """
+        return self._first_names.get(name, name)
+
+    def old_name(self, name: str) -> str:
+        """Return the name of a submodule in PyTorch.
+
+        Args:
+            name: Its name after `rename`.
+
+        Returns:
+            Its name before.
+        """
+        return next(old for old, new in self.names.items() if new == name)
+
+    @property
+    def has_weights(self) -> dict[str, bool]:
+        """Return for each name whether the submodule itself has weights."""
+        parts = self.module.named_modules()
+        return {self.names[name]: bool(part._parameters) for name, part in parts}
+
+    @property
+    def has_sequences(self) -> bool:
+        """Return whether the network has layers for sequences with channels first."""
+        return any(type(part).__name__.endswith("1d") for part in self.module.modules())
+
+    def record(self, inputs: Inputs, inputs_of: Collection[str] = ()) -> list[Call]:
+        """Run the module and record the outputs of all submodules.
+
+        Args:
+            inputs: Its inputs, in PyTorch's layout.
+            inputs_of: Names of the submodules whose inputs are recorded too.
+
+        Returns:
+            The calls, by the new names of the submodules.
+        """
+        calls = record_torch(self.module, inputs, [self.old_name(name) for name in inputs_of])
+        return [call._replace(module=self.names[call.module]) for call in calls]
+
+    def record_twice(self, inputs: Inputs, moves_inputs: bool) -> list[Output]:
+        """Run the module, and again with something moved by one unit in the last place.
+
+        Args:
+            inputs: Its inputs, in PyTorch's layout.
+            moves_inputs: Move the inputs. Otherwise the weights are moved.
+
+        Returns:
+            The outputs of all submodules in order.
+        """
+        calls = self.record(inputs)
+        if moves_inputs:
+            return list_outputs(calls, self.record(move_by_ulp(inputs)))
+        return list_outputs(calls, self._with_moved_weights().record(inputs))
+
+    def _with_moved_weights(self) -> "TorchNetwork":
+        import torch
+
+        moved = TorchNetwork(self.module, self.dtype, self.rename)
+        with torch.no_grad():
+            for parameter in moved.module.parameters():
+                parameter.copy_(torch.from_numpy(np.array(move_by_ulp(parameter.numpy()))))
+        return moved
+
+    def convert(self, module: nn.Module, inputs: Inputs, structure: Structure) -> dict[str, Any]:
+        """Convert the weights to the variables of a linen module.
+
+        A weight that PyTorch has under several names is converted under those that the linen module
+        has.
+
+        Args:
+            module: The linen module.
+            inputs: Its inputs.
+            structure: Its structure.
+
+        Returns:
+            The variables.
+
+        Raises:
+            ValueError: If the weights do not match the module.
+        """
+        state = self.module.state_dict()
+        expected = {entry.name for entry in list_entries(structure, PYTORCH)}
+        new_names = rename_prefixes({name: name for name in state}, self.rename)
+        tied: dict[int, list[str]] = {}
+        for new, old in new_names.items():
+            if state[old].numel():
+                tied.setdefault(state[old].data_ptr(), []).append(new)
+        surplus = {
+            new_names[name]
+            for names in tied.values()
+            for name in names
+            if name not in expected and expected & set(names)
+        }
+        # Float64 weights would lose digits in float32 parameters.
+        is_wide = self.dtype == "float64" and hasattr(module, "param_dtype")
+        target = module.clone(param_dtype=jnp.float64) if is_wide else module
+        kept = {name: value for name, value in state.items() if name not in surplus}
+        return from_torch(kept, target, *inputs.args, kwargs=inputs.kwargs, rename=self.rename)
