@@ -6,8 +6,9 @@ linen modules ran.
 """
 
 import dataclasses
+import difflib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -26,6 +27,7 @@ from aff_jax.parity.inputs import (
 )
 from aff_jax.parity.recording import Inputs, is_array, record_linen
 from aff_jax.parity.rows import Row, compare_outputs, list_outputs
+from aff_jax.parity.suggestions import suggest_rename
 from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["Parity", "compare"]
@@ -145,7 +147,7 @@ def compare(
     with jax.enable_x64(float64):
         structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
         if variables is None:
-            variables = torch_network.convert(module, ours_in, structure)
+            variables = _convert(torch_network, module, ours_in, structure)
         variables = as_dtype(jax.device_get(dict(variables)), dtype)
         moved = move_by_ulp(ours_in) if moves_inputs else ours_in
         moved_variables = variables if moves_inputs else move_by_ulp(variables)
@@ -184,7 +186,8 @@ def compare(
     _, result, pairs, torch_in = best
     has_weights = torch_network.has_weights
     if all(row.is_one_sided for row in result.rows):
-        _raise_no_common_layer(has_weights, [name_of(output.module) for output in ours])
+        expected = {name_of(output.module) for output in ours}
+        raise ValueError(_explain_names(torch_network, structure, expected))
     explanation = ""
     if (first := result.first_mismatch) is not None and first.is_one_sided:
         explanation = explain_one_sided(first, result.rows)
@@ -235,13 +238,42 @@ def _check(torch_module: Any, module: Any, tolerance: float | None, inputs: Any)
             )
 
 
-def _raise_no_common_layer(has_weights: Mapping[str, bool], expected: Sequence[str]) -> None:
-    raise ValueError(
-        "the networks have no layer in common. PyTorch's modules are "
-        f"{', '.join(sorted(has_weights)[:8])} ...; the rules for names expect "
-        f"{', '.join(sorted(set(expected))[:8])} ... Probably the names have another prefix: pass "
-        "`rename`."
+def _convert(
+    torch_network: TorchNetwork, module: nn.Module, inputs: Inputs, structure: Structure
+) -> Mapping[str, Any]:
+    """Convert the weights, with a suggestion of `rename` in the error."""
+    try:
+        return torch_network.convert(module, inputs, structure)
+    except ValueError as error:
+        suggestion = suggest_rename(torch_network, structure)
+        if not suggestion:
+            raise
+        raise ValueError(f"{error}\n{suggestion}") from error
+
+
+def _explain_names(
+    torch_network: TorchNetwork, structure: Structure, expected: Collection[str]
+) -> str:
+    """Explain that the networks share no name, with the nearest ones."""
+    names = sorted(name for name in torch_network.names.values() if name)
+    near = [
+        f"{name!r} and {matches[0]!r}"
+        for name in sorted(expected)
+        if (matches := difflib.get_close_matches(name, names, n=1))
+    ]
+    return (
+        f"the networks have no layer in common. PyTorch's modules are {_first(names)}; the names "
+        f"of the linen module are {_first(sorted(expected))}. "
+        + (f"Similar are {_first(near)}. " if near else "")
+        + (
+            suggest_rename(torch_network, structure)
+            or "Probably the names have another prefix: pass `rename`."
+        )
     )
+
+
+def _first(texts: Sequence[str]) -> str:
+    return ", ".join(text or "(whole)" for text in texts[:8]) + (" ..." if len(texts) > 8 else "")
 
 
 def _list_unmatched(
