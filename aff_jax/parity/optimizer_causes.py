@@ -48,7 +48,8 @@ def explain_optimizers(samples: Samples, dtype: str) -> list[str]:
         groups: dict[Group, list[str]] = {}
         total = 0
         for name in side.gradients:
-            if not _has_gradients(samples, name) or name not in samples.settings:
+            known = _has_gradients(samples, name) and name in samples.settings
+            if not known or name in samples.rounding:
                 continue
             found = settings_of(samples.optimizer_name, samples.settings[name])
             if found is None:
@@ -107,7 +108,7 @@ def _record(side: Side, names: Sequence[str]) -> Recorded:
 
 def _explain_missing_gradients(samples: Samples) -> list[str]:
     """Explain weights that PyTorch skips, because they have no gradient, and JAX moves."""
-    moved = {}
+    moved: dict[str, list[str]] = {}
     for name, gradients in samples.theirs.gradients.items():
         weights = np.stack(samples.ours.weights[name])
         absent = all(gradient is None for gradient in gradients)
@@ -116,11 +117,11 @@ def _explain_missing_gradients(samples: Samples) -> list[str]:
             why = "absent" if name not in samples.settings else "zero" if zero else "frozen"
             moved.setdefault(why, []).append(name)
     texts = {
-        "zero": "PyTorch has no gradient and JAX a zero gradient for {}. PyTorch's optimizer skips "
-        "such weights, and optax moves them, by weight decay. Mask them, as with optax.masked.",
-        "frozen": "PyTorch has no gradient for {}, and JAX has one and updates them. In PyTorch they "
-        "have requires_grad=False or are detached from the loss. Mask or freeze them in optax, as "
-        "with optax.masked and optax.set_to_zero.",
+        "zero": "PyTorch has no gradient and JAX a zero gradient for {}. PyTorch's optimizer "
+        "skips such weights, and optax moves them by weight decay. Mask them with optax.masked.",
+        "frozen": "PyTorch has no gradient for {}, and JAX has one and updates them. In PyTorch "
+        "they have requires_grad=False or are detached from the loss. Freeze them in optax, as "
+        "with optax.multi_transform and optax.set_to_zero.",
         "absent": "PyTorch's optimizer was not given {}, and JAX updates them.",
     }
     return [
@@ -156,9 +157,9 @@ def _explain_group(
     error = error_of(rule, settings, recorded)
     return [
         f"{who}'s updates of {list_some(names, total)} are not those of PyTorch's {rule} "
-        f"({_state(settings)}): they are off by up to {error:.1e}. No one or two other settings, and "
-        f"none of {', '.join(RULES)}, give them. Compare the transformations of both optimizers one "
-        f"by one."
+        f"({_state(settings)}): they are off by up to {error:.1e}. Ruled out: one or two other "
+        f"settings, and the rules of {', '.join(RULES)} without weight decay. Compare the "
+        f"transformations of both optimizers one by one."
     ]
 
 
@@ -171,8 +172,8 @@ def _describe(
     where: str,
 ) -> str:
     shown = " or ".join(_value(fit, settings, rule) for fit in fits[:3])
-    changed = [name for name in fits[0].changes if name in settings]
-    expected = ", ".join(_name(name, settings[name]) for name in changed)
+    changed = dict.fromkeys(name for fit in fits[:3] for name in fit.changes)
+    expected = ", ".join(_name(name, settings[name]) for name in changed if name in settings)
     if fits[0].rule != rule:
         expected = f"{rule} with {_state(settings)}"
     norms = ""
@@ -185,19 +186,22 @@ def _describe(
     declared = "PyTorch's optimizer has" if who == "JAX" else "its optimizer states"
     return (
         f"The optimizers differ: {who}'s updates of {where} are those of {shown}, and {declared} "
-        f"{expected}. The recorded gradients then give the updates up to {fits[0].error:.0e} instead "
-        f"of {error:.0e}.{norms}{several} Give both sides the same settings."
+        f"{expected}. The recorded gradients then give the updates up to {fits[0].error:.0e} "
+        f"instead of {error:.0e}.{norms}{several} Give both sides the same settings."
     )
 
 
 def _value(fit: Fit, settings: Settings, rule: str) -> str:
     parts = [_name(name, value) for name, value in fit.changes.items()]
-    if "lr" in fit.changes and settings["lr"]:
-        ratio = np.asarray(fit.changes["lr"]) / settings["lr"]
-        if ratio.ndim == 0:
-            parts.append(f"which is {float(ratio):.4g} times as large")
-    prefix = f"{fit.rule} with " if fit.rule != rule else ""
-    return prefix + ", ".join(parts)
+    if "lr" in fit.changes and settings["lr"] and np.ndim(fit.changes["lr"]) == 0:
+        ratio = float(fit.changes["lr"]) / settings["lr"]
+        one = (
+            "of the opposite sign, as in maximization"
+            if ratio < 0
+            else f"{ratio:.4g} times as large"
+        )
+        parts[list(fit.changes).index("lr")] += f" ({one})"
+    return f"{fit.rule} with {', '.join(parts)}"
 
 
 def _name(name: str, value: Any) -> str:
@@ -234,8 +238,8 @@ def _explain_by_ratios(samples: Samples) -> list[str]:
         if error <= 1e-6 * size and abs(value - (what == "factor")) > 1e-6:
             if what == "factor":
                 return [
-                    f"The optimizers differ: in the first step, JAX's updates are {value:.4g} times "
-                    f"those of PyTorch's {kind}, probably because of the learning rate."
+                    f"The optimizers differ: in the first step, JAX's updates are {value:.4g} "
+                    f"times those of PyTorch's {kind}, probably because of the learning rate."
                 ]
             return [
                 f"The optimizers differ: in the first step, JAX's updates are those of PyTorch's "

@@ -42,8 +42,8 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
     theirs = 0.1 if theirs is None else theirs
     if not any(np.diff(array, axis=0).any() for array in arrays.values()):
         return [
-            "JAX's running statistics do not change: the linen module is not in training mode. Pass "
-            "the argument that sets it as `kwargs`, such as {'train': True}."
+            "JAX's running statistics do not change: the linen module is not in training mode. "
+            "Pass the argument that sets it as `kwargs`, such as {'train': True}."
         ]
     share = _find_share(norms, arrays, theirs, bound)
     if share is None:
@@ -55,10 +55,11 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
             swapped = f" PyTorch's value was probably passed on; Flax's is 1 - {theirs:.4g}."
         sentences.append(
             f"The momentum of the running statistics differs: JAX computes "
-            f"{1 - share:.4g} * old + {share:.4g} * batch, as momentum={1 - share:.4g} in Flax, and "
-            f"PyTorch has momentum={theirs:.4g}, which is momentum={1 - theirs:.4g} in Flax.{swapped}"
+            f"{1 - share:.4g} * old + {share:.4g} * batch, as momentum={1 - share:.4g} in Flax, "
+            f"and PyTorch has momentum={theirs:.4g}, which is momentum={1 - theirs:.4g} in Flax."
+            f"{swapped}"
         )
-    kinds = {}
+    kinds: dict[bool, list[str]] = {}
     for norm, calls in norms.items():
         for unbiased in (True, False):
             if _error(arrays[f"{norm}.running_var"], calls, share, True, unbiased) <= bound:
@@ -67,11 +68,11 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
     # For large batches both conventions agree.
     if kinds.get(False):
         norm = kinds[False][0]
-        count = norms[norm][0].count
+        size = norms[norm][0].size
         sentences.append(
             f"The running variance differs in {len(kinds[False])} of {len(norms)} norms: JAX keeps "
             f"the biased variance of the batch, and PyTorch the unbiased one, which is n / (n - 1) "
-            f"times as large. At {norm}, n = {count} and the factor is {count / (count - 1):.6g}. "
+            f"times as large. At {norm}, n = {size} and the factor is {size / (size - 1):.6g}. "
             f"Use aff_jax.BatchNorm(unbiased_variance=True)."
         )
     return sentences
@@ -80,10 +81,10 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
 def _move(
     old: np.ndarray, calls: Sequence[BatchMoments], share: float, is_var: bool, unbiased: bool
 ) -> np.ndarray:
-    for mean, var, count in calls:
+    for mean, var, size in calls:
         batch = mean
         if is_var:
-            batch = var * count / (count - 1) if unbiased and count > 1 else var
+            batch = var * size / (size - 1) if unbiased and size > 1 else var
         old = (1 - share) * old + share * batch
     return old
 

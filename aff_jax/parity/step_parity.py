@@ -44,7 +44,7 @@ class StepRow:
     @property
     def undecided(self) -> bool:
         """Return True if rounding alone moves the array too much to judge it."""
-        return not self.differs and bool(
+        return not (self.differs or self.note) and bool(
             self.max_abs and self.max_rel and self.allowed * self.max_rel > UNDECIDED * self.max_abs
         )
 
@@ -98,7 +98,7 @@ class StepParity:
         Returns:
             A table, the verdict, the explanation and the notes. Lines that begin with "!" differ.
         """
-        cells = [("", "step", "kind", "name", "max abs", "max rel", "note")]
+        cells: list[tuple[str, ...]] = [("", "step", "kind", "name", "max abs", "max rel", "note")]
         for row in self.rows if every else self._largest_rows():
             numbers = ["-" if x is None else f"{x:.1e}" for x in (row.max_abs, row.max_rel)]
             mark = "!" if row.differs else ""
@@ -130,14 +130,15 @@ class StepParity:
             undecided = [row for row in self.rows if row.undecided]
             if undecided:
                 lines.append(
-                    f"Rounding alone moves {len(undecided)} of {len(self.rows)} arrays by more than "
-                    f"{UNDECIDED:.0%}, so they decide nothing. Repeat with float64=True."
+                    f"Rounding alone may move {len(undecided)} of {len(self.rows)} arrays by more "
+                    f"than {UNDECIDED:.0%}, so they decide nothing."
+                    + (" Repeat with float64=True." if self.dtype == "float32" else "")
                 )
             return lines
         count = sum(row.differs for row in self.rows)
         name = f" of {first.name}" if first.name else ""
         return [
-            f"Different: {count} of {len(self.rows)} arrays differ in {number}. The first one is the "
-            f"{first.kind}{name}, step {first.step}.",
+            f"Different: {count} of {len(self.rows)} arrays differ in {number}. The first one is "
+            f"the {first.kind}{name}, step {first.step}.",
             self.explanation,
         ]

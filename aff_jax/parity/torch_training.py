@@ -1,7 +1,7 @@
 """Train a copy of a PyTorch module for some steps and record each step."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -58,7 +58,7 @@ class TorchTraining:
         loss: Callable[[Any], Any],
         make_optimizer: Callable[[list[Any]], Any],
         dtype: str,
-        names: Sequence[str],
+        names: Iterable[str],
     ):
         import torch
 
@@ -174,7 +174,7 @@ class TorchTraining:
                 "computes the loss several times. Compare another optimizer."
             )
         by_id = {id(p): n for n, p in module.named_parameters(remove_duplicate=False)}
-        settings = {}
+        settings: dict[str, Mapping[str, Any]] = {}
         for group in optimizer.param_groups:
             values = {key: value for key, value in group.items() if key != "params"}
             for parameter in group["params"]:
@@ -248,9 +248,9 @@ class TorchTraining:
         if names or any(changes):
             where = f": {', '.join(names[:5])}" if names else ""
             raise ValueError(
-                f"the PyTorch module draws random numbers in training, probably for dropout{where}. "
-                f"JAX draws others, so the steps can't be compared. Set the probability of each "
-                f"dropout to 0 on both sides, as with `for m in module.modules(): "
+                f"the PyTorch module draws random numbers in training, probably for "
+                f"dropout{where}. JAX draws others, so the steps can't be compared. Set the "
+                f"probability of each dropout to 0 on both sides, as with `for m in module.modules(): "
                 f"if isinstance(m, torch.nn.Dropout): m.p = 0`."
             )
 

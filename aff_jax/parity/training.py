@@ -4,8 +4,8 @@ Both sides start from the same weights and take the same steps. Losses, gradient
 statistics, the moments of the optimizer and the updated weights are compared under PyTorch's names.
 
 How much rounding matters is measured: each side is trained a second time from weights that are
-moved by one unit in the last place. An array differs if its difference exceeds `MULTIPLE` times what
-that does to it on either side, and `FLOORS` times its largest value.
+moved by one unit in the last place. An array differs if its difference exceeds `MULTIPLE` times
+what that does to it on either side, and `FLOORS` times its largest value.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,8 +73,8 @@ def compare_step(
             `lambda outputs: jnp.mean((outputs - targets) ** 2)`.
         torch_loss: The same for the outputs of `torch_module`, which are tensors.
         optimizer: Optax gradient transformation.
-        torch_optimizer: Function of the list of parameters that returns a PyTorch optimizer, such as
-            `lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)`.
+        torch_optimizer: Function of the list of parameters that returns a PyTorch optimizer, such
+            as `lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)`.
         steps: Number of steps. A wrong momentum shows in the second one only.
         float64: Train in float64 instead of float32, which separates mistakes from rounding errors.
         torch_inputs: Inputs of `torch_module`, if they are not `inputs`.
@@ -131,9 +131,9 @@ def compare_step(
             ours.run(moved, steps),
             strict=True,
         )
-        for number, (torch_step, step, *repeated) in enumerate(runs):
-            samples.add(torch_step, step)
-            compared = _compare_steps(number, torch_step, step, *repeated, FLOORS[dtype], samples)
+        for number, sides in enumerate(runs):
+            samples.add(sides[0], sides[1])
+            compared = _compare_steps(number, sides, FLOORS[dtype], samples)
             # Before the first step, only mistakes are of interest.
             rows += [row for row in compared if number or row.differs]
     samples.settings, samples.optimizer_name = theirs.settings, theirs.optimizer_name
@@ -163,21 +163,15 @@ def _match_names(
 
 
 def _compare_steps(
-    number: int,
-    theirs: TrainingStep,
-    ours: TrainingStep,
-    theirs_moved: TrainingStep,
-    ours_moved: TrainingStep,
-    floor: float,
-    samples: Samples,
+    number: int, sides: Sequence[TrainingStep], floor: float, samples: Samples
 ) -> Iterator[StepRow]:
-    """Yield the rows of one step."""
-    sides = (theirs, ours, theirs_moved, ours_moved)
+    """Yield the rows of one step of PyTorch, JAX, and both with moved weights."""
+    theirs, ours = sides[:2]
     if number:
         losses = [np.asarray(side.loss) for side in sides]
         yield _compare(number, "loss", "", losses, floor, 0.0)
     scale = SHARE * _largest(theirs.gradients.values())
-    for name in ours.gradients:
+    for name in (name for name in theirs.gradients if name in ours.gradients):
         arrays = [side.gradients.get(name) for side in sides]
         if arrays[0] is not None:
             row = _compare(number, "gradient", name, arrays, floor, scale)
@@ -203,7 +197,7 @@ def _compare_steps(
         for name, array in of_sides[0].items():
             leaf = name.rpartition(".")[2] if kind != "weight" else ""
             scales[leaf] = max(scales.get(leaf, 0.0), SHARE * _largest([array]))
-        for name in of_sides[1]:
+        for name in of_sides[0]:
             if all(name in arrays for arrays in of_sides):
                 leaf = name.rpartition(".")[2] if kind != "weight" else ""
                 arrays = [arrays[name] for arrays in of_sides]

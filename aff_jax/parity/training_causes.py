@@ -103,14 +103,14 @@ def _explain_gradients(samples: Samples, different: Sequence[StepRow], dtype: st
     decay = _find_penalty(samples, close)
     if decay is not None:
         return [
-            f"{same}, and JAX's gradients are PyTorch's and {decay:.4g} times the weights: the loss "
-            f"has a penalty of {abs(decay) / 2:.4g} times the squared weights on one side only."
+            f"{same}, and JAX's gradients are PyTorch's and {decay:.4g} times the weights: the "
+            f"loss has a penalty of {abs(decay) / 2:.4g} times the squared weights on one side."
         ]
     if not is_loss_equal:
         return [
-            f"{same}, but the loss is {losses[1]:.6g} in JAX and {losses[0]:.6g} in PyTorch, and the "
-            f"gradients differ by no constant factor. The loss functions or their targets differ, "
-            f"as in label smoothing, weights of classes or the order of the labels."
+            f"{same}, but the loss is {losses[1]:.6g} in JAX and {losses[0]:.6g} in PyTorch, and "
+            f"the gradients differ by no constant factor. The loss functions or their targets "
+            f"differ, as in label smoothing, weights of classes or the order of the labels."
         ]
     return _explain_some_gradients(samples, ratios, off, same)
 

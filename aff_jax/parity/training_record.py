@@ -18,12 +18,12 @@ class BatchMoments(NamedTuple):
     Attributes:
         mean: Mean of each channel.
         var: Biased variance of each channel.
-        count: Number of values per channel.
+        size: Number of values per channel.
     """
 
     mean: np.ndarray
     var: np.ndarray
-    count: int
+    size: int
 
 
 @dataclasses.dataclass(frozen=True)

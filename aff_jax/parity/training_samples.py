@@ -116,7 +116,8 @@ class Samples:
         Returns:
             True if it changed.
         """
-        return not np.array_equal(*self.ours.weights[name][-2:])
+        before, after = self.ours.weights[name][-2:]
+        return not np.array_equal(before, after)
 
     def excuse_rounding(self, row: StepRow, share: float) -> StepRow:
         """Allow a weight to differ by a share of its updates, or by all of them.
@@ -134,7 +135,7 @@ class Samples:
             The row, with a larger `allowed` and a note if it belongs to such a weight.
         """
         if row.kind == "moment" and row.name.rpartition(".")[0] in self.rounding:
-            return dataclasses.replace(row, note=NOTE)
+            return row if row.differs else dataclasses.replace(row, note=NOTE)
         if row.kind != "weight" or not row.step:
             return row
         travel = sum(
@@ -149,7 +150,7 @@ class Samples:
 
 
 def _copy(calls: Any) -> list[BatchMoments]:
-    return [BatchMoments(np.float64(c.mean), np.float64(c.var), c.count) for c in calls]
+    return [BatchMoments(np.array(c.mean, float), np.array(c.var, float), c.size) for c in calls]
 
 
 def _sample(name: str, array: np.ndarray) -> np.ndarray:

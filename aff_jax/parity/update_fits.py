@@ -149,7 +149,20 @@ def _fit(rule: str, settings: Settings, recorded: Recorded, names: Sequence[str]
         error = error_of(rule, {**settings, **found}, recorded)
         if np.isfinite(error) and (best is None or error < best.error):
             best = Fit(rule, {**found, **toggled}, error)
-    return best
+    return best and _shorten(best, settings, recorded)
+
+
+def _shorten(fit: Fit, settings: Settings, recorded: Recorded) -> Fit:
+    """Round values to the fewest digits that explain the updates as well."""
+    for name, value in fit.changes.items():
+        for digits in (0, 1, 2, 3, 4) if name not in FLAGS else ():
+            rounded = float(f"{value:.{digits - 1}e}") if digits else 0.0
+            changes = {**fit.changes, name: rounded}
+            error = error_of(fit.rule, {**settings, **changes}, recorded)
+            if error <= 2 * fit.error:
+                fit = Fit(fit.rule, changes, max(error, fit.error))
+                break
+    return fit
 
 
 def _starts(names: Sequence[str], settings: Settings, recorded: Recorded) -> Iterator[Settings]:

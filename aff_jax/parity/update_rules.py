@@ -118,16 +118,14 @@ def _adam(settings: Settings, d: np.ndarray) -> np.ndarray:
     for t, direction in enumerate(d, start=1):
         mean = beta1 * mean + (1 - beta1) * direction
         square = beta2 * square + (1 - beta2) * direction**2
-        step = mean
-        corrections = 1.0, 1.0
-        if settings["bias_correction"]:
-            corrections = 1 - beta1**t, 1 - beta2**t
+        # The correction of the moments now, and of the first moment one step later.
+        first, second, later = 1 - beta1**t, 1 - beta2**t, 1 - beta1 ** (t + 1)
+        if not settings["bias_correction"]:
+            first = second = later = 1.0
+        step = mean / first
         if settings["nesterov"]:
-            later = 1 - beta1 ** (t + 1) if settings["bias_correction"] else 1.0
-            step = (beta1 * mean / later + (1 - beta1) * direction / corrections[0]) * corrections[
-                0
-            ]
-        updates[t] = step / corrections[0] / _root(settings, square / corrections[1])
+            step = beta1 * mean / later + (1 - beta1) * direction / first
+        updates[t - 1] = step / _root(settings, square / second)
     return updates
 
 
