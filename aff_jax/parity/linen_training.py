@@ -130,7 +130,8 @@ class LinenTraining:
         """
         params = variables["params"]
         state = {name: c for name, c in variables.items() if name not in ("params", UNREAD)}
-        optimizer_state = self.optimizer.init(params)
+        # One program compiles faster than one for the shape of each weight.
+        optimizer_state = jax.jit(self.optimizer.init)(params)
         weights, statistics = self._name(params, state)
         yield TrainingStep(weights=weights, statistics=statistics)
         for _ in range(steps):

@@ -195,12 +195,9 @@ def _value(fit: Fit, settings: Settings, rule: str) -> str:
     parts = [_name(name, value) for name, value in fit.changes.items()]
     if "lr" in fit.changes and settings["lr"] and np.ndim(fit.changes["lr"]) == 0:
         ratio = float(fit.changes["lr"]) / settings["lr"]
-        one = (
-            "of the opposite sign, as in maximization"
-            if ratio < 0
-            else f"{ratio:.4g} times as large"
-        )
-        parts[list(fit.changes).index("lr")] += f" ({one})"
+        text = f"{ratio:.4g} times as large" if ratio > 0 else "of the opposite sign"
+        if abs(ratio - 1) > 1e-4:
+            parts[list(fit.changes).index("lr")] += f" ({text})"
     return f"{fit.rule} with {', '.join(parts)}"
 
 

@@ -65,6 +65,7 @@ class TorchTraining:
         self.module = copy.deepcopy(module).to("cpu", getattr(torch, dtype)).train()
         self.loss, self.make_optimizer, self.names = loss, make_optimizer, set(names)
         self.settings: dict[str, Mapping[str, Any]] = {}
+        self.has_gradient: dict[str, bool] = {}
         self.optimizer_name = ""
         self.inputs = self._find_inputs(inputs, torch_inputs, getattr(torch, dtype))
         self._check_random()
@@ -127,6 +128,7 @@ class TorchTraining:
                 name: None if weight.grad is None else weight.grad.numpy().copy()
                 for name, weight in weights.items()
             }
+            self.has_gradient = {n: p.grad is not None for n, p in module.named_parameters()}
             optimizer.step()
             moments = {
                 f"{name}.{key}": value.numpy()
@@ -250,8 +252,8 @@ class TorchTraining:
             raise ValueError(
                 f"the PyTorch module draws random numbers in training, probably for "
                 f"dropout{where}. JAX draws others, so the steps can't be compared. Set the "
-                f"probability of each dropout to 0 on both sides, as with `for m in module.modules(): "
-                f"if isinstance(m, torch.nn.Dropout): m.p = 0`."
+                f"probability of each dropout to 0 on both sides, as with "
+                f"`for m in module.modules(): if isinstance(m, torch.nn.Dropout): m.p = 0`."
             )
 
 

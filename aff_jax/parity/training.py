@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.mapping import list_entries
 from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.pytorch import from_torch
@@ -23,6 +24,7 @@ from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.lookup import unknown_name
 from aff_jax.parity.linen_training import LinenTraining, bind_training_arguments
+from aff_jax.parity.optimizer_causes import list_some
 from aff_jax.parity.step_parity import StepParity, StepRow
 from aff_jax.parity.torch_training import TorchTraining, unwrap_module
 from aff_jax.parity.training_causes import explain_steps
@@ -106,7 +108,8 @@ def compare_step(
             variables = from_torch(state, wide, *arguments, prefix=prefix, rename=rename)
         variables = jax.tree.map(lambda leaf: jnp.asarray(_cast(leaf, dtype)), dict(variables))
         entries = list_entries(inspect_module(module, arguments), PYTORCH)
-        names = _match_names(torch_module, [e.name for e in entries], rename, prefix)
+        read = [entry.name for entry in entries if entry.collection != UNREAD]
+        names = _match_names(torch_module, read, rename, prefix)
         theirs = TorchTraining(
             torch_module,
             inputs,
@@ -140,7 +143,7 @@ def compare_step(
     samples.norm_momenta = theirs.norm_momenta()
     differs = any(row.differs for row in rows)
     explanation = explain_steps(samples, rows, dtype) if differs else ""
-    return StepParity(rows, dtype, steps, explanation, _list_notes(torch_module, names, samples))
+    return StepParity(rows, dtype, steps, explanation, _list_notes(theirs, samples))
 
 
 def _match_names(
@@ -228,25 +231,30 @@ def _largest(arrays: Any) -> float:
     return max(sizes, default=0.0) if not np.isnan(sizes).any() else np.nan
 
 
-def _list_notes(torch_module: Any, names: Mapping[str, str], samples: Samples) -> list[str]:
+def _list_notes(theirs: TorchTraining, samples: Samples) -> list[str]:
     notes = []
-    known = set(names.values())
-    alone = [name for name, _ in torch_module.named_parameters() if name not in known]
-    if alone:
-        notes.append(
-            f"Not compared: {len(alone)} weights of PyTorch that the linen module does not have "
-            f"({', '.join(alone[:3])}{', ...' if len(alone) > 3 else ''})."
-        )
+    alone = {
+        " and that have no gradient, so nothing reads them": [],
+        ", though they have a gradient": [],
+    }
+    for name, has_gradient in theirs.has_gradient.items():
+        if name not in theirs.names:
+            list(alone.values())[has_gradient].append(name)
+    for remark, names in alone.items():
+        if names:
+            notes.append(
+                f"Not compared: weights of PyTorch that the linen module does not have{remark}: "
+                f"{len(names)} {list_some(names)}."
+            )
     if samples.unmatched_moments:
         notes.append(
             f"Not compared: the optimizer states {', '.join(sorted(samples.unmatched_moments))}, "
             f"which only one side has or keeps under this name."
         )
     if samples.rounding:
-        shown = sorted(samples.rounding)
         notes.append(
-            f"The gradients of {len(shown)} weights are rounding errors, probably because they are "
-            f"zero by construction ({', '.join(shown[:3])}{', ...' if len(shown) > 3 else ''})."
+            f"The gradients of some weights are rounding errors, probably because they are zero by "
+            f"construction: {len(samples.rounding)} {list_some(sorted(samples.rounding))}."
         )
     return notes
 
@@ -265,4 +273,4 @@ def _factors(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def _move(leaf: Any) -> Any:
-    return leaf * _factors(leaf.shape, str(leaf.dtype))
+    return jnp.asarray(np.asarray(leaf) * _factors(leaf.shape, str(leaf.dtype)))
