@@ -233,7 +233,7 @@ def _largest(arrays: Any) -> float:
 
 def _list_notes(theirs: TorchTraining, samples: Samples) -> list[str]:
     notes = []
-    alone = {
+    alone: dict[str, list[str]] = {
         " and that have no gradient, so nothing reads them": [],
         ", though they have a gradient": [],
     }

@@ -102,40 +102,48 @@ def find_settings(rule: str, settings: Settings, recorded: Recorded, dtype: str)
         dtype: Dtype that the weights have.
 
     Returns:
-        All changes of the smallest number that explain the updates, the best one first. Empty if
-        there is none.
+        All changes of the smallest number that explain the updates. Empty if there is none.
     """
     bound = rounding_of(recorded, dtype)
     loose = max(bound, EXPLAINED * error_of(rule, settings, recorded))
+    approximate: list[Fit] = []
+    for fits in _list_fits(rule, settings, recorded):
+        best = min((fit.error for fit in fits), default=np.inf)
+        close = [fit for fit in fits if fit.error <= max(bound, 10 * best)]
+        if best <= bound:
+            return close
+        # A formula that differs a little, as PyTorch's norm with 1e-6 added, is no exact match.
+        if best <= loose and not approximate:
+            approximate = close
+    return approximate
+
+
+def _list_fits(rule: str, settings: Settings, recorded: Recorded) -> Iterator[list[Fit]]:
+    """Yield fits of one change, of a learning rate per step, of two changes, and of other rules."""
     scalars = [name for name in (*STARTS, "clip_norm", "clip_value") if name in settings]
-    flags = [name for name in FLAGS if name in settings]
+    names = [*scalars, *(name for name in FLAGS if name in settings)]
     for number in (1, 2):
-        fits = []
-        for names in itertools.combinations([*scalars, *flags], number):
-            if fit := _fit(rule, settings, recorded, names):
-                fits.append(fit)
-        fits = [fit for fit in fits if fit.error <= loose]
-        if number == 1 and not any(fit.error <= bound for fit in fits):
-            fits += _fit_schedule(rule, settings, recorded, loose)
-        if exact := [fit for fit in fits if fit.error <= bound] or fits:
-            return sorted(exact, key=lambda fit: fit.error > bound)
+        fits = [
+            _fit(rule, settings, recorded, some) for some in itertools.combinations(names, number)
+        ]
+        yield [fit for fit in fits if fit]
+        if number == 1:
+            yield [_fit_schedule(rule, settings, recorded)]
     for other, searched in SEARCHED.items():
         if other != rule:
             start = {**settings, **OWN_DEFAULTS[other], "weight_decay": 0.0, "decoupled": False}
             fit = _fit(other, start, recorded, searched)
-            if fit and fit.error <= loose:
-                return [fit]
-    return []
+            yield [fit] if fit else []
 
 
-def _fit_schedule(rule: str, settings: Settings, recorded: Recorded, loose: float) -> list[Fit]:
+def _fit_schedule(rule: str, settings: Settings, recorded: Recorded) -> Fit:
     """Search one learning rate per step."""
     steps = predict(rule, settings, recorded)
     updates = np.diff(recorded.weights, axis=0)
     squares = np.maximum(np.sum(steps**2, 1), np.finfo(float).tiny)
     factors = np.sum(steps * updates, 1) / squares
     error = float(np.max(np.abs(factors[:, None] * steps - updates), initial=0))
-    return [Fit(rule, {"lr": factors * settings["lr"]}, error)] if error <= loose else []
+    return Fit(rule, {"lr": factors * settings["lr"]}, error)
 
 
 def _fit(rule: str, settings: Settings, recorded: Recorded, names: Sequence[str]) -> Fit | None:

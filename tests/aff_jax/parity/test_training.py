@@ -89,8 +89,13 @@ def test_torch_inputs_may_differ():
     assert compare(Last(), steps=1).equal
     first = np.moveaxis(IMAGES, -1, 1)
     assert compare(TorchSmall(), steps=1, torch_inputs=(first,)).equal
-    with pytest.raises(ValueError, match="unchanged, .*expected input"):
-        compare(TorchSmall(), images=IMAGES[..., :2])
+
+    class Broken(TorchSmall):
+        def forward(self, x):
+            raise IndexError("its own message")
+
+    with pytest.raises(ValueError, match=r"(?s)channels first.*unchanged.*its own message"):
+        compare(Broken())
 
 
 def wrong_parameters(_parameters):
@@ -184,7 +189,6 @@ def test_resnet18_with_iaff(name):
         "adamw": (optax.adamw(1e-5), lambda p: torch.optim.AdamW(p, 1e-5, weight_decay=1e-4)),
     }[name]
     outcome = compare_resnet(optimizer=optimizer, torch_optimizer=torch_optimizer)
-    print(outcome.to_text())
     assert outcome.equal, outcome.to_text()
     # The second global branch is never read.
     assert any("global_att2" in n and "no gradient" in n for n in outcome.notes)

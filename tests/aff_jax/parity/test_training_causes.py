@@ -47,7 +47,8 @@ MISTAKES = {
     "momentum": (
         {"optimizer": optax.sgd(0.1, momentum=0.8)},
         (2, "moment", "conv.weight.momentum_buffer"),
-        "all 5 weights are those of SGD with momentum=0.8, and PyTorch's optimizer has momentum=0.9",
+        "all 5 weights are those of SGD with momentum=0.8, and PyTorch's optimizer has "
+        "momentum=0.9",
     ),
     "no momentum": (
         {"optimizer": optax.sgd(0.1)},
