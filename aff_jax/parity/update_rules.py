@@ -23,6 +23,7 @@ DEFAULTS: Settings = {
 }
 """Settings that every rule has."""
 
+# The denominator of adaptive rules.
 ROOT: Settings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
 
 OWN_DEFAULTS: dict[str, Settings] = {
@@ -31,7 +32,7 @@ OWN_DEFAULTS: dict[str, Settings] = {
     "RMSprop": {"alpha": 0.99, **ROOT, "momentum": 0.0},
     "Adagrad": {"initial_accumulator_value": 0.0, **ROOT},
 }
-"""Settings of each rule. The values are those of a setting that PyTorch's optimizer lacks."""
+"""Settings of each rule, and their values where PyTorch's optimizer has no such setting."""
 
 
 class Recorded(NamedTuple):
