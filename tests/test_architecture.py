@@ -56,7 +56,7 @@ IMPORTS = {
         "aff_jax.lookup",
         "aff_jax.nn",
     },
-    "aff_jax.parity": {"aff_jax.convert", "aff_jax.inspection"},
+    "aff_jax.parity": {"aff_jax.convert", "aff_jax.inspection", "aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.serialization": {
         "aff_jax.convert",
         "aff_jax.description",

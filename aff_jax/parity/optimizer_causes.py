@@ -1,0 +1,254 @@
+"""Explain in which settings the optimizers of both sides differ."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aff_jax.parity.training_samples import Samples, Side
+from aff_jax.parity.update_fits import Fit, error_of, find_settings, rounding_of
+from aff_jax.parity.update_rules import RULES, Recorded, Settings, settings_of
+
+__all__ = ["explain_optimizers", "list_some"]
+
+COLUMNS = 4096
+"""Number of values that settings are searched with."""
+
+FLAG_NAMES = {
+    "nesterov": ("plain momentum", "Nesterov's momentum"),
+    "decoupled": (
+        "weight decay added to the gradient (L2, as in torch.optim.Adam)",
+        "decoupled weight decay (as in AdamW)",
+    ),
+    "bias_correction": ("no bias correction", "bias correction"),
+    "eps_inside": ("eps outside of the square root", "eps inside of the square root"),
+}
+"""Names of a setting that is off, and that is on."""
+
+Group = tuple[str, tuple[tuple[str, Any], ...]]
+"""A rule and its settings."""
+
+
+def explain_optimizers(samples: Samples, dtype: str) -> list[str]:
+    """Explain the updates of both sides by settings of PyTorch's optimizer.
+
+    Each side is judged by its own gradients and weights, so mistakes elsewhere don't matter.
+
+    Args:
+        samples: Samples of both sides.
+        dtype: Dtype of the training.
+
+    Returns:
+        Sentences. The list is empty if both sides update as PyTorch's settings say.
+    """
+    without_gradient = _explain_missing_gradients(samples)
+    sentences = [*without_gradient]
+    for who, side in (("PyTorch", samples.theirs), ("JAX", samples.ours)):
+        frozen: list[str] = []
+        groups: dict[Group, list[str]] = {}
+        total = 0
+        for name in side.gradients:
+            known = _has_gradients(samples, name) and name in samples.settings
+            if not known or name in samples.rounding:
+                continue
+            found = settings_of(samples.optimizer_name, samples.settings[name])
+            if found is None:
+                return sentences or _explain_by_ratios(samples)
+            total += 1
+            recorded = _record(side, [name])
+            if error_of(*found, recorded) <= rounding_of(recorded, dtype):
+                continue
+            if not np.diff(recorded.weights, axis=0).any():
+                frozen.append(name)
+            else:
+                groups.setdefault((found[0], tuple(found[1].items())), []).append(name)
+        if frozen:
+            sentences.append(
+                f"{who}'s optimizer does not update {list_some(frozen, total)}, which "
+                f"{'PyTorch' if who == 'JAX' else 'JAX'}'s gradients would move: it is frozen or "
+                f"masked there. Freeze the same weights on both sides."
+            )
+        for (rule, items), names in groups.items():
+            sentences += _explain_group(who, rule, dict(items), side, names, total, dtype)
+    return sentences
+
+
+def list_some(names: Sequence[str], total: int | None = None) -> str:
+    """Return the number of names and the first of them.
+
+    Args:
+        names: The names.
+        total: Number of all names. None leaves it out.
+
+    Returns:
+        The text, as "2 of 9 weights (fc.weight, fc.bias)".
+    """
+    of = "" if total is None else f"{len(names)} of {total} weights "
+    if total == len(names):
+        return f"all {total} weights"
+    return f"{of}({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def _has_gradients(samples: Samples, name: str) -> bool:
+    return all(
+        gradient is not None
+        for side in (samples.theirs, samples.ours)
+        for gradient in side.gradients.get(name, [None])
+    )
+
+
+def _record(side: Side, names: Sequence[str]) -> Recorded:
+    gradients = np.concatenate([np.stack(side.gradients[name]) for name in names], axis=1)  # type: ignore[arg-type]
+    weights = np.concatenate([np.stack(side.weights[name]) for name in names], axis=1)
+    if gradients.shape[1] > COLUMNS:
+        columns = np.random.default_rng(0).choice(gradients.shape[1], COLUMNS, replace=False)
+        gradients, weights = gradients[:, columns], weights[:, columns]
+    return Recorded(gradients, weights, np.array(side.norms))
+
+
+def _explain_missing_gradients(samples: Samples) -> list[str]:
+    """Explain weights that PyTorch skips, because they have no gradient, and JAX moves."""
+    moved: dict[str, list[str]] = {}
+    for name, gradients in samples.theirs.gradients.items():
+        weights = np.stack(samples.ours.weights[name])
+        absent = all(gradient is None for gradient in gradients)
+        if (absent or name not in samples.settings) and np.diff(weights, axis=0).any():
+            zero = not any(np.any(g) for g in samples.ours.gradients[name] if g is not None)
+            why = "absent" if name not in samples.settings else "zero" if zero else "frozen"
+            moved.setdefault(why, []).append(name)
+    texts = {
+        "zero": "PyTorch has no gradient and JAX a zero gradient for {}. PyTorch's optimizer "
+        "skips such weights, and optax moves them by weight decay. Mask them with optax.masked.",
+        "frozen": "PyTorch has no gradient for {}, and JAX has one and updates them. In PyTorch "
+        "they have requires_grad=False or are detached from the loss. Freeze them in optax, as "
+        "with optax.multi_transform and optax.set_to_zero.",
+        "absent": "PyTorch's optimizer was not given {}, and JAX updates them.",
+    }
+    return [
+        texts[why].format(f"{len(names)} weights {list_some(names)}")
+        for why, names in moved.items()
+    ]
+
+
+def _explain_group(
+    who: str,
+    rule: str,
+    settings: Settings,
+    side: Side,
+    names: Sequence[str],
+    total: int,
+    dtype: str,
+) -> list[str]:
+    recorded = _record(side, names)
+    fits = find_settings(rule, settings, recorded, dtype)
+    if fits:
+        return [_describe(who, rule, settings, fits, recorded, list_some(names, total))]
+    # Perhaps weights with one axis, which are biases and those of norms, are treated differently.
+    parts: dict[str, tuple[list[Fit], list[str]]] = {}
+    for name in names[: COLUMNS // 64]:
+        found = find_settings(rule, settings, _record(side, [name]), dtype)
+        key = ", ".join(_value(fit, settings, rule) for fit in found[:1])
+        parts.setdefault(key, (found, []))[1].append(name)
+    if "" not in parts and len(parts) <= 4:
+        return [
+            _describe(who, rule, settings, found, _record(side, some), list_some(some, total))
+            for found, some in parts.values()
+        ]
+    error = error_of(rule, settings, recorded)
+    return [
+        f"{who}'s updates of {list_some(names, total)} are not those of PyTorch's {rule} "
+        f"({_state(settings)}): they are off by up to {error:.1e}. Ruled out: one or two other "
+        f"settings, and the rules of {', '.join(RULES)} without weight decay. Compare the "
+        f"transformations of both optimizers one by one."
+    ]
+
+
+def _describe(
+    who: str,
+    rule: str,
+    settings: Settings,
+    fits: Sequence[Fit],
+    recorded: Recorded,
+    where: str,
+) -> str:
+    shown = " or ".join(_value(fit, settings, rule) for fit in fits[:3])
+    changed = dict.fromkeys(name for fit in fits[:3] for name in fit.changes)
+    expected = ", ".join(_name(name, settings[name]) for name in changed if name in settings)
+    if fits[0].rule != rule:
+        expected = f"{rule} with {_state(settings)}"
+    norms = ""
+    if "clip_norm" in fits[0].changes:
+        norms = f" The norms of all gradients are {', '.join(f'{n:.4g}' for n in recorded.norms)}."
+    several = (
+        " More steps would tell these apart." if len(fits) > 1 and len(recorded.norms) < 3 else ""
+    )
+    error = error_of(rule, settings, recorded)
+    declared = "PyTorch's optimizer has" if who == "JAX" else "its optimizer states"
+    return (
+        f"The optimizers differ: {who}'s updates of {where} are those of {shown}, and {declared} "
+        f"{expected}. The recorded gradients then give the updates up to {fits[0].error:.0e} "
+        f"instead of {error:.0e}.{norms}{several} Give both sides the same settings."
+    )
+
+
+def _value(fit: Fit, settings: Settings, rule: str) -> str:
+    parts = [_name(name, value) for name, value in fit.changes.items()]
+    if "lr" in fit.changes and settings["lr"] and np.ndim(fit.changes["lr"]) == 0:
+        ratio = float(fit.changes["lr"]) / settings["lr"]
+        text = f"{ratio:.4g} times as large" if ratio > 0 else "of the opposite sign"
+        if abs(ratio - 1) > 1e-4:
+            parts[list(fit.changes).index("lr")] += f" ({text})"
+    return f"{fit.rule} with {', '.join(parts)}"
+
+
+def _name(name: str, value: Any) -> str:
+    if name in FLAG_NAMES:
+        return FLAG_NAMES[name][bool(value)]
+    if name.startswith("clip_"):
+        what = "a norm" if name == "clip_norm" else "absolute values"
+        if value == np.inf:
+            return "no clipping"
+        return f"gradients clipped to {what} of {value:.4g}"
+    if np.ndim(value):
+        return f"a learning rate of {', '.join(f'{v:.4g}' for v in value)} in each step"
+    return f"{name}={value:.4g}"
+
+
+def _state(settings: Mapping[str, Any]) -> str:
+    shown = ("lr", "momentum", "dampening", "beta1", "beta2", "eps", "weight_decay")
+    return ", ".join(f"{name}={settings[name]:.4g}" for name in shown if settings.get(name))
+
+
+def _explain_by_ratios(samples: Samples) -> list[str]:
+    """Compare the first updates of an optimizer whose rule is not known."""
+    names = [name for name in samples.ours.gradients if _has_gradients(samples, name)]
+    theirs, ours = (
+        np.concatenate([side.weights[n][1] - side.weights[n][0] for n in names])
+        for side in (samples.theirs, samples.ours)
+    )
+    before = np.concatenate([samples.theirs.weights[name][0] for name in names])
+    kind = samples.optimizer_name
+    for what, column in (("factor", theirs), ("decay", before)):
+        target = ours if what == "factor" else ours - theirs
+        value = float(column @ target) / (float(column @ column) or 1.0)
+        error, size = np.max(np.abs(value * column - target)), np.max(np.abs(target))
+        if error <= 1e-6 * size and abs(value - (what == "factor")) > 1e-6:
+            if what == "factor":
+                return [
+                    f"The optimizers differ: in the first step, JAX's updates are {value:.4g} "
+                    f"times those of PyTorch's {kind}, probably because of the learning rate."
+                ]
+            return [
+                f"The optimizers differ: in the first step, JAX's updates are those of PyTorch's "
+                f"{kind} and {value:.2e} times the weights, probably because of weight decay."
+            ]
+    difference = float(np.max(np.abs(ours - theirs), initial=0))
+    if difference <= 1e-6 * np.max(np.abs(theirs), initial=0):
+        return [
+            f"The first updates agree and later ones differ, so probably the decays of the moments "
+            f"of {kind} differ, as momentum or betas."
+        ]
+    return [
+        f"The first updates differ by up to {difference:.1e}, by no constant factor and by no "
+        f"multiple of the weights. The rule of {kind} is not known here."
+    ]

@@ -1,0 +1,121 @@
+"""Explain differences of the running statistics of batch norms."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aff_jax.parity.training_record import BatchMoments
+from aff_jax.parity.training_samples import Samples
+
+__all__ = ["explain_statistics"]
+
+CANDIDATES = (0.1, 0.01, 0.9, 0.99, 0.001, 0.05, 0.2, 1.0)
+"""Shares of the batch that are tried if no norm is called once."""
+
+
+def explain_statistics(samples: Samples, dtype: str) -> list[str]:
+    """Explain the running statistics after the first step by those of PyTorch's batches.
+
+    Args:
+        samples: Samples of both sides.
+        dtype: Dtype of the training.
+
+    Returns:
+        Sentences. The list is empty if both sides follow the same convention, or if the statistics
+        have another cause.
+    """
+    bound = 1e-3 if dtype == "float32" else 1e-7
+    norms = {
+        norm: calls
+        for norm, calls in samples.batches[0].items()
+        if f"{norm}.running_mean" in samples.ours.statistics
+    }
+    if not norms:
+        return []
+    arrays = {
+        f"{norm}.{leaf}": np.stack(samples.ours.statistics[f"{norm}.{leaf}"][:2])
+        for norm in norms
+        for leaf in ("running_mean", "running_var")
+    }
+    momenta = {samples.norm_momenta.get(norm) for norm in norms}
+    theirs = next(iter(momenta)) if len(momenta) == 1 else None
+    theirs = 0.1 if theirs is None else theirs
+    if not any(np.diff(array, axis=0).any() for array in arrays.values()):
+        return [
+            "JAX's running statistics do not change: the linen module is not in training mode. "
+            "Pass the argument that sets it as `kwargs`, such as {'train': True}."
+        ]
+    share = _find_share(norms, arrays, theirs, bound)
+    if share is None:
+        return []
+    sentences = []
+    if abs(share - theirs) > 1e-3 * theirs:
+        swapped = ""
+        if abs(share + theirs - 1) < 1e-3:
+            swapped = f" PyTorch's value was probably passed on; Flax's is 1 - {theirs:.4g}."
+        sentences.append(
+            f"The momentum of the running statistics differs: JAX computes "
+            f"{1 - share:.4g} * old + {share:.4g} * batch, as momentum={1 - share:.4g} in Flax, "
+            f"and PyTorch has momentum={theirs:.4g}, which is momentum={1 - theirs:.4g} in Flax."
+            f"{swapped}"
+        )
+    kinds: dict[bool, list[str]] = {}
+    for norm, calls in norms.items():
+        for unbiased in (True, False):
+            if _error(arrays[f"{norm}.running_var"], calls, share, True, unbiased) <= bound:
+                kinds.setdefault(unbiased, []).append(norm)
+                break
+    # For large batches both conventions agree.
+    if kinds.get(False):
+        norm = kinds[False][0]
+        size = norms[norm][0].size
+        sentences.append(
+            f"The running variance differs in {len(kinds[False])} of {len(norms)} norms: JAX keeps "
+            f"the biased variance of the batch, and PyTorch the unbiased one, which is n / (n - 1) "
+            f"times as large. At {norm}, n = {size} and the factor is {size / (size - 1):.6g}. "
+            f"Use aff_jax.BatchNorm(unbiased_variance=True)."
+        )
+    return sentences
+
+
+def _move(
+    old: np.ndarray, calls: Sequence[BatchMoments], share: float, is_var: bool, unbiased: bool
+) -> np.ndarray:
+    for mean, var, size in calls:
+        batch = mean
+        if is_var:
+            batch = var * size / (size - 1) if unbiased and size > 1 else var
+        old = (1 - share) * old + share * batch
+    return old
+
+
+def _error(
+    array: np.ndarray, calls: Sequence[BatchMoments], share: float, is_var: bool, unbiased: bool
+) -> float:
+    """Return the error of a predicted statistic, relative to its change."""
+    error = np.max(np.abs(_move(array[0], calls, share, is_var, unbiased) - array[1]))
+    return float(error / max(np.max(np.abs(array[1] - array[0])), 1e-30))
+
+
+def _find_share(
+    norms: dict[str, Sequence[BatchMoments]],
+    arrays: dict[str, np.ndarray],
+    theirs: float,
+    bound: float,
+) -> float | None:
+    """Find the share of the batch in JAX's running means, which most norms follow."""
+    shares = [theirs]
+    for norm, calls in norms.items():
+        if len(calls) == 1:
+            old, new = arrays[f"{norm}.running_mean"]
+            towards = calls[0].mean - old
+            shares.append(float(towards @ (new - old)) / (float(towards @ towards) or 1.0))
+            break
+    for share in (*shares, *CANDIDATES):
+        errors = [
+            _error(arrays[f"{norm}.running_mean"], calls, share, False, False)
+            for norm, calls in norms.items()
+        ]
+        if np.median(errors) <= bound:
+            return share
+    return None

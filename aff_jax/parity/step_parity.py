@@ -1,0 +1,144 @@
+"""Result of a comparison of training steps, and its text."""
+
+import dataclasses
+from collections.abc import Sequence
+
+__all__ = ["KINDS", "StepParity", "StepRow"]
+
+KINDS = ("loss", "gradient", "statistic", "moment", "weight")
+"""Kinds of rows, in the order in which a step computes them."""
+
+UNDECIDED = 1e-2
+"""Share of an array's largest value from which on an allowed difference decides nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepRow:
+    """Comparison of one array of one step.
+
+    Attributes:
+        step: Number of the step, starting at 1. 0 is the state before the first step.
+        kind: One of "loss", "gradient", "statistic", "moment" and "weight".
+        name: Name in the PyTorch module. That of a moment ends in the name of the state, as
+            "conv1.weight.exp_avg". Empty for the loss.
+        max_abs: Largest absolute difference. None if one side has no such array.
+        max_rel: `max_abs` relative to PyTorch's largest absolute value. A gradient or moment that
+            is small in comparison to those of other weights is compared with a share of theirs.
+        allowed: Largest `max_abs` that rounding may explain.
+        note: Remark, such as "no gradient in PyTorch".
+    """
+
+    step: int
+    kind: str
+    name: str
+    max_abs: float | None
+    max_rel: float | None
+    allowed: float
+    note: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Return True if the difference exceeds the allowed one, is NaN, or is not known."""
+        return self.max_abs is None or not self.max_abs <= self.allowed
+
+    @property
+    def undecided(self) -> bool:
+        """Return True if rounding alone moves the array too much to judge it."""
+        return not (self.differs or self.note) and bool(
+            self.max_abs and self.max_rel and self.allowed * self.max_rel > UNDECIDED * self.max_abs
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepParity:
+    """Result of `compare_step`.
+
+    Attributes:
+        rows: Compared arrays of each step, in the order of `KINDS`.
+        dtype: Dtype that both networks were trained in.
+        steps: Number of steps.
+        explanation: Probable causes of the differences, in sentences. Empty if nothing differs.
+        notes: Remarks on what was not compared.
+    """
+
+    rows: Sequence[StepRow]
+    dtype: str
+    steps: int
+    explanation: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def first_mismatch(self) -> StepRow | None:
+        """Return the first row that differs, or None."""
+        return next((row for row in self.rows if row.differs), None)
+
+    @property
+    def equal(self) -> bool:
+        """Return True if no row differs."""
+        return self.first_mismatch is None
+
+    def largest(self, kind: str) -> StepRow | None:
+        """Return the row with the largest relative difference of a kind.
+
+        Args:
+            kind: One of `KINDS`.
+
+        Returns:
+            The row, or None if no array of this kind was compared.
+        """
+        rows = [row for row in self.rows if row.kind == kind and row.max_rel is not None]
+        return max(rows, key=lambda row: row.max_rel or 0.0, default=None)
+
+    def to_text(self, every: bool = False) -> str:
+        """Format the comparison.
+
+        Args:
+            every: List all rows, not only the largest difference of each step and kind.
+
+        Returns:
+            A table, the verdict, the explanation and the notes. Lines that begin with "!" differ.
+        """
+        cells: list[tuple[str, ...]] = [("", "step", "kind", "name", "max abs", "max rel", "note")]
+        for row in self.rows if every else self._largest_rows():
+            numbers = ["-" if x is None else f"{x:.1e}" for x in (row.max_abs, row.max_rel)]
+            mark = "!" if row.differs else ""
+            cells.append((mark, str(row.step), row.kind, row.name, *numbers, row.note))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in cells
+        ]
+        return "\n".join([*lines, "", *self._verdict(), *self.notes])
+
+    def _largest_rows(self) -> list[StepRow]:
+        groups: dict[tuple[int, str], list[StepRow]] = {}
+        for row in self.rows:
+            groups.setdefault((row.step, row.kind), []).append(row)
+        # A row that differs counts more than one that is only large because of rounding.
+        return [
+            max(rows, key=lambda r: (r.differs, float("inf") if r.max_rel is None else r.max_rel))
+            for rows in groups.values()
+        ]
+
+    def _verdict(self) -> list[str]:
+        number = f"{self.steps} step{'s' if self.steps > 1 else ''} in {self.dtype}"
+        first = self.first_mismatch
+        if first is None:
+            kinds = [(kind, self.largest(kind)) for kind in KINDS]
+            largest = ", ".join(f"{kind} {row.max_rel:.1e}" for kind, row in kinds if row)
+            lines = [f"Equal: {number}. Largest relative differences: {largest}."]
+            undecided = [row for row in self.rows if row.undecided]
+            if undecided:
+                lines.append(
+                    f"Rounding alone may move {len(undecided)} of {len(self.rows)} arrays by more "
+                    f"than {UNDECIDED:.0%}, so they decide nothing."
+                    + (" Repeat with float64=True." if self.dtype == "float32" else "")
+                )
+            return lines
+        count = sum(row.differs for row in self.rows)
+        name = f" of {first.name}" if first.name else ""
+        return [
+            f"Different: {count} of {len(self.rows)} arrays differ in {number}. The first one is "
+            f"the {first.kind}{name}, step {first.step}.",
+            self.explanation,
+        ]

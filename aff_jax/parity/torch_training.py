@@ -1,0 +1,280 @@
+"""Train a copy of a PyTorch module for some steps and record each step."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from aff_jax.parity.training_record import BatchMoments, TrainingStep
+
+__all__ = ["TorchTraining", "unwrap_module"]
+
+SHARE_OF_RANDOM = 1e-3
+"""Smallest change of the output, relative to its largest value, that is not due to rounding."""
+
+
+def unwrap_module(module: Any) -> Any:
+    """Return the PyTorch module inside of DataParallel, DistributedDataParallel or torch.compile.
+
+    Args:
+        module: The module, wrapped or not.
+
+    Returns:
+        The inner module.
+    """
+    import torch
+
+    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(module, parallel):
+            module = module.module
+        elif hasattr(module, "_orig_mod"):
+            module = module._orig_mod
+        else:
+            return module
+
+
+class TorchTraining:
+    """Training of copies of a PyTorch module on one batch.
+
+    Args:
+        module: The module. It is not changed.
+        inputs: Its inputs, as given to the linen module. Arrays of more than two axes are passed
+            channels first, or unchanged if the module does not take that.
+        torch_inputs: Inputs in PyTorch's layout, instead of `inputs`.
+        loss: Function of the outputs of the module that returns a scalar.
+        make_optimizer: Function of a list of parameters that returns a PyTorch optimizer.
+        dtype: "float32" or "float64", the dtype of the copies and inputs.
+        names: Names of the parameters and statistics that are recorded.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        inputs: Sequence[Any],
+        torch_inputs: Sequence[Any] | None,
+        loss: Callable[[Any], Any],
+        make_optimizer: Callable[[list[Any]], Any],
+        dtype: str,
+        names: Iterable[str],
+    ):
+        import torch
+
+        self.module = copy.deepcopy(module).to("cpu", getattr(torch, dtype)).train()
+        self.loss, self.make_optimizer, self.names = loss, make_optimizer, set(names)
+        self.settings: dict[str, Mapping[str, Any]] = {}
+        self.has_gradient: dict[str, bool] = {}
+        self.optimizer_name = ""
+        self.inputs = self._find_inputs(inputs, torch_inputs, getattr(torch, dtype))
+        self._check_random()
+
+    def run(self, steps: int, factors: Mapping[str, np.ndarray] | None = None) -> Iterator[Any]:
+        """Train.
+
+        Args:
+            steps: Number of steps.
+            factors: Arrays by name that the initial weights are multiplied by.
+
+        Yields:
+            The state before the first step, and each step, as `TrainingStep`. Its arrays are views
+            and change in the next step.
+
+        Raises:
+            TypeError: If `make_optimizer` is no function or returns no PyTorch optimizer.
+            ValueError: If the loss is not a scalar, or the optimizer has other parameters.
+        """
+        import torch
+
+        module = copy.deepcopy(self.module)
+        weights = {
+            name: parameter
+            for name, parameter in module.named_parameters(remove_duplicate=False)
+            if name in self.names
+        }
+        with torch.no_grad():
+            for name, factor in (factors or {}).items():
+                weights[name].mul_(torch.from_numpy(factor))
+        optimizer = self._make_optimizer(module)
+        batches: dict[str, list[BatchMoments]] = {}
+        _record_batches(module, batches)
+
+        def state() -> dict[str, Any]:
+            statistics = {n: b.numpy() for n, b in module.named_buffers() if n in self.names}
+            arrays = {name: weight.detach().numpy() for name, weight in weights.items()}
+            return {"weights": arrays, "statistics": statistics}
+
+        yield TrainingStep(**state())
+        for _ in range(steps):
+            batches.clear()
+            optimizer.zero_grad()
+            outputs = module(*_clone(self.inputs))
+            recorded = [
+                leaf.detach().numpy().copy()
+                for leaf in jax.tree.leaves(outputs)
+                if isinstance(leaf, torch.Tensor)
+            ]
+            value = self.loss(outputs)
+            if not isinstance(value, torch.Tensor) or value.ndim:
+                got = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value)
+                raise ValueError(
+                    f"expected `torch_loss` to return a scalar tensor, got {got}. Probably it "
+                    f"returns one loss per example: take the mean, on both sides."
+                )
+            value.backward()
+            # Copies: hooks of the optimizer may clip gradients in place.
+            gradients = {
+                name: None if weight.grad is None else weight.grad.numpy().copy()
+                for name, weight in weights.items()
+            }
+            self.has_gradient = {n: p.grad is not None for n, p in module.named_parameters()}
+            optimizer.step()
+            moments = {
+                f"{name}.{key}": value.numpy()
+                for name, weight in weights.items()
+                for key, value in optimizer.state.get(weight, {}).items()
+                if isinstance(value, torch.Tensor) and value.shape == weight.shape and key != "step"
+            }
+            yield TrainingStep(
+                loss=value.item(),
+                outputs=recorded,
+                gradients=gradients,
+                moments=moments,
+                batches={name: list(calls) for name, calls in batches.items()},
+                **state(),
+            )
+
+    def norm_momenta(self) -> dict[str, float | None]:
+        """Return the momentum of each batch norm by name."""
+        import torch
+
+        kind = torch.nn.modules.batchnorm._BatchNorm
+        return {n: m.momentum for n, m in self.module.named_modules() if isinstance(m, kind)}
+
+    def _make_optimizer(self, module: Any) -> Any:
+        import torch
+
+        if isinstance(self.make_optimizer, torch.optim.Optimizer) or not callable(
+            self.make_optimizer
+        ):
+            raise TypeError(
+                f"expected `torch_optimizer` to be a function of the parameters, such as "
+                f"`lambda p: torch.optim.SGD(p, 0.1)`, got {type(self.make_optimizer).__name__}. "
+                f"A copy of the module is trained, so its optimizer is made here."
+            )
+        optimizer = self.make_optimizer(list(module.parameters()))
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(
+                f"expected `torch_optimizer` to return a torch.optim.Optimizer, got "
+                f"{type(optimizer).__name__}. Return it from the function; the optax optimizer is "
+                f"`optimizer`."
+            )
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise TypeError(
+                "expected a `torch_optimizer` that takes one step per gradient, got LBFGS, which "
+                "computes the loss several times. Compare another optimizer."
+            )
+        by_id = {id(p): n for n, p in module.named_parameters(remove_duplicate=False)}
+        settings: dict[str, Mapping[str, Any]] = {}
+        for group in optimizer.param_groups:
+            values = {key: value for key, value in group.items() if key != "params"}
+            for parameter in group["params"]:
+                if id(parameter) not in by_id:
+                    raise ValueError(
+                        "torch_optimizer: the optimizer has parameters that are not in the copy of "
+                        "the module. Use the parameters that the function is called with, as in "
+                        "`lambda p: torch.optim.SGD(p, 0.1)`, and not those of your module."
+                    )
+                settings[by_id[id(parameter)]] = values
+        self.settings, self.optimizer_name = settings, type(optimizer).__name__
+        return optimizer
+
+    def _find_inputs(
+        self, inputs: Sequence[Any], torch_inputs: Sequence[Any] | None, dtype: Any
+    ) -> list[Any]:
+        """Return the inputs as tensors, in the first layout that the module takes."""
+        import torch
+
+        def as_tensor(x: Any, channels_first: bool) -> Any:
+            if isinstance(x, jax.Array | np.ndarray):
+                array = np.asarray(x)
+                if channels_first and array.ndim > 2:
+                    array = np.moveaxis(array, -1, 1)
+                # Copy: NumPy views of JAX arrays are read-only.
+                x = torch.from_numpy(np.array(array, order="C"))
+            if isinstance(x, torch.Tensor) and x.is_floating_point():
+                return x.detach().to("cpu", dtype)
+            return x
+
+        if torch_inputs is not None:
+            return [as_tensor(x, False) for x in torch_inputs]
+        failures = []
+        for layout in ("channels first", "unchanged"):
+            tensors = [as_tensor(x, layout == "channels first") for x in inputs]
+            try:
+                self._forward(tensors)
+            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+                shapes = [tuple(x.shape) if hasattr(x, "shape") else x for x in tensors]
+                failures.append(f"{layout}, {shapes}: {type(error).__name__}: {error}")
+            else:
+                return tensors
+        raise ValueError(
+            "the PyTorch module raises an error in training mode with these inputs:\n  "
+            + "\n  ".join(failures)
+            + "\nIf it takes other inputs than the linen module, pass them as `torch_inputs`."
+        )
+
+    def _forward(self, inputs: Sequence[Any], seed: int = 0) -> list[Any]:
+        """Run a fresh copy, so that running statistics don't change."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            outputs = copy.deepcopy(self.module)(*_clone(inputs))
+        return [x for x in jax.tree.leaves(outputs) if isinstance(x, torch.Tensor)]
+
+    def _check_random(self) -> None:
+        """Raise an error if two seeds give different outputs."""
+        names = [
+            f"{name} (p={module.p})"
+            for name, module in self.module.named_modules()
+            if "Dropout" in type(module).__name__ and getattr(module, "p", 0) > 0
+        ]
+        pairs = zip(self._forward(self.inputs, 0), self._forward(self.inputs, 1), strict=True)
+        changes = [
+            float((a - b).abs().max()) > SHARE_OF_RANDOM * float(a.abs().max())
+            for a, b in pairs
+            if a.is_floating_point() and a.numel()
+        ]
+        if names or any(changes):
+            where = f": {', '.join(names[:5])}" if names else ""
+            raise ValueError(
+                f"the PyTorch module draws random numbers in training, probably for "
+                f"dropout{where}. JAX draws others, so the steps can't be compared. Set the "
+                f"probability of each dropout to 0 on both sides, as with "
+                f"`for m in module.modules(): if isinstance(m, torch.nn.Dropout): m.p = 0`."
+            )
+
+
+def _clone(inputs: Sequence[Any]) -> list[Any]:
+    """Copy tensors: the module may work in place."""
+    return [x.clone() if hasattr(x, "clone") else x for x in inputs]
+
+
+def _record_batches(module: Any, batches: dict[str, list[BatchMoments]]) -> None:
+    """Record the moments of the inputs of all batch norms."""
+    import torch
+
+    def hook(name: str) -> Callable[..., None]:
+        def note(_norm: Any, inputs: Any) -> None:
+            x = inputs[0].detach().transpose(0, 1).flatten(1)
+            moments = x.mean(1).numpy(), x.var(1, correction=0).numpy()
+            batches.setdefault(name, []).append(BatchMoments(*moments, x.shape[1]))
+
+        return note
+
+    for name, submodule in module.named_modules():
+        is_norm = isinstance(submodule, torch.nn.modules.batchnorm._BatchNorm)
+        if is_norm and submodule.training and submodule.track_running_stats:
+            submodule.register_forward_pre_hook(hook(name))

@@ -1,0 +1,276 @@
+"""Compare the training of a PyTorch module and of a linen module, step by step.
+
+Both sides start from the same weights and take the same steps. Losses, gradients, running
+statistics, the moments of the optimizer and the updated weights are compared under PyTorch's names.
+
+How much rounding matters is measured: each side is trained a second time from weights that are
+moved by one unit in the last place. An array differs if its difference exceeds `MULTIPLE` times
+what that does to it on either side, and `FLOORS` times its largest value.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aff_jax.convert.entries import UNREAD
+from aff_jax.convert.mapping import list_entries
+from aff_jax.convert.prefixes import rename_prefixes, select_prefix
+from aff_jax.convert.pytorch import from_torch
+from aff_jax.convert.rules import PYTORCH
+from aff_jax.inspection import inspect_module
+from aff_jax.lookup import unknown_name
+from aff_jax.parity.linen_training import LinenTraining, bind_training_arguments
+from aff_jax.parity.optimizer_causes import list_some
+from aff_jax.parity.step_parity import StepParity, StepRow
+from aff_jax.parity.torch_training import TorchTraining, unwrap_module
+from aff_jax.parity.training_causes import explain_steps
+from aff_jax.parity.training_record import TrainingStep
+from aff_jax.parity.training_samples import Samples
+
+__all__ = ["compare_step"]
+
+FLOORS = {"float32": 2e-6, "float64": 1e-12}
+"""Differences that are always allowed, relative to the largest value of the array."""
+
+MULTIPLE = 32
+"""Largest allowed multiple of the measured effect of rounding."""
+
+SHARE = 1e-3
+"""Arrays below this share of the largest one of their kind are compared with the share.
+
+The gradient of a bias in front of a batch norm is zero by construction, and its computed value is
+the rounding error of larger terms.
+"""
+
+
+def compare_step(
+    torch_module: Any,
+    module: nn.Module,
+    variables: Mapping[str, Any] | None = None,
+    *inputs: Any,
+    loss: Callable[[Any], Any],
+    torch_loss: Callable[[Any], Any],
+    optimizer: Any,
+    torch_optimizer: Callable[[list[Any]], Any],
+    steps: int = 3,
+    float64: bool = False,
+    torch_inputs: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    rename: Mapping[str, str] | None = None,
+    prefix: str = "",
+) -> StepParity:
+    """Train both modules on one batch and compare every array of every step.
+
+    Args:
+        torch_module: PyTorch module. A copy is trained, in training mode.
+        module: Linen module.
+        variables: Initial variables of `module`. None converts them from `torch_module`.
+        *inputs: Inputs of `module`, channels last. `torch_module` gets arrays of more than two axes
+            channels first, or unchanged if it raises an error then.
+        loss: Function of the outputs of `module` that returns a scalar, such as
+            `lambda outputs: jnp.mean((outputs - targets) ** 2)`.
+        torch_loss: The same for the outputs of `torch_module`, which are tensors.
+        optimizer: Optax gradient transformation.
+        torch_optimizer: Function of the list of parameters that returns a PyTorch optimizer, such
+            as `lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)`.
+        steps: Number of steps. A wrong momentum shows in the second one only.
+        float64: Train in float64 instead of float32, which separates mistakes from rounding errors.
+        torch_inputs: Inputs of `torch_module`, if they are not `inputs`.
+        kwargs: Keyword arguments of `module`. By default, an argument of `__call__` that is named
+            `train`, `training`, `is_training`, `deterministic` or `use_running_average` is set for
+            training.
+        rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
+        prefix: Part of the names of `torch_module` that those of `module` lack, as in `from_torch`.
+
+    Returns:
+        The compared arrays, and an explanation of the differences.
+
+    Raises:
+        TypeError: If an optimizer is of the wrong kind.
+        ValueError: If the weights do not match the module, the networks share no name, a loss is
+            not a scalar, a network draws random numbers, or `steps` is less than 1.
+    """
+    if steps < 1:
+        raise ValueError(f"expected at least 1 step, got steps={steps}. A wrong momentum needs 2.")
+    dtype = "float64" if float64 else "float32"
+    torch_module = unwrap_module(torch_module)
+    with jax.enable_x64(float64):
+        inputs = tuple(_cast(x, dtype) for x in inputs)
+        arguments, keywords = bind_training_arguments(module, inputs, kwargs)
+        if variables is None:
+            widened = float64 and hasattr(module, "param_dtype")
+            wide = module.clone(param_dtype=jnp.float64) if widened else module
+            state = torch_module.state_dict()
+            variables = from_torch(state, wide, *arguments, prefix=prefix, rename=rename)
+        variables = jax.tree.map(lambda leaf: jnp.asarray(_cast(leaf, dtype)), dict(variables))
+        entries = list_entries(inspect_module(module, arguments), PYTORCH)
+        read = [entry.name for entry in entries if entry.collection != UNREAD]
+        names = _match_names(torch_module, read, rename, prefix)
+        theirs = TorchTraining(
+            torch_module,
+            inputs,
+            torch_inputs,
+            torch_loss,
+            torch_optimizer,
+            dtype,
+            [*names.values()],
+        )
+        ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names)
+        moved = {**variables, "params": jax.tree.map(_move, variables["params"])}
+        factors = {
+            name: _factors(tuple(parameter.shape), dtype)
+            for name, parameter in torch_module.named_parameters()
+            if name in names.values()
+        }
+        samples, rows = Samples(), []
+        runs = zip(
+            theirs.run(steps),
+            ours.run(variables, steps),
+            theirs.run(steps, factors),
+            ours.run(moved, steps),
+            strict=True,
+        )
+        for number, sides in enumerate(runs):
+            samples.add(sides[0], sides[1])
+            compared = _compare_steps(number, sides, FLOORS[dtype], samples)
+            # Before the first step, only mistakes are of interest.
+            rows += [row for row in compared if number or row.differs]
+    samples.settings, samples.optimizer_name = theirs.settings, theirs.optimizer_name
+    samples.norm_momenta = theirs.norm_momenta()
+    differs = any(row.differs for row in rows)
+    explanation = explain_steps(samples, rows, dtype) if differs else ""
+    return StepParity(rows, dtype, steps, explanation, _list_notes(theirs, samples))
+
+
+def _match_names(
+    torch_module: Any, expected: Sequence[str], rename: Mapping[str, str] | None, prefix: str
+) -> dict[str, str]:
+    """Return the names in the PyTorch module by those of the entries."""
+    arrays = [n for n, _ in torch_module.named_parameters(remove_duplicate=False)]
+    arrays += [name for name, _ in torch_module.named_buffers()]
+    renamed = rename_prefixes(
+        select_prefix({name: name for name in arrays}, prefix), rename, strict=False
+    )
+    names = {name: renamed[name] for name in expected if name in renamed}
+    if not names:
+        first = expected[0] if expected else "a weight"
+        raise ValueError(
+            f"the networks share no name: {unknown_name('name', first, renamed)} Pass `rename` or "
+            f"`prefix`, as in aff_jax.convert.from_torch."
+        )
+    return names
+
+
+def _compare_steps(
+    number: int, sides: Sequence[TrainingStep], floor: float, samples: Samples
+) -> Iterator[StepRow]:
+    """Yield the rows of one step of PyTorch, JAX, and both with moved weights."""
+    theirs, ours = sides[:2]
+    if number:
+        losses = [np.asarray(side.loss) for side in sides]
+        yield _compare(number, "loss", "", losses, floor, 0.0)
+    scale = SHARE * _largest(theirs.gradients.values())
+    for name in (name for name in theirs.gradients if name in ours.gradients):
+        arrays = [side.gradients.get(name) for side in sides]
+        if arrays[0] is not None:
+            row = _compare(number, "gradient", name, arrays, floor, scale)
+            size = _largest(arrays[:2])
+            # Rounding moves the gradient by about its size.
+            if 0 < size < scale and row.allowed > MULTIPLE / 10 * size:
+                samples.rounding.add(name)
+            yield row
+        else:
+            value = _largest(arrays[1:2])
+            kind = "zero" if value == 0 else f"up to {value:.1e}"
+            note = f"no gradient in PyTorch, {kind} in JAX"
+            # A gradient that changes no weight is no mistake.
+            allowed = 0.0 if samples.moves(name) else np.inf
+            yield StepRow(number, "gradient", name, value, value and 1.0, allowed, note)
+    for kind, field in (
+        ("statistic", "statistics"),
+        ("moment", "moments"),
+        ("weight", "weights"),
+    ):
+        of_sides = [getattr(side, field) for side in sides]
+        scales: dict[str, float] = {}
+        for name, array in of_sides[0].items():
+            leaf = name.rpartition(".")[2] if kind != "weight" else ""
+            scales[leaf] = max(scales.get(leaf, 0.0), SHARE * _largest([array]))
+        for name in of_sides[0]:
+            if all(name in arrays for arrays in of_sides):
+                leaf = name.rpartition(".")[2] if kind != "weight" else ""
+                arrays = [arrays[name] for arrays in of_sides]
+                row = _compare(number, kind, name, arrays, floor, scales[leaf])
+                yield samples.excuse_rounding(row, 64 * floor)
+
+
+def _compare(
+    number: int,
+    kind: str,
+    name: str,
+    arrays: Sequence[Any],
+    floor: float,
+    least: float,
+) -> StepRow:
+    """Compare PyTorch's array and JAX's, followed by those of the moved weights."""
+    theirs, ours, theirs_moved, ours_moved = (np.asarray(a, np.float64) for a in arrays)
+    with np.errstate(invalid="ignore"):
+        difference = _largest([ours - theirs])
+        rounding = max(_largest([theirs_moved - theirs]), _largest([ours_moved - ours]))
+    scale = max(_largest([theirs]), least)
+    allowed = max(floor * scale, MULTIPLE * rounding)
+    return StepRow(number, kind, name, difference, difference / (scale or 1.0), allowed)
+
+
+def _largest(arrays: Any) -> float:
+    sizes = [float(np.max(np.abs(a), initial=0)) for a in arrays if a is not None]
+    return max(sizes, default=0.0) if not np.isnan(sizes).any() else np.nan
+
+
+def _list_notes(theirs: TorchTraining, samples: Samples) -> list[str]:
+    notes = []
+    alone: dict[str, list[str]] = {
+        " and that have no gradient, so nothing reads them": [],
+        ", though they have a gradient": [],
+    }
+    for name, has_gradient in theirs.has_gradient.items():
+        if name not in theirs.names:
+            list(alone.values())[has_gradient].append(name)
+    for remark, names in alone.items():
+        if names:
+            notes.append(
+                f"Not compared: weights of PyTorch that the linen module does not have{remark}: "
+                f"{len(names)} {list_some(names)}."
+            )
+    if samples.unmatched_moments:
+        notes.append(
+            f"Not compared: the optimizer states {', '.join(sorted(samples.unmatched_moments))}, "
+            f"which only one side has or keeps under this name."
+        )
+    if samples.rounding:
+        notes.append(
+            f"The gradients of some weights are rounding errors, probably because they are zero by "
+            f"construction: {len(samples.rounding)} {list_some(sorted(samples.rounding))}."
+        )
+    return notes
+
+
+def _cast(x: Any, dtype: str) -> Any:
+    """Convert floating-point arrays to `dtype`; leave integer arrays and flags as they are."""
+    if not hasattr(x, "dtype"):
+        return x
+    return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
+
+
+def _factors(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Return factors that move each value by one unit in the last place, up or down."""
+    signs = np.random.default_rng(0).choice([-1, 1], shape)
+    return np.asarray(1 + signs * np.finfo(dtype).eps, dtype)
+
+
+def _move(leaf: Any) -> Any:
+    return jnp.asarray(np.asarray(leaf) * _factors(leaf.shape, str(leaf.dtype)))

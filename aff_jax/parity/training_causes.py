@@ -1,0 +1,222 @@
+"""Explain why the training steps of two networks differ."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from aff_jax.parity.optimizer_causes import explain_optimizers, list_some
+from aff_jax.parity.statistics_causes import explain_statistics
+from aff_jax.parity.step_parity import StepRow
+from aff_jax.parity.training_samples import Samples
+
+__all__ = ["explain_steps"]
+
+CLOSE = {"float32": 1e-3, "float64": 1e-8}
+"""Largest relative error of a factor, and of outputs that are equal."""
+
+
+def explain_steps(samples: Samples, rows: Sequence[StepRow], dtype: str) -> str:
+    """Explain the differences between two trainings.
+
+    The forward pass, the running statistics and the optimizer are judged separately, each by what
+    went into it, so that several mistakes are named at once.
+
+    Args:
+        samples: Samples of both sides.
+        rows: The compared arrays.
+        dtype: Dtype of the training.
+
+    Returns:
+        Sentences.
+    """
+    different = [row for row in rows if row.differs]
+    initial = [row for row in different if row.step == 0]
+    sentences = []
+    if initial:
+        worst = max(initial, key=lambda row: row.max_abs or 0.0)
+        sentences.append(
+            f"The networks differ before the first step, in {len(initial)} arrays. The largest "
+            f"difference is {worst.max_abs:.1e}, at {worst.name}. Pass variables=None to convert "
+            f"the weights of the PyTorch module."
+        )
+    elif any(row.kind in ("loss", "gradient") and row.step == 1 for row in different):
+        sentences += _explain_gradients(samples, different, dtype)
+    if any(row.kind == "statistic" for row in different):
+        sentences += explain_statistics(samples, dtype)
+    if any(row.kind in ("weight", "moment") for row in different):
+        sentences += explain_optimizers(samples, dtype)
+        if not sentences and all(row.kind == "moment" for row in different):
+            sentences.append(_explain_moments(different))
+    if not sentences:
+        first = different[0]
+        sentences.append(
+            f"The first difference is the {first.kind} {first.name} in step {first.step}, "
+            f"{first.max_abs:.1e}. The optimizers are ruled out: the recorded gradients give the "
+            f"updates of both sides. Compare the activations with parity.compare."
+        )
+    return " ".join(sentences)
+
+
+def _explain_moments(different: Sequence[StepRow]) -> str:
+    first = different[0]
+    return (
+        f"All weights agree and only states of the optimizer differ, first {first.name} by "
+        f"{first.max_abs:.1e}. The optimizers keep them in another scale, as where optax scales by "
+        f"the learning rate before the momentum. This matters once the learning rate changes."
+    )
+
+
+def _explain_gradients(samples: Samples, different: Sequence[StepRow], dtype: str) -> list[str]:
+    """Explain a different loss or different gradients in the first step."""
+    close = CLOSE[dtype]
+    losses = samples.theirs.losses[0], samples.ours.losses[0]
+    if not np.isfinite(losses).all():
+        return [f"The loss is {losses[0]:.4g} in PyTorch and {losses[1]:.4g} in JAX."]
+    gap = _outputs_gap(samples)
+    if gap is not None and gap > close:
+        return [
+            f"The outputs of the networks in training mode differ by {gap:.1e} of their largest "
+            f"value in the first step, so loss and gradients do. Compare the activations with "
+            f"parity.compare. If they agree there, training mode differs: batch norms that use "
+            f"running statistics on one side, or dropout."
+        ]
+    same = "The outputs agree" if gap is not None else "The weights agree"
+    ratios = _gradient_ratios(samples, close)
+    values = [ratio for ratio in ratios.values() if ratio is not None]
+    factor = float(np.median(values)) if values else 1.0
+    off = [row.name for row in different if row.kind == "gradient" and row.step == 1]
+    is_loss_equal = abs(losses[1] - losses[0]) <= close * abs(losses[0])
+    uniform = len(values) == len(ratios) and np.ptp(values) <= close * abs(factor)
+    if uniform and values and abs(factor - 1) > close:
+        if is_loss_equal:
+            norms = samples.theirs.norms[0], samples.ours.norms[0]
+            return [
+                f"{same} and so does the loss, but all gradients of JAX are {factor:.6g} times "
+                f"PyTorch's (norms {norms[1]:.4g} and {norms[0]:.4g}): they are scaled or clipped "
+                f"on one side before the optimizer."
+            ]
+        if abs(losses[1] - factor * losses[0]) <= close * abs(losses[1]):
+            return [
+                f"{same}, but JAX's loss and all gradients are {factor:.6g} times PyTorch's."
+                f"{_explain_factor(factor, samples)}"
+            ]
+    decay = _find_penalty(samples, close)
+    if decay is not None:
+        return [
+            f"{same}, and JAX's gradients are PyTorch's and {decay:.4g} times the weights: the "
+            f"loss has a penalty of {abs(decay) / 2:.4g} times the squared weights on one side."
+        ]
+    if not is_loss_equal:
+        return [
+            f"{same}, but the loss is {losses[1]:.6g} in JAX and {losses[0]:.6g} in PyTorch, and "
+            f"the gradients differ by no constant factor. The loss functions or their targets "
+            f"differ, as in label smoothing, weights of classes or the order of the labels."
+        ]
+    return _explain_some_gradients(samples, ratios, off, same)
+
+
+def _explain_some_gradients(
+    samples: Samples, ratios: Mapping[str, float | None], off: Sequence[str], same: str
+) -> list[str]:
+    """Explain gradients that differ though the losses agree."""
+    sentences = []
+    for who, side, other in (
+        ("JAX", samples.ours, samples.theirs),
+        ("PyTorch", samples.theirs, samples.ours),
+    ):
+        zero = [
+            name
+            for name in off
+            if side.gradients[name][0] is not None
+            and not np.any(side.gradients[name][0])
+            and np.any(other.gradients[name][0] if other.gradients[name][0] is not None else 0)
+        ]
+        if zero:
+            how = "jax.lax.stop_gradient" if who == "JAX" else "detach"
+            sentences.append(
+                f"{same}, but {who}'s gradient of {list_some(zero, len(ratios))} is zero, and the "
+                f"other side's is not. Look for {how} on the way from the loss."
+            )
+    rest = [
+        name
+        for name in off
+        if samples.theirs.gradients[name][0] is not None
+        and np.any(samples.theirs.gradients[name][0])
+        and np.any(samples.ours.gradients[name][0])
+    ]
+    if rest:
+        known = {f"{ratios[name]:.4g}" for name in rest if ratios.get(name) is not None}
+        factor = f" They are {known.pop()} times PyTorch's." if len(known) == 1 else ""
+        sentences.append(
+            f"{same} and so does the loss, but the gradients of {list_some(rest, len(ratios))} "
+            f"differ.{factor} An operation after these weights has another derivative: a custom "
+            f"gradient, a stopped gradient on one of several ways, or clipping of single values."
+        )
+    return sentences
+
+
+def _outputs_gap(samples: Samples) -> float | None:
+    """Return the largest difference of the first outputs, or None if they can't be compared."""
+    theirs, ours = samples.theirs.outputs, samples.ours.outputs
+    gaps = []
+    for one, other in zip(theirs, ours, strict=False):
+        layouts = [one, np.moveaxis(one, 1, -1)] if one.ndim > 2 else [one]
+        fitting = [np.float64(a) for a in layouts if a.shape == other.shape]
+        if not fitting or len(theirs) != len(ours):
+            return None
+        gap = min(float(np.max(np.abs(a - other), initial=0)) for a in fitting)
+        gaps.append(gap / (float(np.max(np.abs(one), initial=0)) or 1.0))
+    return max(gaps, default=None)
+
+
+def _gradient_ratios(samples: Samples, close: float) -> dict[str, float | None]:
+    """Return JAX's gradient over PyTorch's for each weight, or None if it is not constant."""
+    ratios: dict[str, float | None] = {}
+    for name, (ours, *_) in samples.ours.gradients.items():
+        theirs = samples.theirs.gradients[name][0]
+        if ours is None or theirs is None or name in samples.rounding or not np.any(theirs):
+            continue
+        ratio = float(theirs @ ours) / float(theirs @ theirs)
+        constant = np.max(np.abs(ours - ratio * theirs)) <= close * max(
+            np.max(np.abs(ours)), np.max(np.abs(theirs))
+        )
+        ratios[name] = ratio if constant else None
+    return ratios
+
+
+def _explain_factor(factor: float, samples: Samples) -> str:
+    """Explain a factor of the loss by the sizes of the outputs."""
+    outputs = samples.theirs.outputs
+    batch, size = (outputs[0].shape[0], outputs[0].size) if outputs and outputs[0].ndim else (0, 0)
+    counts = {
+        "the number of examples in the batch": batch,
+        "the number of values of the output": size,
+        "the number of values of the output per example": size // batch if batch else 0,
+    }
+    for what, count in counts.items():
+        for value, summed in ((factor, "JAX"), (1 / factor, "PyTorch")):
+            if count > 1 and abs(value / count - 1) < 1e-3:
+                return (
+                    f" The factor belongs to {what}, {count}: the loss is summed in {summed} and "
+                    f"averaged on the other side."
+                )
+    return " The loss is scaled on one side."
+
+
+def _find_penalty(samples: Samples, close: float) -> float | None:
+    """Return the factor of the weights that JAX's gradients have in addition to PyTorch's."""
+    names = [
+        name
+        for name, (gradient, *_) in samples.ours.gradients.items()
+        if gradient is not None and samples.theirs.gradients[name][0] is not None
+    ]
+    if not names:
+        return None
+    theirs, ours = (
+        np.concatenate([np.asarray(side.gradients[name][0]) for name in names])
+        for side in (samples.theirs, samples.ours)
+    )
+    weights = np.concatenate([samples.theirs.weights[name][0] for name in names])
+    value = float(weights @ (ours - theirs)) / (float(weights @ weights) or 1.0)
+    error = np.max(np.abs(ours - theirs - value * weights))
+    return value if value and error <= close * np.max(np.abs(ours - theirs)) else None

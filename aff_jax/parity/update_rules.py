@@ -1,0 +1,161 @@
+"""Update rules of optimizers as functions of recorded gradients and weights.
+
+A rule predicts each update from the gradients so far and the weights before it. Nothing else is
+hidden in an optimizer, so settings that predict the recorded updates are those it was run with.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["OWN_DEFAULTS", "RULES", "Recorded", "Settings", "predict", "settings_of"]
+
+Settings = dict[str, Any]
+"""Settings of a rule by name, as "lr" and "momentum"."""
+
+DEFAULTS: Settings = {
+    "lr": 0.0,
+    "weight_decay": 0.0,
+    "decoupled": False,
+    "clip_norm": np.inf,
+    "clip_value": np.inf,
+}
+"""Settings that every rule has."""
+
+# The denominator of adaptive rules.
+ROOT: Settings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
+
+OWN_DEFAULTS: dict[str, Settings] = {
+    "SGD": {"momentum": 0.0, "dampening": 0.0, "nesterov": False},
+    "Adam": {"beta1": 0.9, "beta2": 0.999, **ROOT, "bias_correction": True, "nesterov": False},
+    "RMSprop": {"alpha": 0.99, **ROOT, "momentum": 0.0},
+    "Adagrad": {"initial_accumulator_value": 0.0, **ROOT},
+}
+"""Settings of each rule, and their values where PyTorch's optimizer has no such setting."""
+
+
+class Recorded(NamedTuple):
+    """What one side recorded for some weights.
+
+    Attributes:
+        gradients: Samples `(steps, size)`.
+        weights: Samples `(steps + 1, size)`.
+        norms: Norm of all gradients of each step, `(steps,)`.
+    """
+
+    gradients: np.ndarray
+    weights: np.ndarray
+    norms: np.ndarray
+
+
+def predict(rule: str, settings: Settings, recorded: Recorded) -> np.ndarray:
+    """Predict the update of each step.
+
+    With the gradient g, clipped, and the weight w, this is::
+
+        d = g + weight_decay * w                      or d = g, if the decay is decoupled
+        update = -lr * rule(d)  [- lr * weight_decay * w, if the decay is decoupled]
+
+    Args:
+        rule: Key of `RULES`.
+        settings: Settings of the rule.
+        recorded: Gradients and weights.
+
+    Returns:
+        Updates `(steps, size)`.
+    """
+    before = recorded.weights[:-1]
+    norms = np.maximum(recorded.norms, np.finfo(float).tiny)[:, None]
+    gradients = recorded.gradients * np.minimum(1.0, settings["clip_norm"] / norms)
+    gradients = np.clip(gradients, -settings["clip_value"], settings["clip_value"])
+    decay = settings["weight_decay"] * before
+    if settings["decoupled"]:
+        return -settings["lr"] * (RULES[rule](settings, gradients) + decay)
+    return -settings["lr"] * RULES[rule](settings, gradients + decay)
+
+
+def settings_of(optimizer_name: str, group: Mapping[str, Any]) -> tuple[str, Settings] | None:
+    """Return the rule and the settings of a parameter group of a PyTorch optimizer.
+
+    Args:
+        optimizer_name: Class of the optimizer.
+        group: The group.
+
+    Returns:
+        Key of `RULES` and settings, or None if the rule is not known.
+    """
+    rule = {"AdamW": "Adam"}.get(optimizer_name, optimizer_name)
+    if rule not in RULES or group.get("amsgrad") or group.get("centered") or group.get("lr_decay"):
+        return None
+    settings = {
+        **DEFAULTS,
+        **OWN_DEFAULTS[rule],
+        **{name: value for name, value in group.items() if name in OWN_DEFAULTS[rule]},
+        "lr": float(group["lr"]) * (-1 if group.get("maximize") else 1),
+        "weight_decay": float(group.get("weight_decay", 0.0)),
+        "decoupled": optimizer_name == "AdamW" or bool(group.get("decoupled_weight_decay")),
+    }
+    if "betas" in group:
+        settings["beta1"], settings["beta2"] = map(float, group["betas"])
+    return rule, settings
+
+
+def _sgd(settings: Settings, d: np.ndarray) -> np.ndarray:
+    """Compute b = momentum * b + (1 - dampening) * d, starting with b = d."""
+    updates, trace = np.empty_like(d), d[0]
+    for t, direction in enumerate(d):
+        if t:
+            trace = settings["momentum"] * trace + (1 - settings["dampening"]) * direction
+        nesterov = direction + settings["momentum"] * trace
+        updates[t] = nesterov if settings["nesterov"] else trace
+    return updates
+
+
+def _adam(settings: Settings, d: np.ndarray) -> np.ndarray:
+    """Compute m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t) + eps_root) + eps)."""
+    beta1, beta2 = settings["beta1"], settings["beta2"]
+    updates, mean, square = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
+    for t, direction in enumerate(d, start=1):
+        mean = beta1 * mean + (1 - beta1) * direction
+        square = beta2 * square + (1 - beta2) * direction**2
+        # The correction of the moments now, and of the first moment one step later.
+        first, second, later = 1 - beta1**t, 1 - beta2**t, 1 - beta1 ** (t + 1)
+        if not settings["bias_correction"]:
+            first = second = later = 1.0
+        step = mean / first
+        if settings["nesterov"]:
+            step = beta1 * mean / later + (1 - beta1) * direction / first
+        updates[t - 1] = step / _root(settings, square / second)
+    return updates
+
+
+def _rmsprop(settings: Settings, d: np.ndarray) -> np.ndarray:
+    """Compute d / (sqrt(v + eps_root) + eps), and its momentum."""
+    updates, square, trace = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
+    for t, direction in enumerate(d):
+        square = settings["alpha"] * square + (1 - settings["alpha"]) * direction**2
+        trace = settings["momentum"] * trace + direction / _root(settings, square)
+        updates[t] = trace
+    return updates
+
+
+def _adagrad(settings: Settings, d: np.ndarray) -> np.ndarray:
+    """Compute d / (sqrt(sum of squares + eps_root) + eps)."""
+    squares = settings["initial_accumulator_value"] + np.cumsum(d**2, axis=0)
+    return d / _root(settings, squares)
+
+
+def _root(settings: Settings, square: np.ndarray) -> np.ndarray:
+    inside = settings["eps_root"] + settings["eps"] * settings["eps_inside"]
+    root = np.sqrt(square + inside) + settings["eps"] * (not settings["eps_inside"])
+    return np.maximum(root, np.finfo(float).tiny)
+
+
+RULES: dict[str, Callable[[Settings, np.ndarray], np.ndarray]] = {
+    "SGD": _sgd,
+    "Adam": _adam,
+    "RMSprop": _rmsprop,
+    "Adagrad": _adagrad,
+}
+"""Rules by the name of PyTorch's class."""
