@@ -17,7 +17,8 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.markup import escape
 
-from train.command_line import define_run_flags, errors_in_one_line, parse_flags
+from train.command_errors import errors_in_one_line
+from train.command_flags import define_run_flags, parse_flags
 from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]

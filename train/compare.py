@@ -16,12 +16,8 @@ from typing import IO, cast
 from absl import app, flags, logging
 from rich.console import Console
 
-from train.command_line import (
-    define_run_flags,
-    errors_in_one_line,
-    exit_after_error,
-    parse_flags,
-)
+from train.command_errors import errors_in_one_line, exit_after_error
+from train.command_flags import define_run_flags, parse_flags
 from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]

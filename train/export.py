@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
-from train.path_flags import define_path
+from train.command_errors import errors_in_one_line
+from train.command_flags import define_checkpoint_flags, define_path, parse_flags
 
 __all__ = ["main"]
 
