@@ -51,7 +51,14 @@ PROCESS_TIMEOUT = flags.DEFINE_integer(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train, and print the results and where they are."""
+    """Train, and print the results and where they are.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If Ctrl-C is pressed before the training starts, or an error is expected.
+    """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     console = Console(file=cast(IO[str], LastingOutput(sys.stdout)))

@@ -23,7 +23,14 @@ __all__ = [
 
 
 def explain_config_error(error: Exception) -> str:
-    """Return the message of an error that reading a config file has raised."""
+    """Return the message of an error that reading a config file has raised.
+
+    Args:
+        error: The error.
+
+    Returns:
+        The message.
+    """
     text = str(error).strip()
     if isinstance(error, AttributeError) and "'get_config'" in text:
         return (
@@ -39,7 +46,14 @@ def explain_config_error(error: Exception) -> str:
 
 
 def explain_unknown_flag(error: flags.UnrecognizedFlagError) -> str:
-    """Return a message with the closest flags, of which the fields of the config are some."""
+    """Return a message with the closest flags, of which the fields of the config are some.
+
+    Args:
+        error: The error of absl.
+
+    Returns:
+        The message, one sentence or more.
+    """
     known = list(flags.FLAGS)
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     if isinstance(config, ConfigDict):

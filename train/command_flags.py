@@ -78,6 +78,9 @@ def define_path(name: str, description: str) -> flags.FlagHolder[Path]:
     Args:
         name: Name of the flag.
         description: Help text.
+
+    Returns:
+        The flag.
     """
     return flags.DEFINE(_PathParser(), name, None, description, required=True)
 

@@ -19,7 +19,14 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Evaluate, and print the metrics."""
+    """Evaluate, and print the metrics.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If there is an error that is expected.
+    """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
     from train.reporting.metrics import format_metrics

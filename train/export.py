@@ -18,7 +18,14 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write the file, and print where it is."""
+    """Write the file, and print where it is.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If there is an error that is expected.
+    """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
     from train.runtime.compilation_cache import enable_compilation_cache

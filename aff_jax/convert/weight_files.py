@@ -79,15 +79,20 @@ def read_weights(
 
 
 def type_of_weights(path: str | PathLike[str]) -> str:
-    """Return "torch", "mxnet" or "safetensors", from the content of a file.
+    """Detect from the content of a file which framework wrote its weights.
 
     The extension decides where the content is unknown, so that its reader reports the damage.
 
     Args:
         path: Path of the file.
 
+    Returns:
+        "torch", "mxnet" or "safetensors".
+
     Raises:
-        OSError: If the file is missing or cannot be read.
+        FileNotFoundError: If the file does not exist.
+        IsADirectoryError: If the path is a directory.
+        OSError: If the file cannot be read.
         ValueError: If the file is of another type. The message says which, and what to do.
     """
     path = Path(path)

@@ -101,7 +101,11 @@ class RunReport:
         self._progress.advance(self._task)
 
     def log(self, text: str) -> None:
-        """Print a line to the console."""
+        """Print a line to the console.
+
+        Args:
+            text: The line, which is not parsed as markup of rich.
+        """
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def log_train(self, step: int, metrics: Mapping[str, float]) -> None:
