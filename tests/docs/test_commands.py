@@ -57,7 +57,7 @@ SMALLER = {
 
 ONLY_PARSED = {
     "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
-    "--extend": "needs a finished run; test_loop.py extends one",
+    "--extend": "needs a finished run; test_loop_resuming.py extends one",
     "--config=configs/compare_folder.py": "needs a folder of images",
     "--num_processes=2": "needs a second machine",
     "--config=configs/cifar100_resnet32_coarse.py": "needs a download",
