@@ -65,6 +65,7 @@ ONLY_PARSED = {
     "--workdir=runs/parameter_norm": "test_contributing.py runs it on a changed copy",
     "--config.fusion=maximum": "needs the example of CONTRIBUTING",
     "--config.model=wide_stem_resnet8": "needs the example of CONTRIBUTING",
+    "--config.optimizer=lion": "needs the example of CONTRIBUTING",
 }
 """Parts of training commands that are parsed but not run, and the reason."""
 
