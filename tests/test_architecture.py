@@ -12,6 +12,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / top).rglob("*.py"))]
 
+# Modules without a test file of their own.
+UNTESTED = {
+    "train.data.batch": "types and a constant",
+    "train.data.sources.encoded_examples": "an interface; tests of other modules implement it",
+}
+
 # For each package or module, the others of this project that it may import.
 IMPORTS = {
     "aff_jax.comparable_partial": set(),
@@ -170,6 +176,30 @@ def test_every_source_file_has_a_rule():
     for path in SOURCES:
         name = module_name(path)
         assert name == "aff_jax" or any(within(name, own) for own in IMPORTS), name
+
+
+def test_every_module_has_a_test_file_of_its_name():
+    for path in SOURCES:
+        name = module_name(path)
+        if path.name != "__init__.py" and not within(name, "configs") and name not in UNTESTED:
+            folder = ROOT / "tests" / path.parent.relative_to(ROOT)
+            assert (folder / f"test_{path.stem.strip('_')}.py").exists(), name
+
+
+def test_imported_names_are_public():
+    files = {module_name(path): path for path in SOURCES}
+    public = {}
+    for name, path in files.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                public[name] = ast.literal_eval(node.value)
+    for path in [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in files:
+                names = {alias.name for alias in node.names}
+                modules = {x for x in names if f"{node.module}.{x}" in files}
+                private = names - modules - set(public.get(node.module, ()))
+                assert not private, f"{path}: {node.module} has no {private} in __all__"
 
 
 def test_pmap_and_shard_map_are_used_in_one_file_of_each_package():

@@ -17,7 +17,8 @@ from absl import app, flags, logging
 from rich.console import Console
 from rich.markup import escape
 
-from train.command_line import define_run_flags, errors_in_one_line, parse_flags
+from train.command_errors import errors_in_one_line
+from train.command_flags import define_run_flags, parse_flags
 from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]
@@ -50,7 +51,14 @@ PROCESS_TIMEOUT = flags.DEFINE_integer(
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train, and print the results and where they are."""
+    """Train, and print the results and where they are.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If Ctrl-C is pressed before the training starts, or an error is expected.
+    """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     console = Console(file=cast(IO[str], LastingOutput(sys.stdout)))

@@ -16,12 +16,8 @@ from typing import IO, cast
 from absl import app, flags, logging
 from rich.console import Console
 
-from train.command_line import (
-    define_run_flags,
-    errors_in_one_line,
-    exit_after_error,
-    parse_flags,
-)
+from train.command_errors import errors_in_one_line, exit_after_error
+from train.command_flags import define_run_flags, parse_flags
 from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]
@@ -31,7 +27,14 @@ ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train; all by de
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train the missing runs, and print the table and where it is."""
+    """Train the missing runs, and print the table and where it is.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If there is an error that is expected.
+    """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     from train.comparison import run_comparison

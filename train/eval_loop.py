@@ -63,6 +63,7 @@ def evaluate(
     Raises:
         ValueError: If the split has no labels.
         FeedError: If no batch arrived in time.
+        RuntimeError: If the feed did not have every example once. This is a defect of the code.
     """
     loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
     feed = eval_feed(

@@ -12,13 +12,21 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
+from train.command_errors import errors_in_one_line
+from train.command_flags import define_checkpoint_flags, parse_flags
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Evaluate, and print the metrics."""
+    """Evaluate, and print the metrics.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If there is an error that is expected.
+    """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
     from train.reporting.metrics import format_metrics

@@ -11,14 +11,21 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
-from train.path_flags import define_path
+from train.command_errors import errors_in_one_line
+from train.command_flags import define_checkpoint_flags, define_path, parse_flags
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str]) -> None:
-    """Write the file, and print where it is."""
+    """Write the file, and print where it is.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If there is an error that is expected.
+    """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
     from train.runtime.compilation_cache import enable_compilation_cache

@@ -49,7 +49,8 @@ def open_run(
         run = prepare(config, from_checkpoint=True)
     except (AttributeError, KeyError) as error:
         raise ValueError(
-            f"the config.json of {workdir} was written by another version of this program: {error}"
+            f"the config.json of {workdir} was written by another version of this program "
+            f"({error})."
         ) from error
     best_metric = f"eval_{run.task.score}"
     return run, read_checkpoint(workdir / "checkpoints", step, run.state, best_metric=best_metric)

@@ -20,16 +20,16 @@ from train.data.pipeline import make_training_examples, open_splits
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
 from train.model import check_output_shape, make_model
-from train.optim.freezing import FrozenSubmodules
-from train.optim.optimizers import Optimizer, make_optimizer
+from train.optim.frozen_submodules import FrozenSubmodules
+from train.optim.optimizers import Optimizer, create_optimizer
 from train.optim.pretrained import initialize_from
-from train.optim.schedules import Schedule, learning_rate_schedule
+from train.optim.schedules import Schedule, create_schedule
 from train.reporting.metrics import TASKS, Task
 from train.steps.eval_step import EvalStep, make_eval_step
 from train.steps.parallel import AXIS, PARALLEL, Parallel
 from train.steps.precision import DTYPES
 from train.steps.recalibration import RecalibrationStep, make_recalibration_step
-from train.steps.state import TrainState, create_state, with_variables
+from train.steps.state import TrainState, make_state, with_variables
 from train.steps.train_step import TrainStep, make_train_step
 
 __all__ = ["Run", "assemble", "prepare"]
@@ -177,7 +177,7 @@ def assemble(
 
 
 def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
-    return learning_rate_schedule(
+    return create_schedule(
         config.schedule,
         config.learning_rate,
         warmup_steps=epochs.steps(config.warmup_epochs),
@@ -190,7 +190,7 @@ def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
 def _make_optimizer(
     config: ConfigDict, schedule: Schedule, frozen: FrozenSubmodules | None
 ) -> Optimizer:
-    optimizer = make_optimizer(
+    optimizer = create_optimizer(
         config.optimizer,
         schedule,
         momentum=config.momentum,
@@ -209,7 +209,7 @@ def _initial_state(
     from_checkpoint: bool,
 ) -> tuple[TrainState, list[str]]:
     """Return the state before the first step, and the names of `Run.new_head`."""
-    state = create_state(
+    state = make_state(
         model,
         optimizer,
         config.seed,

@@ -12,6 +12,7 @@ from aff_jax.cli.network_flags import (
     check_target,
     classes_in,
     create,
+    help_line,
     parse_renames,
     positive,
     rename_flag,
@@ -38,7 +39,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         network: Parent parser with the flags that describe a network.
     """
     parents = [network, rename_flag()]
-    command = commands.add_parser("convert", parents=parents, help=convert.__doc__)
+    command = commands.add_parser("convert", parents=parents, help=help_line(convert))
     command.add_argument(
         "source",
         type=expanduser,
@@ -66,7 +67,20 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
 
 
 def convert(arguments: argparse.Namespace) -> int:
-    """Convert weights from PyTorch or MXNet for aff_jax.load, or back to PyTorch."""
+    """Convert weights from PyTorch or MXNet for aff_jax.load, or back to PyTorch.
+
+    Args:
+        arguments: Parsed flags of this command.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        FileExistsError: If the target exists and `--force` is not given.
+        FileNotFoundError: If the source or the directory of the target is missing.
+        ValueError: If a flag is missing, unknown or superfluous, or the weights do not
+            match the network.
+    """
     source, target = Path(arguments.source), Path(arguments.target)
     check_target(target)
     if target.exists() and not arguments.force:

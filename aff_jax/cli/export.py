@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import check_target
+from aff_jax.cli.network_flags import check_target, help_line
 from aff_jax.hosts.registry import host_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
 from aff_jax.inspection import image_channels
@@ -25,7 +25,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         commands: Subparsers of `aff-jax`.
         network: Not used: the saved file describes its network.
     """
-    command = commands.add_parser("export", help=export.__doc__)
+    command = commands.add_parser("export", help=help_line(export))
     command.add_argument(
         "source",
         type=expanduser,
@@ -60,7 +60,20 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a saved network as a StableHLO file, which runs in JAX without aff_jax."""
+    """Write a saved network as a StableHLO file, which runs in JAX without aff_jax.
+
+    Args:
+        arguments: Parsed flags of this command.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        FileExistsError: If the target exists and `--force` is not given.
+        FileNotFoundError: If the source or the directory of the target is missing.
+        ValueError: If the extension of the target is not .stablehlo, or the source is not a
+            network.
+    """
     target = Path(arguments.target)
     check_target(target)
     if target.suffix != ".stablehlo":

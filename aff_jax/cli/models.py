@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import create, positive
+from aff_jax.cli.network_flags import create, help_line, positive
 from aff_jax.inspection import count_parameters
 from aff_jax.lookup import unknown_name
 
@@ -22,14 +22,24 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         commands: Subparsers of `aff-jax`.
         network: Parent parser with the flags that describe a network.
     """
-    command = commands.add_parser("models", parents=[network], help=models.__doc__)
+    command = commands.add_parser("models", parents=[network], help=help_line(models))
     command.add_argument("--filter", default="*", help="pattern of names, such as 'cifar_*'")
     command.add_argument("--input-size", type=positive, default=224, help="height and width")
     command.set_defaults(run=models)
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """List networks with trainable parameters and floating-point operations."""
+    """List networks with trainable parameters and floating-point operations.
+
+    Args:
+        arguments: Parsed flags of this command.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        ValueError: If no name matches the pattern, or a flag does not fit the networks.
+    """
     size = arguments.input_size
     names = fnmatch.filter(aff_jax.list_models(), arguments.filter)
     if not names:

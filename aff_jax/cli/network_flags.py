@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "check_target",
     "classes_in",
     "create",
+    "help_line",
     "network_flags",
     "parse_renames",
     "positive",
@@ -23,8 +25,24 @@ __all__ = [
 ]
 
 
+def help_line(command: Callable[..., object]) -> str:
+    """Return the first line of the docstring of a command.
+
+    Args:
+        command: The function that runs the command.
+
+    Returns:
+        The line, for `aff-jax --help`.
+    """
+    return (command.__doc__ or "").partition("\n")[0]
+
+
 def network_flags() -> argparse.ArgumentParser:
-    """Return a parent parser with the flags that describe a network."""
+    """Return a parent parser with the flags that describe a network.
+
+    Returns:
+        A parser without `--help`, for `parents` of the parser of a command.
+    """
     network = argparse.ArgumentParser(add_help=False)
     network.add_argument("--fusion", default="aff", help="a name of aff_jax.list_fusions()")
     network.add_argument(
@@ -45,7 +63,11 @@ def network_flags() -> argparse.ArgumentParser:
 
 
 def rename_flag() -> argparse.ArgumentParser:
-    """Return a parent parser with the flag `--rename`."""
+    """Return a parent parser with the flag `--rename`.
+
+    Returns:
+        A parser without `--help`, for `parents` of the parser of a command.
+    """
     rename = argparse.ArgumentParser(add_help=False)
     rename.add_argument(
         "--rename",
@@ -59,7 +81,17 @@ def rename_flag() -> argparse.ArgumentParser:
 
 
 def parse_renames(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return the new prefixes by old prefix that `--rename` gives."""
+    """Parse the flag `--rename`.
+
+    Args:
+        arguments: Parsed flags of `rename_flag`.
+
+    Returns:
+        New prefixes by old prefix, without final dots.
+
+    Raises:
+        ValueError: If a value is not of the form OLD=NEW.
+    """
     renames = {}
     for text in arguments.rename:
         old, equals, new = text.partition("=")
@@ -106,7 +138,18 @@ def check_target(target: Path) -> None:
 
 
 def positive(text: str) -> int:
-    """Parse an integer of at least 1."""
+    """Parse an integer of at least 1.
+
+    Args:
+        text: Value of a flag.
+
+    Returns:
+        The integer.
+
+    Raises:
+        ValueError: If the text is not an integer.
+        ArgumentTypeError: If the integer is less than 1.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")

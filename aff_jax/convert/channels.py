@@ -59,12 +59,15 @@ def adapt_channels(variables: Mapping[str, Any], channels: int) -> dict[str, Any
 
 
 def channels_in(arrays: Mapping[str, Any], module: nn.Module, framework: Framework) -> int:
-    """Return the number of image channels of a checkpoint, or 3 if it is not known.
+    """Find the number of image channels of a checkpoint.
 
     Args:
         arrays: Arrays by their names in the checkpoint.
         module: A network of `create_model`.
         framework: Framework of the checkpoint.
+
+    Returns:
+        Number of input channels of the first convolution, or 3 if the checkpoint does not have it.
     """
     entries = list_entries(inspect_module(module, ()), framework)
     for layer in FIRST_LAYERS:

@@ -68,6 +68,9 @@ def check_pickle(stream: Any, size: int, after: list[str]) -> CheckedPickle:
         size: Size of the file.
         after: Names of the opcodes after the number of elements.
 
+    Returns:
+        The pickle in protocol 2, and the names that it mentions.
+
     Raises:
         ValueError: If a storage is larger than the file, or the pickle has no known structure.
     """
@@ -134,7 +137,14 @@ def check_pickle(stream: Any, size: int, after: list[str]) -> CheckedPickle:
 
 
 def list_code(names: dict[str, str]) -> list[str]:
-    """Return the names that a plain checkpoint does not mention, in alphabetical order."""
+    """Return the names that a plain checkpoint does not mention, in alphabetical order.
+
+    Args:
+        names: Names that a pickle mentions, as in `CheckedPickle`.
+
+    Returns:
+        The other names, sorted.
+    """
     return sorted(name for name in names if not PLAIN.fullmatch(name))
 
 

@@ -124,7 +124,14 @@ ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
 
 # The networks of open-aff's MXNet code: `model/classification.py` and `model/block.py`.
 def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
-    """Return the rules for CIFARAFFResNet."""
+    """Return the rules for CIFARAFFResNet.
+
+    Args:
+        module: The network.
+
+    Returns:
+        Pairs of a pattern of paths and a template of names.
+    """
     # `features` contains the input norm, the stem (conv, or twice conv-norm-relu and conv), the
     # stages, the final norm, ReLU and the pool.
     stem = 7 if module.deep_stem else 1
@@ -153,7 +160,14 @@ def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
 
 
 def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
-    """Return the rules for AFFResNet, or for AFFResNeXt if the module has groups."""
+    """Return the rules for AFFResNet, or for AFFResNeXt if the module has groups.
+
+    Args:
+        module: The network.
+
+    Returns:
+        Pairs of a pattern of paths and a template of names.
+    """
     if module.groups > 1:
         rules = [(r"head", r"output"), *gluon_bottlenecks(module, first_stage=10)]
         # `features` starts with conv, norm and relu three times, and a pool.
@@ -187,7 +201,14 @@ def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
 
 
 def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
-    """Return the rules for CIFARAFFResNeXt: conv, norm and relu, then the stages."""
+    """Return the rules for CIFARAFFResNeXt: conv, norm and relu, then the stages.
+
+    Args:
+        module: The network.
+
+    Returns:
+        Pairs of a pattern of paths and a template of names.
+    """
     return [
         (r"stem/conv", r"features.0"),
         (r"stem/norm", r"features.1"),

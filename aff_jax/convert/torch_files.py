@@ -57,7 +57,7 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
         except Exception as error:  # zipfile and pickletools raise many types
             raise ValueError(
                 f"{path}: not a readable PyTorch file of {size} bytes: {error}. Probably it is "
-                f"damaged, incomplete or of another format; download or save it again"
+                f"damaged, incomplete or of another format: download or save it again."
             ) from error
     names = {name: entry for checked in pickles.values() for name, entry in checked.names.items()}
     if code := list_code(names):
@@ -70,8 +70,8 @@ def read_torch_file(path: str | PathLike[str]) -> Any:
         ):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many types
-        reason = str(error).strip().split(". ")[0] or type(error).__name__
-        raise ValueError(f"{path}: PyTorch cannot read it: {reason}") from error
+        reason = str(error).strip().split(". ")[0].rstrip(".") or type(error).__name__
+        raise ValueError(f"{path}: PyTorch cannot read it: {reason}.") from error
 
 
 def _refusal(path: str | PathLike[str], code: list[str], names: Mapping[str, str]) -> str:
@@ -137,7 +137,7 @@ def import_torch(path: str | PathLike[str]) -> ModuleType:
         raise ImportError(
             f"{path}: PyTorch's files need PyTorch, which cannot be imported. Install the extra "
             f"'torch', as in `pip install -e '.[torch]'` in a clone of aff_jax. Files in "
-            f".safetensors format don't need it"
+            f".safetensors format don't need it."
         ) from error
     # Before 2.6, `weights_only=True` could be bypassed (CVE-2025-32434). Before 2.10, a storage
     # larger than its record was read past its end.

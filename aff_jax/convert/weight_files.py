@@ -62,8 +62,8 @@ def read_weights(
     found = type_of_weights(path)
     if refused and found in refused:
         raise ValueError(
-            f"{path}: got {describe_file_type(found)}, whose names are those of another framework; "
-            f"read it with aff_jax.convert.{refused[found]}"
+            f"{path}: got {describe_file_type(found)}, whose names are those of another framework. "
+            f"Read it with aff_jax.convert.{refused[found]}."
         )
     arrays = unwrap_state_dict(READERS[found](path), str(path))
     size = path.stat().st_size
@@ -73,30 +73,35 @@ def read_weights(
             raise ValueError(
                 f"{path}: {name!r} of shape {array.shape} needs {array.nbytes} bytes, but the "
                 f"file has {size}. Probably an expanded tensor was saved: call `.contiguous()` "
-                f"before saving. Or the file is damaged"
+                f"before saving. Or the file is damaged."
             )
     return arrays
 
 
 def type_of_weights(path: str | PathLike[str]) -> str:
-    """Return "torch", "mxnet" or "safetensors", from the content of a file.
+    """Detect from the content of a file which framework wrote its weights.
 
     The extension decides where the content is unknown, so that its reader reports the damage.
 
     Args:
         path: Path of the file.
 
+    Returns:
+        "torch", "mxnet" or "safetensors".
+
     Raises:
-        OSError: If the file is missing or cannot be read.
+        FileNotFoundError: If the file does not exist.
+        IsADirectoryError: If the path is a directory.
+        OSError: If the file cannot be read.
         ValueError: If the file is of another type. The message says which, and what to do.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file.")
     if path.is_dir():
-        raise IsADirectoryError(f"{path}: expected a weight file, got {describe_directory(path)}")
+        raise IsADirectoryError(f"{path}: expected a weight file, got {describe_directory(path)}.")
     if not path.is_file():  # reading a pipe could block forever
-        raise OSError(f"{path}: expected a weight file, got a device or a pipe")
+        raise OSError(f"{path}: expected a weight file, got a device or a pipe.")
     found = detect_file_type(path)
     if found in READERS:
         return found
@@ -107,7 +112,7 @@ def type_of_weights(path: str | PathLike[str]) -> str:
         return SUFFIXES[suffix]
     raise ValueError(
         f"{path}: expected weights of PyTorch, MXNet or safetensors, such as a file of type "
-        f"{', '.join(SUFFIXES)}, got {describe_file_type(found)}"
+        f"{', '.join(SUFFIXES)}, got {describe_file_type(found)}."
     )
 
 
@@ -133,7 +138,7 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
         got = f"{type(state).__module__}.{type(state).__qualname__}"
         if isinstance(state, Mapping):
             got = f"a dict with the keys {', '.join(map(repr, list(state)[:20])) or '(none)'}"
-        advice = "; pass its state_dict()" if hasattr(state, "state_dict") else ""
+        advice = ". Pass its state_dict()" if hasattr(state, "state_dict") else ""
         nested = _keys_of_weights(state)
         if nested:
             advice = (
@@ -142,14 +147,14 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
             )
         raise ValueError(
             f"{where}: expected a dict of arrays, or one under one of the keys "
-            f"{', '.join(map(repr, WRAPPINGS))}; got {got}{advice}"
+            f"{', '.join(map(repr, WRAPPINGS))}; got {got}{advice}."
         )
     odd = [name for name, value in weights.items() if not _is_entry(name, value)]
     if odd:
         listed = ", ".join(f"{name!r} ({type(weights[name]).__name__})" for name in odd[:10])
         raise ValueError(
             f"{where}: expected arrays by name, but {len(odd)} of {len(weights)} entries are "
-            f"something else: {listed}. Remove them, or pass only the weights"
+            f"something else: {listed}. Remove them, or pass only the weights."
         )
     weights = {name: value for name, value in weights.items() if name not in COUNTERS}
     while weights and (

@@ -106,8 +106,8 @@ def documented_values(module):
 def test_every_public_name_has_a_docstring():
     for module, name in PUBLIC:
         found = getattr(importlib.import_module(module), name)
-        function = inspect.isroutine(inspect.unwrap(found))
-        if function or (inspect.isclass(found) and found.__name__ == name):
+        defined = inspect.isclass(found) or inspect.isroutine(inspect.unwrap(found))
+        if defined and found.__name__ == name:
             assert found.__doc__, f"{module}.{name}"
         else:
             assert name in documented_values(module), f"{module}.{name}"

@@ -57,7 +57,7 @@ SMALLER = {
 
 ONLY_PARSED = {
     "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
-    "--extend": "needs a finished run; test_loop.py extends one",
+    "--extend": "needs a finished run; test_loop_resuming.py extends one",
     "--config=configs/compare_folder.py": "needs a folder of images",
     "--num_processes=2": "needs a second machine",
     "--config=configs/cifar100_resnet32_coarse.py": "needs a download",
@@ -65,6 +65,7 @@ ONLY_PARSED = {
     "--workdir=runs/parameter_norm": "test_contributing.py runs it on a changed copy",
     "--config.fusion=maximum": "needs the example of CONTRIBUTING",
     "--config.model=wide_stem_resnet8": "needs the example of CONTRIBUTING",
+    "--config.optimizer=lion": "needs the example of CONTRIBUTING",
 }
 """Parts of training commands that are parsed but not run, and the reason."""
 

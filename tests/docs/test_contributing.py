@@ -22,11 +22,14 @@ from aff_jax.fusion import baselines
 from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import HOSTS
 from tests.docs.documents import DOCUMENTS, ROOT, blocks
+from tests.train.optim import test_optimizers
 from train.data.sources.datasets import DATASETS, Dataset
 from train.data.sources.load import load_source
+from train.optim import optimizers
 
 EXAMPLES = [code for language, code in blocks(DOCUMENTS["CONTRIBUTING.md"]) if language == "text"]
-FUSION, FUSION_ROW, HOST, HOST_ROW, DATASET_ROW, METRIC = EXAMPLES
+FUSION, FUSION_ROW, HOST, HOST_ROW, DATASET_ROW, *REST = EXAMPLES
+OPTIMIZER, OPTIMIZER_ROW, ORACLE, METRIC = REST
 
 
 def add(monkeypatch, table, code, row, home=None):
@@ -98,6 +101,13 @@ def test_dataset_is_read(dataset, tmp_path, monkeypatch):
     read = sorted((source[i] for i in range(3)), key=lambda example: example["label"])
     np.testing.assert_array_equal([example["image"] for example in read], images)
     assert (source.mean, source.std) == (dataset.mean, dataset.std)
+
+
+@pytest.mark.parametrize("mask", sorted(optimizers.WEIGHT_DECAY_MASKS))
+def test_optimizer_computes_its_equation(monkeypatch, mask):
+    add(monkeypatch, optimizers.OPTIMIZERS, OPTIMIZER, OPTIMIZER_ROW, home=optimizers)
+    add(monkeypatch, test_optimizers.ORACLES, ORACLE, OPTIMIZER_ROW, home=test_optimizers)
+    test_optimizers.test_three_steps("lion", mask)
 
 
 @pytest.mark.slow

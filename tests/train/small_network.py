@@ -10,7 +10,7 @@ import optax
 
 import aff_jax
 from train.steps.parallel import AXIS
-from train.steps.state import create_state
+from train.steps.state import make_state
 from train.steps.train_step import make_train_step
 
 
@@ -61,5 +61,5 @@ def state_and_step(
     step = make_train_step(
         model, optimizer, schedule, augment, AXIS, ema_decay=ema_decay, **options
     )
-    state = create_state(model, optimizer, 0, image_shape, ema=ema_decay > 0, loss_scale=loss_scale)
+    state = make_state(model, optimizer, 0, image_shape, ema=ema_decay > 0, loss_scale=loss_scale)
     return state, step

@@ -41,7 +41,11 @@ class DamagedError(Exception):
 
 @contextlib.contextmanager
 def errors_as_damage() -> Iterator[None]:
-    """Raise `DamagedError` for any error except missing memory or a missing permission."""
+    """Raise `DamagedError` for any error except missing memory or a missing permission.
+
+    Raises:
+        DamagedError: If the body raises another error.
+    """
     try:
         yield
     except (DamagedError, MemoryError, PermissionError):

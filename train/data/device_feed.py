@@ -23,10 +23,24 @@ class Devices(Protocol):
     """The devices that share a batch. `train.steps.parallel.Parallel` implements this."""
 
     def replicate(self, state: T) -> T:
-        """Return the arrays with a copy on every device."""
+        """Return the arrays with a copy on every device.
+
+        Args:
+            state: A pytree of arrays.
+
+        Returns:
+            The pytree, with replicated arrays.
+        """
 
     def place(self, batch: Mapping[str, Any]) -> Batch:
-        """Return a batch that is split over the devices."""
+        """Return a batch that is split over the devices.
+
+        Args:
+            batch: Arrays of this process by name, with a leading axis of examples.
+
+        Returns:
+            The arrays of all processes, split over the devices along this axis.
+        """
 
 
 class DeviceFeed:
@@ -69,7 +83,11 @@ class DeviceFeed:
         return {"next_index": self._next_index}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Continue from a position that `get_state` returned."""
+        """Continue from a position that `get_state` returned.
+
+        Args:
+            state: The position.
+        """
         self._next_index = state["next_index"]
 
     def _load(self) -> dict[str, Array]:

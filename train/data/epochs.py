@@ -23,7 +23,14 @@ class Epochs:
     total: float
 
     def steps(self, epochs: float) -> int:
-        """Convert a number of epochs to steps, rounded to the nearest integer."""
+        """Convert a number of epochs to steps, rounded to the nearest integer.
+
+        Args:
+            epochs: Number of epochs, which may be a fraction.
+
+        Returns:
+            Number of steps.
+        """
         return round(epochs * self.examples / self.batch_size)
 
     @property
@@ -32,7 +39,14 @@ class Epochs:
         return max(1, self.steps(self.total))
 
     def after(self, step: int) -> float:
-        """Convert a number of steps to epochs."""
+        """Convert a number of steps to epochs.
+
+        Args:
+            step: Number of steps.
+
+        Returns:
+            Number of epochs.
+        """
         return step * self.batch_size / self.examples
 
     def due_after(self, step: int, every: float) -> bool:

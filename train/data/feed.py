@@ -92,7 +92,11 @@ class TrainFeed:
         return {"next_index": self._next_index}
 
     def set_state(self, state: Mapping[str, int]) -> None:
-        """Continue from a position that `get_state` returned."""
+        """Continue from a position that `get_state` returned.
+
+        Args:
+            state: The position.
+        """
         self._next_index = state["next_index"]
         remaining = self._batches[self._next_index :]
         self._iterator = _iterate(remaining, self._threads, self._read_ahead, self._workers)

@@ -79,7 +79,11 @@ class TimeoutFeed(Generic[T]):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a position that `get_state` returned."""
+        """Continue from a position that `get_state` returned.
+
+        Args:
+            state: The position.
+        """
         self._feed.set_state(state)
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""Optimizers, learning rate schedules, pretrained weights and freezing."""
+"""Optimizers, learning rate schedules, pretrained weights and frozen submodules."""

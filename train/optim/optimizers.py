@@ -16,10 +16,10 @@ __all__ = [
     "Settings",
     "adagrad",
     "adamw",
+    "create_optimizer",
     "everything",
     "kernels",
     "lars",
-    "make_optimizer",
     "sgd",
 ]
 
@@ -193,7 +193,7 @@ WEIGHT_DECAY_MASKS: dict[str, Callable[[Any], Any]] = {"kernels": kernels, "all"
 """Functions that select the parameters to which weight decay is applied, by name."""
 
 
-def make_optimizer(
+def create_optimizer(
     name: str,
     schedule: optax.Schedule,
     *,
@@ -202,7 +202,7 @@ def make_optimizer(
     weight_decay_mask: str = "kernels",
     clip_norm: float = 0.0,
 ) -> Optimizer:
-    """Make an optimizer, preceded by gradient clipping if `clip_norm` is not 0.
+    """Create an optimizer by name, preceded by gradient clipping if `clip_norm` is not 0.
 
     Clipping uses the norm over all parameters::
 

@@ -11,7 +11,7 @@ __all__ = [
     "Schedule",
     "constant",
     "cosine",
-    "learning_rate_schedule",
+    "create_schedule",
     "poly",
 ]
 
@@ -81,7 +81,7 @@ SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
 """Schedules by name, as functions of the peak and the number of steps."""
 
 
-def learning_rate_schedule(
+def create_schedule(
     name: str,
     peak: float,
     *,
@@ -90,7 +90,7 @@ def learning_rate_schedule(
     decay_steps: Sequence[int] = (),
     decay_factor: float = 0.1,
 ) -> Schedule:
-    """Make a schedule with linear warmup.
+    """Create a schedule by name, with linear warmup.
 
     The learning rate is::
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from train.reporting.metrics import DISPLAY_NAMES
-from train.reporting.picture_file import picture_file
+from train.reporting.picture_file import write_picture
 
 __all__ = [
     "RunResult",
@@ -183,10 +183,13 @@ def write_comparison(
     (workdir / "comparison.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     values = {row.variant.label: [x for x in row.values.values() if x is not None] for row in rows}
     means = {row.variant.label: row.mean for row in rows if row.mean == row.mean}
-    with picture_file(workdir / "comparison.png", log) as file:
+
+    def draw(file: Path) -> None:
         from train.reporting import plots  # matplotlib takes long to import
 
         plots.draw_comparison(values, means, DISPLAY_NAMES[score], file)
+
+    write_picture(workdir / "comparison.png", draw, log)
 
 
 def _replace_nan(value: Any) -> Any:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from train.reporting.metrics import format_metrics
-from train.reporting.picture_file import picture_file
+from train.reporting.picture_file import write_picture
 from train.reporting.tensorboard import ScalarWriter
 from train.reporting.workdir import METRICS_FILE, SUMMARY_FILE
 from train.runtime.distributed import is_primary_process
@@ -101,7 +101,11 @@ class RunReport:
         self._progress.advance(self._task)
 
     def log(self, text: str) -> None:
-        """Print a line to the console."""
+        """Print a line to the console.
+
+        Args:
+            text: The line, which is not parsed as markup of rich.
+        """
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def log_train(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -173,21 +177,29 @@ class RunReport:
             if predict:
                 predict()
             return
+
         # matplotlib takes long to import.
-        with picture_file(self.workdir / "curves.png", self.log) as file:
+        def draw_curves(file: Path) -> None:
             from train.reporting import plots
 
             plots.draw_curves(read_metrics(self.workdir), file)
-        with picture_file(self.workdir / "confusion.png", self.log) as file:
+
+        def draw_confusion(file: Path) -> None:
             from train.reporting import plots
 
             plots.draw_confusion(confusion, class_names, file)
-        if predict:
-            with picture_file(self.workdir / "predictions.png", self.log) as file:
-                examples = predict()
-                from train.reporting import plots
 
-                plots.draw_predictions(*examples, class_names, file)
+        def draw_predictions(file: Path) -> None:
+            assert predict is not None
+            examples = predict()
+            from train.reporting import plots
+
+            plots.draw_predictions(*examples, class_names, file)
+
+        write_picture(self.workdir / "curves.png", draw_curves, self.log)
+        write_picture(self.workdir / "confusion.png", draw_confusion, self.log)
+        if predict:
+            write_picture(self.workdir / "predictions.png", draw_predictions, self.log)
 
     def _write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
         if not is_primary_process():

@@ -39,7 +39,11 @@ class StepMetrics:
         return len(self._metrics)
 
     def add(self, metrics: Metrics) -> None:
-        """Add the metrics of one step, as the training step returns them."""
+        """Add the metrics of one step, as the training step returns them.
+
+        Args:
+            metrics: Scalars by name, on the devices. They are not transferred here.
+        """
         self._metrics.append(metrics)
         if self._clock is None:
             # The first step compiles, so the clock starts at its end.

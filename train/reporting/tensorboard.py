@@ -34,7 +34,13 @@ class ScalarWriter:
         self._write(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, name: str, value: float, step: int) -> None:
-        """Add one value. It is on disk after `flush`."""
+        """Add one value. It is on disk after `flush`.
+
+        Args:
+            name: Name of the plot.
+            value: The value.
+            step: Step to which it belongs.
+        """
         self._write(Event(step=step, summary=scalar(name, value)))
 
     def flush(self) -> None:

@@ -256,6 +256,13 @@ def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[st
     """Return the fields in which two configs differ, with a line that has both values.
 
     The fields in `RESUMABLE_FIELDS` are left out.
+
+    Args:
+        stored: Fields of the config in the workdir.
+        current: Fields of the config of this start.
+
+    Returns:
+        Lines for an error message by field, such as `optimizer` or `model_fields.width`.
     """
     before, now = _flatten(stored), _flatten(current)
     lines = {}

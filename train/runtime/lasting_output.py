@@ -22,7 +22,14 @@ class LastingOutput:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text, and return its length."""
+        """Write a text.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Its length.
+        """
         encoding = self._stream.encoding or "utf-8"
         printable = text.encode(encoding, "backslashreplace").decode(encoding)
         try:

@@ -9,7 +9,7 @@ __all__ = [
     "DTYPES",
     "GROWTH_INTERVAL",
     "INITIAL_SCALE",
-    "create_loss_scale",
+    "make_loss_scale",
     "unscale",
     "update_loss_scale",
 ]
@@ -24,7 +24,7 @@ GROWTH_INTERVAL = 2000
 """Number of finite steps in a row after which the loss scale is doubled."""
 
 
-def create_loss_scale() -> DynamicScale:
+def make_loss_scale() -> DynamicScale:
     """Return the loss scale of the first step.
 
     The smallest positive float16 is 6e-8, and many gradients are smaller. The loss is multiplied by

@@ -12,13 +12,13 @@ from flax import struct
 from flax.training.dynamic_scale import DynamicScale
 from jaxtyping import Array, Int
 
-from train.steps.precision import create_loss_scale
+from train.steps.precision import make_loss_scale
 
 __all__ = [
     "Metrics",
     "TrainState",
     "all_finite",
-    "create_state",
+    "make_state",
     "moving_average",
     "with_variables",
 ]
@@ -68,7 +68,7 @@ class TrainState(struct.PyTreeNode):
         return self.step - self.skipped
 
 
-def create_state(
+def make_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     seed: int,
@@ -101,7 +101,7 @@ def create_state(
             skipped=jnp.zeros((), jnp.int32),
             skipped_in_row=jnp.zeros((), jnp.int32),
             ema=jax.tree.map(jnp.copy, variables) if ema else None,
-            loss_scale=create_loss_scale() if loss_scale else None,
+            loss_scale=make_loss_scale() if loss_scale else None,
         )
 
     # This runs once. Optimizing its many random generators would take a CPU three times as long as

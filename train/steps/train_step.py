@@ -26,7 +26,16 @@ class Network(Protocol):
     """A linen module, or another object with its `apply`."""
 
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the logits and the updated `mutable` collections."""
+        """Return the logits and the updated `mutable` collections.
+
+        Args:
+            variables: Variables of the network.
+            *args: Arguments of the network.
+            **kwargs: Keyword arguments of `nn.Module.apply`, such as `mutable`.
+
+        Returns:
+            The logits, or, with `mutable`, a tuple of them and the updated collections.
+        """
 
 
 def make_train_step(

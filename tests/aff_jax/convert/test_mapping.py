@@ -120,16 +120,6 @@ def test_unread_arrays_are_all_present_or_all_absent():
         to_torch(variables, module, x, x)
 
 
-def test_rename_uses_the_longest_prefix_and_rejects_unused_ones():
-    x, state = images(2, 3, 3, 8), aff_state()
-    names = {f"enc.fuse.{key}": value for key, value in state.items()}
-    rename = {"enc": "wrong", "enc.fuse": ""}
-    with pytest.raises(ValueError, match=r"rename: no name begins with 'enc'"):
-        from_torch(names, aff_jax.AFF(), x, x, rename=rename)
-    with pytest.raises(ValueError, match=r"rename: no name begins with 'nothing'"):
-        from_torch(state, aff_jax.AFF(), x, x, rename={"nothing": "a"})
-
-
 def test_stacked_kernels_are_refused():
     """A stack of two-dimensional kernels has as many axes as a three-dimensional one."""
 

@@ -179,7 +179,7 @@ CYCLE["model"] = CYCLE["net"] = CYCLE
         ({}, r"got a dict with the keys \(none\)"),
         ({"epoch": 3, "weights": WEIGHTS}, "keys 'epoch', 'weights'"),
         (CYCLE, "keys 'model', 'net'"),
-        (Module(), r"got .*Module; pass its state_dict\(\)"),
+        (Module(), r"got .*Module\. Pass its state_dict\(\)"),
         ([np.ones(2)], "got builtins.list"),
         ({3: np.ones(2)}, "got a dict with the keys 3"),
         (

@@ -7,12 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from train.optim.optimizers import OPTIMIZERS, WEIGHT_DECAY_MASKS, make_optimizer
+from train.optim.optimizers import OPTIMIZERS, WEIGHT_DECAY_MASKS, create_optimizer
 
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"unknown optimizer 'adagrd'\. Did you mean 'adagrad'"):
-        make_optimizer("adagrd", lambda step: 0.1, momentum=0.9, weight_decay=0.0)
+        create_optimizer("adagrd", lambda step: 0.1, momentum=0.9, weight_decay=0.0)
 
 
 RATES = (0.1, 0.05, 0.025)
@@ -70,7 +70,7 @@ def test_three_steps(name, weight_decay_mask):
             updated = ORACLES[name](rate, weight, gradient["layer"][leaf], decay, memory[leaf])
             expected["layer"][leaf] = updated
 
-    optimizer = make_optimizer(
+    optimizer = create_optimizer(
         name,
         lambda step: jnp.array(RATES)[step],
         momentum=MOMENTUM,
@@ -88,7 +88,7 @@ def test_three_steps(name, weight_decay_mask):
 
 def test_clips_gradients_with_a_large_norm_only():
     settings = {"momentum": 0.0, "weight_decay": 0.0}
-    optimizer = make_optimizer("sgd", lambda step: 1.0, clip_norm=2.0, **settings)
+    optimizer = create_optimizer("sgd", lambda step: 1.0, clip_norm=2.0, **settings)
     params = {"a": {"kernel": jnp.zeros(2)}, "b": {"bias": jnp.zeros(1)}}
     state = optimizer.init(params)
     large = {"a": {"kernel": jnp.array([3.0, 0.0])}, "b": {"bias": jnp.array([4.0])}}

@@ -70,6 +70,12 @@ def test_a_missing_file_is_named(network):
         initialize_from("nowhere.safetensors", network[1])
 
 
+def test_the_path_may_begin_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / "weights.safetensors")):
+        initialize_from("~/weights.safetensors", {})
+
+
 def test_a_run_starts_from_a_file(config, weight_file):
     path, saved = weight_file
     config.init_from = str(path)

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from train.optim.schedules import SCHEDULES, learning_rate_schedule
+from train.optim.schedules import SCHEDULES, create_schedule
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(10, 100), (0, 7)])
 def test_cosine_with_warmup(warmup, total):
-    schedule = learning_rate_schedule("cosine", 0.5, warmup_steps=warmup, total_steps=total)
+    schedule = create_schedule("cosine", 0.5, warmup_steps=warmup, total_steps=total)
     for step in range(total + 1):
         if step < warmup:
             expected = 0.5 * step / warmup
@@ -20,13 +20,13 @@ def test_cosine_with_warmup(warmup, total):
 
 def test_a_run_may_be_shorter_than_its_warmup():
     for name in SCHEDULES:
-        schedule = learning_rate_schedule(name, 0.5, warmup_steps=10, total_steps=1)
+        schedule = create_schedule(name, 0.5, warmup_steps=10, total_steps=1)
         assert schedule(0) == 0.5
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(10, 100), (0, 7)])
 def test_poly_with_warmup(warmup, total):
-    schedule = learning_rate_schedule("poly", 0.5, warmup_steps=warmup, total_steps=total)
+    schedule = create_schedule("poly", 0.5, warmup_steps=warmup, total_steps=total)
     for step in range(total + 1):
         left = 1 - (step - warmup) / (total - warmup)
         expected = 0.5 * step / warmup if step < warmup else 0.5 * left**0.9
@@ -34,7 +34,7 @@ def test_poly_with_warmup(warmup, total):
 
 
 def test_a_step_schedule_decays_at_its_steps():
-    schedule = learning_rate_schedule(
+    schedule = create_schedule(
         "constant", 0.5, warmup_steps=2, total_steps=20, decay_steps=[5, 10], decay_factor=0.2
     )
     expected = [0.0, 0.25] + [0.5] * 3 + [0.1] * 5 + [0.02] * 10
@@ -42,8 +42,8 @@ def test_a_step_schedule_decays_at_its_steps():
 
 
 def test_decay_steps_multiply_any_schedule():
-    plain = learning_rate_schedule("cosine", 0.5, warmup_steps=2, total_steps=20)
-    decayed = learning_rate_schedule(
+    plain = create_schedule("cosine", 0.5, warmup_steps=2, total_steps=20)
+    decayed = create_schedule(
         "cosine", 0.5, warmup_steps=2, total_steps=20, decay_steps=[7], decay_factor=0.5
     )
     for step in range(20):
@@ -52,4 +52,4 @@ def test_decay_steps_multiply_any_schedule():
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"unknown schedule 'ploy'\. Did you mean 'poly'"):
-        learning_rate_schedule("ploy", 0.5, warmup_steps=0, total_steps=1)
+        create_schedule("ploy", 0.5, warmup_steps=0, total_steps=1)

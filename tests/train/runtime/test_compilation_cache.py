@@ -35,6 +35,11 @@ def test_flag_overrides_the_setting_of_jax_which_overrides_the_default(tmp_path,
     assert directory() is None
 
 
+def test_the_flag_may_begin_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert enable_compilation_cache("~/cache") == tmp_path / "cache"
+
+
 def test_bucket_is_passed_to_jax(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert enable_compilation_cache("gs://bucket/cache") is None

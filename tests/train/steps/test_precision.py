@@ -9,7 +9,7 @@ import torch
 
 from tests.train.small_network import SmallNetwork, batches, state_and_step
 from train.steps.parallel import PARALLEL
-from train.steps.precision import DTYPES, create_loss_scale, unscale, update_loss_scale
+from train.steps.precision import DTYPES, make_loss_scale, unscale, update_loss_scale
 
 
 def step_of(parallel, dtype, **options):
@@ -25,7 +25,7 @@ def test_the_scale_is_updated_as_pytorchs():
     finite[[2000, 4001, 4002, 4003, 6003]] = False
     _, (scales, good) = jax.lax.scan(
         lambda state, ok: (new := update_loss_scale(state, ok), (new.scale, new.fin_steps)),
-        create_loss_scale(),
+        make_loss_scale(),
         finite,
     )
     scale, tracker = torch.tensor(2.0**16), torch.tensor(0, dtype=torch.int32)
@@ -40,7 +40,7 @@ def test_the_scale_is_updated_as_pytorchs():
 
 
 def test_scaling_adds_no_rounding():
-    loss_scale = create_loss_scale()
+    loss_scale = make_loss_scale()
     gradients = {"w": jnp.float32([1e-3, -7.0, 0.0])}
     scaled = jax.tree.map(lambda gradient: gradient * loss_scale.scale, gradients)
     chex.assert_trees_all_equal(unscale(loss_scale, scaled), gradients)

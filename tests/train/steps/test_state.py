@@ -10,7 +10,7 @@ from tests.train.small_network import SmallNetwork
 from train.steps.state import (
     TrainState,
     all_finite,
-    create_state,
+    make_state,
     moving_average,
     with_variables,
 )
@@ -18,7 +18,7 @@ from train.steps.state import (
 
 @pytest.fixture(scope="module")
 def state():
-    return create_state(SmallNetwork(), optax.sgd(0.1), 0, (6, 6, 1), ema=True, loss_scale=True)
+    return make_state(SmallNetwork(), optax.sgd(0.1), 0, (6, 6, 1), ema=True, loss_scale=True)
 
 
 def test_initial_state_counts_no_steps_and_averages_its_own_variables(state):

@@ -15,7 +15,7 @@ from tests.train.small_network import SmallNetwork, batches, scaled, state_and_s
 from train.data.batch import IGNORE_LABEL
 from train.steps.eval_step import make_eval_step
 from train.steps.parallel import AXIS, PARALLEL
-from train.steps.state import create_state
+from train.steps.state import make_state
 from train.steps.train_step import make_train_step
 
 
@@ -24,7 +24,7 @@ def train(model, image_shape, feed, devices):
     optimizer = optax.sgd(0.05, momentum=0.9)
     step = make_train_step(model, optimizer, lambda step: 0.05, scaled, AXIS)
     parallel = PARALLEL["pmap"](jax.devices()[:devices])
-    state, train_step = create_state(model, optimizer, 0, image_shape), parallel.train_step(step)
+    state, train_step = make_state(model, optimizer, 0, image_shape), parallel.train_step(step)
     state, losses = parallel.replicate(state), []
     for batch in feed:
         state, metrics = train_step(state, batch)
@@ -73,7 +73,7 @@ def per_pixel_step(devices):
     model, optimizer = PerPixel(), optax.sgd(1.0)
     step = make_train_step(model, optimizer, lambda step: 1.0, scaled, AXIS, "pixel_accuracy")
     parallel = PARALLEL["pmap"](jax.devices()[:devices])
-    state = create_state(model, optimizer, 0, (4, 5, 2))
+    state = make_state(model, optimizer, 0, (4, 5, 2))
     return jax.device_get(state), lambda state, batch: parallel.train_step(step)(
         parallel.replicate(state), batch
     )

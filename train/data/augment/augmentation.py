@@ -27,8 +27,8 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from train.data.augment.autoaugment import autoaugment
-from train.data.augment.color import color_jitter, pca_lighting
 from train.data.augment.geometry import pad_and_crop, random_flip
+from train.data.augment.random_color import color_jitter, pca_lighting
 from train.data.augment.random_erasing import random_erasing
 from train.data.augment.random_per_image import Images
 from train.data.batch import IGNORE_LABEL

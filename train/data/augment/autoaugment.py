@@ -136,13 +136,29 @@ class Steps(NamedTuple):
 
 
 def keep(image: Array, step: Steps) -> Array:
-    """Return the image unchanged."""
+    """Return the image unchanged.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+        step: Not used.
+
+    Returns:
+        The image.
+    """
     del step
     return image
 
 
 def affine(image: Array, step: Steps) -> Array:
-    """Apply the affine map `step.matrix`."""
+    """Apply the affine map `step.matrix`.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+        step: Step whose matrix is used.
+
+    Returns:
+        uint8 image of the same shape.
+    """
     return resample(image, step.matrix)
 
 

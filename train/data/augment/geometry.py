@@ -102,31 +102,76 @@ def random_flip(key: Key[Array, ""], images: Images, first_row: ArrayLike = 0) -
 
 
 def shear_x(amount: float, height: int, width: int) -> Matrix:
-    """Return the matrix of a horizontal shear, which moves row y by `amount * y` pixels."""
+    """Return the matrix of a horizontal shear, which moves row y by `amount * y` pixels.
+
+    Args:
+        amount: Shear, the tangent of its angle.
+        height: Height of the image, not used.
+        width: Width of the image, not used.
+
+    Returns:
+        The matrix.
+    """
     del height, width
     return 1, amount, 0, 0, 1, 0
 
 
 def shear_y(amount: float, height: int, width: int) -> Matrix:
-    """Return the matrix of a vertical shear, which moves column x by `amount * x` pixels."""
+    """Return the matrix of a vertical shear, which moves column x by `amount * x` pixels.
+
+    Args:
+        amount: Shear, the tangent of its angle.
+        height: Height of the image, not used.
+        width: Width of the image, not used.
+
+    Returns:
+        The matrix.
+    """
     del height, width
     return 1, 0, 0, amount, 1, 0
 
 
 def translate_x(pixels: float, height: int, width: int) -> Matrix:
-    """Return the matrix that moves the image to the left by `pixels`."""
+    """Return the matrix that moves the image to the left by `pixels`.
+
+    Args:
+        pixels: Shift in pixels.
+        height: Height of the image, not used.
+        width: Width of the image, not used.
+
+    Returns:
+        The matrix.
+    """
     del height, width
     return 1, 0, pixels, 0, 1, 0
 
 
 def translate_y(pixels: float, height: int, width: int) -> Matrix:
-    """Return the matrix that moves the image up by `pixels`."""
+    """Return the matrix that moves the image up by `pixels`.
+
+    Args:
+        pixels: Shift in pixels.
+        height: Height of the image, not used.
+        width: Width of the image, not used.
+
+    Returns:
+        The matrix.
+    """
     del height, width
     return 1, 0, 0, 0, 1, pixels
 
 
 def rotate(degrees: float, height: int, width: int) -> Matrix:
-    """Return the matrix that rotates the image counterclockwise around its center."""
+    """Return the matrix that rotates the image counterclockwise around its center.
+
+    Args:
+        degrees: Angle in degrees.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+
+    Returns:
+        The matrix.
+    """
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = width / 2, height / 2
     return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y

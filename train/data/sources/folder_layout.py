@@ -77,6 +77,12 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
 def is_folder(path: Path) -> bool:
     """Return whether a path is a folder or a link to one.
 
+    Args:
+        path: Any path, which need not exist.
+
+    Returns:
+        True for a folder.
+
     Raises:
         OSError: If it may not be read, or is a link to nothing. `Path.is_dir` would return False.
     """
@@ -228,6 +234,13 @@ def raise_for_files(problems: Sequence[str], folder: Path) -> None:
 
 
 def abbreviate(names: Sequence[str]) -> str:
-    """Join the first names of a list, and append the number of the others."""
+    """Join the first names of a list, and append the number of the others.
+
+    Args:
+        names: The names.
+
+    Returns:
+        The names, separated by commas.
+    """
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more

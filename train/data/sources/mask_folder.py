@@ -123,11 +123,11 @@ def _check_pair(example: tuple[str, str]) -> Header:
     if mode not in _MASK_MODES:
         raise ValueError(
             f"{mask_path} has Pillow's mode {mode!r}: expected one channel of class numbers, or a "
-            f"palette"
+            f"palette."
         )
     if (width, height) != (header.width, header.height):
         raise ValueError(
             f"{mask_path} has {width} x {height} pixels, and its image {path} has "
-            f"{header.width} x {header.height}"
+            f"{header.width} x {header.height}."
         )
     return header

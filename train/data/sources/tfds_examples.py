@@ -63,7 +63,14 @@ class RawRecords:
         return (self[position] for position in range(len(self)))
 
     def origin(self, position: int) -> str:
-        """Describe an example for error messages: its position, its file, and its place there."""
+        """Describe an example for error messages: its position, its file, and its place there.
+
+        Args:
+            position: Position of the example in the split.
+
+        Returns:
+            A noun phrase.
+        """
         number = bisect.bisect_right(self._ends, position)
         file = self._files[number]
         index = position - self._ends[number] + file.take + file.skip

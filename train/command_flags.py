@@ -1,29 +1,25 @@
-"""Flag parsing and error messages of the commands `python -m train` and `python -m train.*`.
+"""Define and parse the flags of the commands `python -m train` and `python -m train.*`."""
 
-A mistake of the user ends a command with exit status 1 and one line on stderr. JAX and the
-modules that need it are imported in functions, so that a wrong flag is reported immediately.
-"""
-
-import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from aff_jax.lookup import unknown_name
-from train.flag_errors import check_config_file, explain_config_error, explain_unknown_flag
-from train.path_flags import define_path
+from train.command_errors import explain_config_error, explain_unknown_flag
 
 # `--help` lists the flags under the command that calls a function of this module.
 flags.disclaim_key_flags()
 
 __all__ = [
     "OPEN_FIELDS",
+    "check_config_file",
     "define_checkpoint_flags",
+    "define_path",
     "define_run_flags",
-    "errors_in_one_line",
-    "exit_after_error",
     "parse_flags",
 ]
 
@@ -56,6 +52,37 @@ def define_checkpoint_flags() -> None:
     define_path("workdir", "Directory of the run.")
     flags.DEFINE_string("step", "best", 'Checkpoint to read: "best", "last" or a step.')
     flags.DEFINE_string("data_dir", None, "TFDS data directory, if other than that of the run.")
+
+
+class _PathParser(flags.ArgumentParser[Path]):
+    """Parse a path, and replace `~` by the home directory.
+
+    A shell does not expand the `~` of `--workdir=~/x`, and would then find a folder named `~`.
+    """
+
+    def parse(self, argument: str) -> Path:
+        if "://" in argument:
+            raise ValueError(
+                "expected a path, got a URL. Use a file system that all machines of the run share, "
+                "and copy the files to the bucket afterwards."
+            )
+        return Path(os.path.expanduser(argument))
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def define_path(name: str, description: str) -> flags.FlagHolder[Path]:
+    """Define a required flag that is a path.
+
+    Args:
+        name: Name of the flag.
+        description: Help text.
+
+    Returns:
+        The flag.
+    """
+    return flags.DEFINE(_PathParser(), name, None, description, required=True)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -105,62 +132,44 @@ def _check_config_fields() -> None:
     config.lock()
 
 
-@contextlib.contextmanager
-def errors_in_one_line(
-    *, traceback: bool = False, several_processes: bool = False
-) -> Iterator[None]:
-    """End the command with a one-line message if the body raises an expected error.
+def check_config_file(argv: Sequence[str]) -> list[str]:
+    """Check that the file of the flag `--config` exists, and replace `~` in it.
+
+    Without this, ml_collections reports an internal name instead of a missing file.
 
     Args:
-        traceback: Whether to show a traceback instead.
-        several_processes: Whether the run has several processes. Then every error ends this
-            process immediately, since an ordinary exit waits for the other processes.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not _is_expected(error) and not several_processes:
-            raise
-        exit_after_error(error, traceback=traceback, several_processes=several_processes)
+        argv: The command line.
 
-
-def exit_after_error(
-    error: Exception, *, traceback: bool = False, several_processes: bool = False
-) -> NoReturn:
-    """End the command because of an error.
-
-    Args:
-        error: The error.
-        traceback: Whether to show a traceback instead of a one-line message.
-        several_processes: Whether the run has several processes.
+    Returns:
+        The command line, with the home directory in place of `~` in that flag.
 
     Raises:
-        SystemExit: Always, unless `traceback` or the process exits immediately.
+        ValueError: If the file does not exist, or is not a Python file.
     """
-    from jax.errors import JaxRuntimeError
-
-    from train.data.feed_timeout import FeedError
-    from train.runtime.distributed import exit_immediately
-
-    # A feed that hangs also blocks an ordinary exit.
-    if several_processes or isinstance(error, FeedError):
-        if isinstance(error, JaxRuntimeError) and not traceback:
-            error = RuntimeError(
-                f"{error}\nProbably another process of the run has ended or can't be reached: see "
-                f"its messages. Start all processes again to resume from the last checkpoint."
-            )
-            exit_immediately(error)
-        exit_immediately(error, traceback=traceback or not _is_expected(error))
-    if traceback:
-        raise error
-    raise SystemExit(f"error: {error}") from error
+    arguments = list(argv)
+    for number, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-config"):
+            continue
+        if equals:
+            arguments[number] = f"{flag}={_config_file(value)}"
+        elif number + 1 < len(argv):
+            arguments[number + 1] = _config_file(argv[number + 1])
+    return arguments
 
 
-def _is_expected(error: Exception) -> bool:
-    """Return whether an error has a message for users, so that no traceback is needed."""
-    from train.checkpoints.manager import AllDamagedError
-    from train.data.feed_timeout import FeedError
-    from train.reporting.step_metrics import NonFiniteError
-
-    of_runs = AllDamagedError, FeedError, NonFiniteError
-    return isinstance(error, (ValueError, TypeError, OSError, *of_runs))
+def _config_file(value: str) -> str:
+    """Return the value of the flag `--config` with the home directory in place of `~`."""
+    expanded = os.path.expanduser(value)
+    path = Path(expanded.partition(":")[0])  # an argument of `get_config` may follow
+    if path.is_dir():
+        raise ValueError(f"expected a config file as --config, got the directory {path}.")
+    if not path.exists():
+        known = [str(file) for file in Path("configs").glob("*.py") if file.name != "__init__.py"]
+        hint = "" if known else " Start the command in the root of the repository."
+        raise ValueError(unknown_name("config file", str(path), known) + hint)
+    if path.suffix != ".py":
+        raise ValueError(
+            f"expected a Python file with a function get_config() as --config, got {path}."
+        )
+    return expanded

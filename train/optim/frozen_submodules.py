@@ -30,7 +30,14 @@ class FrozenSubmodules:
         self.prefixes = tuple(prefixes)
 
     def is_frozen(self, name: str) -> bool:
-        """Return whether the submodule of this name is frozen."""
+        """Return whether the submodule of this name is frozen.
+
+        Args:
+            name: Name of a submodule of the network.
+
+        Returns:
+            True if the name starts with one of the prefixes.
+        """
         return name.startswith(self.prefixes)
 
     def check(self, variables: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import aff_jax
-from train.optim.freezing import FrozenSubmodules
+from train.optim.frozen_submodules import FrozenSubmodules
 
 
 class Fused(nn.Module):

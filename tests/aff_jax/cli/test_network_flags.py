@@ -1,0 +1,69 @@
+"""Flags that several commands share, and the number of classes of a checkpoint."""
+
+import argparse
+
+import numpy as np
+import pytest
+
+import aff_jax
+from aff_jax.cli.network_flags import (
+    check_target,
+    classes_in,
+    create,
+    help_line,
+    network_flags,
+    parse_renames,
+    positive,
+    rename_flag,
+)
+
+
+def test_flags_describe_a_network():
+    flags = ["--fusion=iaff", "--reference=mxnet", "--num-classes=7", "--field=width=2"]
+    parsed = network_flags().parse_args([*flags, "--field=fusion_start=3"])
+    expected = {"num_classes": 7, "width": 2, "fusion_start": 3}
+    assert create(parsed, "cifar_resnet8") == aff_jax.create_model(
+        "cifar_resnet8", "iaff", reference="mxnet", **expected
+    )
+
+
+def test_defaults_are_those_of_the_paper():
+    parsed = network_flags().parse_args([])
+    assert create(parsed, "resnet18") == aff_jax.create_model("resnet18", "aff", reference="paper")
+
+
+def test_values_of_fields_are_python_literals():
+    parsed = network_flags().parse_args(["--field=blocks_per_stage=(1, 2)"])
+    assert create(parsed, "resnet18").blocks_per_stage == (1, 2)
+    parsed.field = ["width"]
+    with pytest.raises(ValueError, match="expected --field NAME=VALUE, got 'width'"):
+        create(parsed, "resnet18")
+
+
+def test_renames_have_no_final_dots():
+    parsed = rename_flag().parse_args(["--rename=encoder.=", "--rename=fc.=head."])
+    assert parse_renames(parsed) == {"encoder": "", "fc": "head"}
+
+
+@pytest.mark.parametrize("text", ["0", "-1"])
+def test_numbers_are_positive(text):
+    assert positive("3") == 3
+    with pytest.raises(argparse.ArgumentTypeError, match=f"expected at least 1, got {text}"):
+        positive(text)
+
+
+def test_the_directory_of_a_target_exists(tmp_path):
+    check_target(tmp_path / "new.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"no directory .*no\. Create it first"):
+        check_target(tmp_path / "no" / "new.safetensors")
+
+
+@pytest.mark.parametrize(("from_mxnet", "head"), [(True, "output.weight"), (False, "head.weight")])
+def test_classes_are_those_of_the_head(from_mxnet, head):
+    model = aff_jax.create_model("cifar_resnet8")
+    assert classes_in({head: np.zeros((7, 64))}, model, from_mxnet) == 7
+    assert classes_in({"other.weight": np.zeros((7, 64))}, model, from_mxnet) == 1000
+
+
+def test_help_is_the_first_line_of_a_docstring():
+    assert help_line(check_target) == "Check that the directory of a file to write exists."

@@ -1,0 +1,10 @@
+"""`aff-jax summary`: the layers of a network."""
+
+from aff_jax.cli import main as cli
+
+
+def test_summary_prints_every_layer(capsys):
+    assert cli.main(["summary", "cifar_resnet8", "--num-classes=10", "--input-size=8"]) == 0
+    printed = capsys.readouterr().out
+    assert "stage3_block0/fuse" in printed
+    assert "Total Parameters" in printed

@@ -1,0 +1,94 @@
+"""Mistakes in flags and configs, and errors that end a command with one line or a traceback."""
+
+import pytest
+from absl import flags
+
+from configs import digits
+from train import command_errors
+from train.command_errors import (
+    errors_in_one_line,
+    exit_after_error,
+    explain_config_error,
+    explain_unknown_flag,
+)
+from train.data.feed_timeout import FeedError
+from train.reporting.step_metrics import NonFiniteError
+from train.runtime import distributed
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (AttributeError("module 'x' has no attribute 'get_config'"), "expected a function get_"),
+        (TypeError("get_config() takes 0 positional arguments but 1 was given"), "no argument"),
+        (ValueError("invalid literal\n"), "invalid literal"),
+    ],
+)
+def test_errors_of_config_files(error, message):
+    assert message in explain_config_error(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("cofnig.epochs", "Did you mean --config.epochs"),
+        ("epochs", "Did you mean --config.epochs"),
+        ("confg.momentum", "Did you mean --config.momentum"),
+        ("workdirr", "Did you mean --workdir?"),
+        ("zzz", "'zzz'. Fields of the config are --config.FIELD; configs/base.py has them all."),
+    ],
+)
+def test_an_unknown_flag_names_the_closest_one(monkeypatch, name, suggestion):
+    known = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "", flag_values=known)
+    flags.DEFINE(flags.ArgumentParser(), "config", None, "", flag_values=known)
+    known["config"].value = digits.get_config()
+    monkeypatch.setattr(command_errors.flags, "FLAGS", known)
+    message = explain_unknown_flag(flags.UnrecognizedFlagError(name))
+    assert message.startswith(f"Unknown command line flag {name!r}.")
+    assert suggestion in message
+
+
+@pytest.fixture
+def exits(monkeypatch):
+    """Replace the immediate exit of the process, and list the arguments of its calls."""
+    calls = []
+
+    def exit_immediately(error, traceback=False):
+        calls.append((str(error), traceback))
+        raise SystemExit(1)
+
+    monkeypatch.setattr(distributed, "exit_immediately", exit_immediately)
+    return calls
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, OSError, NonFiniteError])
+def test_expected_errors_are_reported_in_one_line(kind, exits):
+    with pytest.raises(SystemExit, match="error: wrong"), errors_in_one_line():
+        raise kind("wrong")
+    with pytest.raises(kind, match="wrong"), errors_in_one_line(traceback=True):
+        raise kind("wrong")
+    assert not exits
+
+
+def test_other_errors_are_not_caught():
+    with pytest.raises(KeyError), errors_in_one_line():
+        raise KeyError("missing")
+
+
+def test_no_error_is_no_exit():
+    with errors_in_one_line():
+        pass
+
+
+def test_one_of_several_processes_exits_immediately(exits):
+    for error in (ValueError("wrong"), KeyError("missing")):
+        with pytest.raises(SystemExit), errors_in_one_line(several_processes=True):
+            raise error
+    assert exits == [("wrong", False), ("'missing'", True)]
+
+
+def test_a_feed_that_hangs_exits_immediately(exits):
+    with pytest.raises(SystemExit):
+        exit_after_error(FeedError("no batch"))
+    assert exits == [("no batch", False)]
