@@ -58,6 +58,7 @@ IMPORTS = {
     },
     "aff_jax.parity": {"aff_jax.convert", "aff_jax.inspection"},
     "aff_jax.serialization": {
+        "aff_jax.attention",
         "aff_jax.convert",
         "aff_jax.description",
         "aff_jax.differences",
