@@ -5,15 +5,15 @@ modules that need it are imported in functions, so that a wrong flag is reported
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from absl import flags
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from aff_jax.lookup import unknown_name
 from train.flag_errors import check_config_file, explain_config_error, explain_unknown_flag
 from train.path_flags import define_path
+from train.runtime.interruption import interrupts_in_one_line
 
 # `--help` lists the flags under the command that calls a function of this module.
 flags.disclaim_key_flags()
@@ -25,6 +25,7 @@ __all__ = [
     "errors_in_one_line",
     "exit_after_error",
     "parse_flags",
+    "run_command",
 ]
 
 OPEN_FIELDS = ("fusion_fields", "model_fields")
@@ -58,8 +59,21 @@ def define_checkpoint_flags() -> None:
     flags.DEFINE_string("data_dir", None, "TFDS data directory, if other than that of the run.")
 
 
+def run_command(main: Callable[[Sequence[str]], None]) -> None:
+    """Parse the command line and run a command. Ctrl-C ends it with one line.
+
+    Args:
+        main: Function of the program and its arguments, without flags.
+
+    Raises:
+        SystemExit: Always; 0 if `main` returns, 130 after Ctrl-C.
+    """
+    with interrupts_in_one_line():
+        app.run(main, flags_parser=parse_flags)
+
+
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parse the command line, for `absl.app.run(main, flags_parser=parse_flags)`.
+    """Parse the command line.
 
     Args:
         argv: The program and its arguments, as `sys.argv`.
@@ -94,6 +108,8 @@ def _check_config_fields() -> None:
     if config is None:
         raise ValueError("--config is missing, as in --config=configs/digits.py.")
     file = config_flags.get_config_filename(flags.FLAGS["config"])
+    from aff_jax.lookup import unknown_name
+
     original: Any = flags.FLAGS["config"].parser.parse(file)
     for name in config:
         if name not in original:

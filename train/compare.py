@@ -13,14 +13,14 @@ import sys
 from collections.abc import Sequence
 from typing import IO, cast
 
-from absl import app, flags, logging
+from absl import flags, logging
 from rich.console import Console
 
 from train.command_line import (
     define_run_flags,
     errors_in_one_line,
     exit_after_error,
-    parse_flags,
+    run_command,
 )
 from train.runtime.lasting_output import LastingOutput
 
@@ -58,4 +58,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

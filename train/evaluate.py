@@ -10,9 +10,9 @@ does not change, so the run may still be training. One process evaluates on all 
 
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
+from train.command_line import define_checkpoint_flags, errors_in_one_line, run_command
 
 __all__ = ["main"]
 
@@ -37,4 +37,4 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     define_checkpoint_flags()
     flags.DEFINE_string("split", "", "Another split, as TFDS names it: train, test[:10%].")
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

@@ -9,9 +9,9 @@ The workdir does not change, so the run may still be training.
 
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from train.command_line import define_checkpoint_flags, errors_in_one_line, parse_flags
+from train.command_line import define_checkpoint_flags, errors_in_one_line, run_command
 from train.path_flags import define_path
 
 __all__ = ["main"]
@@ -41,4 +41,4 @@ if __name__ == "__main__":
     define_checkpoint_flags()
     define_path("output", "The .safetensors file to write.")
     flags.DEFINE_bool("overwrite", False, "Replace an existing file.")
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

@@ -1,4 +1,7 @@
-"""Explain mistakes in flags: config files that can't be used, and unknown flags."""
+"""Explain mistakes in flags: config files that can't be used, and unknown flags.
+
+Modules that import JAX are imported in functions; see `train.command_line`.
+"""
 
 import difflib
 import os
@@ -7,10 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from flax import traverse_util
 from ml_collections import ConfigDict
-
-from aff_jax.lookup import unknown_name
 
 __all__ = ["check_config_file", "explain_config_error", "explain_unknown_flag"]
 
@@ -48,6 +48,8 @@ def _config_file(value: str) -> str:
     if path.is_dir():
         raise ValueError(f"expected a config file as --config, got the directory {path}.")
     if not path.exists():
+        from aff_jax.lookup import unknown_name
+
         known = [str(file) for file in Path("configs").glob("*.py") if file.name != "__init__.py"]
         hint = "" if known else " Start the command in the root of the repository."
         raise ValueError(unknown_name("config file", str(path), known) + hint)
@@ -79,6 +81,8 @@ def explain_unknown_flag(error: flags.UnrecognizedFlagError) -> str:
     known = list(flags.FLAGS)
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     if isinstance(config, ConfigDict):
+        from flax import traverse_util
+
         known += [
             f"config.{name}" for name in traverse_util.flatten_dict(config.to_dict(), sep=".")
         ]

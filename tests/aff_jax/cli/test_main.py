@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import aff_jax
 from aff_jax.cli import main as cli
+from aff_jax.cli import models
 from tests.aff_jax.convert.golden import DATA, weight
 from tests.aff_jax.random_variables import random_variables
 from tests.reference import torch_aff
@@ -243,6 +244,15 @@ def test_summary_prints_every_layer(capsys):
     printed = capsys.readouterr().out
     assert "stage3_block0/fuse" in printed
     assert "Total Parameters" in printed
+
+
+def test_ctrl_c_ends_a_command_with_one_line(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "create", interrupt)
+    assert cli.main(["models"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
 def test_the_program_is_installed():
