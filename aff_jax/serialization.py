@@ -23,6 +23,7 @@ from aff_jax.files.safetensors import read_safetensors, write_safetensors
 from aff_jax.hosts.registry import host_classes
 from aff_jax.hub import FILE, download, is_address, parse_address, upload
 from aff_jax.inspection import Structure, image_channels, inspect_module
+from aff_jax.nn.argument_checks import check_model_and_variables
 
 __all__ = ["is_saved", "load", "save"]
 
@@ -61,11 +62,20 @@ def save(
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is False.
+        TypeError: If an argument has a wrong type, such as if two are swapped.
         ValueError: If the model is not of a class of `aff_jax`, one of its fields cannot be stored,
             or the variables are not those of the model.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
         OSError: If `path` is an address of the hub and the upload fails; see `aff_jax.hub.upload`.
     """
+    call = "aff_jax.save(path, variables, model)"
+    if not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"{call}: expected a path, got a {type(path).__name__}. Probably the arguments are "
+            f"swapped."
+        )
+    if model is not None:
+        check_model_and_variables(call, model, variables)
     if is_address(path):
         parse_address(str(path))  # report a wrong address before the work
         with tempfile.TemporaryDirectory() as directory:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aff_jax.cli.network_flags import create, positive
+from aff_jax.cli.network_flags import channels_flag, create, positive
 
 __all__ = ["add_parser", "summary"]
 
@@ -20,7 +20,9 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         commands: Subparsers of `aff-jax`.
         network: Parent parser with the flags that describe a network.
     """
-    command = commands.add_parser("summary", parents=[network], help=summary.__doc__)
+    command = commands.add_parser(
+        "summary", parents=[network, channels_flag()], help=summary.__doc__
+    )
     command.add_argument("model", help="a name of aff_jax.list_models()")
     command.add_argument("--input-size", type=positive, default=224, help="height and width")
     command.add_argument("--depth", type=int, help="depth of nested submodules to print")
@@ -30,7 +32,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
 def summary(arguments: argparse.Namespace) -> int:
     """Print the layers of a network with their parameters and outputs."""
     size = arguments.input_size
-    images = jnp.zeros((1, size, size, 3))
+    images = jnp.zeros((1, size, size, arguments.channels or 3))
     # By default, `tabulate` prints 80 columns in color, into files as well.
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160

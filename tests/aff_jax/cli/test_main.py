@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -116,7 +117,10 @@ def test_the_default_reference_is_the_framework_of_the_weights(tmp_path, capsys)
         (["compare", "MAKER:number", "--model=resnet18"], "expected a torch.nn.Module, got a int"),
         (["compare", "MAKER:make", "--model=resnet18", "--html=no/where"], "no directory no"),
         (["models", "--filter=zzz"], "unknown model 'zzz'"),
-        (["summary", "resnet18", "--field=blocks_per_stage=5"], "TypeError"),
+        (
+            ["summary", "resnet18", "--field=blocks_per_stage=5"],
+            "error: --field: ResNet: expected a",
+        ),
     ],
 )
 def test_only_different_networks_exit_with_1(tmp_path, capsys, command, message):
@@ -246,13 +250,37 @@ def test_summary_prints_every_layer(capsys):
     assert "Total Parameters" in printed
 
 
-def test_ctrl_c_ends_a_command_with_one_line(monkeypatch, capsys):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def test_gray_images_have_their_own_summary(capsys):
+    flags = ["--channels=1", "--num-classes=10", "--input-size=8", "--fusion=add"]
+    assert cli.main(["summary", "cifar_resnet8", *flags]) == 0
+    assert "[1,8,8,1]" in capsys.readouterr().out
 
-    monkeypatch.setattr(models, "create", interrupt)
+
+def test_compare_draws_images_with_the_channels_of_the_network(tmp_path, monkeypatch):
+    maker = tmp_path / "maker.py"
+    maker.write_text(
+        "import torch\n"
+        "class Gray(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv1 = torch.nn.Conv2d(1, 8, 7)\n"
+    )
+    compared = Mock(side_effect=ValueError)
+    monkeypatch.setattr("aff_jax.parity.compare", compared)
+    assert cli.main(["compare", f"{maker}:Gray", *RESNET]) == 2
+    assert compared.call_args.args[3].shape == (2, 64, 64, 1)
+
+
+def test_ctrl_c_ends_a_command_with_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(models, "create", Mock(side_effect=KeyboardInterrupt))
     assert cli.main(["models"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
+def test_an_unexpected_error_does_not_exit_with_1(monkeypatch, capsys):
+    monkeypatch.setattr(models, "create", Mock(side_effect=RuntimeError("no such luck")))
+    assert cli.main(["models"]) == 2
+    assert "\nerror: RuntimeError: no such luck\n" in capsys.readouterr().err
 
 
 def test_the_program_is_installed():
