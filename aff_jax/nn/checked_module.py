@@ -22,6 +22,7 @@ HINTS = {
     "activation": "Pass the function itself, such as `flax.linen.relu`.",
     "norm": "Pass a class or a functools.partial of it, such as `aff_jax.BatchNorm`; for no "
     "normalization, `lambda **fields: lambda x, train: x`.",
+    "remat": 'A string is the name of a policy, such as "dots_saveable".',
     "scales": 'One scale is ("local",).',
 }
 """What to do about a wrong value, for fields whose default does not say it."""
