@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from aff_jax.attention.ms_cam import MSCAM
-from aff_jax.comparable_partial import make_comparable
 from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import host_classes
 from aff_jax.lookup import construct, look_up
@@ -153,7 +152,7 @@ def _decode(value: Any) -> Any:
 
 def _decode_norm(norm: type[nn.Module], content: Mapping[str, Any]) -> Any:
     fields = {key: _decode(item) for key, item in content.items()}
-    return make_comparable(partial(norm, **fields)) if fields else norm
+    return partial(norm, **fields) if fields else norm
 
 
 def _decode_flax_norm(content: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import unknown_name
+from aff_jax.nn.argument_checks import check_flags_by_name, check_model_and_variables
 
 __all__ = ["fusion_weights", "grad_cam"]
 
@@ -46,6 +47,7 @@ def fusion_weights(
         size one if all scales of the attention are global.
 
     Raises:
+        TypeError: If an argument has a wrong type, such as if two are swapped.
         ValueError: If no module in `model` sows weights.
 
     Examples:
@@ -60,6 +62,9 @@ def fusion_weights(
         Dai et al., Attentional Feature Fusion, 2021, section 3.3, equation 3, and section 3.4,
         equation 4.
     """
+    call = "fusion_weights(model, variables, *inputs)"
+    check_model_and_variables(call, model, variables)
+    check_flags_by_name(call, model, inputs)
     # Sowing appends to intermediates, so those of an earlier call must not be passed on.
     variables = {name: tree for name, tree in variables.items() if name != "intermediates"}
     _, state = model.apply(variables, *inputs, mutable=["intermediates"])
@@ -113,6 +118,7 @@ def grad_cam(
         `jax.image.resize`.
 
     Raises:
+        TypeError: If an argument has a wrong type, such as a class among the inputs.
         ValueError: If `layer` is not a submodule with a spatial output, or is called more than
             once; if there is no fusion to use by default; if the output of `model` is not an array
             of logits; if `classes` or `where` have the wrong shape, dtype or range.
@@ -122,6 +128,9 @@ def grad_cam(
         Towards Interpretable Semantic Segmentation via Gradient-weighted Class Activation Mapping,
         2020.
     """
+    call = "grad_cam(model, variables, *inputs, classes=...)"
+    check_model_and_variables(call, model, variables)
+    check_flags_by_name(call, model, inputs)
     calls, logits = _trace_calls(model, variables, inputs)
     chosen = _choose_call(model, calls, layer)
     _check_logits(model, logits)

@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
 from aff_jax.description import build_model, describe_model
 from aff_jax.differences import count_differences, list_differences
@@ -21,7 +22,8 @@ from aff_jax.files.file_types import describe_directory, describe_file_type, det
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
 from aff_jax.hosts.registry import host_classes
 from aff_jax.hub import FILE, download, is_address, parse_address, upload
-from aff_jax.inspection import image_channels, inspect_module
+from aff_jax.inspection import Structure, image_channels, inspect_module
+from aff_jax.nn.argument_checks import check_model_and_variables
 
 __all__ = ["is_saved", "load", "save"]
 
@@ -60,11 +62,20 @@ def save(
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is False.
+        TypeError: If an argument has a wrong type, such as if two are swapped.
         ValueError: If the model is not of a class of `aff_jax`, one of its fields cannot be stored,
             or the variables are not those of the model.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
         OSError: If `path` is an address of the hub and the upload fails; see `aff_jax.hub.upload`.
     """
+    call = "aff_jax.save(path, variables, model)"
+    if not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"{call}: expected a path, got a {type(path).__name__}. Probably the arguments are "
+            f"swapped."
+        )
+    if model is not None:
+        check_model_and_variables(call, model, variables)
     if is_address(path):
         parse_address(str(path))  # report a wrong address before the work
         with tempfile.TemporaryDirectory() as directory:
@@ -82,7 +93,8 @@ def save(
             raise ValueError(
                 f"expected the variables of this {type(model).__name__}, as its init returns them: "
                 f"{count_differences(wrong)}. Nothing was written, because `load` would refuse the "
-                f"file. Probably they belong to another model, or have an axis for devices.\n"
+                f"file. Probably they belong to another model, or have an axis for devices: take "
+                f"one copy, as in `jax.tree.map(lambda leaf: leaf[0], variables)`.\n"
                 + "\n".join(wrong)
             )
     write_safetensors(path, arrays, metadata, overwrite=overwrite)
@@ -215,16 +227,41 @@ def _require_collections(model: nn.Module, variables: Mapping[str, Any]) -> None
 
 
 def _list_misfits(model: nn.Module, variables: Mapping[str, Any]) -> list[str]:
-    """List the arrays of a host that are missing, unexpected or misshapen."""
-    if type(model) not in host_classes():
+    """List the arrays that are missing, unexpected or misshapen in a module of `aff_jax`.
+
+    Raises:
+        ValueError: If the module cannot be called, such as for an unknown value of a field.
+    """
+    arrays = _flatten(variables)
+    found = {n: np.shape(leaf) for n, leaf in arrays.items() if not n.startswith(UNREAD)}
+    if type(model) in host_classes():
+        structures = [inspect_module(model, (), channels=image_channels(variables))]
+    elif type(model).__module__.startswith("aff_jax."):
+        structures = _possible_structures(model, found.values())
+    else:
         return []  # the inputs of other modules are unknown, and so are the shapes of variables
-    structure = inspect_module(model, (), channels=image_channels(variables))
-    expected = _flatten(structure.variables)
-    found = _flatten(variables)
-    return list_differences(
-        {name: leaf.shape for name, leaf in expected.items()},
-        {n: np.shape(leaf) for n, leaf in found.items() if not n.startswith(UNREAD)},
-    )
+    expected = [{n: leaf.shape for n, leaf in _flatten(s.variables).items()} for s in structures]
+    return min((list_differences(shapes, found) for shapes in expected), key=len)
+
+
+def _possible_structures(model: nn.Module, shapes: Iterable[tuple[int, ...]]) -> list[Structure]:
+    """List the structures of a fusion or MS-CAM for each number of channels that it may have.
+
+    The number of channels is the size of an axis of a variable, such as of the last kernel.
+
+    Raises:
+        ValueError: If the module cannot be called with any of these numbers.
+    """
+    structures, errors = [], []
+    for channels in sorted({size for shape in shapes for size in shape if size} or {1}):
+        x = jnp.zeros((2, 2, 2, channels))
+        try:
+            structures.append(inspect_module(model, (x,) if isinstance(model, MSCAM) else (x, x)))
+        except ValueError as error:  # such as groups of a norm that do not divide the channels
+            errors.append(error)
+    if not structures:
+        raise errors[-1]
+    return structures
 
 
 def _translate_old_file(

@@ -25,17 +25,16 @@ IMPORTS = {
     "aff_jax.differences": set(),
     "aff_jax.files": set(),
     "aff_jax.hub": set(),
-    "aff_jax.nn": {"aff_jax.lookup"},
+    "aff_jax.nn": {"aff_jax.comparable_partial", "aff_jax.lookup"},
     "aff_jax.fast": {"aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.attention": {"aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.fusion": {"aff_jax.attention", "aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.hosts": {
-        "aff_jax.comparable_partial",
         "aff_jax.fusion",
         "aff_jax.lookup",
         "aff_jax.nn",
     },
-    "aff_jax.explain": {"aff_jax.fusion", "aff_jax.lookup"},
+    "aff_jax.explain": {"aff_jax.fusion", "aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.inspection": {"aff_jax.hosts"},
     "aff_jax.convert": {
         "aff_jax.attention",
@@ -56,7 +55,6 @@ IMPORTS = {
     },
     "aff_jax.description": {
         "aff_jax.attention",
-        "aff_jax.comparable_partial",
         "aff_jax.fusion",
         "aff_jax.hosts",
         "aff_jax.lookup",
@@ -64,6 +62,7 @@ IMPORTS = {
     },
     "aff_jax.parity": {"aff_jax.convert", "aff_jax.inspection", "aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.serialization": {
+        "aff_jax.attention",
         "aff_jax.convert",
         "aff_jax.description",
         "aff_jax.differences",
@@ -71,6 +70,7 @@ IMPORTS = {
         "aff_jax.hosts",
         "aff_jax.hub",
         "aff_jax.inspection",
+        "aff_jax.nn",
     },
     "aff_jax.cli": {"aff_jax"},
     "train.data": {"aff_jax"},

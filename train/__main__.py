@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from absl import app, flags, logging
+from absl import flags, logging
 from rich.console import Console
 from rich.markup import escape
 
 from train.command_errors import errors_in_one_line
-from train.command_flags import define_run_flags, parse_flags
+from train.command_flags import define_run_flags, run_command
 from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]
@@ -63,11 +63,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     console = Console(file=cast(IO[str], LastingOutput(sys.stdout)))
     workdir = flags.FLAGS.workdir
-    try:
-        summary = _train(workdir, console)
-    except KeyboardInterrupt:
-        console.print("\nInterrupted; nothing was trained yet.")
-        raise SystemExit(130) from None
+    summary = _train(workdir, console)
     if summary is not None:
         _print_summary(summary, workdir, console)
 
@@ -132,4 +128,4 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from absl import flags
-from flax import traverse_util
 from ml_collections import ConfigDict
 
 __all__ = [
@@ -57,6 +56,8 @@ def explain_unknown_flag(error: flags.UnrecognizedFlagError) -> str:
     known = list(flags.FLAGS)
     config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
     if isinstance(config, ConfigDict):
+        from flax import traverse_util
+
         known += [
             f"config.{name}" for name in traverse_util.flatten_dict(config.to_dict(), sep=".")
         ]

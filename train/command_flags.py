@@ -1,15 +1,19 @@
-"""Define and parse the flags of the commands `python -m train` and `python -m train.*`."""
+"""Define and parse the flags of the commands `python -m train` and `python -m train.*`.
+
+JAX and the modules that need it are imported in functions, so that a wrong flag is reported
+immediately.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from aff_jax.lookup import unknown_name
 from train.command_errors import explain_config_error, explain_unknown_flag
+from train.runtime.interruption import interrupts_in_one_line
 
 # `--help` lists the flags under the command that calls a function of this module.
 flags.disclaim_key_flags()
@@ -21,6 +25,7 @@ __all__ = [
     "define_path",
     "define_run_flags",
     "parse_flags",
+    "run_command",
 ]
 
 OPEN_FIELDS = ("fusion_fields", "model_fields")
@@ -85,8 +90,21 @@ def define_path(name: str, description: str) -> flags.FlagHolder[Path]:
     return flags.DEFINE(_PathParser(), name, None, description, required=True)
 
 
+def run_command(main: Callable[[Sequence[str]], None]) -> None:
+    """Parse the command line and run a command. Ctrl-C ends it with one line.
+
+    Args:
+        main: Function of the program and its arguments, without flags.
+
+    Raises:
+        SystemExit: Always; 0 if `main` returns, 130 after Ctrl-C.
+    """
+    with interrupts_in_one_line():
+        app.run(main, flags_parser=parse_flags)
+
+
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parse the command line, for `absl.app.run(main, flags_parser=parse_flags)`.
+    """Parse the command line.
 
     Args:
         argv: The program and its arguments, as `sys.argv`.
@@ -121,6 +139,8 @@ def _check_config_fields() -> None:
     if config is None:
         raise ValueError("--config is missing, as in --config=configs/digits.py.")
     file = config_flags.get_config_filename(flags.FLAGS["config"])
+    from aff_jax.lookup import unknown_name
+
     original: Any = flags.FLAGS["config"].parser.parse(file)
     for name in config:
         if name not in original:
@@ -165,6 +185,8 @@ def _config_file(value: str) -> str:
     if path.is_dir():
         raise ValueError(f"expected a config file as --config, got the directory {path}.")
     if not path.exists():
+        from aff_jax.lookup import unknown_name
+
         known = [str(file) for file in Path("configs").glob("*.py") if file.name != "__init__.py"]
         hint = "" if known else " Start the command in the root of the repository."
         raise ValueError(unknown_name("config file", str(path), known) + hint)

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from typing import IO, cast
 
-from absl import app, flags, logging
+from absl import flags, logging
 from rich.console import Console
 
 from train.command_errors import errors_in_one_line, exit_after_error
-from train.command_flags import define_run_flags, parse_flags
+from train.command_flags import define_run_flags, run_command
 from train.runtime.lasting_output import LastingOutput
 
 __all__ = ["main"]
@@ -61,4 +61,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

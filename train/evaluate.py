@@ -10,10 +10,10 @@ does not change, so the run may still be training. One process evaluates on all 
 
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from train.command_errors import errors_in_one_line
-from train.command_flags import define_checkpoint_flags, parse_flags
+from train.command_flags import define_checkpoint_flags, run_command
 
 __all__ = ["main"]
 
@@ -45,4 +45,4 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     define_checkpoint_flags()
     flags.DEFINE_string("split", "", "Another split, as TFDS names it: train, test[:10%].")
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

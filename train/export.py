@@ -9,10 +9,10 @@ The workdir does not change, so the run may still be training.
 
 from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from train.command_errors import errors_in_one_line
-from train.command_flags import define_checkpoint_flags, define_path, parse_flags
+from train.command_flags import define_checkpoint_flags, define_path, run_command
 
 __all__ = ["main"]
 
@@ -48,4 +48,4 @@ if __name__ == "__main__":
     define_checkpoint_flags()
     define_path("output", "The .safetensors file to write.")
     flags.DEFINE_bool("overwrite", False, "Replace an existing file.")
-    app.run(main, flags_parser=parse_flags)
+    run_command(main)

@@ -113,6 +113,8 @@ def train(
                     names = ", ".join(run.new_head)
                     report.log(f"Newly initialized, since the file has other shapes: {names}.")
                 report.log(f"Running on {run.parallel.describe()}.")
+                if warning := run.epochs.warning:
+                    report.log(warning)
                 loop = _TrainingLoop(run, batches, checkpoints, report, signals, profile)
                 return loop.run_to_end(state, step, evaluated)
 

@@ -12,7 +12,7 @@ and BN is B. A pointwise convolution is a dense layer on the last axis, so all i
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -23,14 +23,15 @@ from jaxtyping import Array, Float
 from aff_jax import fast
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
-from aff_jax.nn.input_checks import check_fields_by_name, check_input
+from aff_jax.nn.checked_module import CheckedModule
+from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.pooling import global_average
 
 __all__ = ["MSCAM", "Branch", "Sigmoid", "branch_names", "make_branch", "sum_of_branches"]
 
 
-class MSCAM(nn.Module, kw_only=True):
+class MSCAM(CheckedModule, kw_only=True):
     """Multi-scale channel attention module: weight the input by its own context.
 
     The output is::
@@ -65,11 +66,6 @@ class MSCAM(nn.Module, kw_only=True):
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
     implementation: str = "auto"
-
-    def __new__(cls, *positional: Any, **fields: Any) -> Self:
-        """Reject positional fields with an error that lists the names of the fields."""
-        check_fields_by_name(cls, positional)
-        return super().__new__(cls)
 
     @nn.compact
     def __call__(

@@ -10,6 +10,7 @@ import numpy as np
 
 from aff_jax import parity
 from aff_jax.cli.network_flags import (
+    channels_flag,
     check_target,
     classes_in,
     create,
@@ -18,7 +19,9 @@ from aff_jax.cli.network_flags import (
     positive,
     rename_flag,
 )
+from aff_jax.convert.channels import channels_in
 from aff_jax.convert.prefixes import rename_prefixes
+from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.parity import report as parity_report
 
@@ -32,7 +35,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         commands: Subparsers of `aff-jax`.
         network: Parent parser with the flags that describe a network.
     """
-    parents = [network, rename_flag()]
+    parents = [network, channels_flag(), rename_flag()]
     command = commands.add_parser("compare", parents=parents, help=help_line(compare))
     command.add_argument(
         "torch",
@@ -71,16 +74,17 @@ def compare(arguments: argparse.Namespace) -> int:
     arguments.reference = arguments.reference or "pytorch"
     torch_module = _make_torch_module(arguments.torch, arguments.checkpoint)
     renames = parse_renames(arguments)
+    state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
+    state = rename_prefixes(state, renames)
     if arguments.num_classes is None:
-        state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
-        state = rename_prefixes(state, renames)
         arguments.num_classes = classes_in(state, create(arguments), from_mxnet=False)
-    size = arguments.input_size
+    model, size = create(arguments), arguments.input_size
+    channels = arguments.channels or channels_in(state, model, PYTORCH)
     rng = np.random.RandomState(arguments.seed)
-    images = rng.standard_normal((arguments.batch, size, size, 3)).astype(np.float32)
+    images = rng.standard_normal((arguments.batch, size, size, channels)).astype(np.float32)
     outcome = parity.compare(
         torch_module,
-        create(arguments),
+        model,
         None,
         images,
         float64=arguments.float64,

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,11 +23,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments of the command line. None reads `sys.argv`.
 
     Returns:
-        The exit code: 0 for success, 1 if compared networks differ, 2 for an error.
+        The exit code: 0 for success, 1 if compared networks differ, 2 for an error, 130 after
+        Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (ValueError, OSError, ImportError) as error:
         logger.debug("the command failed", exc_info=True)
         print(f"error: {error}", file=sys.stderr)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import create, help_line, positive
+from aff_jax.cli.network_flags import channels_flag, create, help_line, positive
 from aff_jax.inspection import count_parameters
 from aff_jax.lookup import unknown_name
 
@@ -22,7 +22,8 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         commands: Subparsers of `aff-jax`.
         network: Parent parser with the flags that describe a network.
     """
-    command = commands.add_parser("models", parents=[network], help=help_line(models))
+    parents = [network, channels_flag()]
+    command = commands.add_parser("models", parents=parents, help=help_line(models))
     command.add_argument("--filter", default="*", help="pattern of names, such as 'cifar_*'")
     command.add_argument("--input-size", type=positive, default=224, help="height and width")
     command.set_defaults(run=models)
@@ -47,7 +48,7 @@ def models(arguments: argparse.Namespace) -> int:
     print(f"{'model':<24}{'parameters':>14}{f'GFLOPs at {size}x{size}':>22}")
     for name in names:
         model = create(arguments, name)
-        images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        images = jax.ShapeDtypeStruct((1, size, size, arguments.channels or 3), jnp.float32)
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
         count = count_parameters(variables["params"])
         # XLA counts a multiply-add as two operations.

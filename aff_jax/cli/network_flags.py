@@ -14,6 +14,7 @@ from aff_jax.hosts.base import HEAD
 from aff_jax.inspection import Layer, Structure
 
 __all__ = [
+    "channels_flag",
     "check_target",
     "classes_in",
     "create",
@@ -80,6 +81,17 @@ def rename_flag() -> argparse.ArgumentParser:
     return rename
 
 
+def channels_flag() -> argparse.ArgumentParser:
+    """Return a parent parser with the flag `--channels`."""
+    channels = argparse.ArgumentParser(add_help=False)
+    channels.add_argument(
+        "--channels",
+        type=positive,
+        help="channels of the images; default: those of the PyTorch network, else 3",
+    )
+    return channels
+
+
 def parse_renames(arguments: argparse.Namespace) -> dict[str, str]:
     """Parse the flag `--rename`.
 
@@ -112,16 +124,19 @@ def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
         The linen module.
 
     Raises:
-        ValueError: If a name or a field is unknown.
+        ValueError: If a name or a field is unknown, or a field has a value of a wrong type.
     """
     fields = dict(_field(text) for text in arguments.field)
-    return aff_jax.create_model(
-        name or arguments.model,
-        fusion=arguments.fusion,
-        reference=arguments.reference or "paper",
-        num_classes=arguments.num_classes or 1000,
-        **fields,
-    )
+    try:
+        return aff_jax.create_model(
+            name or arguments.model,
+            fusion=arguments.fusion,
+            reference=arguments.reference or "paper",
+            num_classes=arguments.num_classes or 1000,
+            **fields,
+        )
+    except TypeError as error:
+        raise ValueError(f"--field: {error}") from error
 
 
 def check_target(target: Path) -> None:

@@ -13,6 +13,7 @@ from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.rules import MXNET
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.inspection import ModulePath, inspect_module
+from aff_jax.nn.argument_checks import check_model_and_variables
 
 __all__ = ["from_mxnet"]
 
@@ -45,9 +46,12 @@ def from_mxnet(
         The collections "params" and "batch_stats", in the dtypes of `module`.
 
     Raises:
+        TypeError: If an argument has a wrong type, such as if two are swapped.
         ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
             or the file is not an MXNet file.
     """
+    call = "from_mxnet(source, module, *example_inputs)"
+    check_model_and_variables(call, module, source if isinstance(source, nn.Module) else {})
     if isinstance(source, str | PathLike):
         refused = {"torch": "from_torch", "safetensors": "from_torch"}
         arrays, where = read_weights(source, refused), str(source)

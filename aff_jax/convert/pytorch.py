@@ -18,6 +18,7 @@ from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import COUNTERS, read_weights, unwrap_state_dict
 from aff_jax.inspection import image_channels, inspect_module
+from aff_jax.nn.argument_checks import check_model_and_variables
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -64,9 +65,12 @@ def from_torch(
         never reads. `to_torch` writes it again.
 
     Raises:
+        TypeError: If an argument has a wrong type, such as if two are swapped.
         ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
             or the file is not one of PyTorch or safetensors.
     """
+    call = "from_torch(source, module, *example_inputs)"
+    check_model_and_variables(call, module, source if isinstance(source, nn.Module) else {})
     if isinstance(source, str | PathLike):
         arrays, where = read_weights(source, {"mxnet": "from_mxnet"}), str(source)
     else:
@@ -99,8 +103,10 @@ def to_torch(
         Arrays by PyTorch's names, in PyTorch's layouts and the dtypes of the variables.
 
     Raises:
+        TypeError: If an argument has a wrong type, such as if two are swapped.
         ValueError: If the variables do not match the module. The message lists every difference.
     """
+    check_model_and_variables("to_torch(variables, module, *example_inputs)", module, variables)
     structure = inspect_module(module, example_inputs, channels=image_channels(variables))
     entries = list_entries(structure, PYTORCH)
     written = variables_to_arrays(entries, variables)

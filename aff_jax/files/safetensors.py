@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
@@ -32,11 +33,23 @@ def read_safetensors(
 
     Raises:
         OSError: If the file is missing or cannot be read.
-        ValueError: If the file is damaged. The message has the reason.
+        ValueError: If the file is damaged, or has arrays of 4 to 8 bits such as float8. The
+            message has the reason.
     """
     with _open_safetensors(path) as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return arrays, file.metadata() or {}
+        dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        narrow = {n: dtype for n, dtype in dtypes.items() if re.match(r"F[468](_|$)", dtype)}
+        arrays = {} if narrow else {name: file.get_tensor(name) for name in dtypes}
+        metadata = file.metadata() or {}
+    if narrow:
+        name, dtype = next(iter(narrow.items()))
+        raise ValueError(
+            f"{path}: expected dtypes of at least 16 bits or integers, got {dtype} in "
+            f"{len(narrow)} arrays, among them {name!r}. Convert these to bfloat16 in PyTorch "
+            f"first, with `tensor.to(torch.bfloat16)`, and multiply them by their scales if the "
+            f"weights are quantized."
+        )
+    return arrays, metadata
 
 
 def read_metadata(path: str | PathLike[str]) -> dict[str, str]:

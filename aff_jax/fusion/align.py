@@ -6,12 +6,13 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
+from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 
 __all__ = ["Align"]
 
 
-class Align(nn.Module):
+class Align(CheckedModule):
     """Bring x to the shape of y, as in `fuse(Align()(x, y), y)`.
 
     The output is::

@@ -1,19 +1,18 @@
 """The base class of fusions: checks, dtypes and rematerialization."""
 
-from typing import Any, Self
-
 import flax.linen as nn
 from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from aff_jax.nn.input_checks import check_fields_by_name, check_input
+from aff_jax.nn.checked_module import CheckedModule
+from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.rematerialization import rematerialize
 
 __all__ = ["Fusion"]
 
 
-class Fusion(nn.Module, kw_only=True):
+class Fusion(CheckedModule, kw_only=True):
     """Base class of a fusion of two arrays of the same shape.
 
     A subclass defines its formula in the method `fuse`.
@@ -27,11 +26,6 @@ class Fusion(nn.Module, kw_only=True):
 
     dtype: Dtype | None = None
     remat: bool | str = False
-
-    def __new__(cls, *positional: Any, **fields: Any) -> Self:
-        """Reject positional fields with an error that lists the names of the fields."""
-        check_fields_by_name(cls, positional)
-        return super().__new__(cls)
 
     @nn.compact
     def __call__(

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from aff_jax.fusion.baselines import Add
 from aff_jax.fusion.registry import FusionSpec, make_fusion
 from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.convolution import ConvNorm, convolution
 from aff_jax.nn.input_checks import check_images
 from aff_jax.nn.norm import NormFactory, normalization
@@ -26,7 +27,7 @@ ModuleFactory = Callable[..., nn.Module]
 """A function that makes a module: a class, or a `functools.partial` of it with some fields."""
 
 
-class Host(nn.Module):
+class Host(CheckedModule):
     """Base class of the host networks.
 
     A host applies a stem, stages of blocks and a head. The head is a dense layer that reads the
@@ -88,16 +89,11 @@ class Host(nn.Module):
             width are half of those of the previous map, rounded up.
 
         Raises:
-            TypeError: If `images` are not floating point, or `blocks_per_stage` is not a sequence.
+            TypeError: If `images` are not floating point.
             ValueError: If `images` do not have four axes or a field has an unknown value, or, with
                 `train`, for the reasons that `BatchNorm` lists.
         """
         check_images(self, images)
-        if isinstance(self.blocks_per_stage, int):
-            raise TypeError(
-                f"{type(self).__name__}: expected blocks_per_stage to be a sequence with the "
-                f"number of blocks of each stage, as (3, 3, 3), got {self.blocks_per_stage}."
-            )
         maps = self.feature_maps(images, train)
         if self.features_only:
             return maps

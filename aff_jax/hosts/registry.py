@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 
-from aff_jax.comparable_partial import make_comparable
 from aff_jax.fusion.registry import FUSIONS, FusionSpec, create_fusion
 from aff_jax.hosts.cifar_resnet import CIFARResNet
 from aff_jax.hosts.cifar_resnext import CIFARResNeXt
@@ -116,22 +115,22 @@ def create_model(
     Raises:
         ValueError: If the name, the fusion, the reference or a field is unknown. The message
             suggests similar names and lists all.
+        TypeError: If a field has a value of a wrong type.
     """
     host = look_up(HOSTS, "model", name)
     differences = look_up(REFERENCES, "reference", reference)
     # A reference also applies to a registered class that is given instead of its name.
     fusion = next((name for name, made in FUSIONS.items() if made is fusion), fusion)
-    if isinstance(fusion, str):
-        fusion_fields = {**differences.get(fusion, {}), **fields.pop("fusion_fields", {})}
+    given = fields.get("fusion_fields", {})
+    if isinstance(fusion, str) and isinstance(given, Mapping):
+        fusion_fields = {**differences.get(fusion, {}), **given}
         fields["fusion_fields"] = nn.FrozenDict(fusion_fields)
         create_fusion(fusion, **fusion_fields)  # report a wrong field now, not at the first call
     if "norm" in differences:
         norm = fields.get("norm", BatchNorm)
         fields["norm"] = partial(norm, **accepted_fields(norm, differences["norm"]))
     fields.update(num_classes=num_classes, fusion=fusion)
-    # Models of the same arguments are equal, so that `jit` with a static model compiles once.
-    comparable = {key: make_comparable(value) for key, value in fields.items()}
-    return construct(f"model {name!r}", host, comparable)
+    return construct(f"model {name!r}", host, fields)
 
 
 def list_models() -> list[str]:

@@ -14,6 +14,7 @@ from aff_jax.inference.folding import NORMS, apply_folded, fold
 from aff_jax.inference.freeze_checks import check_batch_axes, check_variables, find_donated_input
 from aff_jax.inference.frozen import Frozen
 from aff_jax.inspection import example_images, image_channels, inspect_module
+from aff_jax.nn.argument_checks import check_model_and_variables
 
 __all__ = ["freeze"]
 
@@ -56,6 +57,7 @@ def freeze(
         The frozen network, which is called as `frozen(*inputs)`.
 
     Raises:
+        TypeError: If an argument has a wrong type, such as if two are swapped.
         ValueError: If the variables are not those of the model; if a module that needs example
             inputs has none; if `donate` finds no input of the shape and dtype of the result; if
             `chunk_size` is below 1; if `devices` or `chunk_size` are given and an input or a result
@@ -69,6 +71,7 @@ def freeze(
         >>> frozen(x, y).shape, list(frozen.variables)
         ((4, 8, 8, 16), ['params'])
     """
+    check_model_and_variables("freeze(model, variables, *example_inputs)", model, variables)
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"expected a chunk_size of at least 1, got {chunk_size}.")
     has_dtype = dtype is not None and hasattr(model, "dtype")

@@ -8,12 +8,13 @@ from flax.typing import Dtype, Initializer
 from jax import lax
 from jaxtyping import Array, Float
 
+from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_channels, check_floating
 
 __all__ = ["BatchNorm", "along_channels", "average_over_axis", "batch_moments"]
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(CheckedModule):
     """Batch normalization over all axes except the last.
 
     The output is::

@@ -3,6 +3,8 @@
 import pickle
 from functools import partial
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from aff_jax.comparable_partial import make_comparable
@@ -27,6 +29,12 @@ def test_other_arguments_make_other_partials(other):
 
 def test_other_values_are_unchanged():
     assert make_comparable(f) is f
+
+
+def test_containers_and_numbers_become_comparable():
+    value = make_comparable({"a": [1, [np.float32(2)]], "b": jnp.ones((), int)})
+    assert value == {"a": (1, (2.0,)), "b": 1}
+    assert hash(value) == hash(make_comparable({"a": [1, [2.0]], "b": 1}))
 
 
 def test_arguments_need_not_be_hashable():

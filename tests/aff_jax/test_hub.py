@@ -124,7 +124,9 @@ def test_a_saved_network_is_loaded_from_the_hub(hub, network):
         assert loaded_model == model
         chex.assert_trees_all_equal(loaded, variables)
 
-    aff_jax.save("hf://user/name/more/half.safetensors", variables, aff_jax.AFF(gain=0.5))
+    aff_jax.save(
+        "hf://user/name/more/half.safetensors", variables, aff_jax.AFF(reduction=2, gain=0.5)
+    )
     assert aff_jax.load("hf://user/name/more/half.safetensors")[0].gain == 0.5
     assert aff_jax.load(f"hf://user/name@{COMMIT}")[0] == model
 

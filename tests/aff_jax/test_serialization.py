@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 import aff_jax
 from aff_jax.description import describe_model
+from aff_jax.fusion.baselines import Add
 from aff_jax.fusion.registry import FUSIONS
 from tests.aff_jax.hosts.families import FAMILIES, small
 from tests.aff_jax.random_variables import random_variables
@@ -61,21 +62,22 @@ def test_arrays_that_do_not_match_their_model_are_refused(tmp_path):
 
 def test_double_precision_is_not_lost_silently(tmp_path):
     path = tmp_path / "w.safetensors"
-    aff_jax.save(path, {"params": {"w": np.float64(X)}}, aff_jax.AFF())
-    with pytest.raises(ValueError, match="in double precision, among them params/w"):
+    variables = random_variables(aff_jax.AFF(), X, X, dtype=np.float64)
+    aff_jax.save(path, variables, aff_jax.AFF())
+    with pytest.raises(ValueError, match="in double precision, among them batch_stats/"):
         aff_jax.load(path)
     with jax.enable_x64(True):
-        assert aff_jax.load(path)[1]["params"]["w"].dtype == np.float64
+        chex.assert_trees_all_equal_dtypes(aff_jax.load(path)[1], variables)
 
 
 def test_an_existing_file_is_only_overwritten_on_request(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"precious")
     with pytest.raises(FileExistsError, match="overwrite"):
-        aff_jax.save(path, {}, aff_jax.AFF())
+        aff_jax.save(path, {}, Add())
     assert path.read_bytes() == b"precious"
-    aff_jax.save(path, {}, aff_jax.AFF(), overwrite=True)
-    assert aff_jax.load(path)[0] == aff_jax.AFF()
+    aff_jax.save(path, {}, Add(), overwrite=True)
+    assert aff_jax.load(path)[0] == Add()
 
 
 def test_a_model_that_cannot_be_stored_is_refused_and_nothing_is_written(tmp_path):
@@ -171,6 +173,28 @@ def test_variables_of_a_fusion_have_known_collections(change, tmp_path):
     variables = random_variables(aff_jax.AFF(), X, X)
     with pytest.raises(ValueError, match="expected the variables of a AFF"):
         aff_jax.save(tmp_path / "w.safetensors", change(variables), aff_jax.AFF())
+
+
+@pytest.mark.parametrize("fusion", ["concat", "sk", "iaff", "mscam"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: {"params": v["params"]}, "missing"),
+        (with_a_device_axis, r"misshapen.* axis for devices.*leaf\[0\]"),
+    ],
+)
+def test_variables_of_a_fusion_have_known_shapes(fusion, change, message, tmp_path):
+    path, x = tmp_path / "w.safetensors", jnp.zeros((2, 2, 12))
+    model = aff_jax.MSCAM() if fusion == "mscam" else aff_jax.create_fusion(fusion)
+    inputs = (x,) if fusion == "mscam" else (x, x)
+    zeros = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(model.init, jax.random.key(0), *inputs),
+    )
+    aff_jax.save(path, zeros, model)
+    assert aff_jax.load(path)[0] == model
+    with pytest.raises(ValueError, match=message):
+        aff_jax.save(path, change(zeros), model, overwrite=True)
 
 
 def test_partitioned_variables_are_written_without_their_partitioning(tmp_path):

@@ -254,7 +254,10 @@ def run_python(command, arguments, here):
     if any(part in command for part in ONLY_PARSED):
         assert arguments[0] == "-m"
         module = {"train": "train.__main__", "train.compare": "train.compare"}[arguments[1]]
-        parse = f"import sys; from {module} import parse_flags; parse_flags(sys.argv)"
+        parse = (
+            f"import sys, {module}; from train.command_flags import parse_flags; "
+            f"parse_flags(sys.argv)"
+        )
         arguments[:2] = ["-c", parse]
     environment = {
         **os.environ,

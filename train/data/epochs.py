@@ -38,6 +38,17 @@ class Epochs:
         """Return the number of steps of the run, at least one."""
         return max(1, self.steps(self.total))
 
+    @property
+    def warning(self) -> str | None:
+        """Return a message if the run is longer than `total` because one step is, else None."""
+        if self.total_steps > 1 or self.after(1) <= self.total:
+            return None
+        return (
+            f"One step of {self.batch_size} examples is {self.after(1):.3g} epochs of "
+            f"{self.examples} examples, more than config.epochs={self.total:g}. For a shorter run "
+            f"reduce config.batch_size."
+        )
+
     def after(self, step: int) -> float:
         """Convert a number of steps to epochs.
 

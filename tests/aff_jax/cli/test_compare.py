@@ -1,6 +1,7 @@
 """`aff-jax compare`: equal and different networks, reports, and missing files."""
 
 import json
+from unittest.mock import Mock
 
 from aff_jax.cli import main as cli
 from tests.aff_jax.cli.pytorch_network import MAKER, RESNET
@@ -28,3 +29,18 @@ def test_compare_finds_equal_and_different_networks(checkpoint, tmp_path, capsys
 def test_compare_rejects_missing_files(capsys):
     assert cli.main(["compare", "nothing.py:make", "--model=resnet18"]) == 2
     assert "expected FILE.py:CALLABLE" in capsys.readouterr().err
+
+
+def test_compare_draws_images_with_the_channels_of_the_network(tmp_path, monkeypatch):
+    maker = tmp_path / "maker.py"
+    maker.write_text(
+        "import torch\n"
+        "class Gray(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv1 = torch.nn.Conv2d(1, 8, 7)\n"
+    )
+    compared = Mock(side_effect=ValueError)
+    monkeypatch.setattr("aff_jax.parity.compare", compared)
+    assert cli.main(["compare", f"{maker}:Gray", *RESNET]) == 2
+    assert compared.call_args.args[3].shape == (2, 64, 64, 1)

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.numpy import save_file
 
 import aff_jax
 from aff_jax.cli import main as cli
+from aff_jax.cli import models
 from tests.aff_jax.cli.pytorch_network import MAKER, RESNET
 
 FAILURES = """
@@ -30,7 +32,10 @@ def number():
         (["compare", "MAKER:number", "--model=resnet18"], "expected a torch.nn.Module, got a int"),
         (["compare", "MAKER:make", "--model=resnet18", "--html=no/where"], "no directory no"),
         (["models", "--filter=zzz"], "unknown model 'zzz'"),
-        (["summary", "resnet18", "--field=blocks_per_stage=5"], "TypeError"),
+        (
+            ["summary", "resnet18", "--field=blocks_per_stage=5"],
+            "error: --field: ResNet: expected a",
+        ),
     ],
 )
 def test_only_different_networks_exit_with_1(tmp_path, capsys, command, message):
@@ -42,6 +47,18 @@ def test_only_different_networks_exit_with_1(tmp_path, capsys, command, message)
         command = [part.replace(name, path) for part in command]
     assert cli.main(command) == 2
     assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_command_with_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(models, "create", Mock(side_effect=KeyboardInterrupt))
+    assert cli.main(["models"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
+def test_an_unexpected_error_does_not_exit_with_1(monkeypatch, capsys):
+    monkeypatch.setattr(models, "create", Mock(side_effect=RuntimeError("no such luck")))
+    assert cli.main(["models"]) == 2
+    assert "\nerror: RuntimeError: no such luck\n" in capsys.readouterr().err
 
 
 def test_the_program_is_installed():

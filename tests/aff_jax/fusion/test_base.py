@@ -60,8 +60,14 @@ def test_remat_keeps_x_and_y_only_and_a_policy_keeps_more(name, products, maps):
     assert kept(False) > 2 * kept(True)
 
 
-@pytest.mark.parametrize("remat", ["dots_savable", 1.5])
-def test_an_unknown_policy_is_refused(remat):
+@pytest.mark.parametrize(
+    ("remat", "error", "message"),
+    [
+        ("dots_savable", ValueError, r"unknown remat policy .* Known: dots_saveable, "),
+        (1.5, TypeError, r"as remat, got 1.5 .* policy, such as \"dots_saveable\""),
+    ],
+)
+def test_an_unknown_policy_is_refused(remat, error, message):
     x = jnp.zeros((2, 4, 4, 8))
-    with pytest.raises(ValueError, match=r"unknown remat policy .* Known: dots_saveable, "):
+    with pytest.raises(error, match=message):
         create_fusion("aff", remat=remat).init(jax.random.key(0), x, x)

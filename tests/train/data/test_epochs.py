@@ -23,3 +23,11 @@ def test_periodic_actions_are_due_every_n_epochs_and_at_the_end(every):
 
 def test_a_run_has_at_least_one_step():
     assert Epochs(examples=10, batch_size=1000, total=1.0).total_steps == 1
+
+
+def test_a_step_that_is_longer_than_the_run_is_reported():
+    assert Epochs(examples=10, batch_size=10, total=1.0).warning is None
+    assert Epochs(examples=10, batch_size=8, total=1.0).warning is None
+    assert "20 examples is 2 epochs of 10 examples, more than config.epochs=0.5" in str(
+        Epochs(examples=10, batch_size=20, total=0.5).warning
+    )

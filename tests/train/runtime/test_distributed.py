@@ -21,8 +21,7 @@ from train.saved_run import evaluate_checkpoint
 RECORD_EXAMPLES = """
 import json, os
 import numpy as np
-from absl import app
-from train.__main__ import main, parse_flags
+from train.__main__ import main, run_command
 from train.data.feed_timeout import TimeoutFeed
 
 original = TimeoutFeed.__next__
@@ -36,7 +35,7 @@ def record(self):
     return batch
 
 TimeoutFeed.__next__ = record
-app.run(main, flags_parser=parse_flags)
+run_command(main)
 """
 # Six steps, which are 1.2 epochs. The run is evaluated and saved after steps 3 and 6.
 FLAGS = (

@@ -18,8 +18,7 @@ HANG_SECONDS = 600  # only bounds a hang: a busy machine may take minutes
 PAUSE = """
 import os, time
 from pathlib import Path
-from absl import app
-from train.__main__ import main, parse_flags
+from train.__main__ import main, run_command
 from train.data.feed_timeout import TimeoutFeed
 
 original = TimeoutFeed.__next__
@@ -35,7 +34,7 @@ def pause(self):
     return batch
 
 TimeoutFeed.__next__ = pause
-app.run(main, flags_parser=parse_flags)
+run_command(main)
 """
 
 

@@ -20,7 +20,19 @@ __all__ = [
     "subfolders",
 ]
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    ".bmp",
+    ".jfif",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 """Suffixes of image files. Other files, and names that start with a dot, are ignored."""
 
 SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}

@@ -147,9 +147,9 @@ def test_missing_split_names_the_files_that_are_there(tmp_path: pathlib.Path) ->
 
 
 def test_images_and_masks_are_paired(tmp_path: pathlib.Path) -> None:
-    touch(tmp_path, "images/b.jpg", "images/day/a.tif", "masks/b.png", "masks/day/a.png")
+    touch(tmp_path, "images/b.jfif", "images/day/a.tif", "masks/b.png", "masks/day/a.png")
     images, masks = images_and_masks(tmp_path)
-    assert images == [str(tmp_path / "images" / name) for name in ("b.jpg", "day/a.tif")]
+    assert images == [str(tmp_path / "images" / name) for name in ("b.jfif", "day/a.tif")]
     assert masks == [str(tmp_path / "masks" / name) for name in ("b.png", "day/a.png")]
 
 

@@ -1,0 +1,138 @@
+"""The base class of the public modules: their fields are checked, comparable and hashable."""
+
+import dataclasses
+import functools
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aff_jax.comparable_partial import make_comparable
+from aff_jax.nn.input_checks import check_fields_by_name
+
+__all__ = ["CheckedModule"]
+
+HINTS = {
+    "activation": "Pass the function itself, such as `flax.linen.relu`.",
+    "norm": "Pass a class or a functools.partial of it, such as `aff_jax.BatchNorm`; for no "
+    "normalization, `lambda **fields: lambda x, train: x`.",
+    "remat": 'A string is the name of a policy, such as "dots_saveable".',
+    "scales": 'One scale is ("local",).',
+}
+"""What to do about a wrong value, for fields whose default does not say it."""
+
+
+class CheckedModule(nn.Module):
+    """Base class of the public modules.
+
+    Modules that are made in the same way are equal and have the same hash, also their deep copies.
+    Therefore lists in fields become tuples, dicts are frozen, and partials become comparable. A
+    value of a wrong type is an error when the module is made.
+    """
+
+    def __new__(cls, *positional: Any, **fields: Any) -> Self:
+        """Reject positional fields with an error that lists the names of the fields."""
+        check_fields_by_name(cls, positional)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Make the fields comparable and check their types.
+
+        Raises:
+            TypeError: If a field has a value of a wrong type.
+        """
+        cls: Any = type(self)
+        annotations = _annotations(cls)
+        for field in dataclasses.fields(self):
+            if field.name in annotations:
+                value = make_comparable(getattr(self, field.name))
+                object.__setattr__(self, field.name, value)
+                _check_field(self, field, annotations[field.name])
+        super().__post_init__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a module with the same fields.
+
+        They are immutable, and a deep copy of a jitted function does not equal the function.
+        """
+        return self.clone()
+
+
+@functools.cache
+def _annotations(cls: Any) -> dict[str, Any]:
+    """Return the types of the fields that a user sets."""
+    try:
+        annotations = get_type_hints(cls)
+    except NameError:  # a subclass has annotations that exist for the type checker only
+        return {}
+    return {name: annotations[name] for name in annotations if name not in ("parent", "name")}
+
+
+def _check_field(module: nn.Module, field: "dataclasses.Field[Any]", annotation: Any) -> None:
+    value = getattr(module, field.name)
+    if _accepts(annotation, value):
+        return
+    hint = HINTS.get(field.name, "")
+    if not (hint or callable(field.default) or field.default is dataclasses.MISSING):
+        hint = f"The default is {field.default!r}."
+    raise TypeError(
+        f"{type(module).__name__}: expected {_describe(annotation)} as {field.name}, got "
+        f"{reprlib.repr(value)} of type {type(value).__name__}. {hint}".rstrip()
+    )
+
+
+TYPES: dict[Any, tuple[Any, str]] = {
+    float: (Real, "a number"),
+    int: (Integral, "an integer"),
+    bool: (bool, "True or False"),
+    str: (str, "a string"),
+    NoneType: (NoneType, "None"),
+    Mapping: (Mapping, "a dict"),
+    Callable: (Callable, "a function"),
+}
+"""For each annotation, the type of the values and its name."""
+
+
+def _accepts(annotation: Any, value: Any) -> bool:
+    """Return whether a value fits an annotation. Annotations of other kinds accept everything."""
+    kind, inner = get_origin(annotation) or annotation, get_args(annotation)
+    if isinstance(value, jax.core.Tracer):
+        return True
+    if np.dtype in inner:  # `flax.typing.Dtype`, a union with Any
+        return (value is None and NoneType in inner) or _is_dtype(value)
+    if kind in (Union, UnionType):
+        return any(_accepts(member, value) for member in inner)
+    if kind is Sequence:
+        is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_sequence and all(_accepts(inner[0], item) for item in value)
+    if kind is not bool and isinstance(value, bool):
+        return kind not in TYPES
+    if getattr(kind, "_is_protocol", False):  # that of initializers
+        return callable(value)
+    return kind not in TYPES or isinstance(value, TYPES[kind][0])
+
+
+def _is_dtype(value: Any) -> bool:
+    try:
+        return value is not None and jnp.dtype(value) is not None
+    except TypeError:
+        return False
+
+
+def _describe(annotation: Any) -> str:
+    """Return what an annotation accepts, in words."""
+    kind, inner = get_origin(annotation) or annotation, get_args(annotation)
+    if np.dtype in inner:
+        return "a dtype such as jnp.float32" + (" or None" if NoneType in inner else "")
+    if kind in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_describe(member) for member in inner))
+    if kind is Sequence:
+        noun = _describe(inner[0]).partition(" ")[2]
+        return f"a sequence of {noun}s"
+    return TYPES[kind][1] if kind in TYPES else "a function"
