@@ -53,12 +53,14 @@ class Framework:
         tables: Rules by class of module.
         norm: Names of the variables of batch norms.
         other: Names of the variables of all other layers.
+        prelu: Name of the variable of `nn.PReLU`.
     """
 
     name: str
     tables: Mapping[type[nn.Module], Table]
     norm: Mapping[str, str]
     other: Mapping[str, str]
+    prelu: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def name_of(self, path: ModulePath, structure: Structure) -> str:
         """Return the name of a submodule in the reference.
@@ -245,6 +247,7 @@ PYTORCH = Framework(
     },
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "weight", "embedding": "weight"},
+    prelu={"negative_slope": "weight"},
 )
 """Names in open-aff's PyTorch code."""
 
@@ -258,5 +261,6 @@ MXNET = Framework(
     },
     norm={"scale": "gamma", "bias": "beta", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "gamma", "embedding": "weight"},
+    prelu={"negative_slope": "alpha"},
 )
 """Names in open-aff's MXNet code."""
