@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ __all__ = [
     "positive",
     "rename_flag",
 ]
+
+PATTERN = "re:"
+"""Begin of a value of `--rename` that is a regular expression."""
 
 
 def network_flags() -> argparse.ArgumentParser:
@@ -52,20 +56,28 @@ def rename_flag() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="OLD=NEW",
-        help="rename a prefix of PyTorch's or MXNet's names, such as encoder.fuse=blend; may be "
-        "repeated",
+        help="rename a prefix of PyTorch's or MXNet's names, such as encoder.fuse=blend, or with "
+        "re: what a regular expression matches, such as 're:enc.(\\d)=block\\1'; may be repeated",
     )
     return rename
 
 
-def parse_renames(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return the new prefixes by old prefix that `--rename` gives."""
-    renames = {}
+def parse_renames(arguments: argparse.Namespace) -> dict[Any, str]:
+    """Return the new prefixes by old prefix or pattern that `--rename` gives."""
+    renames: dict[str | re.Pattern[str], str] = {}
     for text in arguments.rename:
-        old, equals, new = text.partition("=")
+        is_pattern = text.startswith(PATTERN)
+        # A regular expression may have "=" itself.
+        old, equals, new = text.rpartition("=") if is_pattern else text.partition("=")
         if not equals:
             raise ValueError(f"expected --rename OLD=NEW, got {text!r}.")
-        renames[old.removesuffix(".")] = new.removesuffix(".")
+        if is_pattern:
+            try:
+                renames[re.compile(old.removeprefix(PATTERN))] = new
+            except re.error as error:
+                raise ValueError(f"--rename {text!r} has no regular expression: {error}.") from None
+        else:
+            renames[old.removesuffix(".")] = new.removesuffix(".")
     return renames
 
 
