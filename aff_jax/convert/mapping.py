@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.attention.ms_cam import Branch, branch_names
+from aff_jax.attention.branches import Branch, branch_names
 from aff_jax.convert.causes import guess_cause
 from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
