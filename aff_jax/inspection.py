@@ -37,10 +37,13 @@ class Layer:
     Attributes:
         module: The submodule.
         spatial_axes: Number of spatial axes of its first input.
+        shapes: Shapes of its variables as it sees them, by collection and path within it. Inside
+            of `nn.scan` or `nn.vmap` they are those of one layer of the stack.
     """
 
     module: nn.Module
     spatial_axes: int
+    shapes: Mapping[ModulePath, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +127,23 @@ def inspect_module(
     layers: dict[ModulePath, Layer] = {}
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name == "__call__":
+        path = tuple(context.module.path)
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        # The first call of a module counts. An outer call begins before the ones inside of it.
+        is_first = path not in layers
+        if is_first:
             first = next((x for x in (*args, *kwargs.values()) if hasattr(x, "ndim")), None)
             axes = 0 if first is None else max(0, first.ndim - 2)
-            layer = Layer(context.module, axes)
-            layers.setdefault(tuple(context.module.path), layer)
-        return call(*args, **kwargs)
+            layers[path] = Layer(context.module, axes)
+        output = call(*args, **kwargs)
+        if is_first:  # `init` creates the variables in the call
+            seen = traverse_util.flatten_dict(dict(context.module.variables))
+            shapes = {
+                key: tuple(leaf.shape) for key, leaf in seen.items() if hasattr(leaf, "shape")
+            }
+            layers[path] = dataclasses.replace(layers[path], shapes=shapes)
+        return output
 
     with nn.intercept_methods(record):
         # The inputs are not arguments of the traced function, so that flags such as `train` stay

@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
-from aff_jax.description import build_model, describe_model
+from aff_jax.description import describe_model, make_model
 from aff_jax.differences import count_differences, list_differences
 from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
@@ -87,7 +87,7 @@ def save(
     arrays = {name: nn.meta.unbox(leaf) for name, leaf in _flatten(variables).items()}
     if model is not None:
         metadata["model"] = json.dumps(describe_model(model))
-        rebuilt = build_model(json.loads(metadata["model"]))
+        rebuilt = make_model(json.loads(metadata["model"]))
         _require_collections(rebuilt, variables)
         if wrong := _list_misfits(rebuilt, traverse_util.unflatten_dict(arrays, sep="/")):
             raise ValueError(
@@ -131,7 +131,7 @@ def load(
     if "model" in metadata:
         try:
             description, arrays = _translate_old_file(json.loads(metadata["model"]), arrays)
-            model = build_model(description) if model is None else model
+            model = make_model(description) if model is None else model
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: the description of the model is damaged: {error}") from error
     if model is None:

@@ -19,7 +19,7 @@ from aff_jax.cli.network_flags import (
 )
 from aff_jax.convert.channels import channels_in
 from aff_jax.convert.entries import UNREAD
-from aff_jax.convert.prefixes import rename_prefixes, select_prefix
+from aff_jax.convert.prefixes import drop_ignored, rename_prefixes, select_prefix
 from aff_jax.convert.rules import MXNET, PYTORCH
 from aff_jax.convert.weight_files import read_weights, type_of_weights, write_torch
 from aff_jax.files.file_types import detect_file_type
@@ -55,6 +55,14 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help="a name of aff_jax.list_models()")
     command.add_argument(
         "--prefix", default="", help="convert only the arrays whose names begin with this prefix"
+    )
+    command.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="drop an array that the network does not have, such as a buffer; * is any text, as in "
+        "'*.position_ids'; may be repeated",
     )
     command.add_argument(
         "--channels",
@@ -95,9 +103,8 @@ def convert(arguments: argparse.Namespace) -> int:
         )
     if arguments.model is None:
         raise ValueError(f"expected --model: {source} does not describe its network.")
-    arrays = rename_prefixes(
-        select_prefix(read_weights(source), arguments.prefix), parse_renames(arguments)
-    )
+    arrays = select_prefix(read_weights(source), arguments.prefix)
+    arrays = rename_prefixes(drop_ignored(arrays, arguments.ignore), parse_renames(arguments))
     from_mxnet = type_of_weights(source) == "mxnet"
     if arguments.reference is None:
         arguments.reference = "mxnet" if from_mxnet else "pytorch"
@@ -121,7 +128,7 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _convert_to_torch(source: Path, target: Path, arguments: argparse.Namespace) -> int:
-    for flag in ("model", "prefix", "channels"):
+    for flag in ("model", "prefix", "ignore", "channels"):
         if getattr(arguments, flag):
             raise ValueError(f"{source} describes its network itself: remove --{flag}.")
     model, variables = aff_jax.load(source)

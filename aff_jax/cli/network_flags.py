@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ __all__ = [
     "positive",
     "rename_flag",
 ]
+
+PATTERN = "re:"
+"""Begin of a value of `--rename` that is a regular expression."""
 
 
 def help_line(command: Callable[..., object]) -> str:
@@ -75,8 +79,8 @@ def rename_flag() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="OLD=NEW",
-        help="rename a prefix of PyTorch's or MXNet's names, such as encoder.fuse=blend; may be "
-        "repeated",
+        help="rename a prefix of PyTorch's or MXNet's names, such as encoder.fuse=blend, or with "
+        "re: what a regular expression matches, such as 're:enc.(\\d)=block\\1'; may be repeated",
     )
     return rename
 
@@ -92,24 +96,32 @@ def channels_flag() -> argparse.ArgumentParser:
     return channels
 
 
-def parse_renames(arguments: argparse.Namespace) -> dict[str, str]:
+def parse_renames(arguments: argparse.Namespace) -> dict[Any, str]:
     """Parse the flag `--rename`.
 
     Args:
         arguments: Parsed flags of `rename_flag`.
 
     Returns:
-        New prefixes by old prefix, without final dots.
+        New prefixes by old prefix or pattern, without final dots.
 
     Raises:
         ValueError: If a value is not of the form OLD=NEW.
     """
-    renames = {}
+    renames: dict[str | re.Pattern[str], str] = {}
     for text in arguments.rename:
-        old, equals, new = text.partition("=")
+        is_pattern = text.startswith(PATTERN)
+        # A regular expression may have "=" itself.
+        old, equals, new = text.rpartition("=") if is_pattern else text.partition("=")
         if not equals:
             raise ValueError(f"expected --rename OLD=NEW, got {text!r}.")
-        renames[old.removesuffix(".")] = new.removesuffix(".")
+        if is_pattern:
+            try:
+                renames[re.compile(old.removeprefix(PATTERN))] = new
+            except re.error as error:
+                raise ValueError(f"--rename {text!r} has no regular expression: {error}.") from None
+        else:
+            renames[old.removesuffix(".")] = new.removesuffix(".")
     return renames
 
 

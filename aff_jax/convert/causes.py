@@ -91,10 +91,17 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
     if not missing and not unexpected:
         return explain_shapes(
             [
-                Mismatch(entry.path, entry.leaf_shape, _shape_in_flax(entry, arrays[name]))
+                Mismatch(entry.path, entry.part_shape, _shape_in_flax(entry, arrays[name]))
                 for name, entry in read.items()
                 if not entry.accepts(arrays[name])
             ]
+        )
+    if not missing and all(entry.accepts(arrays[name]) for name, entry in read.items()):
+        listed = ", ".join(map(repr, unexpected[:5])) + (", ..." if unexpected[5:] else "")
+        return (
+            f"The module has no counterpart of the unexpected arrays. If it needs none, as for "
+            f"masks and other buffers, pass ignore=[{listed}]; on the command line, "
+            f"--ignore={unexpected[0]}."
         )
     return (
         "Probably the checkpoint belongs to another network or to one with other fields, which "

@@ -63,7 +63,10 @@ class Entry:
         path: Path of the variable in the collection.
         dtype: Dtype of the variable.
         leaf_shape: Shape of the variable.
-        layout: Key of `LAYOUTS`.
+        layout: Key of `LAYOUTS`. The axes of the array may be flattened, as those of
+            `nn.DenseGeneral` are.
+        index: Position of the array in a variable that stacks those of several layers, as
+            `nn.scan` does. The empty index is the whole variable.
         fallback: For an unread entry, the name of the entry whose array is written instead if the
             variables don't have this one.
     """
@@ -75,7 +78,15 @@ class Entry:
     dtype: Any
     leaf_shape: tuple[int, ...]
     layout: str = "same"
+    index: tuple[int | slice, ...] = ()
     fallback: str = ""
+
+    @property
+    def part_shape(self) -> tuple[int, ...]:
+        """Return the shape of the part of the variable that the array belongs to."""
+        sizes = zip(self.leaf_shape, self.index, strict=False)
+        kept = tuple(size for size, at in sizes if isinstance(at, slice))
+        return kept + self.leaf_shape[len(self.index) :]
 
     def accepts(self, array: np.ndarray) -> bool:
         """Return whether the shape of an array is that of the entry.
@@ -99,11 +110,11 @@ class Entry:
             array: Array that `accepts` returns True for.
 
         Returns:
-            Array of shape `leaf_shape` and dtype `dtype`.
+            Array of shape `part_shape` and dtype `dtype`.
         """
         if self.layout == "dense":
             array = array.reshape(array.shape[:2])
-        return LAYOUTS[self.layout].to_flax(array).astype(self.dtype)
+        return LAYOUTS[self.layout].to_flax(array).astype(self.dtype).reshape(self.part_shape)
 
     def to_array(self, leaf: Any) -> np.ndarray:
         """Convert a variable to the layout of the checkpoint.
@@ -114,6 +125,9 @@ class Entry:
         Returns:
             Writable array of shape `shape` and of the dtype of `leaf`.
         """
-        array = LAYOUTS[self.layout].to_reference(np.asarray(leaf))
+        part = np.asarray(leaf)[self.index]
+        if self.layout == "dense":
+            part = part.reshape(self.shape[1], self.shape[0])
+        array = LAYOUTS[self.layout].to_reference(part)
         # Copy: NumPy views of JAX arrays are read-only, and PyTorch needs writable memory.
         return np.array(array, order="C").reshape(self.shape)

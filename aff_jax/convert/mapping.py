@@ -1,6 +1,8 @@
 """Map the arrays of a checkpoint to the variables of a linen module, and back."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.attention.ms_cam import Branch, branch_names
+from aff_jax.attention.branches import Branch, branch_names
 from aff_jax.convert.causes import guess_cause
 from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
+from aff_jax.convert.stacks import find_stacks, index_of, numbered_name
 from aff_jax.differences import count_differences, list_differences
 from aff_jax.fusion.iaff import IAFF
 from aff_jax.inspection import ModulePath, Structure
@@ -39,27 +42,49 @@ def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
         One entry per array, unread ones last.
 
     Raises:
-        ValueError: If a kernel belongs to a layer other than `Dense`, `Conv` and `ConvTranspose`.
+        ValueError: If a kernel belongs to a layer other than `Dense`, `DenseGeneral`, `Conv` and
+            `ConvTranspose`.
     """
     read = list(_list_read_entries(structure, framework))
     return [*read, *_list_unread_branches(read, structure, framework)]
 
 
 def _list_read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]:
+    all_stacks = find_stacks(structure)
     for collection in ("params", "batch_stats"):
         for path, leaf in structure.leaves(collection):
-            is_norm = path[:-1] in structure.norms
-            names = framework.norm if is_norm else framework.other
-            name = framework.name_of(path[:-1], structure)
-            leaf_name = names.get(path[-1], path[-1])
-            shape, layout = tuple(leaf.shape), "same"
-            if path[-1] == "kernel":
-                layout = _layout_of_kernel(path, len(shape), structure, framework)
-                shape = LAYOUTS[layout].reference_shape(shape)
-                if layout == "dense":
-                    shape += (1,) * _spatial_axes_of_branch(path, structure)
-            full_name = f"{name}.{leaf_name}" if name else leaf_name
-            yield Entry(full_name, shape, collection, path, leaf.dtype, tuple(leaf.shape), layout)
+            stacks = all_stacks.get((collection, *path), [])
+            for numbers in itertools.product(*(range(stack.length) for stack in stacks)):
+                name = numbered_name(framework, path[:-1], structure, stacks, numbers)
+                index = index_of(stacks, numbers, len(leaf.shape))
+                entry = Entry(
+                    name, (), collection, path, leaf.dtype, tuple(leaf.shape), index=index
+                )
+                yield _complete(entry, structure, framework)
+
+
+def _complete(entry: Entry, structure: Structure, framework: Framework) -> Entry:
+    """Add the name of the variable, the shape and the layout to an entry of a layer."""
+    module_path, leaf_name = entry.path[:-1], entry.path[-1]
+    is_norm = module_path in structure.norms
+    names = framework.norm if is_norm else framework.other
+    layer = structure.layers.get(module_path)
+    module = layer.module if layer else None
+    shape, layout = entry.part_shape, "same"
+    if leaf_name == "kernel":
+        layout = _layout_of_kernel(entry.path, len(shape), structure, framework)
+        if isinstance(module, nn.DenseGeneral):
+            inputs = len(shape) - _count(module.features)
+            shape = (math.prod(shape[:inputs]), math.prod(shape[inputs:]))
+        shape = LAYOUTS[layout].reference_shape(shape)
+        if layout == "dense":
+            shape += (1,) * _spatial_axes_of_branch(entry.path, structure)
+    elif isinstance(module, nn.DenseGeneral):
+        shape = (math.prod(shape),)
+    if isinstance(module, nn.PReLU):
+        shape, names = (1,), framework.prelu
+    full_name = ".".join(part for part in (entry.name, names.get(leaf_name, leaf_name)) if part)
+    return dataclasses.replace(entry, name=full_name, shape=shape, layout=layout)
 
 
 def _list_unread_branches(
@@ -76,14 +101,23 @@ def _list_unread_branches(
         for number in range(2, layer.module.iterations + 1):
             pairs = zip(scales, branch_names(scales), branch_names(scales, number), strict=True)
             for scale, first, later in pairs:
-                first_at, later_at = (*at, first), (*at, later)
-                for entry in read if scale == "global" else ():
-                    if entry.path[: len(first_at)] == first_at:
-                        path = later_at + entry.path[len(first_at) :]
-                        leaf = entry.name.rpartition(".")[2]
-                        name = f"{framework.name_of(path[:-1], structure)}.{leaf}"
+                if scale != "global":
+                    continue
+                own = framework.name_of(at, structure)
+                first_name, later_name = (
+                    framework.name_of((*at, branch), structure).removeprefix(own).strip(".")
+                    for branch in (first, later)
+                )
+                for entry in read:
+                    if entry.path[: len(at) + 1] == (*at, first):
+                        before, _, after = f".{entry.name}".rpartition(f".{first_name}.")
+                        name = f"{before}.{later_name}.{after}".removeprefix(".")
                         yield dataclasses.replace(
-                            entry, name=name, collection=UNREAD, path=(name,), fallback=entry.name
+                            entry,
+                            name=name,
+                            collection=UNREAD,
+                            path=(name,),
+                            fallback=entry.name,
                         )
 
 
@@ -114,10 +148,17 @@ def arrays_to_variables(
     for name, array in arrays.items():
         entry = known[name]
         # Unread arrays keep the checkpoint's layout and stay in NumPy: no module uses them.
-        is_unread = entry.collection == UNREAD
-        leaf = array.astype(entry.dtype) if is_unread else jnp.asarray(entry.to_leaf(array))
-        flat[(entry.collection, *entry.path)] = leaf
-    return traverse_util.unflatten_dict(flat)
+        key = (entry.collection, *entry.path)
+        if entry.collection == UNREAD:
+            flat[key] = array.astype(entry.dtype)
+        elif entry.index:
+            stacked = flat.setdefault(key, np.empty(entry.leaf_shape, entry.dtype))
+            stacked[entry.index] = entry.to_leaf(array)
+        else:
+            flat[key] = entry.to_leaf(array)
+    return traverse_util.unflatten_dict(
+        {key: leaf if key[0] == UNREAD else jnp.asarray(leaf) for key, leaf in flat.items()}
+    )
 
 
 def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[str, np.ndarray]:
@@ -202,11 +243,18 @@ def _layout_of_kernel(
     Raises:
         ValueError: If the layer is not a dense layer or a convolution.
     """
-    layer = structure.layers.get(path[:-1])
+    layer, parent = structure.layers.get(path[:-1]), structure.layers.get(path[:-2])
     module = layer.module if layer else None
-    if isinstance(module, nn.Dense) and axes == 2:
+    is_dense = isinstance(module, nn.Dense)
+    # Its layers are of a private class of Flax.
+    is_dense |= parent is not None and isinstance(parent.module, nn.OptimizedLSTMCell)
+    if is_dense and axes == 2:
         return "dense"
-    # A lifted transformation such as `nn.scan` stacks kernels along one more axis.
+    if isinstance(module, nn.DenseGeneral) and not module.batch_dims:
+        is_single = axes == _count(module.axis) + _count(module.features)
+        if is_single:
+            return "dense"
+    # A variable may be stacked in a way that `find_stacks` does not know.
     size = getattr(module, "kernel_size", ())
     is_single = axes == 2 + (1 if isinstance(size, int) else len(size))
     if type(module) is nn.Conv and is_single:
@@ -215,11 +263,15 @@ def _layout_of_kernel(
         # With `transpose_kernel`, Flax has (*size, out, in) and flips the kernel itself.
         return "convolution" if module.transpose_kernel else "transposed convolution"
     raise ValueError(
-        f"expected kernels of Dense, Conv and ConvTranspose, got that of a "
+        f"expected kernels of Dense, DenseGeneral, Conv and ConvTranspose, got that of a "
         f"{type(module).__name__} with {axes} axes at {'/'.join(path)}. Its layout in "
-        f"{framework.name} is not known. Perhaps nn.scan or nn.vmap stacks it. Convert this layer "
-        f"by hand, or use one of those."
+        f"{framework.name} is not known. Convert this layer by hand, or use one of those."
     )
+
+
+def _count(axes: int | Sequence[int]) -> int:
+    """Return the number of axes that a field of `nn.DenseGeneral` gives."""
+    return 1 if isinstance(axes, int) else len(axes)
 
 
 def _spatial_axes_of_branch(path: ModulePath, structure: Structure) -> int:

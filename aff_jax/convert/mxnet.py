@@ -1,6 +1,6 @@
 """Convert MXNet parameters to variables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.convert.mapping import Variables, arrays_to_variables, list_entries
-from aff_jax.convert.prefixes import rename_prefixes, select_prefix
+from aff_jax.convert.prefixes import Rename, drop_ignored, rename_prefixes, select_prefix
 from aff_jax.convert.rules import MXNET
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.inspection import ModulePath, inspect_module
@@ -23,7 +23,8 @@ def from_mxnet(
     module: nn.Module,
     *example_inputs: Any,
     prefix: str = "",
-    rename: Mapping[str, str] | None = None,
+    rename: Rename | None = None,
+    ignore: Sequence[str] = (),
 ) -> Variables:
     """Convert the parameters of a Gluon network to the variables of a linen module.
 
@@ -40,7 +41,8 @@ def from_mxnet(
         *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
             of `create_model` need none if their images have three channels.
         prefix: Convert only the arrays whose names begin with this prefix, and remove it.
-        rename: New prefixes by the prefixes in `source`.
+        rename: New prefixes by the prefixes in `source`, or as in `from_torch`.
+        ignore: Names of arrays that have no counterpart, as in `from_torch`.
 
     Returns:
         The collections "params" and "batch_stats", in the dtypes of `module`.
@@ -57,7 +59,7 @@ def from_mxnet(
         arrays, where = read_weights(source, refused), str(source)
     else:
         arrays, where = unwrap_state_dict(source), "the dict"
-    arrays = rename_prefixes(select_prefix(arrays, prefix), rename)
+    arrays = rename_prefixes(drop_ignored(select_prefix(arrays, prefix), ignore), rename)
     structure = inspect_module(module, example_inputs)
     betas: dict[ModulePath, np.ndarray] = {}
     for path in structure.norms:

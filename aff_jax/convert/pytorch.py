@@ -1,20 +1,28 @@
 """Convert PyTorch state dicts to variables, and variables to state dicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
-from aff_jax.convert.entries import Entry
+from aff_jax.convert.entries import UNREAD, Entry
 from aff_jax.convert.mapping import (
     Variables,
     arrays_to_variables,
     list_entries,
     variables_to_arrays,
 )
-from aff_jax.convert.prefixes import rename_prefixes, select_prefix
+from aff_jax.convert.packing import list_forms, pack, unpack
+from aff_jax.convert.prefixes import (
+    Rename,
+    drop_ignored,
+    rename_prefixes,
+    restore_names,
+    select_prefix,
+)
+from aff_jax.convert.reparametrizations import fold_reparametrizations
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import COUNTERS, read_weights, unwrap_state_dict
 from aff_jax.inspection import image_channels, inspect_module
@@ -35,12 +43,17 @@ def from_torch(
     *example_inputs: Any,
     kwargs: Mapping[str, Any] | None = None,
     prefix: str = "",
-    rename: Mapping[str, str] | None = None,
+    rename: Rename | None = None,
+    ignore: Sequence[str] = (),
 ) -> Variables:
     """Convert the state dict of a PyTorch module to the variables of a linen module.
 
     A PyTorch name is the path of the linen submodule, with dots. Submodules of `MSCAM`, `AFF`,
-    `IAFF` and `ResNet` have their names in open-aff's PyTorch code.
+    `IAFF` and `ResNet` have their names in open-aff's PyTorch code. Layers that `nn.scan` or
+    `nn.vmap` stacks have a number in PyTorch, as in `layers.0.conv`. The arrays of attention and of
+    recurrent cells may be packed as in `MultiheadAttention`, `LSTM` and `GRU`; see
+    `aff_jax.convert.packing`. Weights under `weight_norm` and `spectral_norm` are folded; see
+    `aff_jax.convert.reparametrizations`.
 
         >>> import torch, flax.linen as nn, jax.numpy as jnp
         >>> conv = torch.nn.Conv2d(3, 8, 5)
@@ -57,7 +70,10 @@ def from_torch(
         kwargs: Keyword arguments that `module` is called with, such as `{"train": False}`.
         prefix: Convert only the arrays whose names begin with this prefix, and remove it, as
             "audio_branch.fusion_model.".
-        rename: New prefixes by the prefixes in `source`, such as `{"encoder.fuse": "AFF_0"}`.
+        rename: New prefixes by the prefixes in `source`, such as `{"encoder.fuse": "AFF_0"}`; or
+            new text by `re.Pattern`, or a function of a name.
+        ignore: Names in `source`, after `prefix` was removed, of arrays that have no counterpart,
+            such as buffers. "*" is any text, as in "*.position_ids".
 
     Returns:
         The collections "params" and "batch_stats", in the dtypes of `module`. For an `IAFF` with
@@ -75,43 +91,66 @@ def from_torch(
         arrays, where = read_weights(source, {"mxnet": "from_mxnet"}), str(source)
     else:
         arrays, where = unwrap_state_dict(source), "the state dict"
-    arrays = rename_prefixes(select_prefix(arrays, prefix), rename)
+    arrays = drop_ignored(select_prefix(arrays, prefix), ignore)
+    arrays = rename_prefixes(arrays, rename)
     arrays = {n: array for n, array in arrays.items() if n.rpartition(".")[2] not in IGNORED}
-    entries = list_entries(inspect_module(module, example_inputs, kwargs=kwargs), PYTORCH)
-    return arrays_to_variables(entries, arrays, where)
+    structure = inspect_module(module, example_inputs, kwargs=kwargs)
+    entries, layers = list_entries(structure, PYTORCH), list_forms(structure)
+    packed = {name: None for forms in layers for form in forms for name in form.parts}
+    arrays = fold_reparametrizations(arrays, packed | {entry.name: entry for entry in entries})
+    return arrays_to_variables(entries, unpack(arrays, layers), where)
 
 
 def to_torch(
     variables: Variables,
     module: nn.Module,
     *example_inputs: Any,
-    rename: Mapping[str, str] | None = None,
+    rename: Rename | None = None,
+    names: Iterable[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Convert the variables of a linen module to a PyTorch state dict of NumPy arrays.
 
-    The result is the bit-exact inverse of `from_torch`, except that `num_batches_tracked` is reset.
-    Load it into a PyTorch module with
-    `module.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})`.
+    The result is the bit-exact inverse of `from_torch`, with these exceptions:
+    `num_batches_tracked` is reset, the two biases of a recurrent cell are their sum and zeros, and
+    weights that were under `weight_norm` or `spectral_norm` stay folded. Load it into a PyTorch
+    module with `module.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})`.
 
     Args:
         variables: Variables of `module`.
         module: Linen module.
         *example_inputs: As in `from_torch`.
-        rename: As in `from_torch`; it is applied in reverse.
+        rename: As in `from_torch`; it is applied in reverse. Patterns and functions need `names`.
+        names: Names of the state dict to write, such as `torch_module.state_dict()`. They also
+            select how attention and recurrent cells are stored. The default is PyTorch's own
+            modules `MultiheadAttention`, `LSTM` and so on, or the layers that `rename` names.
 
     Returns:
         Arrays by PyTorch's names, in PyTorch's layouts and the dtypes of the variables.
 
     Raises:
         TypeError: If an argument has a wrong type, such as if two are swapped.
-        ValueError: If the variables do not match the module. The message lists every difference.
+        ValueError: If the variables do not match the module (the message lists every difference),
+            `rename` cannot be inverted, or an array has no name among `names`.
     """
     check_model_and_variables("to_torch(variables, module, *example_inputs)", module, variables)
     structure = inspect_module(module, example_inputs, channels=image_channels(variables))
     entries = list_entries(structure, PYTORCH)
     written = variables_to_arrays(entries, variables)
-    written |= {counter: np.zeros((), np.int64) for counter in _counters(entries)}
-    return rename_prefixes(written, {new: old for old, new in (rename or {}).items()})
+    new_names: list[str] = []
+    if names is not None:
+        new_names = list(rename_prefixes(dict.fromkeys(names), rename, strict=False))
+    new_prefixes = list(rename.values()) if isinstance(rename, Mapping) else []
+    packed = pack(written, list_forms(structure), new_names, new_prefixes)
+    unread = {entry.name for entry in entries if entry.collection == UNREAD}
+    if names is not None and (missing := sorted(packed.keys() - set(new_names) - unread)):
+        raise ValueError(
+            f"names: expected a name for each array, got none for {', '.join(missing[:10])}. The "
+            f"first names are, after rename, {', '.join(new_names[:3])}. Probably `rename` differs "
+            f"from that of from_torch, or the PyTorch module has weight_norm or spectral_norm: "
+            f"remove it there first."
+        )
+    packed |= {counter: np.zeros((), np.int64) for counter in _counters(entries)}
+    return restore_names(packed, rename, names)
 
 
 def _counters(entries: Sequence[Entry]) -> list[str]:

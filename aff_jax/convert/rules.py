@@ -14,6 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from aff_jax.attention.branches import branch_names, norm_of
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.fusion.aff import AFF
 from aff_jax.fusion.gated import GatedFusion
@@ -31,6 +32,7 @@ __all__ = [
     "Framework",
     "Rule",
     "Table",
+    "attention",
     "gluon_bottlenecks",
     "gluon_cifar_resnet",
     "gluon_cifar_resnext",
@@ -53,12 +55,14 @@ class Framework:
         tables: Rules by class of module.
         norm: Names of the variables of batch norms.
         other: Names of the variables of all other layers.
+        prelu: Name of the variable of `nn.PReLU`.
     """
 
     name: str
     tables: Mapping[type[nn.Module], Table]
     norm: Mapping[str, str]
     other: Mapping[str, str]
+    prelu: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def name_of(self, path: ModulePath, structure: Structure) -> str:
         """Return the name of a submodule in the reference.
@@ -101,23 +105,37 @@ def _apply(rules: Sequence[Rule], path: str) -> str | None:
     return None
 
 
-# Layers of a branch by position in open-aff's nn.Sequential. A global branch starts with a pooling.
-ATTENTION: list[Rule] = [
-    (r"local(\d*)", r"local_att\1"),
-    (r"global(\d*)", r"global_att\1"),
-    (r"local(\d*)/reduce", r"local_att\1.0"),
-    (r"local(\d*)/reduce_norm", r"local_att\1.1"),
-    (r"local(\d*)/expand", r"local_att\1.3"),
-    (r"local(\d*)/expand_norm", r"local_att\1.4"),
-    (r"global(\d*)/reduce", r"global_att\1.1"),
-    (r"global(\d*)/reduce_norm", r"global_att\1.2"),
-    (r"global(\d*)/expand", r"global_att\1.4"),
-    (r"global(\d*)/expand_norm", r"global_att\1.5"),
-]
+def attention(module: Any) -> list[Rule]:
+    """Return the rules for the branches of a module of attention.
+
+    In open-aff, a branch is an nn.Sequential of convolution, norm, activation, convolution, norm.
+    A global branch starts with a pooling. Where there are no norms, the others move up.
+
+    Args:
+        module: `MSCAM` or a fusion with the same fields.
+
+    Returns:
+        The rules.
+    """
+    rules: list[Rule] = []
+    for number in range(1, getattr(module, "iterations", 1) + 1):
+        for position, branch in enumerate(branch_names(module.scales, number)):
+            scale = module.scales[position]
+            name = f"{scale}_att{branch.removeprefix(scale)}"
+            reduce = 1 if scale == "global" else 0
+            expand = reduce + (2 if norm_of(module, position) is None else 3)
+            rules += [
+                (branch, name),
+                (rf"{branch}/reduce", rf"{name}.{reduce}"),
+                (rf"{branch}/reduce_norm", rf"{name}.{reduce + 1}"),
+                (rf"{branch}/expand", rf"{name}.{expand}"),
+                (rf"{branch}/expand_norm", rf"{name}.{expand + 1}"),
+            ]
+    return rules
 
 
 ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
-    (MSCAM, AFF, IAFF, GatedFusion), lambda _: ATTENTION
+    (MSCAM, AFF, IAFF, GatedFusion), attention
 )
 """The table of every module with branches of attention."""
 
@@ -266,6 +284,7 @@ PYTORCH = Framework(
     },
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "weight", "embedding": "weight"},
+    prelu={"negative_slope": "weight"},
 )
 """Names in open-aff's PyTorch code."""
 
@@ -279,5 +298,6 @@ MXNET = Framework(
     },
     norm={"scale": "gamma", "bias": "beta", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "gamma", "embedding": "weight"},
+    prelu={"negative_slope": "alpha"},
 )
 """Names in open-aff's MXNet code."""

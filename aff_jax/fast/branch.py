@@ -74,7 +74,8 @@ def dense_norm(
     Raises:
         ValueError: If a parameter of `dense` or `norm` is missing.
     """
-    kernel, offset = _parameter(dense, "kernel"), _parameter(dense, "bias")
+    kernel = _parameter(dense, "kernel")
+    offset = _parameter(dense, "bias") if dense.use_bias else jnp.zeros((), kernel.dtype)
     x, kernel, offset = promote_dtype(x, kernel, offset, dtype=dense.dtype)
     # bfloat16 and float16 have too few digits for the sum over a batch, and float64 stays.
     stats_dtype = jnp.promote_types(norm.param_dtype, jnp.float32)

@@ -8,7 +8,8 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
-from aff_jax.attention.ms_cam import Sigmoid, branch_names, make_branch, sum_of_branches
+from aff_jax.attention.branches import make_branches, sum_of_branches
+from aff_jax.attention.ms_cam import Sigmoid
 from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
@@ -42,13 +43,17 @@ class AFF(Fusion, kw_only=True):
 
     Attributes:
         reduction: Reduction r; a branch of M has `max(1, C // r)` hidden channels.
+        hidden: Number of hidden channels of a branch, or a function that returns it for C, as
+            `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         gain: Factor of the output.
         combine: Input of M, the initial integration of the paper: "sum" is x + y, "concat" is x
             and y concatenated.
         scales: Branches of M whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
-        norm: Function that makes the normalizations.
+        use_bias: Add b1 and b2 in a branch.
+        norm: Function that makes the normalizations, or None for none. A tuple has one of these for
+            each of `scales`, as in `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the inputs and the parameters.
         param_dtype: Dtype of the parameters.
@@ -61,12 +66,14 @@ class AFF(Fusion, kw_only=True):
     """
 
     reduction: float = 4
+    hidden: int | Callable[[int], int] | None = None
     gain: float = 1.0
     combine: str = "sum"
     scales: Sequence[str] = ("local", "global")
     activation: Callable[[Array], Array] = nn.relu
     logit_scale: float = 1.0
-    norm: NormFactory = BatchNorm
+    use_bias: bool = True
+    norm: NormFactory | Sequence[NormFactory | None] | None = BatchNorm
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
@@ -75,7 +82,7 @@ class AFF(Fusion, kw_only=True):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `gain * (x * M + y * (1 - M))`."""
-        branches = [make_branch(self, name, x.shape[-1]) for name in branch_names(self.scales)]
+        branches = make_branches(self, x.shape[-1])
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         z = combine_inputs(x, y, self.combine)
         M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)

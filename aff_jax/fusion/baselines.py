@@ -43,7 +43,7 @@ class Concat(Fusion):
     brings x and y to the same scale first. It has no bias, since b has the same effect.
 
     Attributes:
-        norm: Function that makes the normalization BN. The paper's concatenation has none.
+        norm: Function that makes the normalization BN, or None for none, as in the paper.
         kernel_init: Initializer of W.
         param_dtype: Dtype of the parameters.
         dtype: See `Fusion`.
@@ -53,7 +53,7 @@ class Concat(Fusion):
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Concatenation".
     """
 
-    norm: NormFactory = BatchNorm
+    norm: NormFactory | None = BatchNorm
     kernel_init: Initializer = nn.initializers.lecun_normal()
     param_dtype: Dtype = jnp.float32
 

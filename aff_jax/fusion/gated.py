@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-from aff_jax.attention.ms_cam import Sigmoid, branch_names, make_branch, sum_of_branches
+from aff_jax.attention.branches import make_branches, sum_of_branches
+from aff_jax.attention.ms_cam import Sigmoid
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.norm import NormFactory
@@ -30,13 +31,17 @@ class GatedFusion(Fusion, kw_only=True):
     The weights are sown as `fusion_weights` in the collection `intermediates`.
 
     Attributes:
-        reduction: Reduction r; a branch of the gate has `max(1, C // r)` hidden channels. SKNet
-            has `max(32, C // r)`.
+        reduction: Reduction r; a branch of the gate has `max(1, C // r)` hidden channels.
+        hidden: Number of hidden channels of a branch, or a function that returns it for C. None is
+            `max(1, C // r)`. SKNet has `hidden=lambda channels: max(channels // r, 32)`.
         scales: Branches of the gate whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
-        norm: Function that makes the normalizations after both layers of a branch. The bottleneck
-            of Squeeze-and-Excitation has none, and SKNet has only the first.
+        use_bias: Add biases in both layers of a branch.
+        norm: Function that makes the normalizations after both layers of a branch, or None for
+            none. A tuple has one of these for each of `scales`. The bottleneck of
+            Squeeze-and-Excitation has `norm=None`. SKNet has only the first norm, which no field
+            gives.
         kernel_init: Initializer of the kernels.
         param_dtype: Dtype of the parameters.
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
@@ -45,10 +50,12 @@ class GatedFusion(Fusion, kw_only=True):
     """
 
     reduction: float = 4
+    hidden: int | Callable[[int], int] | None = None
     scales: Sequence[str] = ("global",)
     activation: Callable[[Array], Array] = nn.relu
     logit_scale: float = 1.0
-    norm: NormFactory = BatchNorm
+    use_bias: bool = True
+    norm: NormFactory | Sequence[NormFactory | None] | None = BatchNorm
     kernel_init: Initializer = nn.initializers.lecun_normal()
     param_dtype: Dtype = jnp.float32
     implementation: str = "auto"
@@ -66,7 +73,7 @@ class GatedFusion(Fusion, kw_only=True):
             Weights in (0, 1), `(batch, *spatial, channels)`. Their spatial axes have size one if
             all scales are global.
         """
-        branches = [make_branch(self, name, z.shape[-1]) for name in branch_names(self.scales)]
+        branches = make_branches(self, z.shape[-1])
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
         self.sow("intermediates", "fusion_weights", M)
@@ -80,7 +87,8 @@ class SE(GatedFusion):
 
         SE(x, y) = y + M(x) * x,  M(x) = sigmoid(G(x))
 
-    The fields are those of `GatedFusion`.
+    `SE(reduction=16, norm=None)` has the bottleneck of Squeeze-and-Excitation. The fields are those
+    of `GatedFusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Refinement"; Hu et al.,
@@ -142,8 +150,8 @@ class SK(GatedFusion):
         (l_a, l_b) = global(mean of x + y)
 
     One hidden layer of `max(1, C // r)` channels is expanded twice, to C logits for x and C for y.
-    The branch is the one of the other fusions, so that only the scheme differs; see `norm` and
-    `reduction` in `GatedFusion` for the differences from SKNet. The fields are those of
+    The branch is the one of the other fusions, so that only the scheme differs; see `hidden` and
+    `norm` in `GatedFusion` for the differences from SKNet. The fields are those of
     `GatedFusion`; a is sown.
 
     References:
@@ -153,8 +161,7 @@ class SK(GatedFusion):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `a * x + b * y`."""
-        names = branch_names(self.scales)
-        branches = [make_branch(self, name, x.shape[-1], outputs=2) for name in names]
+        branches = make_branches(self, x.shape[-1], outputs=2)
         logits = self.logit_scale * sum_of_branches(branches, self.scales, x + y, train)
         a, b = nn.softmax(jnp.stack(jnp.split(logits, 2, axis=-1)), axis=0)
         self.sow("intermediates", "fusion_weights", a)

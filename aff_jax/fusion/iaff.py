@@ -7,13 +7,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from aff_jax.attention.ms_cam import (
-    Branch,
-    Sigmoid,
-    branch_names,
-    make_branch,
-    sum_of_branches,
-)
+from aff_jax.attention.branches import Branch, make_branch, make_branches, sum_of_branches
+from aff_jax.attention.ms_cam import Sigmoid
 from aff_jax.fusion.aff import combine_inputs, weighted_sum
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -37,6 +32,8 @@ class IAFF(Fusion, kw_only=True):
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
+        hidden: Number of hidden channels of a branch, or a function that returns it for C, as
+            `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         gain: Factor of the output of every pass.
         iterations: Number of passes. The paper has 2, and 1 is AFF.
         share_global: Use the first pass's global branch in every pass. Open-aff's PyTorch port
@@ -45,7 +42,9 @@ class IAFF(Fusion, kw_only=True):
         scales: Branches of each M_i whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
-        norm: Function that makes the normalizations.
+        use_bias: Add b1 and b2 in a branch.
+        norm: Function that makes the normalizations, or None for none. A tuple has one of these for
+            each of `scales`, as in `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the inputs and the parameters.
         param_dtype: Dtype of the parameters.
@@ -58,6 +57,7 @@ class IAFF(Fusion, kw_only=True):
     """
 
     reduction: float = 4
+    hidden: int | Callable[[int], int] | None = None
     gain: float = 1.0
     iterations: int = 2
     share_global: bool = False
@@ -65,7 +65,8 @@ class IAFF(Fusion, kw_only=True):
     scales: Sequence[str] = ("local", "global")
     activation: Callable[[Array], Array] = nn.relu
     logit_scale: float = 1.0
-    norm: NormFactory = BatchNorm
+    use_bias: bool = True
+    norm: NormFactory | Sequence[NormFactory | None] | None = BatchNorm
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
@@ -87,13 +88,16 @@ class IAFF(Fusion, kw_only=True):
 
     def _make_passes(self, channels: int) -> list[list[Branch]]:
         """Make the branches of every pass."""
-        first = [make_branch(self, name, channels) for name in branch_names(self.scales)]
+        first = make_branches(self, channels)
         passes = [first]
         for number in range(2, self.iterations + 1):
-            names = branch_names(self.scales, number)
             branches = []
-            for scale, name, first_branch in zip(self.scales, names, first, strict=True):
+            for position, scale in enumerate(self.scales):
                 is_shared = self.share_global and scale == "global"
-                branches.append(first_branch if is_shared else make_branch(self, name, channels))
+                branches.append(
+                    first[position]
+                    if is_shared
+                    else make_branch(self, position, channels, pass_number=number)
+                )
             passes.append(branches)
         return passes

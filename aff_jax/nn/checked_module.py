@@ -20,8 +20,7 @@ __all__ = ["CheckedModule"]
 
 HINTS = {
     "activation": "Pass the function itself, such as `flax.linen.relu`.",
-    "norm": "Pass a class or a functools.partial of it, such as `aff_jax.BatchNorm`; for no "
-    "normalization, `lambda **fields: lambda x, train: x`.",
+    "norm": "Pass a class or a functools.partial of it, such as `aff_jax.BatchNorm`.",
     "remat": 'A string is the name of a policy, such as "dots_saveable".',
     "scales": 'One scale is ("local",).',
 }

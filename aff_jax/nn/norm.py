@@ -18,11 +18,11 @@ NormFactory = Callable[..., Callable[..., Array]]
 """
 
 
-def normalization(norm: NormFactory, *, name: str, **fields: Any) -> Callable[..., Array]:
+def normalization(norm: NormFactory | None, *, name: str, **fields: Any) -> Callable[..., Array]:
     """Make a normalization layer that is called as `(x, train=train)`.
 
     Args:
-        norm: Function that makes the layer.
+        norm: Function that makes the layer. None returns the identity.
         name: Name of the layer.
         **fields: `dtype`, `param_dtype`, and for some layers `use_scale` and `use_bias`. The layer
             gets those that it has.
@@ -32,6 +32,8 @@ def normalization(norm: NormFactory, *, name: str, **fields: Any) -> Callable[..
         calls it. `use_running_average`, as Flax's batch norm has it, is `not train`. Layers with
         neither argument, as `flax.linen.GroupNorm`, compute the same in training.
     """
+    if norm is None:
+        return lambda x, train=False: x
     layer: Callable[..., Array] = norm(name=name, **accepted_fields(norm, fields))
     arguments = inspect.signature(type(layer).__call__).parameters
     takes_any = any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values())

@@ -7,7 +7,7 @@ import numpy as np
 
 from aff_jax.parity.layouts import largest_difference
 
-__all__ = ["explain_weights"]
+__all__ = ["Weights", "explain_weights"]
 
 FEW = 0.05
 """Share of differing values below which they are counted instead of called all different."""

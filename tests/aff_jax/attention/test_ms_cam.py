@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aff_jax import MSCAM, BatchNorm
-from aff_jax.attention.ms_cam import branch_names
+from aff_jax.attention.branches import branch_names
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 

@@ -65,7 +65,7 @@ def test_rejects_other_sources_and_targets(saved, tmp_path, capsys):
         assert cli.main(["export", *command, "--size=16x12"]) == 2
         assert message in capsys.readouterr().err
     fusion = tmp_path / "fusion.safetensors"
-    aff_jax.save(fusion, {}, aff_jax.AFF())
+    aff_jax.save(fusion, random_variables(aff_jax.AFF(), X, X, dtype=np.float32), aff_jax.AFF())
     target = tmp_path / "model.stablehlo"
     assert cli.main(["export", str(fusion), str(target), "--size=16x12"]) == 2
     assert "expected a network of create_model, which takes images; got AFF" in (

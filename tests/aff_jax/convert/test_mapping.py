@@ -84,16 +84,53 @@ def test_transposed_convolutions(transpose_kernel):
     assert_same(to_torch(variables, module, x), state)
 
 
+@pytest.mark.parametrize(
+    ("features", "axis", "shape", "weight"),
+    [
+        ((2, 3), -1, (2, 4), (6, 4)),
+        (5, (-2, -1), (2, 3, 4), (5, 12)),
+        ((2, 3), (1, 2), (2, 3, 4), (6, 12)),
+    ],
+)
+def test_general_dense_layers_have_flattened_axes(features, axis, shape, weight):
+    theirs, x = torch.nn.Linear(*weight[::-1]), images(*shape)
+    module = nn.DenseGeneral(features, axis)
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    variables = from_torch(state, module, x)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x).flatten(1)).numpy()
+    output = np.reshape(module.apply(variables, x), expected.shape)
+    # Sums of a dozen products in float32.
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-6)
+    assert_same(to_torch(variables, module, x), state)
+
+
+def test_prelu():
+    theirs, x = torch.nn.PReLU(init=0.3), images(2, 3)
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    variables = from_torch(state, nn.PReLU(), x)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(x)).numpy()
+    np.testing.assert_array_equal(nn.PReLU().apply(variables, x), expected)
+    assert_same(to_torch(variables, nn.PReLU(), x), state)
+    with pytest.raises(ValueError, match=r"misshapen   weight: \(3,\), expected \(1,\)"):
+        from_torch({"weight": np.ones(3)}, nn.PReLU(), x)
+
+
 def test_rejects_kernels_of_other_layers():
     class Other(nn.Module):
         @nn.compact
         def __call__(self, x):
-            return nn.DenseGeneral((2, 2), name="general")(x)
+            return nn.ConvLocal(2, (1,), name="local")(x)
 
-    with pytest.raises(
-        ValueError, match="got that of a DenseGeneral with 3 axes at general/kernel"
-    ):
-        from_torch({"a": np.zeros(2)}, Other(), images(2, 3))
+    with pytest.raises(ValueError, match="got that of a ConvLocal with 3 axes at local/kernel"):
+        from_torch({"a": np.zeros(2)}, Other(), images(2, 3, 3))
+
+
+def test_rejects_general_dense_layers_with_one_kernel_per_example():
+    module = nn.DenseGeneral(3, batch_dims=(0,))
+    with pytest.raises(ValueError, match="got that of a DenseGeneral with 3 axes"):
+        from_torch({"a": np.zeros(2)}, module, images(2, 3))
 
 
 def test_rejects_weights_that_are_not_floating_point():
@@ -118,24 +155,3 @@ def test_unread_arrays_are_all_present_or_all_absent():
     variables["unread"]["global_att2.1.weight"] = np.zeros((3, 3))
     with pytest.raises(ValueError, match=r"misshapen   unread/global_att2.1.weight"):
         to_torch(variables, module, x, x)
-
-
-def test_stacked_kernels_are_refused():
-    """A stack of two-dimensional kernels has as many axes as a three-dimensional one."""
-
-    class Layer(nn.Module):
-        @nn.compact
-        def __call__(self, carry, _):
-            return nn.Conv(3, (3, 3), name="conv")(carry), None
-
-    class Layers(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            scan = nn.scan(
-                Layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=2
-            )
-            return scan(name="layers")(x, None)[0]
-
-    x = np.zeros((1, 4, 4, 3), np.float32)
-    with pytest.raises(ValueError, match=r"Conv with 5 axes at layers/conv/kernel.*nn\.scan"):
-        from_torch({"layers.conv.weight": np.ones(2)}, Layers(), x)

@@ -49,7 +49,7 @@ def test_other_files_are_named_with_what_to_do(tmp_path, name):
     assert detect_file_type(path) == name
     with pytest.raises(ValueError, match=r"weights: expected weights of PyTorch.* got ") as error:
         read_weights(path)
-    assert str(error.value).endswith(describe_file_type(name))
+    assert str(error.value).endswith(f"{describe_file_type(name)}.")
     with pytest.raises(ValueError, match="weights: "):
         aff_jax.load(path)
 

@@ -60,7 +60,7 @@ def test_a_list_equals_a_tuple():
     ("name", "fields", "message"),
     [
         ("aff", {"activation": "relu"}, r"AFF: .*function as activation, got 'relu'.*linen.relu"),
-        ("sk", {"norm": None}, r"SK: expected a function as norm, got None.*for no normalization"),
+        ("sk", {"norm": "batch"}, r"SK: expected a function .*as norm, got 'batch'.*BatchNorm"),
         ("mscam", {"reduction": "4"}, r"MSCAM: expected a number as reduction, got '4'.*is 4"),
         ("aff", {"gain": True}, "number as gain, got True"),
         ("iaff", {"iterations": 2.5}, "integer as iterations"),

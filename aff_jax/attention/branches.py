@@ -1,0 +1,252 @@
+"""Branches of attention: the pointwise bottlenecks that compute the logits of each scale."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array, Float
+
+from aff_jax import fast
+from aff_jax.lookup import look_up
+from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.norm import NormFactory, normalization
+from aff_jax.nn.pooling import global_average
+
+__all__ = [
+    "Branch",
+    "branch_names",
+    "make_branch",
+    "make_branches",
+    "norm_of",
+    "sum_of_branches",
+]
+
+
+class Branch(nn.Module):
+    """A pointwise bottleneck, which computes the logits of one scale of context.
+
+    The output is::
+
+        branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)
+
+    The collection `params` has W1 and b1 as `reduce`, the first BN as `reduce_norm`, W2 and b2 as
+    `expand`, and the second BN as `expand_norm`. The kernels are `(in_channels, hidden)` and
+    `(hidden, features)`.
+
+    Attributes:
+        features: Number of output channels.
+        hidden: Number of hidden channels.
+        activation: Activation between the two layers.
+        use_bias: Add b1 and b2.
+        norm: Function that makes the normalizations, or None for none.
+        kernel_init: Initializer of the kernels.
+        dtype: Dtype of the computation. None infers it from the input and the parameters.
+        param_dtype: Dtype of the parameters.
+        implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
+
+    References:
+        Dai et al., Attentional Feature Fusion, 2021, section 3.2, equation 1; `local_att` in
+        open-aff's `aff_pytorch/aff_net/fusion.py`.
+    """
+
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    use_bias: bool = True
+    norm: NormFactory | None = BatchNorm
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    implementation: str = "auto"
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "batch *spatial in_channels"], train: bool = False
+    ) -> Float[Array, "batch *spatial features"]:
+        """Compute the logits of this scale.
+
+        Args:
+            z: Array `(batch, *spatial, in_channels)`.
+            train: Normalize with the statistics of the batch, and update the running ones.
+
+        Returns:
+            Array `(batch, *spatial, features)`.
+        """
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        linear = {"use_bias": self.use_bias, "kernel_init": self.kernel_init, **dtypes}
+        reduce = nn.Dense(self.hidden, name="reduce", **linear)
+        reduce_norm = normalization(self.norm, name="reduce_norm", **dtypes)
+        expand = nn.Dense(self.features, name="expand", **linear)
+        expand_norm = normalization(self.norm, name="expand_norm", **dtypes)
+        if fast.takes_shortcut(
+            "derived_statistics",
+            self.implementation,
+            train=train,
+            dense=expand,
+            norm=expand_norm,
+            hidden_shape=(*z.shape[:-1], self.hidden),
+            features=self.features,
+        ):
+            return fast.derived_branch(z, reduce, reduce_norm, self.activation, expand, expand_norm)
+        hidden = self.activation(reduce_norm(reduce(z), train=train))
+        return expand_norm(expand(hidden), train=train)
+
+
+CONTEXTS: dict[str, Callable[[Array], Array]] = {
+    "local": lambda z: z,
+    "global": global_average,
+}
+"""For each scale, the function of the input that a branch reads."""
+
+
+def sum_of_branches(
+    branches: Sequence[Branch],
+    scales: Sequence[str],
+    z: Float[Array, "batch *spatial in_channels"],
+    train: bool,
+) -> Float[Array, "batch *spatial_or_ones features"]:
+    """Compute the logits of attention.
+
+    They are::
+
+        logits = sum over scales of branch(context(z))
+
+    where the context of "local" is z and that of "global" is the mean of z over the spatial axes.
+
+    Args:
+        branches: One branch for each scale.
+        scales: "local" or "global" for each branch.
+        z: Array `(batch, *spatial, in_channels)`.
+        train: Normalize with the statistics of the batch, and update the running ones.
+
+    Returns:
+        Array `(batch, *spatial, features)`. Its spatial axes have size one if all scales are
+        global.
+
+    Raises:
+        ValueError: If there are no scales, or one is unknown.
+    """
+    if not scales:
+        raise ValueError(
+            f"expected at least one of the scales {', '.join(CONTEXTS)}, got an empty sequence."
+        )
+    logits = [
+        branch(look_up(CONTEXTS, "scale", scale)(z), train)
+        for scale, branch in zip(scales, branches, strict=True)
+    ]
+    return sum(logits[1:], start=logits[0])
+
+
+def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
+    """Return the names of the branches of one pass of attention.
+
+    The n-th branch of a scale is `local`, `local2`, `local3` and so on, as in the checkpoints of
+    the references. `("local", "global")` gives `local`, `global` for the first pass and `local2`,
+    `global2` for the second.
+
+    Args:
+        scales: The scales of one pass.
+        pass_number: Number of the pass, from 1.
+
+    Returns:
+        One name for each scale.
+
+    Raises:
+        ValueError: If `scales` is a string.
+    """
+    if isinstance(scales, str):
+        raise ValueError(
+            f"expected a tuple of scales, got the string {scales!r}. One scale is ({scales!r},)."
+        )
+    names = []
+    for position, scale in enumerate(scales):
+        in_earlier_passes = (pass_number - 1) * list(scales).count(scale)
+        earlier = in_earlier_passes + list(scales[:position]).count(scale)
+        names.append(f"{scale}{earlier + 1}" if earlier else scale)
+    return names
+
+
+def make_branches(module: Any, channels: int, outputs: int = 1) -> list[Branch]:
+    """Make the branches of the first pass of attention, one for each of `module.scales`.
+
+    Args:
+        module: As in `make_branch`.
+        channels: Number of channels C.
+        outputs: Number of logits for each channel.
+
+    Returns:
+        The branches.
+
+    Raises:
+        ValueError: As in `make_branch`.
+    """
+    positions = range(len(branch_names(module.scales)))
+    return [make_branch(module, position, channels, outputs) for position in positions]
+
+
+def make_branch(
+    module: Any, position: int, channels: int, outputs: int = 1, pass_number: int = 1
+) -> Branch:
+    """Make a branch of attention as a submodule of the module whose `__call__` is running.
+
+    Args:
+        module: `MSCAM` or a fusion with the same fields, which the branch gets.
+        position: Position of its scale in `module.scales`.
+        channels: Number of channels C.
+        outputs: Number of logits for each channel. All are computed from one hidden layer.
+        pass_number: Number of the pass, from 1.
+
+    Returns:
+        The branch.
+
+    Raises:
+        ValueError: If the reduction is not positive, the number of hidden channels is no positive
+            integer, or `norm` has another length than `scales`.
+    """
+    if not module.reduction > 0:
+        raise ValueError(f"expected a positive reduction, got {module.reduction}.")
+    hidden = max(1, int(channels // module.reduction)) if module.hidden is None else module.hidden
+    hidden = hidden(channels) if callable(hidden) else hidden
+    if not (hidden >= 1 and hidden == int(hidden)):
+        raise ValueError(
+            f"expected a positive integer number of hidden channels, got {hidden} for {channels} "
+            f"channels. Set `hidden` to a number, as 16, or to a function that returns one, as "
+            f"`lambda channels: max(channels // 4, 16)`."
+        )
+    return Branch(
+        features=outputs * channels,
+        hidden=int(hidden),
+        activation=module.activation,
+        use_bias=module.use_bias,
+        norm=norm_of(module, position),
+        kernel_init=module.kernel_init,
+        dtype=module.dtype,
+        param_dtype=module.param_dtype,
+        implementation=module.implementation,
+        name=branch_names(module.scales, pass_number)[position],
+    )
+
+
+def norm_of(module: Any, position: int) -> NormFactory | None:
+    """Return the function that makes the norms of a branch.
+
+    Args:
+        module: As in `make_branch`.
+        position: Position of the scale of the branch in `module.scales`.
+
+    Returns:
+        The function; None if the branch has no norms.
+
+    Raises:
+        ValueError: If `norm` is a sequence of another length than `scales`.
+    """
+    if not isinstance(module.norm, list | tuple):
+        return cast(NormFactory | None, module.norm)
+    if len(module.norm) != len(module.scales):
+        raise ValueError(
+            f"expected one norm for each of the scales {', '.join(module.scales)}, got "
+            f"{len(module.norm)} norms."
+        )
+    return cast(NormFactory | None, module.norm[position])
