@@ -1,6 +1,8 @@
 """Commands of `aff-jax`, called in this process, and the installed program."""
 
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -114,6 +116,8 @@ def test_the_default_reference_is_the_framework_of_the_weights(tmp_path, capsys)
         (["compare", "MAKER:fail", "--model=resnet18"], "raised RuntimeError: no such luck"),
         (["compare", "MAKER:number", "--model=resnet18"], "expected a torch.nn.Module, got a int"),
         (["compare", "MAKER:make", "--model=resnet18", "--html=no/where"], "no directory no"),
+        (["compare", "MAKER:make", "--ours=MAKER:make"], "expected --inputs FILE.npz"),
+        (["compare", "MAKER:make", "--ours=MAKER:make", "--field=width=2"], "remove it"),
         (["models", "--filter=zzz"], "unknown model 'zzz'"),
         (["summary", "resnet18", "--field=blocks_per_stage=5"], "TypeError"),
     ],
@@ -227,15 +231,43 @@ def test_compare_rejects_missing_files(capsys):
     assert "expected FILE.py:CALLABLE" in capsys.readouterr().err
 
 
-def test_models_lists_parameters_and_operations(capsys):
-    assert cli.main(["models", "--filter=cifar_resnet8", "--input-size=32"]) == 0
+def test_models_lists_names_and_families_without_tracing_networks(monkeypatch, capsys):
+    monkeypatch.setattr(jax, "eval_shape", None)
+    assert cli.main(["models"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["model", "family"]
+    assert sorted(row.split()[0] for row in rows) == aff_jax.list_models()
+    assert "resnet50_v1d            ResNetV1d" in rows
+    # Networks of a family follow each other.
+    families = [family for family, _ in itertools.groupby(rows, lambda row: row.split()[1])]
+    assert len(set(families)) == len(families)
+
+
+def test_models_counts_parameters_and_operations_if_asked_for(capsys):
+    command = ["models", "--filter=cifar_resnet8", "--input-size=32"]
+    assert cli.main([*command, "--cost"]) == 0
     header, row = capsys.readouterr().out.splitlines()
     assert "GFLOPs at 32x32" in header
-    name, parameters, operations = row.split()
+    name, family, parameters, operations = row.split()
     # open-aff has 89,916 with 100 classes; 900 more classes have 65 parameters each.
-    assert (name, parameters) == ("cifar_resnet8", f"{89_916 + 900 * 65:,}")
+    assert (name, family) == ("cifar_resnet8", "CIFARResNet")
+    assert parameters == f"{89_916 + 900 * 65:,}"
     # The 3x3 convolutions have 12.4 million multiply-adds.
     assert 2 * 0.0124 <= float(operations) < 0.04
+    assert cli.main([*command, "--parameters"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == [name, family, parameters]
+
+
+@pytest.mark.parametrize("flags", [["models"], ["compare", "--help"]])
+def test_a_closed_output_is_no_error(flags):
+    """As with `aff-jax models | head`, whose reader may end first."""
+    code = "import sys; from aff_jax.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", code, *flags]
+    process = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_summary_prints_every_layer(capsys):
