@@ -227,7 +227,10 @@ def directory(tmp_path_factory):
     )
     (here / "our_code.py").write_text(
         "import flax.linen as nn\n\n"
-        "def make_encoder():\n    return nn.Sequential([nn.Dense(4, name='dense')])\n"
+        "class Encoder(nn.Module):\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n        return nn.Dense(4, name='dense')(x)\n\n"
+        "def make_encoder():\n    return Encoder()\n"
     )
     np.savez(here / "batch.npz", np.ones((2, 3), np.float32))
     small = aff_jax.create_model("cifar_resnet8", "add", num_classes=10)
