@@ -1,0 +1,31 @@
+"""The outcome of a comparison in words."""
+
+import dataclasses
+
+from aff_jax.parity import report as parity_report
+from aff_jax.parity.comparison import Parity
+from aff_jax.parity.verdict import COLUMNS, format_row, outcome, verdict
+from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
+
+
+def test_networks_are_not_equal_if_their_outputs_were_not_compared():
+    outcome = Parity([SAME], "float32", 1e-4, unmatched=["head"])
+    assert not outcome.equal
+    assert parity_report.to_text(outcome).endswith(
+        "Undecided: the outputs were not compared. "
+        "Not compared, as they have no counterpart: 1 layers (head)."
+    )
+
+
+def test_a_row_has_a_text_for_each_column():
+    for row in (SAME, ABSENT):
+        assert len(format_row(row)) == len(COLUMNS)
+    assert format_row(OUT)[:4] == ("(output)", "(output)", "1", "2x10")
+    assert format_row(ABSENT)[-4:] == ("", "", "", "called in Flax only")
+
+
+def test_noise_that_may_hide_a_mistake_is_said():
+    noisy = dataclasses.replace(OUT, allowed=0.01)
+    assert "may hide a mistake: compare in float64" in verdict(Parity([SAME, noisy], "float32"))
+    assert "may hide" not in verdict(Parity([SAME, noisy], "float64"))
+    assert outcome(Parity([ZERO, OFF, OUT], "float32")) == "Different"
