@@ -139,7 +139,7 @@ def compare(arguments: argparse.Namespace) -> int:
 def _check_flags(arguments: argparse.Namespace) -> None:
     if not arguments.ours:
         return
-    for flag in ("reference", "num_classes", "field"):
+    for flag in ("reference", "num_classes", "channels", "field"):
         if getattr(arguments, flag):
             raise ValueError(
                 f"--{flag.replace('_', '-')} describes a network of --model: remove it, and set "

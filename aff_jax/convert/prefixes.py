@@ -135,8 +135,8 @@ def drop_ignored(arrays: Mapping[str, Any], ignore: Iterable[str]) -> dict[str, 
 
     Args:
         arrays: Values by name.
-        ignore: Whole names, or patterns of the shell: "*" is any text, dots included, as in
-            "*.position_ids".
+        ignore: Whole names, or patterns of the shell: `*` is any text, dots included, as in
+            `*.position_ids`.
 
     Returns:
         The values whose names match none of them.

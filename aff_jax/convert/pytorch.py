@@ -73,7 +73,7 @@ def from_torch(
         rename: New prefixes by the prefixes in `source`, such as `{"encoder.fuse": "AFF_0"}`; or
             new text by `re.Pattern`, or a function of a name.
         ignore: Names in `source`, after `prefix` was removed, of arrays that have no counterpart,
-            such as buffers. "*" is any text, as in "*.position_ids".
+            such as buffers. `*` is any text, as in `*.position_ids`.
 
     Returns:
         The collections "params" and "batch_stats", in the dtypes of `module`. For an `IAFF` with
