@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from aff_jax.parity.training_samples import Samples, Side
-from aff_jax.parity.update_fits import Fit, error_of, find_settings, rounding_of
-from aff_jax.parity.update_rules import RULES, Recorded, Settings, settings_of
+from aff_jax.parity.training.samples import Samples, Side
+from aff_jax.parity.training.update_fits import Fit, error_of, find_settings, rounding_of
+from aff_jax.parity.training.update_rules import RULES, Recorded, Settings, settings_of
 
 __all__ = ["explain_optimizers", "list_some"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aff_jax.parity.training_record import BatchMoments, TrainingStep
+from aff_jax.parity.training.record import BatchMoments, TrainingStep
 
 __all__ = ["TorchTraining", "unwrap_module"]
 

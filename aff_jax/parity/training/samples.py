@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from aff_jax.parity.step_parity import StepRow
-from aff_jax.parity.training_record import BatchMoments, TrainingStep
+from aff_jax.parity.training.record import BatchMoments, TrainingStep
+from aff_jax.parity.training.step_parity import StepRow
 
 __all__ = ["Samples", "Side"]
 

@@ -8,7 +8,7 @@ import optax
 import pytest
 import torch
 
-from tests.aff_jax.parity.training_networks import Small, TorchSmall, compare, loss, sgd, torch_loss
+from tests.aff_jax.parity.training.networks import Small, TorchSmall, compare, loss, sgd, torch_loss
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-2)
 DECAYED = functools.partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1)

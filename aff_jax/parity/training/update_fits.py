@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aff_jax.parity.update_rules import OWN_DEFAULTS, Recorded, Settings, predict
+from aff_jax.parity.training.update_rules import OWN_DEFAULTS, Recorded, Settings, predict
 
 __all__ = ["Fit", "error_of", "find_settings", "rounding_of"]
 

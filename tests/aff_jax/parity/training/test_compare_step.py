@@ -10,7 +10,7 @@ import torch
 
 import aff_jax
 from aff_jax import parity
-from tests.aff_jax.parity.training_networks import IMAGES, Small, TorchSmall, compare, loss, sgd
+from tests.aff_jax.parity.training.networks import IMAGES, Small, TorchSmall, compare, loss, sgd
 from tests.reference import torch_aff
 
 

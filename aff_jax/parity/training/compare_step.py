@@ -23,13 +23,13 @@ from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.lookup import unknown_name
-from aff_jax.parity.linen_training import LinenTraining, bind_training_arguments
-from aff_jax.parity.optimizer_causes import list_some
-from aff_jax.parity.step_parity import StepParity, StepRow
-from aff_jax.parity.torch_training import TorchTraining, unwrap_module
-from aff_jax.parity.training_causes import explain_steps
-from aff_jax.parity.training_record import TrainingStep
-from aff_jax.parity.training_samples import Samples
+from aff_jax.parity.training.causes import explain_steps
+from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
+from aff_jax.parity.training.optimizer_causes import list_some
+from aff_jax.parity.training.record import TrainingStep
+from aff_jax.parity.training.samples import Samples
+from aff_jax.parity.training.step_parity import StepParity, StepRow
+from aff_jax.parity.training.torch_steps import TorchTraining, unwrap_module
 
 __all__ = ["compare_step"]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aff_jax.parity.training_record import BatchMoments
-from aff_jax.parity.training_samples import Samples
+from aff_jax.parity.training.record import BatchMoments
+from aff_jax.parity.training.samples import Samples
 
 __all__ = ["explain_statistics"]
 

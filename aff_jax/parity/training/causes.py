@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aff_jax.parity.optimizer_causes import explain_optimizers, list_some
-from aff_jax.parity.statistics_causes import explain_statistics
-from aff_jax.parity.step_parity import StepRow
-from aff_jax.parity.training_samples import Samples
+from aff_jax.parity.training.optimizer_causes import explain_optimizers, list_some
+from aff_jax.parity.training.samples import Samples
+from aff_jax.parity.training.statistics_causes import explain_statistics
+from aff_jax.parity.training.step_parity import StepRow
 
 __all__ = ["explain_steps"]
 

@@ -1,0 +1,1 @@
+"""Comparison of training steps in PyTorch and JAX."""
