@@ -30,6 +30,7 @@ from aff_jax.parity.inputs import (
     with_evaluation_flags,
 )
 from aff_jax.parity.layouts import align
+from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
 from aff_jax.parity.recording import Call, Inputs, copy_torch, is_array, record_linen, record_torch
 from aff_jax.parity.relations import Earlier
 from aff_jax.parity.rows import Output, Pair, Row, compare_outputs, list_outputs
@@ -107,14 +108,15 @@ def compare(
     """Run both modules in evaluation mode on the same inputs and compare every activation.
 
     Two activations differ if their difference is larger than rounding explains. To measure that,
-    each network runs again with its input moved by one unit in the last place. The allowed
-    difference is 50 times the larger one of the two changes, and at least 64 units in the last
-    place of the largest value of the layer.
+    each network runs again with its input moved by one unit in the last place, and PyTorch's with
+    those of its submodules as well. The allowed difference is 50 times the larger one of the two
+    changes, and at least 64 units in the last place of the largest value of the layer.
 
     Args:
         torch_module: PyTorch module. It is copied and not changed.
-        module: Linen module.
-        variables: Variables of `module`. None converts them from `torch_module`.
+        module: Linen module, or NNX module. An NNX module carries its weights, which are not
+            converted: copy them from `torch_module` before.
+        variables: Variables of a linen module. None converts them from `torch_module`.
         *inputs: Inputs of `module`: arrays, lists and dicts of them, flags and None.
         float64: Run both modules in float64 instead of float32, which separates wrong weights from
             rounding errors.
@@ -126,8 +128,9 @@ def compare(
         torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.
         torch_kwargs: Keyword arguments of `torch_module`. None gives it the arrays of `kwargs`.
         layout: Layout of the inputs of `torch_module` with more than two axes: "channels_first"
-            moves the last axis behind the first one, "same" leaves them. None tries both, and takes
-            the one that PyTorch accepts and that fits better. With `torch_inputs` it is "same".
+            moves the last axis behind the first one, "sequence_first" swaps the first two, "same"
+            leaves them. None tries all, and takes the one that PyTorch accepts and that fits best.
+            With `torch_inputs` it is "same".
 
     Returns:
         The compared activations, in the order in which the linen modules ran.
@@ -137,8 +140,9 @@ def compare(
         ValueError: If the weights do not match the module, the networks have no layer in common,
             an input is empty, PyTorch's forward raises, or `tolerance` is negative.
     """
-    _check(torch_module, module, tolerance, (inputs, kwargs))
-    if getattr(module, "remat", False):
+    _check(torch_module, module, variables, tolerance, (inputs, kwargs))
+    record = record_nnx if is_nnx(module) else record_linen
+    if not is_nnx(module) and getattr(module, "remat", False):
         # In evaluation, rematerialization changes nothing.
         module = module.clone(remat=False)
     dtype = "float64" if float64 else "float32"
@@ -158,13 +162,16 @@ def compare(
     torch_copy = copy_torch(torch_module, dtype)
     moves_inputs = has_floats(tuple(ours_in))
     with jax.enable_x64(float64):
-        structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
+        if is_nnx(module):
+            structure, variables = inspect_nnx(module), state_of_nnx(module)
+        else:
+            structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
         if variables is None:
             variables = _convert(torch_copy, module, ours_in, structure, rename)
         variables = as_dtype(jax.device_get(dict(variables)), dtype)
         moved = move_by_ulp(ours_in) if moves_inputs else ours_in
         moved_variables = variables if moves_inputs else move_by_ulp(variables)
-        runs = record_linen(module, [(variables, ours_in), (moved_variables, moved)])
+        runs = record(module, [(variables, ours_in), (moved_variables, moved)])
     ours = list_outputs(*runs)
 
     names = _names_of_torch(torch_copy, rename)
@@ -191,7 +198,7 @@ def compare(
         length = len(pairs) if first is None else result.rows.index(first)
         if best is None or length > best[0]:
             best = (length, result, pairs, candidate)
-        if length:
+        if first is None:
             break
     if best is None:
         raise ValueError(
@@ -234,12 +241,14 @@ def _explain(
     assert first is not None
     if first.is_one_sided:
         return explain_one_sided(first, result.rows)
+    pair = next(pair for pair in pairs if pair.row is first)
     module, variables, inputs, structure = linen
     torch_copy, weights, torch_inputs, names = torch
     path = first.path.partition("[")[0].rstrip("/")
     name = first.name.partition("[")[0]
     old_name = next(old for old, new in names.items() if new == name)
-    (calls,) = record_linen(module, [(variables, inputs)], inputs_of=(path,))
+    record = record_nnx if is_nnx(module) else record_linen
+    (calls,) = record(module, [(variables, inputs)], inputs_of=(path,))
     torch_calls = record_torch(torch_copy, torch_inputs, inputs_of=(old_name,))
     at = tuple(path.split("/")) if path else ()
     layer = structure.layers.get(at)
@@ -249,7 +258,7 @@ def _explain(
         pairs=pairs,
         inputs=[Earlier("the input", ours, a.array) for ours, a in aligned if a is not None],
         call=_select(calls, path, first.call),
-        torch_call=_select(torch_calls, old_name, first.call),
+        torch_call=_select(torch_calls, old_name, pair.torch_call),
         layer=None if layer is None else layer.module.clone(parent=None, name=None),
         torch_layer=torch_copy.get_submodule(old_name),
         variables={name: _subtree(tree, at) for name, tree in variables.items()},
@@ -288,20 +297,34 @@ def _has_arrays(tree: Any) -> bool:
     return any(is_array(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _check(torch_module: Any, module: Any, tolerance: float | None, inputs: Any) -> None:
+def _check(
+    torch_module: Any, module: Any, variables: Any, tolerance: float | None, inputs: Any
+) -> None:
     import torch
 
-    if isinstance(torch_module, nn.Module) and isinstance(module, torch.nn.Module):
+    is_flax = isinstance(torch_module, nn.Module) or is_nnx(torch_module)
+    if is_flax and isinstance(module, torch.nn.Module):
         raise TypeError(
-            "expected the PyTorch module first and the linen module second, got them the other way "
+            "expected the PyTorch module first and the Flax module second, got them the other way "
             "round."
         )
     if not isinstance(torch_module, torch.nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got a {type(torch_module).__name__}.")
-    if not isinstance(module, nn.Module):
+    if not isinstance(module, nn.Module) and not is_nnx(module):
         raise TypeError(
-            f"expected a flax.linen.Module, got a {type(module).__name__}. Pass the module itself, "
-            f"not its variables."
+            f"expected a flax.linen.Module or a flax.nnx.Module, got a {type(module).__name__}. "
+            f"Pass the module itself, not its variables."
+        )
+    if variables is not None and not isinstance(variables, Mapping):
+        raise TypeError(
+            f"expected the variables of the module or None as the third argument, got a "
+            f"{type(variables).__name__}. The inputs follow them: `compare(torch_module, module, "
+            f"None, x)`."
+        )
+    if variables is not None and is_nnx(module):
+        raise TypeError(
+            "expected None as the third argument, since an NNX module carries its weights, got "
+            "variables. Pass `compare(torch_module, module, None, x)`."
         )
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"expected a tolerance of at least 0, got {tolerance}.")
@@ -326,6 +349,8 @@ def _convert(
     rename: Mapping[str, str] | None,
 ) -> Mapping[str, Any]:
     """Convert the weights of a PyTorch module, each tied one once unless both have it twice."""
+    if is_nnx(module):
+        return {}  # weights are not converted to NNX
     state = torch_copy.state_dict()
     expected = {entry.name for entry in list_entries(structure, PYTORCH)}
     new_names = rename_prefixes({name: name for name in state}, rename)
@@ -371,9 +396,9 @@ def _record_twice(
     """Run a PyTorch module, and again with its input or weights moved."""
     calls = record_torch(torch_copy, inputs)
     if moves_inputs:
-        moved = record_torch(torch_copy, move_by_ulp(inputs))
+        moved = record_torch(torch_copy, move_by_ulp(inputs), moves=True)
     else:
-        moved = record_torch(_move_weights(torch_copy), inputs)
+        moved = record_torch(_move_weights(torch_copy), inputs, moves=True)
     renamed = [[call._replace(module=names[call.module]) for call in c] for c in (calls, moved)]
     return list_outputs(*renamed)
 

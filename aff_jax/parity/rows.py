@@ -110,11 +110,14 @@ class Pair(NamedTuple):
         ours: Array of the linen network. None if only PyTorch made the call.
         theirs: Array of the PyTorch network. It has the layout of `ours` if there is one with its
             shape. None if only the linen network made the call.
+        torch_call: Number of PyTorch's call. It differs from that of the row if two linen modules
+            have the name of one PyTorch module. 0 if only the linen network made the call.
     """
 
     row: Row
     ours: np.ndarray | None
     theirs: np.ndarray | None
+    torch_call: int = 0
 
 
 def list_outputs(calls: Sequence[Call], moved: Sequence[Call]) -> list[Output]:
@@ -163,16 +166,19 @@ def compare_outputs(
     for index, output in enumerate(theirs):
         theirs_of.setdefault(output.module, []).append(index)
     # A convolution and the ConvNorm that contains it may have the same PyTorch name. It is the name
-    # of the convolution.
-    innermost: dict[str, str] = {}
+    # of the convolution. Two modules side by side may have it too, if PyTorch calls one twice.
+    modules_of: dict[str, dict[str, None]] = {}
     for output in ours:
-        name = name_of(output.module)
-        innermost[name] = max(innermost.get(name, ""), output.module, key=_depth)
+        modules_of.setdefault(name_of(output.module), {})[output.module] = None
+    innermost = {
+        name: [m for m in modules if not any(_contains(m, other) for other in modules)]
+        for name, modules in modules_of.items()
+    }
     ours_of: dict[str, list[int]] = {}
     for index, output in enumerate(ours):
         name = name_of(output.module)
         is_known = name in theirs_of or name in names
-        if innermost[name] == output.module and is_known:
+        if output.module in innermost[name] and is_known:
             ours_of.setdefault(name, []).append(index)
 
     partner: dict[int, int] = {}
@@ -196,19 +202,19 @@ def _insert_theirs(
     pairs: list[tuple[Pair, int | None]],
     theirs: Sequence[Output],
     ours_of: Mapping[str, Sequence[int]],
-    innermost: Mapping[str, str],
+    innermost: Mapping[str, Sequence[str]],
 ) -> list[Pair]:
     """Insert the outputs that only PyTorch has behind the pair that they followed in PyTorch."""
     paired = {other for _, other in pairs if other is not None}
     for index, output in enumerate(theirs):
         if output.module in ours_of and index not in paired:
             earlier = [i for i, (_, o) in enumerate(pairs) if o is not None and o < index]
-            path = _path(innermost[output.module])
+            path = _path(innermost[output.module][0])
             row = Row(output.module, path, output.number, output.array.shape, note=ONLY_TORCH)
             place = max(earlier, default=-1) + 1
             while place < len(pairs) and pairs[place][0].row.is_one_sided:
                 place += 1
-            pairs.insert(place, (Pair(row, None, output.array), index))
+            pairs.insert(place, (Pair(row, None, output.array, output.number), index))
     return [pair for pair, _ in pairs]
 
 
@@ -248,7 +254,8 @@ def _compare_pair(name: str, ours: Output, theirs: Output, tolerance: float | No
     aligned = align(theirs.array, ours.array)
     if aligned is None:
         note = f"PyTorch's shape is {theirs.array.shape}"
-        return Pair(Row(name, path, ours.number, shape, note=note), ours.array, theirs.array)
+        row = Row(name, path, ours.number, shape, note=note)
+        return Pair(row, ours.array, theirs.array, theirs.number)
     max_abs = largest_difference(ours.array, aligned.array)
     finite = np.abs(theirs.array[np.isfinite(theirs.array)])
     largest = float(np.max(finite, initial=0)) or 1.0
@@ -257,7 +264,7 @@ def _compare_pair(name: str, ours: Output, theirs: Output, tolerance: float | No
         noise = MULTIPLE * max(ours.noise, theirs.noise) / largest
         allowed = max(noise, ULPS * max(_epsilon(ours.array), _epsilon(theirs.array)))
     row = Row(name, path, ours.number, shape, aligned.layout, max_abs, max_abs / largest, allowed)
-    return Pair(row, ours.array, aligned.array)
+    return Pair(row, ours.array, aligned.array, theirs.number)
 
 
 def _epsilon(array: np.ndarray) -> float:
@@ -265,8 +272,10 @@ def _epsilon(array: np.ndarray) -> float:
     return float(jnp.finfo(array.dtype).eps) if jnp.issubdtype(array.dtype, jnp.floating) else 0.0
 
 
-def _depth(path: str) -> int:
-    return path.count("/") + bool(path)
+def _contains(outer: str, inner: str) -> bool:
+    """Return whether a module contains another one, both with the position of an array."""
+    outer, inner = outer.partition("[")[0], inner.partition("[")[0]
+    return outer != inner and f"{inner}/".startswith(f"{outer}/" if outer else "")
 
 
 def _path(module: str) -> str:
