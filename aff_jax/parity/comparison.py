@@ -6,15 +6,13 @@ linen modules ran.
 """
 
 import dataclasses
-import difflib
-import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from aff_jax.convert.rules import PYTORCH
+from aff_jax.convert.prefixes import Rename
 from aff_jax.inspection import Structure, inspect_module
 from aff_jax.parity.about import describe
 from aff_jax.parity.evidence import LinenNetwork, gather_evidence
@@ -26,9 +24,11 @@ from aff_jax.parity.inputs import (
     move_by_ulp,
     with_evaluation_flags,
 )
+from aff_jax.parity.names import name_outputs
+from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
 from aff_jax.parity.recording import Inputs, is_array, record_linen
 from aff_jax.parity.rows import Row, compare_outputs, list_outputs
-from aff_jax.parity.suggestions import suggest_rename
+from aff_jax.parity.suggestions import explain_names, suggest_rename
 from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["Parity", "compare"]
@@ -94,7 +94,7 @@ def compare(
     *inputs: Any,
     float64: bool = False,
     tolerance: float | None = None,
-    rename: Mapping[str, str] | None = None,
+    rename: Rename | None = None,
     kwargs: Mapping[str, Any] | None = None,
     torch_inputs: Sequence[Any] | None = None,
     torch_kwargs: Mapping[str, Any] | None = None,
@@ -103,14 +103,15 @@ def compare(
     """Run both modules in evaluation mode on the same inputs and compare every activation.
 
     Two activations differ if their difference is larger than rounding explains. To measure that,
-    each network runs again with its input moved by one unit in the last place. The allowed
-    difference is 50 times the larger one of the two changes, and at least 64 units in the last
-    place of the largest value of the layer.
+    each network runs again with its input moved by one unit in the last place, and PyTorch's with
+    those of its submodules as well. The allowed difference is 50 times the larger one of the two
+    changes, and at least 64 units in the last place of the largest value of the layer.
 
     Args:
         torch_module: PyTorch module. It is copied and not changed.
-        module: Linen module.
-        variables: Variables of `module`. None converts them from `torch_module`.
+        module: Linen module, or NNX module. An NNX module carries its weights, which are not
+            converted: copy them from `torch_module` before.
+        variables: Variables of a linen module. None converts them from `torch_module`.
         *inputs: Inputs of `module`: arrays, lists and dicts of them, flags and None.
         float64: Run both modules in float64 instead of float32, which separates wrong weights from
             rounding errors.
@@ -122,8 +123,9 @@ def compare(
         torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.
         torch_kwargs: Keyword arguments of `torch_module`. None gives it the arrays of `kwargs`.
         layout: Layout of the inputs of `torch_module` with more than two axes: "channels_first"
-            moves the last axis behind the first one, "same" leaves them. None tries both, and takes
-            the one that PyTorch accepts and that fits better. With `torch_inputs` it is "same".
+            moves the last axis behind the first one, "sequence_first" swaps the first two, "same"
+            leaves them. None tries all, and takes the one that PyTorch accepts and that fits best.
+            With `torch_inputs` it is "same".
 
     Returns:
         The compared activations, in the order in which the linen modules ran.
@@ -133,8 +135,9 @@ def compare(
         ValueError: If the weights do not match the module, the networks have no layer in common,
             an input is empty, PyTorch's forward raises, or `tolerance` is negative.
     """
-    _check(torch_module, module, tolerance, (inputs, kwargs))
-    if getattr(module, "remat", False):
+    _check(torch_module, module, variables, tolerance, (inputs, kwargs))
+    record = record_nnx if is_nnx(module) else record_linen
+    if not is_nnx(module) and getattr(module, "remat", False):
         # In evaluation, rematerialization changes nothing.
         module = module.clone(remat=False)
     dtype = "float64" if float64 else "float32"
@@ -148,20 +151,17 @@ def compare(
     torch_network = TorchNetwork(torch_module, dtype, rename)
     moves_inputs = has_floats(tuple(ours_in))
     with jax.enable_x64(float64):
-        structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
+        if is_nnx(module):
+            structure, variables = inspect_nnx(module), state_of_nnx(module)
+        else:
+            structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
         if variables is None:
             variables = _convert(torch_network, module, ours_in, structure)
         variables = as_dtype(jax.device_get(dict(variables)), dtype)
         moved = move_by_ulp(ours_in) if moves_inputs else ours_in
         moved_variables = variables if moves_inputs else move_by_ulp(variables)
-        runs = record_linen(module, [(variables, ours_in), (moved_variables, moved)])
+        runs = record(module, [(variables, ours_in), (moved_variables, moved)])
     ours = list_outputs(*runs)
-
-    @functools.cache
-    def name_of(path: str) -> str:
-        base, bracket, position = path.partition("[")
-        name = PYTORCH.name_of(tuple(base.split("/")) if base else (), structure)
-        return torch_network.first_name(name) + bracket + position
 
     best = None
     failures = []
@@ -172,13 +172,15 @@ def compare(
         except Exception as error:  # the user's module may raise anything
             failures.append(f"  with {shapes}: {type(error).__name__}: {error}")
             continue
-        pairs = compare_outputs(ours, theirs, name_of, names, tolerance)
+        their_names = {output.module for output in theirs}
+        our_names = name_outputs(ours, structure, torch_network.first_name, their_names)
+        pairs = compare_outputs(ours, theirs, our_names, names, tolerance)
         result = Parity([pair.row for pair in pairs], dtype, tolerance)
         first = result.first_mismatch
         agreeing = len(pairs) if first is None else result.rows.index(first)
         if best is None or agreeing > best[0]:
             best = (agreeing, result, pairs, candidate)
-        if agreeing:
+        if first is None:
             break
     if best is None:
         raise ValueError(
@@ -189,15 +191,15 @@ def compare(
     _, result, pairs, torch_in = best
     has_weights = torch_network.has_weights
     if all(row.is_one_sided for row in result.rows):
-        expected = {name_of(output.module) for output in ours}
-        raise ValueError(_explain_names(torch_network, structure, expected))
+        raise ValueError(explain_names(torch_network, structure, set(our_names)))
     explanation = ""
     if (first := result.first_mismatch) is not None and first.is_one_sided:
         explanation = explain_one_sided(first, result.rows)
     elif first is not None:
         network = LinenNetwork(module, variables, ours_in, structure)
         with jax.enable_x64(float64):
-            evidence = gather_evidence(first, pairs, network, torch_network, torch_in)
+            pair = next(pair for pair in pairs if pair.row is first)
+            evidence = gather_evidence(pair, pairs, network, torch_network, torch_in)
             explanation = explain(first, evidence)
     return dataclasses.replace(
         result,
@@ -212,20 +214,34 @@ def _has_arrays(tree: Any) -> bool:
     return any(is_array(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def _check(torch_module: Any, module: Any, tolerance: float | None, inputs: Any) -> None:
+def _check(
+    torch_module: Any, module: Any, variables: Any, tolerance: float | None, inputs: Any
+) -> None:
     import torch
 
-    if isinstance(torch_module, nn.Module) and isinstance(module, torch.nn.Module):
+    is_flax = isinstance(torch_module, nn.Module) or is_nnx(torch_module)
+    if is_flax and isinstance(module, torch.nn.Module):
         raise TypeError(
-            "expected the PyTorch module first and the linen module second, got them the other way "
+            "expected the PyTorch module first and the Flax module second, got them the other way "
             "round."
         )
     if not isinstance(torch_module, torch.nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got a {type(torch_module).__name__}.")
-    if not isinstance(module, nn.Module):
+    if not isinstance(module, nn.Module) and not is_nnx(module):
         raise TypeError(
-            f"expected a flax.linen.Module, got a {type(module).__name__}. Pass the module itself, "
-            f"not its variables."
+            f"expected a flax.linen.Module or a flax.nnx.Module, got a {type(module).__name__}. "
+            f"Pass the module itself, not its variables."
+        )
+    if variables is not None and not isinstance(variables, Mapping):
+        raise TypeError(
+            f"expected the variables of the module or None as the third argument, got a "
+            f"{type(variables).__name__}. The inputs follow them: `compare(torch_module, module, "
+            f"None, x)`."
+        )
+    if variables is not None and is_nnx(module):
+        raise TypeError(
+            "expected None as the third argument, since an NNX module carries its weights, got "
+            "variables. Pass `compare(torch_module, module, None, x)`."
         )
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"expected a tolerance of at least 0, got {tolerance}.")
@@ -253,31 +269,6 @@ def _convert(
         if not suggestion:
             raise
         raise ValueError(f"{error}\n{suggestion}") from error
-
-
-def _explain_names(
-    torch_network: TorchNetwork, structure: Structure, expected: Collection[str]
-) -> str:
-    """Explain that the networks share no name, with the nearest ones."""
-    names = sorted(name for name in torch_network.names.values() if name)
-    near = [
-        f"{name!r} and {matches[0]!r}"
-        for name in sorted(expected)
-        if (matches := difflib.get_close_matches(name, names, n=1))
-    ]
-    return (
-        f"the networks have no layer in common. PyTorch's modules are {_first(names)}; the names "
-        f"of the linen module are {_first(sorted(expected))}. "
-        + (f"Similar are {_first(near)}. " if near else "")
-        + (
-            suggest_rename(torch_network, structure)
-            or "Probably the names have another prefix: pass `rename`."
-        )
-    )
-
-
-def _first(texts: Sequence[str]) -> str:
-    return ", ".join(text or "(whole)" for text in texts[:8]) + (" ..." if len(texts) > 8 else "")
 
 
 def _list_unmatched(

@@ -1,5 +1,6 @@
 """Gather what is known about the layer of the first mismatch."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +12,10 @@ from flax import traverse_util
 from aff_jax.inspection import Structure
 from aff_jax.parity.explanation import Evidence
 from aff_jax.parity.layouts import align
+from aff_jax.parity.nnx_recording import is_nnx, record_nnx
 from aff_jax.parity.recording import Call, Inputs, is_array, record_linen
 from aff_jax.parity.relations import Earlier
-from aff_jax.parity.rows import Pair, Row
+from aff_jax.parity.rows import Pair
 from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["LinenNetwork", "gather_evidence"]
@@ -36,7 +38,7 @@ class LinenNetwork(NamedTuple):
 
 
 def gather_evidence(
-    first: Row,
+    pair: Pair,
     pairs: Sequence[Pair],
     network: LinenNetwork,
     torch_network: TorchNetwork,
@@ -45,7 +47,7 @@ def gather_evidence(
     """Run both networks again, and record the inputs of the layer of the first mismatch.
 
     Args:
-        first: Row of the first mismatch, with a call in both networks.
+        pair: The pair of the first mismatch, with a call in both networks.
         pairs: The compared activations in order.
         network: The linen network.
         torch_network: The PyTorch network.
@@ -55,13 +57,16 @@ def gather_evidence(
         The evidence for `explain`.
     """
     module, variables, inputs, structure = network
+    first = pair.row
     path, name = (text.partition("[")[0].rstrip("/") for text in (first.path, first.name))
-    (calls,) = record_linen(module, [(variables, inputs)], inputs_of=(path,))
+    record = record_nnx if is_nnx(module) else record_linen
+    (calls,) = record(module, [(variables, inputs)], inputs_of=(path,))
     torch_calls = torch_network.record(torch_inputs, inputs_of=(name,))
-    try:
-        weights = torch_network.convert(module, inputs, structure)
-    except ValueError:
-        weights = {}  # the variables were given, and PyTorch's do not match
+    weights: Mapping[str, Any] = {}
+    if not is_nnx(module):
+        # If the variables were given, PyTorch's may not match.
+        with contextlib.suppress(ValueError):
+            weights = torch_network.convert(module, inputs, structure)
     at = tuple(path.split("/")) if path else ()
     layer = structure.layers.get(at)
     given = zip(_arrays(inputs), _arrays(torch_inputs), strict=False)
@@ -70,7 +75,7 @@ def gather_evidence(
         pairs=pairs,
         inputs=[Earlier("the input", ours, a.array) for ours, a in aligned if a is not None],
         call=_select(calls, path, first.call),
-        torch_call=_select(torch_calls, name, first.call),
+        torch_call=_select(torch_calls, name, pair.torch_call),
         layer=None if layer is None else layer.module.clone(parent=None, name=None),
         torch_layer=torch_network.module.get_submodule(torch_network.old_name(name)),
         variables={collection: _subtree(tree, at) for collection, tree in variables.items()},

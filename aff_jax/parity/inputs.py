@@ -26,7 +26,14 @@ EVALUATION = {
 }
 """Arguments that select training or evaluation, and their values in evaluation."""
 
-LAYOUTS = {"channels_first": channels_first, "same": lambda array: array}
+MOST_ARRAYS = 3
+"""Number of arrays up to which each one has a layout of its own."""
+
+LAYOUTS = {
+    "channels_first": channels_first,
+    "same": lambda array: array,
+    "sequence_first": lambda array: np.swapaxes(array, 0, 1),
+}
 """For each value of `layout`, the function that gives an input the layout of PyTorch."""
 
 
@@ -117,8 +124,8 @@ def list_torch_inputs(
 
     Args:
         inputs: Inputs of the linen network, or those given for PyTorch.
-        layout: "channels_first" or "same" for all arrays of more than two axes. None tries both,
-            for each array.
+        layout: "channels_first", "same" or "sequence_first" for all arrays of more than two axes.
+            None tries all for each array, "sequence_first" only for those of three axes.
         has_1d: True if the PyTorch module has layers for sequences with channels first, such as
             `Conv1d`.
 
@@ -136,9 +143,16 @@ def list_torch_inputs(
     for place in places:
         # Three axes are tokens (batch, length, channels) more often than sequences for Conv1d.
         is_image = leaves[place].ndim > 3 or has_1d
-        likely = ("channels_first", "same") if is_image else ("same", "channels_first")
+        likely: tuple[str, ...] = ("same", "channels_first")
+        likely = likely[::-1] if is_image else likely
+        likely += ("sequence_first",) if leaves[place].ndim == 3 else ()
         options.append(likely if layout is None else (layout,))
+    # With many arrays, those with the same number of axes share a layout.
+    shares = len(places) > MOST_ARRAYS
     for chosen in itertools.product(*options):
+        axes = {(leaves[place].ndim, name) for place, name in zip(places, chosen, strict=True)}
+        if shares and len(axes) > len({number for number, _ in axes}):
+            continue
         moved = list(leaves)
         for place, name in zip(places, chosen, strict=True):
             moved[place] = LAYOUTS[name](leaves[place])

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
+    "COMPILE_FAST",
     "Call",
     "Inputs",
+    "Recorder",
     "copy_torch",
     "from_tensor",
     "is_array",
@@ -69,15 +71,57 @@ def is_array(x: Any) -> bool:
     )
 
 
+class Recorder:
+    """Records calls inside a program of JAX.
+
+    The outputs leave the compiled program through ordered callbacks. So calls inside `nn.remat`,
+    `nn.jit` and `nn.scan` are recorded as well, one for each iteration.
+
+    Args:
+        inputs_of: Paths of the submodules whose inputs are recorded too.
+    """
+
+    def __init__(self, inputs_of: Collection[str] = ()) -> None:
+        self._inputs_of = inputs_of
+        self._calls: list[Call] = []
+        self._numbers: Counter[str] = Counter()
+
+    def note(self, path: str, output: Any, inputs: Any) -> None:
+        """Record a call when the program runs.
+
+        Args:
+            path: Path of the submodule.
+            output: What the call returned.
+            inputs: Arguments of the call.
+        """
+        arrays = (_arrays(output), _arrays(inputs) if path in self._inputs_of else [])
+        dtypes = jax.tree.map(lambda x: x.dtype, arrays)
+        keep = functools.partial(self._keep, path, dtypes)
+        jax.debug.callback(keep, *jax.tree.map(_pack, arrays), ordered=True)
+
+    def take(self) -> list[Call]:
+        """Wait for the program, and return the calls since the last time.
+
+        Returns:
+            The calls in the order in which they ended.
+        """
+        jax.effects_barrier()
+        calls, self._calls = self._calls, []
+        self._numbers.clear()
+        return calls
+
+    def _keep(self, path: str, dtypes: Any, outputs: Any, inputs: Any) -> None:
+        self._numbers[path] += 1
+        outputs, inputs = jax.tree.map(_unpack, (outputs, inputs), dtypes)
+        self._calls.append(Call(path, self._numbers[path], tuple(outputs), tuple(inputs)))
+
+
 def record_linen(
     module: nn.Module,
     runs: Sequence[tuple[Mapping[str, Any], Inputs]],
     inputs_of: Collection[str] = (),
 ) -> list[list[Call]]:
     """Run a linen module and record the outputs of all submodules.
-
-    The outputs leave the compiled program through ordered callbacks. So calls inside `nn.remat`,
-    `nn.jit` and `nn.scan` are recorded as well, one for each iteration.
 
     Args:
         module: The module.
@@ -87,22 +131,12 @@ def record_linen(
     Returns:
         For each run, the calls in the order in which they end. The last one is that of `module`.
     """
-    calls: list[Call] = []
-    numbers: Counter[str] = Counter()
-
-    def keep(path: str, dtypes: Any, outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
-        numbers[path] += 1
-        outputs, inputs = jax.tree.map(_unpack, (outputs, inputs), dtypes)
-        calls.append(Call(path, numbers[path], tuple(outputs), tuple(inputs)))
+    recorder = Recorder(inputs_of)
 
     def note(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         output = call(*args, **kwargs)
         if context.method_name == "__call__":
-            path = "/".join(context.module.path)
-            arrays = (_arrays(output), _arrays((args, kwargs)) if path in inputs_of else [])
-            dtypes = jax.tree.map(lambda x: x.dtype, arrays)
-            keep_call = functools.partial(keep, path, dtypes)
-            jax.debug.callback(keep_call, *jax.tree.map(_pack, arrays), ordered=True)
+            recorder.note("/".join(context.module.path), output, (args, kwargs))
         return output
 
     leaves, structure = jax.tree.flatten(tuple(runs[0][1]))
@@ -120,10 +154,7 @@ def record_linen(
     for variables, inputs in runs:
         with jax.default_matmul_precision("highest"):
             run(variables, _arrays(tuple(inputs)))
-        jax.effects_barrier()
-        recorded.append(list(calls))
-        calls.clear()
-        numbers.clear()
+        recorded.append(recorder.take())
     return recorded
 
 
@@ -172,13 +203,17 @@ def copy_torch(module: Any, dtype: str) -> Any:
     return module.to("cpu", getattr(torch, dtype)).eval()
 
 
-def record_torch(module: Any, inputs: Inputs, inputs_of: Collection[str] = ()) -> list[Call]:
+def record_torch(
+    module: Any, inputs: Inputs, inputs_of: Collection[str] = (), moves: bool = False
+) -> list[Call]:
     """Run a PyTorch module and record the outputs of all submodules.
 
     Args:
         module: A `torch.nn.Module`, from `copy_torch`.
         inputs: Its inputs. Arrays become tensors.
         inputs_of: Names of the submodules whose inputs are recorded too.
+        moves: Move every floating-point input of every submodule by one unit in the last place, to
+            measure how the network amplifies the rounding of what it computes.
 
     Returns:
         The calls in the order in which they end. The last one is that of `module`. A submodule with
@@ -208,8 +243,22 @@ def record_torch(module: Any, inputs: Inputs, inputs_of: Collection[str] = ()) -
 
         return note
 
+    generator = torch.Generator().manual_seed(0)
+
+    def move(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+            return x
+        up = torch.rand(x.shape, generator=generator) < 0.5
+        infinity = torch.full((), torch.inf, dtype=x.dtype)
+        return torch.nextafter(x, torch.where(up, infinity, -infinity))
+
+    def move_inputs(_module: Any, args: Any, kwargs: Any) -> Any:
+        return tuple(map(move, args)), {name: move(value) for name, value in kwargs.items()}
+
     hooks = []
     for name, submodule in module.named_modules():
+        if moves:
+            hooks.append(submodule.register_forward_pre_hook(move_inputs, with_kwargs=True))
         if name in inputs_of:
             hooks.append(submodule.register_forward_pre_hook(before(name), with_kwargs=True))
         hooks.append(submodule.register_forward_hook(after(name)))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -113,11 +113,14 @@ class Pair(NamedTuple):
         ours: Array of the linen network. None if only PyTorch made the call.
         theirs: Array of the PyTorch network. It has the layout of `ours` if there is one with its
             shape. None if only the linen network made the call.
+        torch_call: Number of PyTorch's call. It differs from that of the row if two linen modules
+            have the name of one PyTorch module. 0 if only the linen network made the call.
     """
 
     row: Row
     ours: np.ndarray | None
     theirs: np.ndarray | None
+    torch_call: int = 0
 
 
 def list_outputs(calls: Sequence[Call], moved: Sequence[Call]) -> list[Output]:
@@ -145,7 +148,7 @@ def list_outputs(calls: Sequence[Call], moved: Sequence[Call]) -> list[Output]:
 def compare_outputs(
     ours: Sequence[Output],
     theirs: Sequence[Output],
-    name_of: Callable[[str], str],
+    our_names: Sequence[str],
     names: Collection[str],
     tolerance: float | None,
 ) -> list[Pair]:
@@ -153,8 +156,8 @@ def compare_outputs(
 
     Args:
         ours: Outputs of the linen network in order.
-        theirs: Outputs of the PyTorch network in order, by the names that `name_of` returns.
-        name_of: Returns the PyTorch name of a linen module, or another name if there is none.
+        theirs: Outputs of the PyTorch network in order, by the same names.
+        our_names: Name of each linen output in PyTorch, or another name if it has none.
         names: Names of all PyTorch modules, among them those that were not called.
         tolerance: Largest allowed `max_rel`. None measures it.
 
@@ -166,16 +169,18 @@ def compare_outputs(
     for index, output in enumerate(theirs):
         theirs_of.setdefault(output.module, []).append(index)
     # A convolution and the ConvNorm that contains it may have the same PyTorch name. It is the name
-    # of the convolution.
-    innermost: dict[str, str] = {}
-    for output in ours:
-        name = name_of(output.module)
-        innermost[name] = max(innermost.get(name, ""), output.module, key=_depth)
+    # of the convolution. Two modules side by side may have it too, if PyTorch calls one twice.
+    modules_of: dict[str, dict[str, None]] = {}
+    for name, output in zip(our_names, ours, strict=True):
+        modules_of.setdefault(name, {})[output.module] = None
+    innermost = {
+        name: [m for m in modules if not any(_contains(m, other) for other in modules)]
+        for name, modules in modules_of.items()
+    }
     ours_of: dict[str, list[int]] = {}
-    for index, output in enumerate(ours):
-        name = name_of(output.module)
+    for index, (name, output) in enumerate(zip(our_names, ours, strict=True)):
         is_known = name in theirs_of or name in names
-        if innermost[name] == output.module and is_known:
+        if output.module in innermost[name] and is_known:
             ours_of.setdefault(name, []).append(index)
 
     partner: dict[int, int] = {}
@@ -184,7 +189,7 @@ def compare_outputs(
     pairs: list[tuple[Pair, int | None]] = []
     for index in sorted(itertools.chain.from_iterable(ours_of.values())):
         output = ours[index]
-        name, shape = name_of(output.module), output.array.shape
+        name, shape = our_names[index], output.array.shape
         other = partner.get(index)
         if other is None:
             row = Row(name, _path(output.module), output.number, shape, note=ONLY_FLAX)
@@ -199,19 +204,19 @@ def _insert_theirs(
     pairs: list[tuple[Pair, int | None]],
     theirs: Sequence[Output],
     ours_of: Mapping[str, Sequence[int]],
-    innermost: Mapping[str, str],
+    innermost: Mapping[str, Sequence[str]],
 ) -> list[Pair]:
     """Insert the outputs that only PyTorch has behind the pair that they followed in PyTorch."""
     paired = {other for _, other in pairs if other is not None}
     for index, output in enumerate(theirs):
         if output.module in ours_of and index not in paired:
             earlier = [i for i, (_, o) in enumerate(pairs) if o is not None and o < index]
-            path = _path(innermost[output.module])
+            path = _path(innermost[output.module][0])
             row = Row(output.module, path, output.number, output.array.shape, note=ONLY_TORCH)
             place = max(earlier, default=-1) + 1
             while place < len(pairs) and pairs[place][0].row.is_one_sided:
                 place += 1
-            pairs.insert(place, (Pair(row, None, output.array), index))
+            pairs.insert(place, (Pair(row, None, output.array, output.number), index))
     return [pair for pair, _ in pairs]
 
 
@@ -251,7 +256,8 @@ def _compare_pair(name: str, ours: Output, theirs: Output, tolerance: float | No
     aligned = align(theirs.array, ours.array)
     if aligned is None:
         note = f"PyTorch's shape is {theirs.array.shape}"
-        return Pair(Row(name, path, ours.number, shape, note=note), ours.array, theirs.array)
+        row = Row(name, path, ours.number, shape, note=note)
+        return Pair(row, ours.array, theirs.array, theirs.number)
     max_abs = largest_difference(ours.array, aligned.array)
     finite = np.abs(theirs.array[np.isfinite(theirs.array)])
     largest = float(np.max(finite, initial=0)) or 1.0
@@ -260,7 +266,7 @@ def _compare_pair(name: str, ours: Output, theirs: Output, tolerance: float | No
         noise = MULTIPLE * max(ours.noise, theirs.noise) / largest
         allowed = max(noise, ULPS * max(_epsilon(ours.array), _epsilon(theirs.array)))
     row = Row(name, path, ours.number, shape, aligned.layout, max_abs, max_abs / largest, allowed)
-    return Pair(row, ours.array, aligned.array)
+    return Pair(row, ours.array, aligned.array, theirs.number)
 
 
 def _epsilon(array: np.ndarray) -> float:
@@ -268,8 +274,10 @@ def _epsilon(array: np.ndarray) -> float:
     return float(jnp.finfo(array.dtype).eps) if jnp.issubdtype(array.dtype, jnp.floating) else 0.0
 
 
-def _depth(path: str) -> int:
-    return path.count("/") + bool(path)
+def _contains(outer: str, inner: str) -> bool:
+    """Return whether a module contains another one, both with the position of an array."""
+    outer, inner = outer.partition("[")[0], inner.partition("[")[0]
+    return outer != inner and f"{inner}/".startswith(f"{outer}/" if outer else "")
 
 
 def _path(module: str) -> str:

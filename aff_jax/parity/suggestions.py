@@ -1,6 +1,7 @@
 """Suggest how the layers of two networks with different names correspond."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure
 from aff_jax.parity.torch_network import TorchNetwork
 
-__all__ = ["suggest_rename"]
+__all__ = ["explain_names", "suggest_rename"]
 
 
 def suggest_rename(torch_network: TorchNetwork, structure: Structure) -> str:
@@ -60,3 +61,37 @@ def _shorten(rename: Mapping[str, str]) -> dict[str, str]:
                 result[prefix] = new_prefix
                 changed = True
     return result
+
+
+def explain_names(
+    torch_network: TorchNetwork, structure: Structure, expected: Collection[str]
+) -> str:
+    """Explain that two networks have no layer of the same name.
+
+    Args:
+        torch_network: The PyTorch network.
+        structure: Structure of the linen network.
+        expected: Names that the linen modules have in PyTorch.
+
+    Returns:
+        Sentences with the first names, similar ones, and what to do.
+    """
+    names = sorted(name for name in torch_network.names.values() if name)
+    near = [
+        f"{name!r} and {matches[0]!r}"
+        for name in sorted(expected)
+        if (matches := difflib.get_close_matches(name, names, n=1))
+    ]
+    return (
+        f"the networks have no layer in common. PyTorch's modules are {_first(names)}; the names "
+        f"of the linen module are {_first(sorted(expected))}. "
+        + (f"Similar are {_first(near)}. " if near else "")
+        + (
+            suggest_rename(torch_network, structure)
+            or "Probably the names have another prefix: pass `rename`."
+        )
+    )
+
+
+def _first(texts: Sequence[str]) -> str:
+    return ", ".join(text or "(whole)" for text in texts[:8]) + (" ..." if len(texts) > 8 else "")

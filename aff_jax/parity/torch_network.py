@@ -1,6 +1,6 @@
 """A PyTorch module as one side of a comparison."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aff_jax.convert.mapping import list_entries
-from aff_jax.convert.prefixes import rename_prefixes
+from aff_jax.convert.prefixes import Rename, rename_prefixes
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure
@@ -28,10 +28,10 @@ class TorchNetwork:
     Args:
         module: The module. It is copied and not changed.
         dtype: Dtype of the copy, "float32" or "float64".
-        rename: New prefixes by the prefixes in `module`, as in `from_torch`.
+        rename: New names of the submodules, as in `from_torch`.
     """
 
-    def __init__(self, module: Any, dtype: str, rename: Mapping[str, str] | None) -> None:
+    def __init__(self, module: Any, dtype: str, rename: Rename | None) -> None:
         self.module = copy_torch(module, dtype)
         self.dtype = dtype
         self.rename = rename

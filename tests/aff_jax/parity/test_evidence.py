@@ -10,7 +10,7 @@ from aff_jax.inspection import inspect_module
 from aff_jax.parity.evidence import LinenNetwork, gather_evidence
 from aff_jax.parity.inputs import as_dtype
 from aff_jax.parity.recording import Inputs
-from aff_jax.parity.rows import Row
+from aff_jax.parity.rows import Pair, Row
 from aff_jax.parity.torch_network import TorchNetwork
 from tests.aff_jax.convert.states import images, randomized
 
@@ -28,7 +28,8 @@ def test_has_the_inputs_layers_and_weights_of_both_sides():
     variables["params"]["1"]["bias"] = np.ones(2, np.float32)
     network = LinenNetwork(MLP(), variables, Inputs((x,), {}), inspect_module(MLP(), (x,)))
     theirs = TorchNetwork(module, "float32", None)
-    evidence = gather_evidence(Row("1", "1", 1, (3, 2)), [], network, theirs, Inputs((x,), {}))
+    pair = Pair(Row("1", "1", 1, (3, 2)), x, x, torch_call=1)
+    evidence = gather_evidence(pair, [pair], network, theirs, Inputs((x,), {}))
     hidden = module[0](torch.from_numpy(x)).detach().numpy()
     # float32, five products.
     for call in (evidence.call, evidence.torch_call):

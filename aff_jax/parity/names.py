@@ -1,0 +1,65 @@
+"""Names in PyTorch of the calls of a linen network."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from aff_jax.convert.rules import PYTORCH
+from aff_jax.convert.stacks import Stack, find_stacks, numbered_name
+from aff_jax.inspection import ModulePath, Structure
+from aff_jax.parity.rows import Output
+
+__all__ = ["name_outputs"]
+
+
+def name_outputs(
+    outputs: Sequence[Output],
+    structure: Structure,
+    first_name: Callable[[str], str],
+    torch_outputs: Collection[str],
+) -> list[str]:
+    """Return the name in PyTorch of each output of a linen network.
+
+    The calls of a layer under `nn.scan` are those of different layers in PyTorch: the second call
+    of `layers/conv` is `layers.1.conv`.
+
+    Args:
+        outputs: Outputs of the linen network in order.
+        structure: Structure of the linen network.
+        first_name: Returns the name under which PyTorch's calls of a submodule are recorded.
+        torch_outputs: Names of the outputs of the PyTorch network. A module that returns one array
+            here and several there, as attention does, has the name of the first one.
+
+    Returns:
+        One name for each output, with the position of the array, such as "[1]".
+    """
+    stacks = _stacks_by_root(structure)
+    calls = {output.module: output.number for output in outputs}
+    names = []
+    for output in outputs:
+        base, bracket, position = output.module.partition("[")
+        path = tuple(base.split("/")) if base else ()
+        around = next((stacks[path[:n]] for n in range(len(path), 0, -1) if path[:n] in stacks), [])
+        lengths = [stack.length for stack in around]
+        calls_per_layer, rest = divmod(calls[output.module], int(np.prod(lengths, dtype=int)))
+        if around and not rest:
+            numbers = np.unravel_index((output.number - 1) // calls_per_layer, lengths)
+            name = numbered_name(PYTORCH, path, structure, around, [int(n) for n in numbers])
+        else:
+            name = PYTORCH.name_of(path, structure)
+        name = first_name(name)
+        full = name + bracket + position
+        if full not in torch_outputs:
+            other = name if position == "0]" else f"{name}[0]"
+            full = other if position in ("", "0]") and other in torch_outputs else full
+        names.append(full)
+    return names
+
+
+def _stacks_by_root(structure: Structure) -> dict[ModulePath, list[Stack]]:
+    """Return the stacks around each stacked module, the outermost first."""
+    roots: dict[ModulePath, list[Stack]] = {}
+    for (_, *path), stacks in find_stacks(structure).items():
+        for count, stack in enumerate(stacks, start=1):
+            roots[tuple(path[: stack.depth])] = stacks[:count]
+    return roots
