@@ -5,7 +5,9 @@ name of each linen module. Activations with the same name are compared in the or
 linen modules ran.
 """
 
+import copy
 import dataclasses
+import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +41,9 @@ __all__ = ["Parity", "compare"]
 
 WHOLE = "(whole)"
 """Name of the whole PyTorch module where `rename` maps a submodule to the empty name."""
+
+MOST_NAMES = 8
+"""Number of names that an error lists."""
 
 TOO_NOISY = 1e-3
 """Noise from which on a comparison in float32 cannot find the usual mistakes."""
@@ -208,8 +213,10 @@ def compare(
         )
     _, result, pairs, torch_in = best
     has_weights = {names[n]: bool(m._parameters) for n, m in torch_copy.named_modules()}
-    if all(row.is_one_sided for row in result.rows):
-        _raise_no_common_layer(has_weights, [name_of(output.module) for output in ours])
+    if not result.equal:
+        layers = {path[:-1] for path, _ in structure.leaves("params")}
+        expected = [name_of("/".join(path)) for path in sorted(layers)]
+        _check_common_layers(result.rows, has_weights, expected)
     explanation = ""
     if result.first_mismatch is not None:
         with jax.enable_x64(float64):
@@ -308,8 +315,21 @@ def _check(
             "expected the PyTorch module first and the Flax module second, got them the other way "
             "round."
         )
+    for given in (torch_module, module):
+        if isinstance(given, type):
+            raise TypeError(
+                f"expected a module, got the class {given.__name__}. Make an instance of it."
+            )
+    if isinstance(torch_module, torch.jit.ScriptModule):
+        raise TypeError(
+            "expected a torch.nn.Module in Python, got a ScriptModule, whose submodules cannot be "
+            "observed. Pass the module that it was made from."
+        )
     if not isinstance(torch_module, torch.nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got a {type(torch_module).__name__}.")
+        raise TypeError(
+            f"expected a torch.nn.Module, got a {type(torch_module).__name__}. Pass the module "
+            f"itself, not its state dict."
+        )
     if not isinstance(module, nn.Module) and not is_nnx(module):
         raise TypeError(
             f"expected a flax.linen.Module or a flax.nnx.Module, got a {type(module).__name__}. "
@@ -353,6 +373,14 @@ def _convert(
         return {}  # weights are not converted to NNX
     state = torch_copy.state_dict()
     expected = {entry.name for entry in list_entries(structure, PYTORCH)}
+    if not state:
+        if not expected:
+            return {}
+        raise ValueError(
+            f"expected a PyTorch module with weights for the {len(expected)} variables of the "
+            f"linen module, got one without any. Probably its layers are in a plain list: use "
+            f"torch.nn.ModuleList. Or pass `variables`."
+        )
     new_names = rename_prefixes({name: name for name in state}, rename)
     by_storage: dict[int, list[str]] = {}
     for new, old in new_names.items():
@@ -407,19 +435,32 @@ def _move_weights(torch_copy: Any) -> Any:
     """Copy a PyTorch module with every weight moved by one unit in the last place."""
     import torch
 
-    module = copy_torch(torch_copy, str(next(torch_copy.parameters()).dtype).removeprefix("torch."))
+    module = copy.deepcopy(torch_copy)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.from_numpy(np.array(move_by_ulp(parameter.numpy()))))
     return module
 
 
-def _raise_no_common_layer(has_weights: Mapping[str, bool], expected: Sequence[str]) -> None:
+def _check_common_layers(
+    rows: Sequence[Row], has_weights: Mapping[str, bool], expected: Sequence[str]
+) -> None:
+    """Check that a layer was compared, if both networks have layers with weights."""
+    names = [name for name, has in has_weights.items() if name and has]
+    expected = [name for name in expected if name]
+    if not (names and expected) or any(row.name and not row.is_one_sided for row in rows):
+        return
+    lines = []
+    for name in expected[:MOST_NAMES]:
+        near = difflib.get_close_matches(name, names, 1)
+        lines.append(f"  {name}" + (f"   (nearest in PyTorch: {near[0]})" if near else ""))
     raise ValueError(
-        "the networks have no layer in common. PyTorch's modules are "
-        f"{', '.join(sorted(has_weights)[:8])} ...; the rules for names expect "
-        f"{', '.join(sorted(set(expected))[:8])} ... Probably the names have another prefix: pass "
-        "`rename`."
+        f"expected layers of the same names in both networks, got none. The names of the "
+        f"{len(expected)} layers of the Flax network in PyTorch are\n"
+        + "\n".join(lines)
+        + f"\nand PyTorch has {len(names)} others: {', '.join(names[:MOST_NAMES])}. Pass `rename` "
+        f"with new prefixes for the names in PyTorch, such as rename={{{names[0]!r}: "
+        f"{expected[0]!r}}}."
     )
 
 
