@@ -15,20 +15,20 @@ import jax
 from aff_jax.convert.prefixes import Rename
 from aff_jax.inspection import Structure, inspect_module
 from aff_jax.parity.about import describe
+from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.evidence import LinenNetwork, gather_evidence
 from aff_jax.parity.explanation import explain, explain_one_sided
 from aff_jax.parity.inputs import (
     as_dtype,
-    has_floats,
     list_torch_inputs,
-    move_by_ulp,
     with_evaluation_flags,
 )
+from aff_jax.parity.linen_recording import record_linen
 from aff_jax.parity.names import name_outputs
 from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
-from aff_jax.parity.recording import Inputs, is_array, record_linen
+from aff_jax.parity.recording import Inputs, is_array
 from aff_jax.parity.rows import Row, compare_outputs, list_outputs
-from aff_jax.parity.suggestions import explain_names, suggest_rename
+from aff_jax.parity.suggestions import check_common_layers, suggest_rename
 from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["Parity", "compare"]
@@ -103,9 +103,10 @@ def compare(
     """Run both modules in evaluation mode on the same inputs and compare every activation.
 
     Two activations differ if their difference is larger than rounding explains. To measure that,
-    each network runs again with its input moved by one unit in the last place, and PyTorch's with
-    those of its submodules as well. The allowed difference is 50 times the larger one of the two
-    changes, and at least 64 units in the last place of the largest value of the layer.
+    each network runs again with numbers moved by one unit in the last place: the inputs and weights
+    of the linen network, and the inputs of every PyTorch submodule. The allowed difference is 50
+    times the larger one of the two changes, and at least 64 units in the last place of the largest
+    value of the layer.
 
     Args:
         torch_module: PyTorch module. It is copied and not changed.
@@ -135,7 +136,7 @@ def compare(
         ValueError: If the weights do not match the module, the networks have no layer in common,
             an input is empty, PyTorch's forward raises, or `tolerance` is negative.
     """
-    _check(torch_module, module, variables, tolerance, (inputs, kwargs))
+    check_arguments(torch_module, module, variables, tolerance, (inputs, kwargs))
     record = record_nnx if is_nnx(module) else record_linen
     if not is_nnx(module) and getattr(module, "remat", False):
         # In evaluation, rematerialization changes nothing.
@@ -149,7 +150,6 @@ def compare(
     torch_named = dict(arrays if torch_kwargs is None else torch_kwargs)
     theirs_in = Inputs(*as_dtype((torch_args, torch_named), dtype))
     torch_network = TorchNetwork(torch_module, dtype, rename)
-    moves_inputs = has_floats(tuple(ours_in))
     with jax.enable_x64(float64):
         if is_nnx(module):
             structure, variables = inspect_nnx(module), state_of_nnx(module)
@@ -158,9 +158,7 @@ def compare(
         if variables is None:
             variables = _convert(torch_network, module, ours_in, structure)
         variables = as_dtype(jax.device_get(dict(variables)), dtype)
-        moved = move_by_ulp(ours_in) if moves_inputs else ours_in
-        moved_variables = variables if moves_inputs else move_by_ulp(variables)
-        runs = record(module, [(variables, ours_in), (moved_variables, moved)])
+        runs = record(module, variables, ours_in, moves=(False, True))
     ours = list_outputs(*runs)
 
     best = None
@@ -168,7 +166,7 @@ def compare(
     names = set(torch_network.names.values())
     for shapes, candidate in list_torch_inputs(theirs_in, layout, torch_network.has_sequences):
         try:
-            theirs = torch_network.record_twice(candidate, moves_inputs)
+            theirs = torch_network.record_twice(candidate)
         except Exception as error:  # the user's module may raise anything
             failures.append(f"  with {shapes}: {type(error).__name__}: {error}")
             continue
@@ -190,8 +188,8 @@ def compare(
         )
     _, result, pairs, torch_in = best
     has_weights = torch_network.has_weights
-    if all(row.is_one_sided for row in result.rows):
-        raise ValueError(explain_names(torch_network, structure, set(our_names)))
+    if not result.equal:
+        check_common_layers(result.rows, torch_network, structure)
     explanation = ""
     if (first := result.first_mismatch) is not None and first.is_one_sided:
         explanation = explain_one_sided(first, result.rows)
@@ -212,50 +210,6 @@ def compare(
 def _has_arrays(tree: Any) -> bool:
     """Return whether a tree has an array."""
     return any(is_array(leaf) for leaf in jax.tree.leaves(tree))
-
-
-def _check(
-    torch_module: Any, module: Any, variables: Any, tolerance: float | None, inputs: Any
-) -> None:
-    import torch
-
-    is_flax = isinstance(torch_module, nn.Module) or is_nnx(torch_module)
-    if is_flax and isinstance(module, torch.nn.Module):
-        raise TypeError(
-            "expected the PyTorch module first and the Flax module second, got them the other way "
-            "round."
-        )
-    if not isinstance(torch_module, torch.nn.Module):
-        raise TypeError(f"expected a torch.nn.Module, got a {type(torch_module).__name__}.")
-    if not isinstance(module, nn.Module) and not is_nnx(module):
-        raise TypeError(
-            f"expected a flax.linen.Module or a flax.nnx.Module, got a {type(module).__name__}. "
-            f"Pass the module itself, not its variables."
-        )
-    if variables is not None and not isinstance(variables, Mapping):
-        raise TypeError(
-            f"expected the variables of the module or None as the third argument, got a "
-            f"{type(variables).__name__}. The inputs follow them: `compare(torch_module, module, "
-            f"None, x)`."
-        )
-    if variables is not None and is_nnx(module):
-        raise TypeError(
-            "expected None as the third argument, since an NNX module carries its weights, got "
-            "variables. Pass `compare(torch_module, module, None, x)`."
-        )
-    if tolerance is not None and not tolerance >= 0:
-        raise ValueError(f"expected a tolerance of at least 0, got {tolerance}.")
-    for leaf in jax.tree.leaves(inputs):
-        if isinstance(leaf, torch.Tensor):
-            raise TypeError(
-                "expected inputs as NumPy or JAX arrays in the layout of the linen module, got a "
-                "torch.Tensor. Convert it with `tensor.numpy()`, or pass it as `torch_inputs`."
-            )
-        if is_array(leaf) and leaf.size == 0:
-            raise ValueError(
-                f"expected inputs with at least one value each, got an empty array of shape "
-                f"{leaf.shape}."
-            )
 
 
 def _convert(

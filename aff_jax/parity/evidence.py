@@ -12,8 +12,9 @@ from flax import traverse_util
 from aff_jax.inspection import Structure
 from aff_jax.parity.explanation import Evidence
 from aff_jax.parity.layouts import align
+from aff_jax.parity.linen_recording import record_linen
 from aff_jax.parity.nnx_recording import is_nnx, record_nnx
-from aff_jax.parity.recording import Call, Inputs, is_array, record_linen
+from aff_jax.parity.recording import Call, Inputs, is_array
 from aff_jax.parity.relations import Earlier
 from aff_jax.parity.rows import Pair
 from aff_jax.parity.torch_network import TorchNetwork
@@ -60,7 +61,7 @@ def gather_evidence(
     first = pair.row
     path, name = (text.partition("[")[0].rstrip("/") for text in (first.path, first.name))
     record = record_nnx if is_nnx(module) else record_linen
-    (calls,) = record(module, [(variables, inputs)], inputs_of=(path,))
+    (calls,) = record(module, variables, inputs, inputs_of=(path,))
     torch_calls = torch_network.record(torch_inputs, inputs_of=(name,))
     weights: Mapping[str, Any] = {}
     if not is_nnx(module):

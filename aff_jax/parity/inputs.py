@@ -12,7 +12,8 @@ import numpy as np
 
 from aff_jax.lookup import look_up
 from aff_jax.parity.layouts import channels_first
-from aff_jax.parity.recording import Inputs, from_tensor, is_array
+from aff_jax.parity.recording import Inputs, is_array
+from aff_jax.parity.torch_recording import from_tensor
 
 __all__ = ["as_dtype", "has_floats", "list_torch_inputs", "move_by_ulp", "with_evaluation_flags"]
 

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 from flax import traverse_util
 
 from aff_jax.inspection import Structure
-from aff_jax.parity.recording import COMPILE_FAST, Call, Inputs, Recorder, is_array
+from aff_jax.parity.recording import Call, Inputs, Recorder, record
 
 __all__ = ["inspect_nnx", "is_nnx", "record_nnx", "state_of_nnx"]
 
@@ -67,16 +66,20 @@ def inspect_nnx(module: Any) -> Structure:
 
 def record_nnx(
     module: Any,
-    runs: Sequence[tuple[Mapping[str, Any], Inputs]],
+    variables: Mapping[str, Any],
+    inputs: Inputs,
     inputs_of: Collection[str] = (),
+    moves: Sequence[bool] = (False,),
 ) -> list[list[Call]]:
     """Run an NNX module in evaluation mode and record the outputs of all submodules.
 
     Args:
         module: The module. A copy of it runs, and it is not changed.
-        runs: Variables, as `state_of_nnx` returns them, and inputs of each run. Runs differ in the
-            values of arrays only.
+        variables: Its variables, as `state_of_nnx` returns them.
+        inputs: Its inputs.
         inputs_of: Paths of the submodules whose inputs are recorded too.
+        moves: For each run, whether the variables and inputs are moved by one unit in the last
+            place.
 
     Returns:
         For each run, the calls in the order in which they end. The last one is that of `module`.
@@ -92,25 +95,14 @@ def record_nnx(
         setattr(submodule, PATH, "/".join(map(str, path)))
         kinds.add(type(submodule))
     graph, state = nnx.split(copied)
+    nnx.replace_by_pure_dict(state, variables["nnx"])
     recorder = Recorder(inputs_of)
-    leaves, structure = jax.tree.flatten(tuple(runs[0][1]))
 
-    @functools.partial(jax.jit, compiler_options=COMPILE_FAST)
-    def run(state: Any, arrays: Sequence[Any]) -> None:
-        given = iter(arrays)
-        filled = [next(given) if is_array(leaf) else leaf for leaf in leaves]
-        args, kwargs = jax.tree.unflatten(structure, filled)
+    def program(state: Any, *args: Any, **kwargs: Any) -> None:
         nnx.merge(graph, state)(*args, **kwargs)
 
-    recorded = []
     with _wrapped(kinds, recorder):
-        for variables, inputs in runs:
-            nnx.replace_by_pure_dict(state, variables["nnx"])
-            arrays = [leaf for leaf in jax.tree.leaves(tuple(inputs)) if is_array(leaf)]
-            with jax.default_matmul_precision("highest"):
-                run(state, arrays)
-            recorded.append(recorder.take())
-    return recorded
+        return record(program, state, inputs, recorder, moves)
 
 
 @contextlib.contextmanager
@@ -120,7 +112,7 @@ def _wrapped(kinds: Collection[type], recorder: Recorder) -> Iterator[None]:
 
     def wrap(call: Any) -> Any:
         @functools.wraps(call)
-        def record(module: Any, *args: Any, **kwargs: Any) -> Any:
+        def recorded(module: Any, *args: Any, **kwargs: Any) -> Any:
             # A class may call the method of its base class.
             if not hasattr(module, PATH) or id(module) in running:
                 return call(module, *args, **kwargs)
@@ -132,7 +124,7 @@ def _wrapped(kinds: Collection[type], recorder: Recorder) -> Iterator[None]:
             recorder.note(getattr(module, PATH), output, (args, kwargs))
             return output
 
-        return record
+        return recorded
 
     # The methods of base classes are found before any of them is wrapped.
     calls = {kind: kind.__call__ for kind in kinds if hasattr(kind, "__call__")}  # noqa: B004

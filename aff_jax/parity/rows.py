@@ -26,9 +26,9 @@ __all__ = [
 MULTIPLE = 50
 """How much more two frameworks may differ than a network differs from itself.
 
-A network is run again with its input moved by one unit in the last place. That shows how a network
-amplifies rounding errors, but has only those of its input. Sums over thousands of products, which
-the frameworks add in different orders, have more.
+A network is run again with numbers moved by one unit in the last place. That shows how it amplifies
+rounding errors. Sums over thousands of products, which the frameworks add in different orders, have
+more of them.
 """
 
 ULPS = 64

@@ -1,15 +1,19 @@
 """Suggest how the layers of two networks with different names correspond."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure
+from aff_jax.parity.rows import Row
 from aff_jax.parity.torch_network import TorchNetwork
 
-__all__ = ["explain_names", "suggest_rename"]
+__all__ = ["check_common_layers", "suggest_rename"]
+
+MOST_NAMES = 8
+"""Number of names that an error lists."""
 
 
 def suggest_rename(torch_network: TorchNetwork, structure: Structure) -> str:
@@ -63,35 +67,34 @@ def _shorten(rename: Mapping[str, str]) -> dict[str, str]:
     return result
 
 
-def explain_names(
-    torch_network: TorchNetwork, structure: Structure, expected: Collection[str]
-) -> str:
-    """Explain that two networks have no layer of the same name.
+def check_common_layers(
+    rows: Sequence[Row], torch_network: TorchNetwork, structure: Structure
+) -> None:
+    """Check that a layer was compared, if both networks have layers with weights.
 
     Args:
+        rows: Rows of the comparison.
         torch_network: The PyTorch network.
-        structure: Structure of the linen network.
-        expected: Names that the linen modules have in PyTorch.
+        structure: Structure of the network in JAX.
 
-    Returns:
-        Sentences with the first names, similar ones, and what to do.
+    Raises:
+        ValueError: If the networks have no layer of the same name. The message has the nearest
+            names.
     """
-    names = sorted(name for name in torch_network.names.values() if name)
-    near = [
-        f"{name!r} and {matches[0]!r}"
-        for name in sorted(expected)
-        if (matches := difflib.get_close_matches(name, names, n=1))
-    ]
-    return (
-        f"the networks have no layer in common. PyTorch's modules are {_first(names)}; the names "
-        f"of the linen module are {_first(sorted(expected))}. "
-        + (f"Similar are {_first(near)}. " if near else "")
-        + (
-            suggest_rename(torch_network, structure)
-            or "Probably the names have another prefix: pass `rename`."
-        )
+    names = [name for name, has in torch_network.has_weights.items() if name and has]
+    layers = sorted({path[:-1] for path, _ in structure.leaves("params")})
+    expected = [name for path in layers if (name := PYTORCH.name_of(path, structure))]
+    if not (names and expected) or any(row.name and not row.is_one_sided for row in rows):
+        return
+    lines = []
+    for name in expected[:MOST_NAMES]:
+        near = difflib.get_close_matches(name, names, 1)
+        lines.append(f"  {name}" + (f"   (nearest in PyTorch: {near[0]})" if near else ""))
+    example = f"such as rename={{{names[0]!r}: {expected[0]!r}}}"
+    raise ValueError(
+        f"expected layers of the same names in both networks, got none. The names of the "
+        f"{len(expected)} layers of the Flax network in PyTorch are\n"
+        + "\n".join(lines)
+        + f"\nand PyTorch has {len(names)} others: {', '.join(names[:MOST_NAMES])}. "
+        + (suggest_rename(torch_network, structure) or f"Pass `rename` with new names, {example}.")
     )
-
-
-def _first(texts: Sequence[str]) -> str:
-    return ", ".join(text or "(whole)" for text in texts[:8]) + (" ..." if len(texts) > 8 else "")

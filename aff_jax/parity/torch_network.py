@@ -5,16 +5,15 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 
 from aff_jax.convert.mapping import list_entries
 from aff_jax.convert.prefixes import Rename, rename_prefixes
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure
-from aff_jax.parity.inputs import move_by_ulp
-from aff_jax.parity.recording import Call, Inputs, copy_torch, record_torch
+from aff_jax.parity.recording import Call, Inputs
 from aff_jax.parity.rows import Output, list_outputs
+from aff_jax.parity.torch_recording import copy_torch, record_torch
 
 __all__ = ["TorchNetwork"]
 
@@ -90,29 +89,19 @@ class TorchNetwork:
         calls = record_torch(self.module, inputs, [self.old_name(name) for name in inputs_of])
         return [call._replace(module=self.names[call.module]) for call in calls]
 
-    def record_twice(self, inputs: Inputs, moves_inputs: bool) -> list[Output]:
-        """Run the module, and again with something moved by one unit in the last place.
+    def record_twice(self, inputs: Inputs) -> list[Output]:
+        """Run the module, and again with inputs moved by one unit in the last place.
 
         Args:
             inputs: Its inputs, in PyTorch's layout.
-            moves_inputs: Move the inputs. Otherwise the weights are moved.
 
         Returns:
-            The outputs of all submodules in order.
+            The outputs of all submodules in order. In the second run, the inputs of every submodule
+            are moved.
         """
-        calls = self.record(inputs)
-        if moves_inputs:
-            return list_outputs(calls, self.record(move_by_ulp(inputs)))
-        return list_outputs(calls, self._with_moved_weights().record(inputs))
-
-    def _with_moved_weights(self) -> "TorchNetwork":
-        import torch
-
-        moved = TorchNetwork(self.module, self.dtype, self.rename)
-        with torch.no_grad():
-            for parameter in moved.module.parameters():
-                parameter.copy_(torch.from_numpy(np.array(move_by_ulp(parameter.numpy()))))
-        return moved
+        moved = record_torch(self.module, inputs, moves=True)
+        renamed = [call._replace(module=self.names[call.module]) for call in moved]
+        return list_outputs(self.record(inputs), renamed)
 
     def convert(self, module: nn.Module, inputs: Inputs, structure: Structure) -> dict[str, Any]:
         """Convert the weights to the variables of a linen module.
@@ -132,6 +121,15 @@ class TorchNetwork:
             ValueError: If the weights do not match the module.
         """
         state = self.module.state_dict()
+        count = len(list_entries(structure, PYTORCH))
+        if not state and not count:
+            return {}
+        if not state:
+            raise ValueError(
+                f"expected a PyTorch module with weights for the {count} variables of the linen "
+                "module, got one without any. Probably its layers are in a plain list: use "
+                "torch.nn.ModuleList. Or pass `variables`."
+            )
         expected = {entry.name for entry in list_entries(structure, PYTORCH)}
         new_names = rename_prefixes({name: name for name in state}, self.rename)
         tied: dict[int, list[str]] = {}

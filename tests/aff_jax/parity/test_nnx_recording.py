@@ -140,7 +140,7 @@ def test_classes_are_restored_after_an_error():
     module = CNN()
     before = nnx.Conv.__call__
     with pytest.raises(ValueError, match="7"):
-        record_nnx(module, [(state_of_nnx(module), Inputs((images(1, 5, 6, 7),), {}))])
+        record_nnx(module, state_of_nnx(module), Inputs((images(1, 5, 6, 7),), {}))
     assert nnx.Conv.__call__ is before
     assert "__call__" in vars(nnx.Conv)
 
@@ -148,7 +148,7 @@ def test_classes_are_restored_after_an_error():
 def test_inputs_are_recorded_where_asked_for():
     module, x = CNN(), images(1, 5, 6, 3)
     variables = state_of_nnx(module)
-    (calls,) = record_nnx(module, [(variables, Inputs((x,), {}))], inputs_of=("conv", "layers/1"))
+    (calls,) = record_nnx(module, variables, Inputs((x,), {}), inputs_of=("conv", "layers/1"))
     inputs = {call.module: call.inputs for call in calls if call.inputs}
     np.testing.assert_array_equal(inputs["conv"][0], x)
     assert inputs["layers/1"][0].shape == (1, 4)

@@ -1,0 +1,150 @@
+"""Run a PyTorch module and record what its submodules return."""
+
+import copy
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from aff_jax.parity.recording import Call, Inputs, is_array
+
+__all__ = ["copy_torch", "from_tensor", "record_torch"]
+
+
+def copy_torch(module: Any, dtype: str) -> Any:
+    """Copy a PyTorch module for a comparison.
+
+    Args:
+        module: A `torch.nn.Module`. It is not changed.
+        dtype: "float32" or "float64".
+
+    Returns:
+        A copy on the CPU, of floating-point dtype `dtype`, in evaluation mode, without the wrappers
+        `DataParallel`, `DistributedDataParallel` and those of `torch.compile`.
+    """
+    import torch
+
+    def unwrap(module: Any) -> Any:
+        while True:
+            if isinstance(
+                module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel
+            ):
+                module = module.module
+            elif hasattr(module, "_orig_mod"):  # of torch.compile, whose class takes long to import
+                module = module._orig_mod
+            else:
+                return module
+
+    module = copy.deepcopy(unwrap(module))
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if unwrap(child) is not child:
+                setattr(parent, name, unwrap(child))
+    return module.to("cpu", getattr(torch, dtype)).eval()
+
+
+def record_torch(
+    module: Any, inputs: Inputs, inputs_of: Collection[str] = (), moves: bool = False
+) -> list[Call]:
+    """Run a PyTorch module and record the outputs of all submodules.
+
+    Args:
+        module: A `torch.nn.Module`, from `copy_torch`.
+        inputs: Its inputs. Arrays become tensors.
+        inputs_of: Names of the submodules whose inputs are recorded too.
+        moves: Move every floating-point input of every submodule by one unit in the last place, to
+            measure how the network amplifies the rounding of what it computes.
+
+    Returns:
+        The calls in the order in which they end. The last one is that of `module`. A submodule with
+        several names has the first of them.
+    """
+    import torch
+
+    calls: list[Call] = []
+    numbers: Counter[str] = Counter()
+    given: dict[str, list[tuple[np.ndarray, ...]]] = {}
+
+    def to_arrays(tree: Any) -> tuple[np.ndarray, ...]:
+        return tuple(from_tensor(x) for x in _leaves(tree) if isinstance(x, torch.Tensor))
+
+    def before(name: str) -> Callable[..., None]:
+        # Recorded before the call, which may change its input in place.
+        def note(_module: Any, args: Any, kwargs: Any) -> None:
+            given.setdefault(name, []).append(to_arrays((args, kwargs)))
+
+        return note
+
+    def after(name: str) -> Callable[..., None]:
+        def note(_module: Any, _args: Any, output: Any) -> None:
+            numbers[name] += 1
+            inputs = given[name].pop() if name in inputs_of else ()
+            calls.append(Call(name, numbers[name], to_arrays(output), inputs))
+
+        return note
+
+    generator = torch.Generator().manual_seed(0)
+
+    def move(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+            return x
+        up = torch.rand(x.shape, generator=generator) < 0.5
+        infinity = torch.full((), torch.inf, dtype=x.dtype)
+        return torch.nextafter(x, torch.where(up, infinity, -infinity))
+
+    def move_inputs(_module: Any, args: Any, kwargs: Any) -> Any:
+        return tuple(map(move, args)), {name: move(value) for name, value in kwargs.items()}
+
+    hooks = []
+    for name, submodule in module.named_modules():
+        if moves:
+            hooks.append(submodule.register_forward_pre_hook(move_inputs, with_kwargs=True))
+        if name in inputs_of:
+            hooks.append(submodule.register_forward_pre_hook(before(name), with_kwargs=True))
+        hooks.append(submodule.register_forward_hook(after(name)))
+
+    def to_tensor(x: Any) -> Any:
+        # Copy: NumPy views of JAX arrays are read-only, and PyTorch needs writable memory.
+        return torch.from_numpy(np.array(x, order="C")) if is_array(x) else x
+
+    args, kwargs = jax.tree.map(to_tensor, tuple(inputs))
+    try:
+        with torch.no_grad():
+            module(*args, **kwargs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """List the leaves of a tree, among them the values of objects such as model outputs."""
+    leaves = []
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, Mapping):
+            leaves += _leaves(list(leaf.values()))
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            leaves += _leaves([getattr(leaf, f.name) for f in dataclasses.fields(leaf)])
+        else:
+            leaves.append(leaf)
+    return leaves
+
+
+def from_tensor(tensor: Any) -> np.ndarray:
+    """Copy a PyTorch tensor to an array.
+
+    Args:
+        tensor: The tensor.
+
+    Returns:
+        A NumPy array of the same dtype, or float32 for bfloat16, which NumPy does not have.
+    """
+    import torch
+
+    tensor = tensor.detach().cpu()
+    wide = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    array: np.ndarray = wide.numpy().copy()
+    return array
