@@ -1,14 +1,17 @@
 """`aff-jax compare`: compare a PyTorch network and a linen network."""
 
 import argparse
-import importlib.util
+import dataclasses
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from aff_jax import parity
+from aff_jax.cli.closed_output import ClosableOutput
+from aff_jax.cli.input_files import bind_inputs, read_inputs
 from aff_jax.cli.network_flags import (
     channels_flag,
     check_target,
@@ -19,10 +22,11 @@ from aff_jax.cli.network_flags import (
     positive,
     rename_flag,
 )
+from aff_jax.cli.user_code import make_linen_module, make_torch_module
 from aff_jax.convert.channels import channels_in
 from aff_jax.convert.prefixes import rename_prefixes
 from aff_jax.convert.rules import PYTORCH
-from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
+from aff_jax.convert.weight_files import unwrap_state_dict
 from aff_jax.parity import report as parity_report
 
 __all__ = ["add_parser", "compare"]
@@ -43,8 +47,27 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         metavar="FILE.py:CALLABLE",
         help="creates the PyTorch module",
     )
-    command.add_argument("--model", required=True, help="a name of aff_jax.list_models()")
+    ours = command.add_mutually_exclusive_group(required=True)
+    ours.add_argument("--model", help="a name of aff_jax.list_models()")
+    ours.add_argument(
+        "--ours",
+        type=expanduser,
+        metavar="FILE.py:CALLABLE",
+        help="creates the linen module, or a pair of the module and its variables",
+    )
     command.add_argument("--checkpoint", type=expanduser, help="weights of the PyTorch module")
+    command.add_argument(
+        "--inputs",
+        type=expanduser,
+        metavar="FILE.npz",
+        help="arrays to pass to both networks; default: random images for --model. Names that are "
+        "arguments of the linen module are passed as keywords",
+    )
+    command.add_argument(
+        "--layout",
+        choices=("channels_first", "same"),
+        help="layout of PyTorch's inputs; default: the one that PyTorch accepts and that fits",
+    )
     command.add_argument("--input-size", type=positive, default=64, help="height and width")
     command.add_argument("--batch", type=positive, default=2, help="number of random images")
     command.add_argument("--seed", type=int, default=0, help="seed of the random images")
@@ -71,70 +94,67 @@ def compare(arguments: argparse.Namespace) -> int:
     for file in (arguments.json, arguments.html):
         if file:
             check_target(Path(file))
-    arguments.reference = arguments.reference or "pytorch"
-    torch_module = _make_torch_module(arguments.torch, arguments.checkpoint)
+    _check_flags(arguments)
+    torch_module = make_torch_module(arguments.torch, arguments.checkpoint)
     renames = parse_renames(arguments)
-    state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
-    state = rename_prefixes(state, renames)
-    if arguments.num_classes is None:
-        arguments.num_classes = classes_in(state, create(arguments), from_mxnet=False)
-    model, size = create(arguments), arguments.input_size
-    channels = arguments.channels or channels_in(state, model, PYTORCH)
-    rng = np.random.RandomState(arguments.seed)
-    images = rng.standard_normal((arguments.batch, size, size, channels)).astype(np.float32)
+    variables = None
+    if arguments.ours:
+        module, variables = make_linen_module(arguments.ours)
+    else:
+        state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
+        state = rename_prefixes(state, renames)
+        module = _create(arguments, state)
+    about = {"command": arguments.command_line}
+    if arguments.inputs:
+        args, kwargs = bind_inputs(read_inputs(arguments.inputs), module, torch_module)
+    else:
+        size = arguments.input_size
+        rng = np.random.RandomState(arguments.seed)
+        channels = arguments.channels or channels_in(state, module, PYTORCH)
+        images = rng.standard_normal((arguments.batch, size, size, channels)).astype(np.float32)
+        args, kwargs = (images,), {}
+        about["seed"] = str(arguments.seed)
     outcome = parity.compare(
         torch_module,
-        model,
-        None,
-        images,
+        module,
+        variables,
+        *args,
         float64=arguments.float64,
         tolerance=arguments.tolerance,
         rename=renames,
+        kwargs=kwargs,
+        layout=arguments.layout,
     )
-    print(parity_report.to_text(outcome))
-    title = f"{arguments.torch} and {arguments.model}"
+    outcome = dataclasses.replace(outcome, about={**outcome.about, **about})
+    title = f"{arguments.torch} and {arguments.ours or arguments.model}"
     if arguments.json:
         Path(arguments.json).write_text(parity_report.to_json(outcome))
     if arguments.html:
         Path(arguments.html).write_text(parity_report.to_html(outcome, title))
+    with ClosableOutput():
+        print(parity_report.to_text(outcome))
     return 0 if outcome.equal else 1
 
 
-def _make_torch_module(text: str, checkpoint: str | None) -> Any:
-    """Create the PyTorch module and load the checkpoint into it."""
-    import torch
-
-    make = _load_callable(text)
-    try:
-        module = make()
-    except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"{text} raised {type(error).__name__}: {error}") from error
-    if not isinstance(module, torch.nn.Module):
-        raise ValueError(f"{text}: expected a torch.nn.Module, got a {type(module).__name__}.")
-    if checkpoint:
-        arrays = read_weights(checkpoint)
-        narrow = {k: v.astype(np.float32) if v.dtype.kind == "V" else v for k, v in arrays.items()}
-        try:
-            module.load_state_dict({k: torch.from_numpy(v) for k, v in narrow.items()})
-        except RuntimeError as error:
-            raise ValueError(f"{checkpoint} does not match {text}: {error}") from error
-    return module
-
-
-def _load_callable(text: str) -> Any:
-    """Import a callable given as "file.py:name"."""
-    file, _, name = text.rpartition(":")
-    spec = importlib.util.spec_from_file_location(Path(file).stem, file) if file else None
-    if spec is None or spec.loader is None or not Path(file).exists():
+def _check_flags(arguments: argparse.Namespace) -> None:
+    if not arguments.ours:
+        return
+    for flag in ("reference", "num_classes", "field"):
+        if getattr(arguments, flag):
+            raise ValueError(
+                f"--{flag.replace('_', '-')} describes a network of --model: remove it, and set "
+                f"the fields in {arguments.ours}."
+            )
+    if not arguments.inputs:
         raise ValueError(
-            f"expected FILE.py:CALLABLE, a file and a function or class in it that returns the "
-            f"PyTorch module, got {text!r}."
+            "expected --inputs FILE.npz, because only the inputs of --model are known to be "
+            "images. Write the file with `numpy.savez`."
         )
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"{file} raised {type(error).__name__}: {error}") from error
-    if not hasattr(module, name):
-        raise ValueError(f"{file} does not define {name!r}.")
-    return getattr(module, name)
+
+
+def _create(arguments: argparse.Namespace, state: dict[str, Any]) -> nn.Module:
+    """Create the network of --model, with the number of classes of the PyTorch module."""
+    arguments.reference = arguments.reference or "pytorch"
+    if arguments.num_classes is None:
+        arguments.num_classes = classes_in(state, create(arguments), from_mxnet=False)
+    return create(arguments)

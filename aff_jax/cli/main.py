@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import signal
 import sys
 import traceback
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 import aff_jax
 from aff_jax.cli import compare, convert, export, models, summary
+from aff_jax.cli.closed_output import ClosableOutput
 from aff_jax.cli.network_flags import network_flags
 
 __all__ = ["main"]
@@ -26,12 +28,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 if compared networks differ, 2 for an error, 130 after
         Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    with ClosableOutput():
+        arguments = _parser().parse_args(argv)
+        arguments.command_line = shlex.join(["aff-jax", *(sys.argv[1:] if argv is None else argv)])
+        return _run(arguments)
+    return 0  # the output was closed, as by `| head`
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the command of parsed arguments and return the exit code."""
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        raise  # not an error of the command
     except (ValueError, OSError, ImportError) as error:
         logger.debug("the command failed", exc_info=True)
         print(f"error: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 import aff_jax
 from aff_jax.cli.network_flags import channels_flag, create, help_line, positive
+from aff_jax.hosts.registry import HOSTS
 from aff_jax.inspection import count_parameters
 from aff_jax.lookup import unknown_name
 
@@ -25,12 +26,24 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     parents = [network, channels_flag()]
     command = commands.add_parser("models", parents=parents, help=help_line(models))
     command.add_argument("--filter", default="*", help="pattern of names, such as 'cifar_*'")
-    command.add_argument("--input-size", type=positive, default=224, help="height and width")
+    command.add_argument(
+        "--parameters",
+        action="store_true",
+        help="count the trainable parameters, in about a second for each network",
+    )
+    command.add_argument(
+        "--cost",
+        action="store_true",
+        help="count parameters and floating-point operations, in a few seconds for each network",
+    )
+    command.add_argument(
+        "--input-size", type=positive, default=224, help="height and width for --cost"
+    )
     command.set_defaults(run=models)
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """List networks with trainable parameters and floating-point operations.
+    """List networks by family, with parameters and floating-point operations if asked for.
 
     Args:
         arguments: Parsed flags of this command.
@@ -42,16 +55,25 @@ def models(arguments: argparse.Namespace) -> int:
         ValueError: If no name matches the pattern, or a flag does not fit the networks.
     """
     size = arguments.input_size
-    names = fnmatch.filter(aff_jax.list_models(), arguments.filter)
+    names = fnmatch.filter(HOSTS, arguments.filter)  # in the order of the table, by family
     if not names:
         raise ValueError(unknown_name("model", arguments.filter, aff_jax.list_models()))
-    print(f"{'model':<24}{'parameters':>14}{f'GFLOPs at {size}x{size}':>22}")
+    titles = [f"{'model':<24}{'family':<14}"]
+    if arguments.parameters or arguments.cost:
+        titles.append(f"{'parameters':>14}")
+    if arguments.cost:
+        titles.append(f"{f'GFLOPs at {size}x{size}':>22}")
+    print("".join(titles).rstrip())
     for name in names:
         model = create(arguments, name)
-        images = jax.ShapeDtypeStruct((1, size, size, arguments.channels or 3), jnp.float32)
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        count = count_parameters(variables["params"])
-        # XLA counts a multiply-add as two operations.
-        cost = jax.jit(model.apply).lower(variables, images).cost_analysis() or {}
-        print(f"{name:<24}{count:>14,}{cost.get('flops', float('nan')) / 1e9:>22.3g}", flush=True)
+        cells = [f"{name:<24}{type(model).__name__:<14}"]
+        if arguments.parameters or arguments.cost:
+            images = jax.ShapeDtypeStruct((1, size, size, arguments.channels or 3), jnp.float32)
+            variables = jax.eval_shape(model.init, jax.random.key(0), images)
+            cells.append(f"{count_parameters(variables['params']):>14,}")
+        if arguments.cost:
+            # XLA counts a multiply-add as two operations.
+            cost = jax.jit(model.apply).lower(variables, images).cost_analysis() or {}
+            cells.append(f"{cost.get('flops', float('nan')) / 1e9:>22.3g}")
+        print("".join(cells).rstrip(), flush=True)
     return 0

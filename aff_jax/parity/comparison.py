@@ -16,6 +16,7 @@ import jax
 
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure, inspect_module
+from aff_jax.parity.about import describe
 from aff_jax.parity.evidence import LinenNetwork, gather_evidence
 from aff_jax.parity.explanation import explain, explain_one_sided
 from aff_jax.parity.inputs import (
@@ -47,6 +48,7 @@ class Parity:
         unmatched: Layers with weights, of either network, that have no counterpart in the other
             one. They were not compared.
         explanation: Why the first mismatch differs, in sentences. Empty if the networks are equal.
+        about: What was compared: modules, inputs and versions, by title.
     """
 
     rows: Sequence[Row]
@@ -54,6 +56,7 @@ class Parity:
     tolerance: float | None = None
     unmatched: Sequence[str] = ()
     explanation: str = ""
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def first_mismatch(self) -> Row | None:
@@ -200,6 +203,7 @@ def compare(
         result,
         unmatched=_list_unmatched(result.rows, structure, has_weights),
         explanation=explanation,
+        about=describe(torch_module, module, ours_in, torch_in),
     )
 
 

@@ -35,7 +35,10 @@ ULPS = 64
 """Differences of fewer units in the last place, of the largest value of a layer, are rounding."""
 
 ONLY_FLAX = "called in Flax only"
+"""Note of a row whose call only the linen network made."""
+
 ONLY_TORCH = "called in PyTorch only"
+"""Note of a row whose call only the PyTorch network made."""
 
 ALIKE = 1e-2
 """Relative difference below which two calls of a layer can be the same call."""

@@ -219,9 +219,20 @@ def directory(tmp_path_factory):
         (here / name).symlink_to(ROOT / name)
     network = {"layers": (1, 1, 1, 1), "features": 8, "num_classes": 10, "fuse_type": "iAFF"}
     (here / "their_code.py").write_text(
+        f"from collections import OrderedDict\n\nimport torch\n\n"
         f"from tests.reference import torch_aff\n\n"
-        f"def make_model():\n    return torch_aff.ResNet(**{network})\n"
+        f"def make_model():\n    return torch_aff.ResNet(**{network})\n\n"
+        f"def make_encoder():\n"
+        f"    return torch.nn.Sequential(OrderedDict(proj=torch.nn.Linear(3, 4)))\n"
     )
+    (here / "our_code.py").write_text(
+        "import flax.linen as nn\n\n"
+        "class Encoder(nn.Module):\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x):\n        return nn.Dense(4, name='dense')(x)\n\n"
+        "def make_encoder():\n    return Encoder()\n"
+    )
+    np.savez(here / "batch.npz", np.ones((2, 3), np.float32))
     small = aff_jax.create_model("cifar_resnet8", "add", num_classes=10)
     variables = jax.jit(small.init)(jax.random.key(0), np.zeros((2, 32, 32, 3), np.float32))
     aff_jax.save(here / "network.safetensors", variables, small)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from aff_jax import MSCAM, BatchNorm
-from aff_jax.attention.branches import branch_names
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 
@@ -68,11 +67,6 @@ def test_activation_and_logit_scale():
     params, stats = variables["params"], variables["batch_stats"]
     expected = oracle.ms_cam(x, params, stats, act=oracle.silu, logit_scale=2)
     np.testing.assert_allclose(result, expected, rtol=EXACT, atol=EXACT)
-
-
-def test_branches_of_a_later_pass_continue_the_numbering():
-    assert branch_names(("local", "global"), 2) == ["local2", "global2"]
-    assert branch_names(("global", "global"), 2) == ["global3", "global4"]
 
 
 @pytest.mark.parametrize(("reduction", "hidden"), [(4, 2), (8, 1), (16, 1), (1, 8)])
@@ -145,11 +139,6 @@ def test_refuses_a_missing_batch_axis():
 def test_refuses_an_unknown_scale_and_offers_the_nearest():
     with pytest.raises(ValueError, match=r"unknown scale 'globl'. Did you mean 'global'"):
         MSCAM(scales=("globl",)).init(jax.random.key(0), jnp.ones((2, 3)))
-
-
-def test_refuses_a_string_of_scales():
-    with pytest.raises(ValueError, match="expected a tuple of scales, got the string"):
-        branch_names("global")
 
 
 @pytest.mark.parametrize("reduction", [0, -4, float("nan")])

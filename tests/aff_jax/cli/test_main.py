@@ -31,6 +31,8 @@ def number():
         (["compare", "MAKER:fail", "--model=resnet18"], "raised RuntimeError: no such luck"),
         (["compare", "MAKER:number", "--model=resnet18"], "expected a torch.nn.Module, got a int"),
         (["compare", "MAKER:make", "--model=resnet18", "--html=no/where"], "no directory no"),
+        (["compare", "MAKER:make", "--ours=MAKER:make"], "expected --inputs FILE.npz"),
+        (["compare", "MAKER:make", "--ours=MAKER:make", "--field=width=2"], "remove it"),
         (["models", "--filter=zzz"], "unknown model 'zzz'"),
         (
             ["summary", "resnet18", "--field=blocks_per_stage=5"],
