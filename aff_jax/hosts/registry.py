@@ -126,8 +126,8 @@ def create_model(
         fusion_fields = {**differences.get(fusion, {}), **given}
         fields["fusion_fields"] = nn.FrozenDict(fusion_fields)
         create_fusion(fusion, **fusion_fields)  # report a wrong field now, not at the first call
-    if "norm" in differences:
-        norm = fields.get("norm", BatchNorm)
+    norm = fields.get("norm", BatchNorm)
+    if "norm" in differences and callable(norm):  # the host refuses other values
         fields["norm"] = partial(norm, **accepted_fields(norm, differences["norm"]))
     fields.update(num_classes=num_classes, fusion=fusion)
     return construct(f"model {name!r}", host, fields)

@@ -119,9 +119,10 @@ def _accepts(annotation: Any, value: Any) -> bool:
 
 def _is_dtype(value: Any) -> bool:
     try:
-        return value is not None and jnp.dtype(value) is not None
+        jnp.dtype(value)
     except TypeError:
         return False
+    return value is not None  # which is float64 for NumPy
 
 
 def _describe(annotation: Any) -> str:

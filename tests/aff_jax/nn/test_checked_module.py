@@ -73,6 +73,12 @@ def test_a_list_equals_a_tuple():
         ("cifar_resnet8", {"blocks_per_stage": 3}, r"sequence of integers.*default is \(1, 1, 1\)"),
         ("cifar_resnet8", {"fusion_fields": "gain"}, "a dict as fusion_fields"),
         ("cifar_resnet8", {"head_init": 1}, "a function or None as head_init"),
+        ("cifar_resnet8", {"norm": None, "reference": "pytorch"}, "a function as norm, got None"),
+        (
+            "cifar_resnet8",
+            {"norm": "batch", "reference": "mxnet"},
+            "a function as norm, got 'batch'",
+        ),
     ],
 )
 def test_a_value_of_a_wrong_type_is_an_error(name, fields, message):
