@@ -94,7 +94,9 @@ def test_torch_inputs_may_differ():
         def forward(self, x):
             raise IndexError("its own message")
 
-    with pytest.raises(ValueError, match=r"(?s)\(6, 3, 5, 5\): .*\(6, 5, 5, 3\): .*its own message"):
+    with pytest.raises(
+        ValueError, match=r"(?s)\(6, 3, 5, 5\): .*\(6, 5, 5, 3\): .*its own message"
+    ):
         compare(Broken())
 
 
