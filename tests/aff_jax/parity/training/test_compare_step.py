@@ -68,7 +68,7 @@ def test_names_are_mapped_and_wrappers_removed():
     class Outer(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.net = TorchSmall()
+            self.net = torch.nn.DataParallel(TorchSmall())
 
         def forward(self, x):
             return self.net(x)
