@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from aff_jax.parity.layouts import align, largest_difference
 from aff_jax.parity.training.optimizer_causes import explain_optimizers, list_some
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.statistics_causes import explain_statistics
@@ -158,13 +159,14 @@ def _explain_some_gradients(
 def _outputs_gap(samples: Samples) -> float | None:
     """Return the largest difference of the first outputs, or None if they can't be compared."""
     theirs, ours = samples.theirs.outputs, samples.ours.outputs
+    if len(theirs) != len(ours):
+        return None
     gaps = []
-    for one, other in zip(theirs, ours, strict=False):
-        layouts = [one, np.moveaxis(one, 1, -1)] if one.ndim > 2 else [one]
-        fitting = [np.float64(a) for a in layouts if a.shape == other.shape]
-        if not fitting or len(theirs) != len(ours):
+    for one, other in zip(theirs, ours, strict=True):
+        aligned = align(one, other)
+        if aligned is None:
             return None
-        gap = min(float(np.max(np.abs(a - other), initial=0)) for a in fitting)
+        gap = largest_difference(aligned.array, other)
         gaps.append(gap / (float(np.max(np.abs(one), initial=0)) or 1.0))
     return max(gaps, default=None)
 

@@ -23,13 +23,15 @@ from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.lookup import unknown_name
+from aff_jax.parity.inputs import as_dtype, move_by_ulp
+from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some
 from aff_jax.parity.training.record import TrainingStep
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.step_parity import StepParity, StepRow
-from aff_jax.parity.training.torch_steps import TorchTraining, unwrap_module
+from aff_jax.parity.training.torch_steps import TorchTraining
 
 __all__ = ["compare_step"]
 
@@ -70,7 +72,8 @@ def compare_step(
         module: Linen module.
         variables: Initial variables of `module`. None converts them from `torch_module`.
         *inputs: Inputs of `module`, channels last. `torch_module` gets arrays of more than two axes
-            channels first, or unchanged if it raises an error then.
+            channels first or unchanged: the first layout, the likely ones first, with which it
+            raises no error.
         loss: Function of the outputs of `module` that returns a scalar, such as
             `lambda outputs: jnp.mean((outputs - targets) ** 2)`.
         torch_loss: The same for the outputs of `torch_module`, which are tensors.
@@ -97,40 +100,29 @@ def compare_step(
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got steps={steps}. A wrong momentum needs 2.")
     dtype = "float64" if float64 else "float32"
-    torch_module = unwrap_module(torch_module)
+    network = TorchNetwork(torch_module, dtype, rename=None)
     with jax.enable_x64(float64):
-        inputs = tuple(_cast(x, dtype) for x in inputs)
+        inputs, torch_inputs = as_dtype((inputs, torch_inputs), dtype)
         arguments, keywords = bind_training_arguments(module, inputs, kwargs)
         if variables is None:
             widened = float64 and hasattr(module, "param_dtype")
             wide = module.clone(param_dtype=jnp.float64) if widened else module
-            state = torch_module.state_dict()
+            state = network.module.state_dict()
             variables = from_torch(state, wide, *arguments, prefix=prefix, rename=rename)
-        variables = jax.tree.map(lambda leaf: jnp.asarray(_cast(leaf, dtype)), dict(variables))
+        variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
         entries = list_entries(inspect_module(module, arguments), PYTORCH)
         read = [entry.name for entry in entries if entry.collection != UNREAD]
-        names = _match_names(torch_module, read, rename, prefix)
+        names = _match_names(network.module, read, rename, prefix)
         theirs = TorchTraining(
-            torch_module,
-            inputs,
-            torch_inputs,
-            torch_loss,
-            torch_optimizer,
-            dtype,
-            [*names.values()],
+            network, inputs, torch_inputs, torch_loss, torch_optimizer, names.values()
         )
         ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names)
-        moved = {**variables, "params": jax.tree.map(_move, variables["params"])}
-        factors = {
-            name: _factors(tuple(parameter.shape), dtype)
-            for name, parameter in torch_module.named_parameters()
-            if name in names.values()
-        }
+        moved = {**variables, "params": move_by_ulp(variables["params"])}
         samples, rows = Samples(), []
         runs = zip(
             theirs.run(steps),
             ours.run(variables, steps),
-            theirs.run(steps, factors),
+            theirs.run(steps, moved=True),
             ours.run(moved, steps),
             strict=True,
         )
@@ -257,20 +249,3 @@ def _list_notes(theirs: TorchTraining, samples: Samples) -> list[str]:
             f"construction: {len(samples.rounding)} {list_some(sorted(samples.rounding))}."
         )
     return notes
-
-
-def _cast(x: Any, dtype: str) -> Any:
-    """Convert floating-point arrays to `dtype`; leave integer arrays and flags as they are."""
-    if not hasattr(x, "dtype"):
-        return x
-    return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
-
-
-def _factors(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return factors that move each value by one unit in the last place, up or down."""
-    signs = np.random.default_rng(0).choice([-1, 1], shape)
-    return np.asarray(1 + signs * np.finfo(dtype).eps, dtype)
-
-
-def _move(leaf: Any) -> Any:
-    return jnp.asarray(np.asarray(leaf) * _factors(leaf.shape, str(leaf.dtype)))

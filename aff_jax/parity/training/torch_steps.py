@@ -7,79 +7,62 @@ from typing import Any
 import jax
 import numpy as np
 
+from aff_jax.parity.inputs import list_torch_inputs, move_by_ulp
+from aff_jax.parity.recording import Inputs, from_tensor, is_array
+from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.training.record import BatchMoments, TrainingStep
 
-__all__ = ["TorchTraining", "unwrap_module"]
+__all__ = ["TorchTraining"]
 
 SHARE_OF_RANDOM = 1e-3
 """Smallest change of the output, relative to its largest value, that is not due to rounding."""
-
-
-def unwrap_module(module: Any) -> Any:
-    """Return the PyTorch module inside of DataParallel, DistributedDataParallel or torch.compile.
-
-    Args:
-        module: The module, wrapped or not.
-
-    Returns:
-        The inner module.
-    """
-    import torch
-
-    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
-    while True:
-        if isinstance(module, parallel):
-            module = module.module
-        elif hasattr(module, "_orig_mod"):
-            module = module._orig_mod
-        else:
-            return module
 
 
 class TorchTraining:
     """Training of copies of a PyTorch module on one batch.
 
     Args:
-        module: The module. It is not changed.
-        inputs: Its inputs, as given to the linen module. Arrays of more than two axes are passed
-            channels first, or unchanged if the module does not take that.
+        network: The network, whose module is put in training mode.
+        inputs: Arrays and flags, as given to the linen module. The first layout of
+            `list_torch_inputs` is used that the module takes.
         torch_inputs: Inputs in PyTorch's layout, instead of `inputs`.
         loss: Function of the outputs of the module that returns a scalar.
         make_optimizer: Function of a list of parameters that returns a PyTorch optimizer.
-        dtype: "float32" or "float64", the dtype of the copies and inputs.
         names: Names of the parameters and statistics that are recorded.
+
+    Raises:
+        ValueError: If the module takes the inputs in no layout, or draws random numbers.
     """
 
     def __init__(
         self,
-        module: Any,
+        network: TorchNetwork,
         inputs: Sequence[Any],
         torch_inputs: Sequence[Any] | None,
         loss: Callable[[Any], Any],
         make_optimizer: Callable[[list[Any]], Any],
-        dtype: str,
         names: Iterable[str],
     ):
-        import torch
-
-        self.module = copy.deepcopy(module).to("cpu", getattr(torch, dtype)).train()
+        self.module = network.module.train()
         self.loss, self.make_optimizer, self.names = loss, make_optimizer, set(names)
         self.settings: dict[str, Mapping[str, Any]] = {}
         self.has_gradient: dict[str, bool] = {}
         self.optimizer_name = ""
-        self.inputs = self._find_inputs(inputs, torch_inputs, getattr(torch, dtype))
+        if torch_inputs is None:
+            torch_inputs = self._find_inputs(inputs, network.has_sequences)
+        self.inputs = torch_inputs
         self._check_random()
 
-    def run(self, steps: int, factors: Mapping[str, np.ndarray] | None = None) -> Iterator[Any]:
+    def run(self, steps: int, moved: bool = False) -> Iterator[TrainingStep]:
         """Train.
 
         Args:
             steps: Number of steps.
-            factors: Arrays by name that the initial weights are multiplied by.
+            moved: Start from weights that are moved by one unit in the last place.
 
         Yields:
-            The state before the first step, and each step, as `TrainingStep`. Its arrays are views
-            and change in the next step.
+            The state before the first step, and each step. Its arrays are views and change in the
+            next step.
 
         Raises:
             TypeError: If `make_optimizer` is no function or returns no PyTorch optimizer.
@@ -93,9 +76,11 @@ class TorchTraining:
             for name, parameter in module.named_parameters(remove_duplicate=False)
             if name in self.names
         }
-        with torch.no_grad():
-            for name, factor in (factors or {}).items():
-                weights[name].mul_(torch.from_numpy(factor))
+        if moved:
+            arrays = move_by_ulp({name: w.detach().numpy() for name, w in weights.items()})
+            with torch.no_grad():
+                for name, array in arrays.items():
+                    weights[name].copy_(torch.from_numpy(array))
         optimizer = self._make_optimizer(module)
         batches: dict[str, list[BatchMoments]] = {}
         _record_batches(module, batches)
@@ -109,9 +94,9 @@ class TorchTraining:
         for _ in range(steps):
             batches.clear()
             optimizer.zero_grad()
-            outputs = module(*_clone(self.inputs))
+            outputs = module(*_to_tensors(self.inputs))
             recorded = [
-                leaf.detach().numpy().copy()
+                from_tensor(leaf)
                 for leaf in jax.tree.leaves(outputs)
                 if isinstance(leaf, torch.Tensor)
             ]
@@ -125,7 +110,7 @@ class TorchTraining:
             value.backward()
             # Copies: hooks of the optimizer may clip gradients in place.
             gradients = {
-                name: None if weight.grad is None else weight.grad.numpy().copy()
+                name: None if weight.grad is None else from_tensor(weight.grad)
                 for name, weight in weights.items()
             }
             self.has_gradient = {n: p.grad is not None for n, p in module.named_parameters()}
@@ -190,37 +175,18 @@ class TorchTraining:
         self.settings, self.optimizer_name = settings, type(optimizer).__name__
         return optimizer
 
-    def _find_inputs(
-        self, inputs: Sequence[Any], torch_inputs: Sequence[Any] | None, dtype: Any
-    ) -> list[Any]:
-        """Return the inputs as tensors, in the first layout that the module takes."""
-        import torch
-
-        def as_tensor(x: Any, channels_first: bool) -> Any:
-            if isinstance(x, jax.Array | np.ndarray):
-                array = np.asarray(x)
-                if channels_first and array.ndim > 2:
-                    array = np.moveaxis(array, -1, 1)
-                # Copy: NumPy views of JAX arrays are read-only.
-                x = torch.from_numpy(np.array(array, order="C"))
-            if isinstance(x, torch.Tensor) and x.is_floating_point():
-                return x.detach().to("cpu", dtype)
-            return x
-
-        if torch_inputs is not None:
-            return [as_tensor(x, False) for x in torch_inputs]
+    def _find_inputs(self, inputs: Sequence[Any], has_1d: bool) -> Sequence[Any]:
+        """Return the inputs in the first layout that the module takes."""
         failures = []
-        for layout in ("channels first", "unchanged"):
-            tensors = [as_tensor(x, layout == "channels first") for x in inputs]
+        for shapes, chosen in list_torch_inputs(Inputs(tuple(inputs), {}), None, has_1d):
             try:
-                self._forward(tensors)
+                self._forward(chosen.args)
             except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-                shapes = [tuple(x.shape) if hasattr(x, "shape") else x for x in tensors]
-                failures.append(f"{layout}, {shapes}: {type(error).__name__}: {error}")
+                failures.append(f"{shapes}: {type(error).__name__}: {error}")
             else:
-                return tensors
+                return chosen.args
         raise ValueError(
-            "the PyTorch module raises an error in training mode with these inputs:\n  "
+            "the PyTorch module raises an error in training mode with inputs of these shapes:\n  "
             + "\n  ".join(failures)
             + "\nIf it takes other inputs than the linen module, pass them as `torch_inputs`."
         )
@@ -231,7 +197,7 @@ class TorchTraining:
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
-            outputs = copy.deepcopy(self.module)(*_clone(inputs))
+            outputs = copy.deepcopy(self.module)(*_to_tensors(inputs))
         return [x for x in jax.tree.leaves(outputs) if isinstance(x, torch.Tensor)]
 
     def _check_random(self) -> None:
@@ -257,9 +223,11 @@ class TorchTraining:
             )
 
 
-def _clone(inputs: Sequence[Any]) -> list[Any]:
-    """Copy tensors: the module may work in place."""
-    return [x.clone() if hasattr(x, "clone") else x for x in inputs]
+def _to_tensors(inputs: Sequence[Any]) -> list[Any]:
+    """Copy arrays to tensors: the module may work in place."""
+    import torch
+
+    return [torch.from_numpy(np.array(x, order="C")) if is_array(x) else x for x in inputs]
 
 
 def _record_batches(module: Any, batches: dict[str, list[BatchMoments]]) -> None:

@@ -198,7 +198,8 @@ def _search(rule: str, settings: Settings, recorded: Recorded, start: Settings) 
     def residual(point: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             values = predict(rule, {**settings, **decode(point)}, recorded) - target
-        return np.nan_to_num(values, nan=1e30, posinf=1e30, neginf=-1e30).ravel()
+        # Their squares must not overflow.
+        return np.clip(np.nan_to_num(values, nan=1e30), -1e30, 1e30).ravel()
 
     point = np.array([_encode(name, start[name]) for name in names])
     current = residual(point)
