@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from aff_jax.parity.inputs import list_torch_inputs, move_by_ulp
-from aff_jax.parity.recording import Inputs, from_tensor, is_array
+from aff_jax.parity.recording import Inputs, is_array
 from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.torch_recording import from_tensor
 from aff_jax.parity.training.record import BatchMoments, TrainingStep
 
 __all__ = ["TorchTraining"]
