@@ -93,6 +93,9 @@ def _explain_input(
     evidence: Evidence,
 ) -> str:
     """Explain an input that differs although all earlier activations agree."""
+    missing = np.isnan(ours)
+    if missing.any() and np.array_equal(missing, np.isnan(theirs)):
+        return f"The {which} of {name} has NaN at the same places in both networks."
     relation = _relate(ours, theirs, earlier, allowed)
     last = earlier[-1].label if earlier else "the input"
     sentences = [

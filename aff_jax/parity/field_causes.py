@@ -93,6 +93,12 @@ CONV: dict[str, Read] = {
     "feature_group_count": lambda theirs, _: theirs.groups,
 }
 
+NORM: dict[str, Read] = {
+    "epsilon": lambda theirs, _: theirs.eps,
+    # The fast formula loses digits where the mean is much larger than the deviation.
+    "use_fast_variance": lambda theirs, _: False,
+}
+
 FIELDS: Mapping[type[nn.Module], Mapping[str, Read]] = {
     nn.ConvTranspose: {
         "strides": CONV["strides"],
@@ -100,15 +106,12 @@ FIELDS: Mapping[type[nn.Module], Mapping[str, Read]] = {
         "kernel_dilation": CONV["kernel_dilation"],
     },
     nn.Conv: CONV,
-    BatchNorm: {"epsilon": lambda theirs, _: theirs.eps},
-    nn.BatchNorm: {"epsilon": lambda theirs, _: theirs.eps},
-    nn.LayerNorm: {"epsilon": lambda theirs, _: theirs.eps},
-    nn.RMSNorm: {"epsilon": lambda theirs, _: theirs.eps},
-    nn.InstanceNorm: {"epsilon": lambda theirs, _: theirs.eps},
-    nn.GroupNorm: {
-        "epsilon": lambda theirs, _: theirs.eps,
-        "num_groups": lambda theirs, _: theirs.num_groups,
-    },
+    BatchNorm: {"epsilon": NORM["epsilon"]},
+    nn.BatchNorm: NORM,
+    nn.LayerNorm: NORM,
+    nn.RMSNorm: NORM,
+    nn.InstanceNorm: NORM,
+    nn.GroupNorm: {**NORM, "num_groups": lambda theirs, _: theirs.num_groups},
     nn.PReLU: {},
 }
 """For each class of layers, its fields and where PyTorch has their values."""

@@ -117,9 +117,10 @@ def _find_line(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
     if len(rows) < 4:
         return ""
     if fits(rows + np.mean(others - rows, axis=0), others):
-        return "PyTorch adds an offset for each channel. Probably a bias is missing here."
-    if fits(others + np.mean(rows - others, axis=0), rows):
-        return "This network adds an offset for each channel."
+        return (
+            "The values differ by an offset for each channel. Probably one side adds a bias that "
+            "the other lacks."
+        )
     centered, target = rows - rows.mean(0), others - others.mean(0)
     variance = np.sum(centered**2, axis=0)
     scale = np.sum(centered * target, axis=0) / np.where(variance == 0, 1, variance)

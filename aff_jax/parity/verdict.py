@@ -77,7 +77,8 @@ def verdict(parity: Parity) -> str:
         worst = max(compared, key=lambda row: row.max_rel or 0.0)
         return (
             f"Equal: {len(compared)} activations {terms}; the largest error is "
-            f"{worst.max_rel:.1e}, at {worst.path or 'the output'}.{_not_compared(parity)}"
+            f"{worst.max_rel:.1e}, at {worst.path or 'the output'}.{_advise(parity)}"
+            f"{_not_compared(parity)}"
         )
     count = sum(row.differs for row in parity.rows)
     why = first.note or f"error {first.max_rel:.1e}"
@@ -96,6 +97,12 @@ def _describe_tolerance(parity: Parity) -> str:
     if parity.is_too_noisy:
         noise += ", which may hide a mistake: compare in float64"
     return noise
+
+
+def _advise(parity: Parity) -> str:
+    if parity.dtype == "float64" or parity.tolerance is not None:
+        return ""
+    return " A mistake that is smaller than rounding in float32 shows in float64."
 
 
 def _not_compared(parity: Parity) -> str:

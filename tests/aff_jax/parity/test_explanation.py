@@ -366,3 +366,10 @@ def test_a_call_more_or_less_is_reported_where_it_happens(ours, theirs):
         assert (result.first_mismatch.path, result.first_mismatch.call) == ("layer", 3)
         assert "is called" in result.explanation
         assert "has no counterpart" in result.explanation
+
+
+def test_nan_in_the_inputs_is_named():
+    x = images(2, 6)
+    x[0, 1] = np.nan
+    result = parity.compare(randomized(torch.nn.Linear(6, 2)), nn.Dense(2), None, x)
+    assert "has NaN at the same places in both networks" in result.explanation

@@ -19,7 +19,7 @@ def explain(layer, torch_layer, **right):
 def test_a_field_that_makes_the_layer_agree_is_named():
     cause, compared = explain(nn.LayerNorm(), torch.nn.LayerNorm(4), epsilon=1e-5)
     assert cause == "`epsilon` is 1e-06, PyTorch's is 1e-05. With PyTorch's the layer agrees."
-    assert compared == ["epsilon"]
+    assert compared == ["epsilon", "use_fast_variance"]
 
 
 def test_only_the_fields_that_matter_are_named():
@@ -42,7 +42,7 @@ def test_all_fields_are_named_if_each_of_them_matters():
 def test_fields_that_do_not_make_the_layer_agree_are_not_named():
     cause, compared = explain(nn.LayerNorm(), torch.nn.LayerNorm(4), epsilon="another")
     assert cause == ""
-    assert compared == ["epsilon"]
+    assert compared == ["epsilon", "use_fast_variance"]
 
 
 @pytest.mark.parametrize(
