@@ -255,8 +255,8 @@ def _fits(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> bool:
 
 def _quote(row: Row) -> str:
     """Name a layer as PyTorch does, with the path in the linen network where it differs."""
-    if not row.path:
-        return "the whole network"
+    if not row.path.partition("[")[0]:
+        return f"the whole network{row.path and f', output {row.path},'}"
     number = f", call {row.call}" if row.call > 1 else ""
     where = f" ({row.path}{number})" if row.path.replace("/", ".") != row.name or number else ""
     return f"`{row.name}`{where}"

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import flax
 import flax.linen as nn
 
 from aff_jax.parity.recording import Call, Inputs, Recorder, record
@@ -29,6 +30,9 @@ def record_linen(
 
     Returns:
         For each run, the calls in the order in which they end. The last one is that of `module`.
+
+    Raises:
+        ValueError: If the module runs in training mode.
     """
     recorder = Recorder(inputs_of)
 
@@ -42,4 +46,11 @@ def record_linen(
         with nn.intercept_methods(note):
             module.apply(variables, *args, **kwargs)
 
-    return record(program, variables, inputs, recorder, moves)
+    try:
+        return record(program, variables, inputs, recorder, moves)
+    except (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError) as error:
+        raise ValueError(
+            f"{error}\nexpected a module that runs in evaluation mode, got one that updates "
+            f"statistics or draws random numbers. Probably its default is training: pass its flag, "
+            f"such as kwargs={{'train': False}} or kwargs={{'deterministic': True}}."
+        ) from error

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from aff_jax.parity.linen_recording import record_linen
 from aff_jax.parity.recording import Inputs
@@ -83,3 +84,16 @@ def test_calls_inside_transformations_are_recorded_in_full_precision():
     kernel = np.asarray(variables["params"]["remat"]["Dense_0"]["kernel"])
     # Float64: JAX may run callbacks in threads without x64, which would leave seven digits.
     np.testing.assert_allclose(calls[0].outputs[0], x @ kernel, rtol=1e-13, atol=1e-14)
+
+
+class Trains(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=True):
+        return nn.BatchNorm(use_running_average=not train)(x)
+
+
+def test_a_module_in_training_mode_is_refused_with_its_flag():
+    variables = Trains().init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match=r"pass its flag, such as kwargs=\{'train': False\}"):
+        record_linen(Trains(), variables, Inputs((X,), {}))
+    record_linen(Trains(), variables, Inputs((X,), {"train": False}))
