@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,7 +15,14 @@ from aff_jax.parity.layouts import channels_first
 from aff_jax.parity.recording import Inputs, is_array
 from aff_jax.parity.torch_recording import from_tensor
 
-__all__ = ["as_dtype", "has_floats", "list_torch_inputs", "move_by_ulp", "with_evaluation_flags"]
+__all__ = [
+    "as_dtype",
+    "has_floats",
+    "list_runs",
+    "list_torch_inputs",
+    "move_by_ulp",
+    "with_evaluation_flags",
+]
 
 EVALUATION = {
     "train": False,
@@ -92,6 +99,23 @@ def move_by_ulp(tree: Any, seed: int = 0) -> Any:
         return np.nextafter(x, np.where(up, infinity, -infinity))
 
     return jax.tree.map(move, tree)
+
+
+def list_runs(
+    variables: Any, inputs: Inputs, moves: Sequence[bool]
+) -> Iterator[tuple[Any, Inputs]]:
+    """List the variables and inputs of several runs, one after the other to save memory.
+
+    Args:
+        variables: Variables of the network.
+        inputs: Inputs of the network.
+        moves: For each run, whether both are moved by one unit in the last place.
+
+    Yields:
+        The variables and inputs of each run.
+    """
+    for moved in moves:
+        yield move_by_ulp((variables, inputs)) if moved else (variables, inputs)
 
 
 def with_evaluation_flags(module: nn.Module, inputs: Inputs) -> Inputs:

@@ -6,6 +6,7 @@ from typing import Any
 import flax
 import flax.linen as nn
 
+from aff_jax.parity.inputs import list_runs
 from aff_jax.parity.recording import Call, Inputs, Recorder, record
 
 __all__ = ["record_linen"]
@@ -47,7 +48,7 @@ def record_linen(
             module.apply(variables, *args, **kwargs)
 
     try:
-        return record(program, variables, inputs, recorder, moves)
+        return record(program, list_runs(variables, inputs, moves), recorder)
     except (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError) as error:
         raise ValueError(
             f"{error}\nexpected a module that runs in evaluation mode, got one that updates "

@@ -9,6 +9,7 @@ from typing import Any
 from flax import traverse_util
 
 from aff_jax.inspection import Structure
+from aff_jax.parity.inputs import list_runs
 from aff_jax.parity.recording import Call, Inputs, Recorder, record
 
 __all__ = ["inspect_nnx", "is_nnx", "record_nnx", "state_of_nnx"]
@@ -102,7 +103,7 @@ def record_nnx(
         nnx.merge(graph, state)(*args, **kwargs)
 
     with _wrapped(kinds, recorder):
-        return record(program, state, inputs, recorder, moves)
+        return record(program, list_runs(state, inputs, moves), recorder)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,9 @@ __all__ = ["Call", "Inputs", "Recorder", "is_array", "record"]
 
 COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of XLA for a program that runs twice: compiling it takes longer than running it."""
+
+ARRAY = object()
+"""Stands for an array among flags."""
 
 
 class Inputs(NamedTuple):
@@ -104,54 +107,35 @@ class Recorder:
 
 
 def record(
-    program: Callable[..., Any],
-    variables: Any,
-    inputs: Inputs,
-    recorder: Recorder,
-    moves: Sequence[bool] = (False,),
+    program: Callable[..., Any], runs: Iterable[tuple[Any, Inputs]], recorder: Recorder
 ) -> list[list[Call]]:
     """Compile a program, run it, and return the calls that it makes.
 
     Args:
         program: Function of variables and the arguments of a network. It calls `recorder.note`.
-        variables: Variables of the network.
-        inputs: Inputs of the network. Flags stay Python values.
+        runs: Variables and inputs of each run. Runs differ in the values of arrays only. Flags
+            among the inputs stay Python values.
         recorder: Records the calls.
-        moves: For each run, whether every number of the variables and inputs is moved by one unit
-            in the last place.
 
     Returns:
         For each run, the calls in the order in which they end.
     """
-    leaves, structure = jax.tree.flatten(tuple(inputs))
 
-    @functools.partial(jax.jit, compiler_options=COMPILE_FAST)
-    def run(variables: Any, arrays: Sequence[Any], moved: jax.Array) -> None:
-        variables, arrays = _move((variables, arrays), moved)
+    @functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=COMPILE_FAST)
+    def run(variables: Any, arrays: Sequence[Any], flags: Sequence[Any], structure: Any) -> None:
         given = iter(arrays)
-        filled = [next(given) if is_array(leaf) else leaf for leaf in leaves]
-        args, kwargs = jax.tree.unflatten(structure, filled)
+        leaves = [next(given) if flag is ARRAY else flag for flag in flags]
+        args, kwargs = jax.tree.unflatten(structure, leaves)
         program(variables, *args, **kwargs)
 
     recorded = []
-    for moved in moves:
+    for variables, inputs in runs:
+        leaves, structure = jax.tree.flatten(tuple(inputs))
+        flags = tuple(ARRAY if is_array(leaf) else leaf for leaf in leaves)
         with jax.default_matmul_precision("highest"):
-            run(variables, _arrays(tuple(inputs)), jnp.asarray(moved))
+            run(variables, _arrays(leaves), flags, structure)
         recorded.append(recorder.take())
     return recorded
-
-
-def _move(tree: Any, moved: jax.Array) -> Any:
-    """Move every floating-point number by one unit in the last place, if `moved` is True."""
-    leaves, structure = jax.tree.flatten(tree)
-    result = []
-    for seed, x in enumerate(leaves):
-        if jnp.issubdtype(x.dtype, jnp.floating):
-            up = jax.random.bernoulli(jax.random.key(seed), shape=x.shape)
-            infinity = jnp.asarray(jnp.inf, x.dtype)
-            x = jnp.where(moved, jnp.nextafter(x, jnp.where(up, infinity, -infinity)), x)
-        result.append(x)
-    return jax.tree.unflatten(structure, result)
 
 
 def _arrays(tree: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from aff_jax.parity.inputs import list_runs
 from aff_jax.parity.recording import Inputs, Recorder, is_array, record
 
 X = np.float32([[1.0, -2.0], [0.5, 3.0]])
@@ -17,7 +18,8 @@ def test_a_moved_run_changes_every_number_by_one_unit_in_the_last_place():
             recorder.note(name, array, ())
 
     inputs = Inputs((X,), {"number": np.int32(3), "flag": True})
-    plain, moved = record(program, {"w": 2 * X}, inputs, recorder, moves=(False, True))
+    runs = list_runs({"w": 2 * X}, inputs, (False, True))
+    plain, moved = record(program, runs, recorder)
     assert [call.module for call in plain] == ["w", "x", "number"]
     for before, after, exact in zip(plain, moved, (2 * X, X, np.int32(3)), strict=True):
         np.testing.assert_array_equal(before.outputs[0], exact)
@@ -33,7 +35,9 @@ def test_numbers_of_64_bits_keep_all_digits():
     x = np.float64([1 / 3, 2**40 + 2**-10])
     with jax.enable_x64(True):
         ((call,),) = record(
-            lambda variables, x: recorder.note("whole", x, (x, 7)), {}, Inputs((x,), {}), recorder
+            lambda variables, x: recorder.note("whole", x, (x, 7)),
+            [({}, Inputs((x,), {}))],
+            recorder,
         )
     np.testing.assert_array_equal(call.outputs[0], x)
     np.testing.assert_array_equal(call.inputs[0], x)
