@@ -86,8 +86,8 @@ def grad_cam(
     *inputs: Any,
     layer: str | None = None,
     classes: int | Int[Array, " batch"] | None = None,
-    where: Bool[Array, "batch *positions"] | None = None,
-) -> Float[Array, "batch *spatial"]:
+    where: Bool[Array, " batch *positions"] | None = None,
+) -> Float[Array, " batch *spatial"]:
     """Compute Grad-CAM maps, which show where an image supports a class.
 
     For class c, the map of a layer with output A, `(batch, *spatial, channels)`, is::
