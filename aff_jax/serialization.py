@@ -288,5 +288,12 @@ def _translate_old_file(
 
 
 def is_saved(metadata: Mapping[str, str]) -> bool:
-    """Return whether `save` wrote the .safetensors file with these metadata."""
+    """Return whether `save` wrote the .safetensors file with these metadata.
+
+    Args:
+        metadata: Metadata in the header of the file.
+
+    Returns:
+        True if `save` wrote it.
+    """
     return metadata.get("format") == FORMAT

@@ -1,14 +1,14 @@
 """Multi-scale channel attention (MS-CAM): weights from local and global context.
 
-With C channels and reduction r, the modules of this file compute::
+With C channels and reduction r, MS-CAM computes::
 
     branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)            max(1, C // r) hidden channels
     M(z)      = sigmoid(local(z) + global(mean of z))     local and global are branches
     MSCAM(x)  = x * M(x)
 
 In the paper, local is L, global is g, W1 and W2 are PWConv1 and PWConv2, act is the ReLU (delta),
-and BN is B. A pointwise convolution is a dense layer on the last axis, so all inputs are `(batch,
-*spatial, channels)` with any number of spatial axes.
+and BN is B. `aff_jax.attention.branches` has the branches. A pointwise convolution is a dense layer
+on the last axis, so all inputs are `(batch, *spatial, channels)` with any number of spatial axes.
 """
 
 from collections.abc import Callable, Sequence

@@ -25,8 +25,9 @@ class AFF(Fusion, kw_only=True):
 
         AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))
 
-    where M is multi-scale channel attention (see `aff_jax.attention.ms_cam`). M is sown as
-    `fusion_weights` in the collection `intermediates`.
+    where M is multi-scale channel attention (see `aff_jax.attention.ms_cam` for its formula and
+    `aff_jax.attention.branches` for its branches). M is sown as `fusion_weights` in the collection
+    `intermediates`.
 
     The defaults are the paper's. Open-aff's code has `gain=2`, so that the weights of x and y sum
     to 2 as they do in addition. 3D-Speaker's ERes2Net has `gain=2`, `combine="concat"`,

@@ -5,7 +5,7 @@ Their weights come from a gate that reads global context only::
     M(z) = sigmoid(G(z))
     G(z) = global(mean of z)
 
-where global is a branch of `aff_jax.attention.ms_cam`, and G(z) are its logits. With
+where global is a branch of `aff_jax.attention.branches`, and G(z) are its logits. With
 `scales=("local", "global")`, M is that of AFF, so that only the scheme differs.
 """
 
