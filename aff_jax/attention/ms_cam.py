@@ -41,15 +41,15 @@ class MSCAM(CheckedModule, kw_only=True):
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
-        hidden: Number of hidden channels of a branch, or a function that returns it for C, as
-            `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
+        hidden: Number of hidden channels of a branch, or a function that returns it for C, such
+            as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         scales: Branches whose outputs are summed, each "local" (reads x) or "global" (reads the
             mean of x over the spatial axes). The paper has `("local", "global")`.
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum before the sigmoid.
         use_bias: Add b1 and b2 in a branch.
         norm: Function that makes the normalizations, or None for none. A tuple has one of these for
-            each of `scales`, as in `(BatchNorm, None)`.
+            each of `scales`, such as `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters.
