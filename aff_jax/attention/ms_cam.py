@@ -12,6 +12,7 @@ on the last axis, so all inputs are `(batch, *spatial, channels)` with any numbe
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["MSCAM", "Sigmoid"]
+__all__ = ["MSCAM", "Sigmoid", "attention_weights"]
 
 
 class MSCAM(CheckedModule, kw_only=True):
@@ -91,11 +92,39 @@ class MSCAM(CheckedModule, kw_only=True):
         """
         check_input(self, x=x)
         (x,) = promote_dtype(x, dtype=self.dtype)
-        branches = make_branches(self, x.shape[-1])
-        sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
-        M = sigmoid(sum_of_branches(branches, self.scales, x, train), train)
-        self.sow("intermediates", "fusion_weights", M)
-        return x * M
+        return x * attention_weights(self, x, x.shape[-1], train)
+
+
+def attention_weights(
+    module: Any, z: Float[Array, "batch *spatial in_channels"], channels: int, train: bool
+) -> Float[Array, "batch *spatial_or_ones channels"]:
+    """Compute the weights M(z) of attention with one pass, and sow them.
+
+    They are::
+
+        M(z) = sigmoid(logit_scale * sum over scales of branch(context(z)))
+
+    M is sown as `fusion_weights` in the collection `intermediates`. The branches and the sigmoid
+    become submodules of the module whose `__call__` is running.
+
+    Args:
+        module: `MSCAM` or a fusion with the same fields.
+        z: Array `(batch, *spatial, in_channels)`.
+        channels: Number of channels C of M.
+        train: Normalize with the statistics of the batch, and update the running ones.
+
+    Returns:
+        Weights in (0, 1), `(batch, *spatial, channels)`. Their spatial axes have size one if all
+        scales are global.
+
+    Raises:
+        ValueError: If a field of the module has a value that is not possible.
+    """
+    branches = make_branches(module, channels)
+    sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
+    M = sigmoid(sum_of_branches(branches, module.scales, z, train), train)
+    module.sow("intermediates", "fusion_weights", M)
+    return M
 
 
 class Sigmoid(nn.Module):

@@ -8,8 +8,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
-from aff_jax.attention.branches import make_branches, sum_of_branches
-from aff_jax.attention.ms_cam import Sigmoid
+from aff_jax.attention.ms_cam import attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
@@ -83,11 +82,8 @@ class AFF(Fusion, kw_only=True):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `gain * (x * M + y * (1 - M))`."""
-        branches = make_branches(self, x.shape[-1])
-        sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         z = combine_inputs(x, y, self.combine)
-        M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
-        self.sow("intermediates", "fusion_weights", M)
+        M = attention_weights(self, z, x.shape[-1], train)
         return weighted_sum(x, y, M, self.gain, self.implementation)
 
 
