@@ -1,4 +1,4 @@
-"""Tests of fusion weights against NumPy."""
+"""Tests of the weights of fusions, which `fusion_weights` collects, against NumPy."""
 
 import functools
 
@@ -15,14 +15,14 @@ from aff_jax import (
     MSCAM,
     create_fusion,
     create_model,
+    explain,
     fusion_weights,
-    grad_cam,
     list_fusions,
 )
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 
-# Both are float64 and sum at most a few hundred numbers of order one.
+# The weights are float64 and sum at most a few hundred numbers of order one.
 EXACT = 1e-12
 RNG = np.random.default_rng(0)
 
@@ -77,13 +77,13 @@ def test_every_fusion_has_weights_or_raises(fusion):
 
 
 def test_weights_of_a_host_are_listed_by_path():
-    model = create_model("cifar_resnet8", num_classes=3)
-    images = RNG.standard_normal((2, 8, 6, 3))
+    model, images = create_model("cifar_resnet8", num_classes=3), np.zeros((2, 8, 6, 3))
     variables = random_variables(model, images, dtype=np.float32)
     found = jax.eval_shape(functools.partial(fusion_weights, model), variables, images)
     assert list(found) == [f"stage{stage}_block0/fuse" for stage in (1, 2, 3)]
 
 
 def test_both_functions_are_public():
-    assert aff_jax.grad_cam is grad_cam
+    assert aff_jax.fusion_weights is explain.fusion_weights
+    assert aff_jax.grad_cam is explain.grad_cam
     assert {"fusion_weights", "grad_cam"} <= set(aff_jax.__all__)

@@ -1,4 +1,4 @@
-"""Tests of Grad-CAM maps against PyTorch's gradients."""
+"""Tests of Grad-CAM maps against PyTorch's gradients, and errors of `grad_cam`."""
 
 import functools
 
