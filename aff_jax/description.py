@@ -16,7 +16,7 @@ from aff_jax.hosts.registry import host_classes
 from aff_jax.lookup import construct, look_up
 from aff_jax.nn.batch_norm import BatchNorm
 
-__all__ = ["describe_model", "make_model"]
+__all__ = ["describe_model", "model_from_description"]
 
 ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
 
@@ -71,7 +71,7 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return {"class": name, "fields": fields}
 
 
-def make_model(description: Mapping[str, Any]) -> nn.Module:
+def model_from_description(description: Mapping[str, Any]) -> nn.Module:
     """Create the model that `describe_model` described.
 
     Args:

@@ -11,6 +11,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Bool, Float, Int
 
 from aff_jax.fusion.base import Fusion
+from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.lookup import unknown_name
 from aff_jax.nn.argument_checks import check_flags_by_name, check_model_and_variables
 
@@ -71,11 +72,14 @@ def fusion_weights(
     sown = traverse_util.flatten_dict(dict(state.get("intermediates", {})))
     weights = {"/".join(path[:-1]): value for path, value in sown.items() if path[-1] == SOWN}
     if not weights:
+        without_attention = [
+            repr(name) for name in list_fusions() if not hasattr(create_fusion(name), "scales")
+        ]
         raise ValueError(
             f"expected a network with fusion weights, got {type(model).__name__}, in which "
-            f"nothing sows {SOWN!r}. Probably its fusion is 'add' or 'concat', which has no "
-            f"weights; or it is inside flax.linen.scan or vmap, whose `variable_axes` must include "
-            f"'intermediates'."
+            f"nothing sows {SOWN!r}. Probably its fusion is {' or '.join(without_attention)}, "
+            f"which has no weights; or it is inside flax.linen.scan or vmap, whose `variable_axes` "
+            f"must include 'intermediates'."
         )
     return weights
 
@@ -86,8 +90,8 @@ def grad_cam(
     *inputs: Any,
     layer: str | None = None,
     classes: int | Int[Array, " batch"] | None = None,
-    where: Bool[Array, "batch *positions"] | None = None,
-) -> Float[Array, "batch *spatial"]:
+    where: Bool[Array, " batch *positions"] | None = None,
+) -> Float[Array, " batch *spatial"]:
     """Compute Grad-CAM maps, which show where an image supports a class.
 
     For class c, the map of a layer with output A, `(batch, *spatial, channels)`, is::

@@ -32,7 +32,14 @@ class HubAddress:
 
 
 def is_address(path: object) -> bool:
-    """Return whether a path is an address of the hub, which starts with `hf://`."""
+    """Return whether a path is an address of the hub, which starts with `hf://`.
+
+    Args:
+        path: A path of any type, such as `str` or `pathlib.Path`.
+
+    Returns:
+        True for an address.
+    """
     return isinstance(path, str) and path.startswith(SCHEME)
 
 

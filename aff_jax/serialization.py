@@ -16,7 +16,7 @@ from flax import traverse_util
 
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
-from aff_jax.description import describe_model, make_model
+from aff_jax.description import describe_model, model_from_description
 from aff_jax.differences import count_differences, list_differences
 from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
@@ -48,9 +48,9 @@ def save(
 ) -> None:
     """Write variables and the description of their model to one .safetensors file.
 
-    Arrays are named by their paths, as `params/stem/kernel`. The metadata contain the class and the
-    fields of the model as JSON. Partitioned variables are written without their partitioning. The
-    file is written atomically. Nothing is written that `load` would refuse.
+    Arrays are named by their paths, such as `params/stem/kernel`. The metadata contain the class
+    and the fields of the model as JSON. Partitioned variables are written without their
+    partitioning. The file is written atomically. Nothing is written that `load` would refuse.
 
     Args:
         path: Path of the file, or `hf://user/name` for the Hugging Face Hub, as in `load`. A new
@@ -87,7 +87,7 @@ def save(
     arrays = {name: nn.meta.unbox(leaf) for name, leaf in _flatten(variables).items()}
     if model is not None:
         metadata["model"] = json.dumps(describe_model(model))
-        rebuilt = make_model(json.loads(metadata["model"]))
+        rebuilt = model_from_description(json.loads(metadata["model"]))
         _require_collections(rebuilt, variables)
         if wrong := _list_misfits(rebuilt, traverse_util.unflatten_dict(arrays, sep="/")):
             raise ValueError(
@@ -131,7 +131,7 @@ def load(
     if "model" in metadata:
         try:
             description, arrays = _translate_old_file(json.loads(metadata["model"]), arrays)
-            model = make_model(description) if model is None else model
+            model = model_from_description(description) if model is None else model
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: the description of the model is damaged: {error}") from error
     if model is None:
@@ -288,5 +288,12 @@ def _translate_old_file(
 
 
 def is_saved(metadata: Mapping[str, str]) -> bool:
-    """Return whether `save` wrote the .safetensors file with these metadata."""
+    """Return whether `save` wrote the .safetensors file with these metadata.
+
+    Args:
+        metadata: Metadata in the header of the file.
+
+    Returns:
+        True if `save` wrote it.
+    """
     return metadata.get("format") == FORMAT

@@ -1,6 +1,7 @@
 """Imports run in one direction between the packages, and importing the library stays cheap."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -17,6 +18,10 @@ UNTESTED = {
     "train.data.batch": "types and a constant",
     "train.data.sources.encoded_examples": "an interface; tests of other modules implement it",
 }
+
+MOST_LINES = 300
+LONGER = {"aff_jax/parity/explanation.py"}
+"""Files that have more lines, until they are split."""
 
 # For each package or module, the others of this project that it may import.
 IMPORTS = {
@@ -184,6 +189,13 @@ def test_every_module_has_a_test_file_of_its_name():
         if path.name != "__init__.py" and not within(name, "configs") and name not in UNTESTED:
             folder = ROOT / "tests" / path.parent.relative_to(ROOT)
             assert (folder / f"test_{path.stem.strip('_')}.py").exists(), name
+
+
+def test_files_have_at_most_300_lines():
+    tops = ("aff_jax", "train", "tests", "benchmarks")
+    for path in itertools.chain.from_iterable((ROOT / top).rglob("*.py") for top in tops):
+        lines = len(path.read_text().splitlines())
+        assert lines <= MOST_LINES or str(path.relative_to(ROOT)) in LONGER, f"{path}: {lines}"
 
 
 def test_imported_names_are_public():

@@ -122,11 +122,9 @@ def assemble(
         ValueError: If the value of a field is not possible for these splits. The message names the
             field.
     """
-    # Model.
     model = make_model(config, train_source.num_classes)
     frozen = FrozenSubmodules(model, config.freeze) if config.freeze else None
 
-    # Data.
     task = TASKS[find_dataset(config.dataset).task]
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
     normalize_images = partial(
@@ -134,17 +132,14 @@ def assemble(
     )
     augment = make_training_examples(config, train_source, epochs, normalize_images, AXIS)
 
-    # Schedule and optimizer.
     schedule = _make_schedule(config, epochs)
     optimizer = _make_optimizer(config, schedule, frozen)
 
-    # State.
     state, new_head = _initial_state(config, model, optimizer, train_source, from_checkpoint)
     check_output_shape(config, model, state.variables, train_source)
     if frozen:
         frozen.check(state.variables)
 
-    # Steps.
     train_step = make_train_step(
         frozen or model,
         optimizer,

@@ -212,8 +212,8 @@ def make_branch(
     if not (hidden >= 1 and hidden == int(hidden)):
         raise ValueError(
             f"expected a positive integer number of hidden channels, got {hidden} for {channels} "
-            f"channels. Set `hidden` to a number, as 16, or to a function that returns one, as "
-            f"`lambda channels: max(channels // 4, 16)`."
+            f"channels. Set `hidden` to a number, such as 16, or to a function that returns one, "
+            f"such as `lambda channels: max(channels // 4, 16)`."
         )
     return Branch(
         features=outputs * channels,

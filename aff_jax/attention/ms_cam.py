@@ -1,17 +1,18 @@
 """Multi-scale channel attention (MS-CAM): weights from local and global context.
 
-With C channels and reduction r, the modules of this file compute::
+With C channels and reduction r, MS-CAM computes::
 
     branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)            max(1, C // r) hidden channels
     M(z)      = sigmoid(local(z) + global(mean of z))     local and global are branches
     MSCAM(x)  = x * M(x)
 
 In the paper, local is L, global is g, W1 and W2 are PWConv1 and PWConv2, act is the ReLU (delta),
-and BN is B. A pointwise convolution is a dense layer on the last axis, so all inputs are `(batch,
-*spatial, channels)` with any number of spatial axes.
+and BN is B. `aff_jax.attention.branches` has the branches. A pointwise convolution is a dense layer
+on the last axis, so all inputs are `(batch, *spatial, channels)` with any number of spatial axes.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["MSCAM", "Sigmoid"]
+__all__ = ["MSCAM", "Sigmoid", "attention_weights"]
 
 
 class MSCAM(CheckedModule, kw_only=True):
@@ -41,15 +42,15 @@ class MSCAM(CheckedModule, kw_only=True):
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
-        hidden: Number of hidden channels of a branch, or a function that returns it for C, as
-            `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
+        hidden: Number of hidden channels of a branch, or a function that returns it for C, such
+            as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         scales: Branches whose outputs are summed, each "local" (reads x) or "global" (reads the
             mean of x over the spatial axes). The paper has `("local", "global")`.
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum before the sigmoid.
         use_bias: Add b1 and b2 in a branch.
         norm: Function that makes the normalizations, or None for none. A tuple has one of these for
-            each of `scales`, as in `(BatchNorm, None)`.
+            each of `scales`, such as `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters.
@@ -91,11 +92,39 @@ class MSCAM(CheckedModule, kw_only=True):
         """
         check_input(self, x=x)
         (x,) = promote_dtype(x, dtype=self.dtype)
-        branches = make_branches(self, x.shape[-1])
-        sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
-        M = sigmoid(sum_of_branches(branches, self.scales, x, train), train)
-        self.sow("intermediates", "fusion_weights", M)
-        return x * M
+        return x * attention_weights(self, x, x.shape[-1], train)
+
+
+def attention_weights(
+    module: Any, z: Float[Array, "batch *spatial in_channels"], channels: int, train: bool
+) -> Float[Array, "batch *spatial_or_ones channels"]:
+    """Compute the weights M(z) of attention with one pass, and sow them.
+
+    They are::
+
+        M(z) = sigmoid(logit_scale * sum over scales of branch(context(z)))
+
+    M is sown as `fusion_weights` in the collection `intermediates`. The branches and the sigmoid
+    become submodules of the module whose `__call__` is running.
+
+    Args:
+        module: `MSCAM` or a fusion with the same fields.
+        z: Array `(batch, *spatial, in_channels)`.
+        channels: Number of channels C of M.
+        train: Normalize with the statistics of the batch, and update the running ones.
+
+    Returns:
+        Weights in (0, 1), `(batch, *spatial, channels)`. Their spatial axes have size one if all
+        scales are global.
+
+    Raises:
+        ValueError: If a field of the module has a value that is not possible.
+    """
+    branches = make_branches(module, channels)
+    sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
+    M = sigmoid(sum_of_branches(branches, module.scales, z, train), train)
+    module.sow("intermediates", "fusion_weights", M)
+    return M
 
 
 class Sigmoid(nn.Module):

@@ -16,7 +16,7 @@ __all__ = ["Mismatch", "explain_shapes", "guess_cause"]
 SYMBOL_NAME = re.compile(
     r"[^.]+_(weight|bias|gamma|beta|running_mean|running_var|moving_mean|moving_var)"
 )
-"""A name in MXNet's files for symbols, as `resnetv10_conv0_weight`."""
+"""A name in MXNet's files for symbols, such as `resnetv10_conv0_weight`."""
 
 OVERLAP = 0.5
 """Share of names that two networks with different fusions have in common."""

@@ -88,7 +88,14 @@ def detect_file_type(path: str | PathLike[str]) -> str:
 
 
 def describe_file_type(name: str) -> str:
-    """Return the description of a type, to continue "expected ..., got"."""
+    """Return the description of a type, to continue "expected ..., got".
+
+    Args:
+        name: Name of the type, a key of `DESCRIPTIONS`.
+
+    Returns:
+        A noun phrase with its article.
+    """
     return DESCRIPTIONS[name]
 
 

@@ -8,8 +8,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
-from aff_jax.attention.branches import make_branches, sum_of_branches
-from aff_jax.attention.ms_cam import Sigmoid
+from aff_jax.attention.ms_cam import attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
@@ -25,8 +24,9 @@ class AFF(Fusion, kw_only=True):
 
         AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))
 
-    where M is multi-scale channel attention (see `aff_jax.attention.ms_cam`). M is sown as
-    `fusion_weights` in the collection `intermediates`.
+    where M is multi-scale channel attention (see `aff_jax.attention.ms_cam` for its formula and
+    `aff_jax.attention.branches` for its branches). M is sown as `fusion_weights` in the collection
+    `intermediates`.
 
     The defaults are the paper's. Open-aff's code has `gain=2`, so that the weights of x and y sum
     to 2 as they do in addition. 3D-Speaker's ERes2Net has `gain=2`, `combine="concat"`,
@@ -43,8 +43,8 @@ class AFF(Fusion, kw_only=True):
 
     Attributes:
         reduction: Reduction r; a branch of M has `max(1, C // r)` hidden channels.
-        hidden: Number of hidden channels of a branch, or a function that returns it for C, as
-            `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
+        hidden: Number of hidden channels of a branch, or a function that returns it for C, such
+            as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         gain: Factor of the output.
         combine: Input of M, the initial integration of the paper: "sum" is x + y, "concat" is x
             and y concatenated.
@@ -53,7 +53,7 @@ class AFF(Fusion, kw_only=True):
         logit_scale: Factor of the sum of the branches before the sigmoid.
         use_bias: Add b1 and b2 in a branch.
         norm: Function that makes the normalizations, or None for none. A tuple has one of these for
-            each of `scales`, as in `(BatchNorm, None)`.
+            each of `scales`, such as `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the inputs and the parameters.
         param_dtype: Dtype of the parameters.
@@ -82,11 +82,8 @@ class AFF(Fusion, kw_only=True):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `gain * (x * M + y * (1 - M))`."""
-        branches = make_branches(self, x.shape[-1])
-        sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         z = combine_inputs(x, y, self.combine)
-        M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
-        self.sow("intermediates", "fusion_weights", M)
+        M = attention_weights(self, z, x.shape[-1], train)
         return weighted_sum(x, y, M, self.gain, self.implementation)
 
 

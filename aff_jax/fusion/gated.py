@@ -5,7 +5,7 @@ Their weights come from a gate that reads global context only::
     M(z) = sigmoid(G(z))
     G(z) = global(mean of z)
 
-where global is a branch of `aff_jax.attention.ms_cam`, and G(z) are its logits. With
+where global is a branch of `aff_jax.attention.branches`, and G(z) are its logits. With
 `scales=("local", "global")`, M is that of AFF, so that only the scheme differs.
 """
 
@@ -17,7 +17,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax.attention.branches import make_branches, sum_of_branches
-from aff_jax.attention.ms_cam import Sigmoid
+from aff_jax.attention.ms_cam import attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.norm import NormFactory
@@ -73,11 +73,7 @@ class GatedFusion(Fusion, kw_only=True):
             Weights in (0, 1), `(batch, *spatial, channels)`. Their spatial axes have size one if
             all scales are global.
         """
-        branches = make_branches(self, z.shape[-1])
-        sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
-        M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
-        self.sow("intermediates", "fusion_weights", M)
-        return M
+        return attention_weights(self, z, z.shape[-1], train)
 
 
 class SE(GatedFusion):

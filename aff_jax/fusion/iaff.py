@@ -32,8 +32,8 @@ class IAFF(Fusion, kw_only=True):
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
-        hidden: Number of hidden channels of a branch, or a function that returns it for C, as
-            `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
+        hidden: Number of hidden channels of a branch, or a function that returns it for C, such
+            as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         gain: Factor of the output of every pass.
         iterations: Number of passes. The paper has 2, and 1 is AFF.
         share_global: Use the first pass's global branch in every pass. Open-aff's PyTorch port
@@ -44,7 +44,7 @@ class IAFF(Fusion, kw_only=True):
         logit_scale: Factor of the sum of the branches before the sigmoid.
         use_bias: Add b1 and b2 in a branch.
         norm: Function that makes the normalizations, or None for none. A tuple has one of these for
-            each of `scales`, as in `(BatchNorm, None)`.
+            each of `scales`, such as `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the inputs and the parameters.
         param_dtype: Dtype of the parameters.

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
 from aff_jax.hosts.base import ModuleFactory
 from aff_jax.hosts.pre_activation import PreActivationHost, skip_connection
+from aff_jax.nn.convolution import convolution
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["InceptionBlock", "InceptionLayer", "InceptionNet", "dilated_convolution"]
+__all__ = ["InceptionBlock", "InceptionLayer", "InceptionNet"]
 
 
 class InceptionLayer(nn.Module):
@@ -26,7 +26,7 @@ class InceptionLayer(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, as `dilated_convolution`.
+        conv: Function that makes a convolution, such as `convolution`.
         norm: Function that makes a normalization layer.
         fusion: Function that makes the fusion.
         strides: Stride of both convolutions.
@@ -82,7 +82,7 @@ class InceptionBlock(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, as `dilated_convolution`.
+        conv: Function that makes a convolution, such as `convolution`.
         norm: Function that makes a normalization layer.
         fusion: Function that makes the fusion of a layer.
         strides: Stride of the first layer.
@@ -156,36 +156,10 @@ class InceptionNet(PreActivationHost):
         """Make a block of Inception layers; see `Host.make_block`."""
         return InceptionBlock(
             channels,
-            conv=partial(dilated_convolution, **self.layer_fields),
+            conv=partial(convolution, **self.layer_fields),
             norm=self.make_norm,
             fusion=fusion,
             strides=strides,
             dilated=self.dilated,
             name=name,
         )
-
-
-def dilated_convolution(
-    features: int, kernel: int = 3, strides: int = 1, dilation: int = 1, **fields: Any
-) -> nn.Conv:
-    """Make a two-dimensional convolution without bias, padded by half the span of its kernel.
-
-    Args:
-        features: Number of output channels.
-        kernel: Height and width of the kernel.
-        strides: Stride in both directions.
-        dilation: Distance of the values of the kernel, in pixels.
-        **fields: Further fields of `flax.linen.Conv`.
-
-    Returns:
-        The layer.
-    """
-    return nn.Conv(
-        features,
-        (kernel, kernel),
-        strides=strides,
-        padding=kernel // 2 * dilation,
-        kernel_dilation=dilation,
-        use_bias=False,
-        **fields,
-    )

@@ -120,7 +120,7 @@ def create_model(
     host = look_up(HOSTS, "model", name)
     differences = look_up(REFERENCES, "reference", reference)
     # A reference also applies to a registered class that is given instead of its name.
-    fusion = next((name for name, made in FUSIONS.items() if made is fusion), fusion)
+    fusion = next((key for key, made in FUSIONS.items() if made is fusion), fusion)
     given = fields.get("fusion_fields", {})
     if isinstance(fusion, str) and isinstance(given, Mapping):
         fusion_fields = {**differences.get(fusion, {}), **given}

@@ -72,17 +72,24 @@ class ConvNorm(nn.Module):
 
 
 def convolution(
-    features: int, kernel: int = 3, strides: int = 1, groups: int = 1, **fields: Any
+    features: int,
+    kernel: int = 3,
+    strides: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
+    **fields: Any,
 ) -> nn.Conv:
-    """Make a two-dimensional convolution without bias, padded by `kernel // 2` on every side.
+    """Make a two-dimensional convolution without bias, padded by half its span on every side.
 
-    PyTorch and MXNet pad like this. XLA's "SAME" pads a strided convolution on one side only.
+    The padding is `kernel // 2 * dilation`. PyTorch and MXNet pad like this. XLA's "SAME" pads a
+    strided convolution on one side only.
 
     Args:
         features: Number of output channels.
         kernel: Height and width of the kernel.
         strides: Stride in both directions.
         groups: Number of groups.
+        dilation: Distance between the values of the kernel, in pixels.
         **fields: Further fields of `flax.linen.Conv`.
 
     Returns:
@@ -92,7 +99,8 @@ def convolution(
         features,
         (kernel, kernel),
         strides=strides,
-        padding=kernel // 2,
+        padding=kernel // 2 * dilation,
+        kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=False,
         **fields,

@@ -30,7 +30,7 @@ def normalization(norm: NormFactory | None, *, name: str, **fields: Any) -> Call
     Returns:
         The layer itself if its `__call__` has the argument `train`, and otherwise a function that
         calls it. `use_running_average`, as Flax's batch norm has it, is `not train`. Layers with
-        neither argument, as `flax.linen.GroupNorm`, compute the same in training.
+        neither argument, such as `flax.linen.GroupNorm`, compute the same in training.
     """
     if norm is None:
         return lambda x, train=False: x

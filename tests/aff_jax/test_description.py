@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import aff_jax
-from aff_jax.description import describe_model, make_model
+from aff_jax.description import describe_model, model_from_description
 
 
 @pytest.mark.parametrize("reference", ["paper", "pytorch", "mxnet"])
 @pytest.mark.parametrize("name", aff_jax.list_models())
 def test_every_registered_name_can_be_described(name, reference):
     model = aff_jax.create_model(name, "iaff", reference)
-    again = make_model(json.loads(json.dumps(describe_model(model))))
+    again = model_from_description(json.loads(json.dumps(describe_model(model))))
     assert type(again) is type(model)
     assert describe_model(again) == describe_model(model)
     assert again.fusion_fields == model.fusion_fields
@@ -25,14 +25,16 @@ def test_every_registered_name_can_be_described(name, reference):
 
 
 def test_numpy_numbers_in_fields_become_python_numbers():
-    again = make_model(describe_model(aff_jax.AFF(gain=np.float32(2), reduction=np.int64(2))))
+    again = model_from_description(
+        describe_model(aff_jax.AFF(gain=np.float32(2), reduction=np.int64(2)))
+    )
     assert again == aff_jax.AFF(gain=2.0, reduction=2)
 
 
 def test_a_backbone_stays_a_backbone():
     for name in ("cifar_resnet8", "inception8", "unet_resnet20", "resnet18"):
         model = aff_jax.create_model(name, features_only=True)
-        assert make_model(describe_model(model)).features_only is True
+        assert model_from_description(describe_model(model)).features_only is True
 
 
 def host(**fields):
@@ -81,7 +83,7 @@ def test_a_field_that_has_no_name_is_refused_with_what_to_do(make, name):
 )
 def test_norms_of_flax_are_stored(norm):
     described = describe_model(aff_jax.AFF(norm=norm))
-    again = make_model(json.loads(json.dumps(described)))
+    again = model_from_description(json.loads(json.dumps(described)))
     if isinstance(norm, functools.partial):
         assert again.norm.func is norm.func
         assert again.norm.keywords == norm.keywords
@@ -92,4 +94,4 @@ def test_norms_of_flax_are_stored(norm):
 
 def test_arrays_in_fields_become_numbers():
     model = aff_jax.AFF(gain=jnp.float32(2), reduction=np.array(2))
-    assert make_model(describe_model(model)) == aff_jax.AFF(gain=2.0, reduction=2)
+    assert model_from_description(describe_model(model)) == aff_jax.AFF(gain=2.0, reduction=2)

@@ -9,13 +9,10 @@ import textwrap
 
 import pytest
 
-import aff_jax.cli
-import aff_jax.convert
-import aff_jax.hosts
-import aff_jax.inference
+import aff_jax
 import train
 
-PACKAGES = (aff_jax.cli, aff_jax.convert, aff_jax.hosts, aff_jax.inference, train)
+PACKAGES = (aff_jax, train)
 MODULES = [
     module.name
     for package in PACKAGES

@@ -149,10 +149,10 @@ def make_training_examples(
         random_erasing=config.random_erasing,
     )
     mixup = Mixup(
-        classes=source.num_classes,
+        num_classes=source.num_classes,
         mixup_alpha=config.mixup_alpha,
         cutmix_alpha=config.cutmix_alpha,
-        smoothing=config.label_smoothing,
+        label_smoothing=config.label_smoothing,
         stop=epochs.steps(config.epochs - config.mix_off_epochs),
     )
     # Trace now, so that errors about these images are raised before training starts.

@@ -12,7 +12,7 @@ from flax import nnx
 
 import aff_jax
 from aff_jax.convert import from_torch, to_torch
-from aff_jax.description import describe_model, make_model
+from aff_jax.description import describe_model, model_from_description
 from aff_jax.inference import freeze
 from tests.aff_jax.convert.states import assert_same, channels_first, images, randomized
 from tests.aff_jax.random_variables import random_variables
@@ -148,7 +148,7 @@ def test_shortcuts_agree_with_the_formula_in_training(fields):
 )
 def test_fields_are_stored_frozen_and_bridged(fields, tmp_path):
     module, x, y = aff_jax.AFF(**fields), images(*SHAPE), images(*SHAPE, seed=1)
-    again = make_model(json.loads(json.dumps(describe_model(module))))
+    again = model_from_description(json.loads(json.dumps(describe_model(module))))
     assert describe_model(again) == describe_model(module)
     variables = random_variables(module, x, y, dtype=np.float32)
     expected = module.apply(variables, x, y)

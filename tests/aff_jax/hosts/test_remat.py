@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aff_jax import create_model
-from aff_jax.description import describe_model, make_model
+from aff_jax.description import describe_model, model_from_description
 from aff_jax.inspection import inspect_module
 from tests.aff_jax.hosts.test_registry import gradients_of, shallow
 from tests.aff_jax.random_variables import random_variables
@@ -88,6 +88,6 @@ def test_a_policy_keeps_more():
 
 def test_remat_is_not_saved():
     model = create_model("cifar_resnet8", remat=True, fusion_fields={"remat": True, "reduction": 2})
-    again = make_model(describe_model(model))
+    again = model_from_description(describe_model(model))
     assert again.remat is False
     assert dict(again.fusion_fields) == {"reduction": 2}

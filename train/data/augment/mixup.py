@@ -111,19 +111,19 @@ class Mixup:
     """Mixup, CutMix and label smoothing of a batch. The default changes nothing.
 
     Attributes:
-        classes: Number of classes.
+        num_classes: Number of classes.
         mixup_alpha: Parameter of mixup's Beta distribution; 0 is off.
         cutmix_alpha: Parameter of CutMix's Beta distribution; 0 is off. If both are on, each batch
             uses one of them, with probability 1/2.
-        smoothing: Label smoothing; 0 is off.
+        label_smoothing: Probability that is spread over all classes; 0 is off.
         stop: First step, counted from 0, from which images are not mixed. Labels are still
             smoothed.
     """
 
-    classes: int
+    num_classes: int
     mixup_alpha: float = 0.0
     cutmix_alpha: float = 0.0
-    smoothing: float = 0.0
+    label_smoothing: float = 0.0
     stop: float = math.inf
 
     @property
@@ -165,7 +165,7 @@ class Mixup:
             probabilities (batch, classes), or the unchanged labels if nothing is mixed or smoothed.
         """
         if not self.mixes:
-            return images, self._smooth(self._one_hot(labels)) if self.smoothing else labels
+            return images, self._smooth(self._one_hot(labels)) if self.label_smoothing else labels
         weight = jnp.where(step < self.stop, self._weight(key, *images.shape[1:3]), 1)
         own, other = (x.astype(jnp.float32) for x in (images, reverse(images, axis_name)))
         mixed = _interpolate(weight[..., None], own, other)
@@ -183,10 +183,10 @@ class Mixup:
         return jnp.where(jax.random.bernoulli(choice_key), mixup, cutmix)
 
     def _one_hot(self, labels: Int[Array, " batch"]) -> Float[Array, "batch classes"]:
-        return jax.nn.one_hot(labels, self.classes, dtype=jnp.float32)
+        return jax.nn.one_hot(labels, self.num_classes, dtype=jnp.float32)
 
     def _smooth(self, targets: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
-        return optax.smooth_labels(targets, self.smoothing)
+        return optax.smooth_labels(targets, self.label_smoothing)
 
 
 def _interpolate(weight: Array, one: Array, other: Array) -> Array:

@@ -12,7 +12,12 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from train.data.sources.encoded_examples import EncodedExample
-from train.data.sources.tfds_prepare import FILE_FORMAT, check_prepared, preparation_help, prepare
+from train.data.sources.tfds_prepare import (
+    FILE_FORMAT,
+    check_prepared,
+    preparation_help,
+    prepare_dataset,
+)
 
 __all__ = ["RawRecords", "TfdsExamples", "open_or_prepare", "open_prepared"]
 
@@ -170,6 +175,6 @@ def open_or_prepare(
     """
     builder = tfds.builder(name, data_dir=data_dir)
     if not builder.data_path.exists():
-        prepare(builder, quiet)
+        prepare_dataset(builder, quiet)
     # A builder reads the directory only when it is constructed, so `open_prepared` makes another.
     return open_prepared(name, split, data_dir, label_key)

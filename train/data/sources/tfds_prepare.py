@@ -10,7 +10,13 @@ import shlex
 
 import tensorflow_datasets as tfds
 
-__all__ = ["FILE_FORMAT", "check_prepared", "preparation_command", "preparation_help", "prepare"]
+__all__ = [
+    "FILE_FORMAT",
+    "check_prepared",
+    "preparation_command",
+    "preparation_help",
+    "prepare_dataset",
+]
 
 FILE_FORMAT = "array_record"
 """The file format that TFDS reads by position and without TensorFlow."""
@@ -94,7 +100,7 @@ def preparation_command(name: str, data_dir: str | os.PathLike[str], note: str) 
     )
 
 
-def prepare(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> None:
+def prepare_dataset(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> None:
     """Prepare a dataset whose builder is in this project and needs no TensorFlow.
 
     Several processes may do this at the same time.

@@ -28,7 +28,7 @@ def test_default_changes_nothing():
 
 def test_label_smoothing_matches_its_formula():
     images, labels = batch()
-    same, targets = mixup.Mixup(5, smoothing=0.1)(augmentation_key(0, 0), images, labels)
+    same, targets = mixup.Mixup(5, label_smoothing=0.1)(augmentation_key(0, 0), images, labels)
     assert same is images
     assert targets.dtype == jnp.float32
     # One is computed in float32, the other in float64.
@@ -36,7 +36,7 @@ def test_label_smoothing_matches_its_formula():
 
 
 # Compiled once for several tests. Images are mixed up to step 6.
-mixup_until_step_6 = jax.jit(mixup.Mixup(5, mixup_alpha=1.0, smoothing=0.1, stop=7))
+mixup_until_step_6 = jax.jit(mixup.Mixup(5, mixup_alpha=1.0, label_smoothing=0.1, stop=7))
 
 
 def mixup_weight(images, mixed):
@@ -135,7 +135,7 @@ def test_mixing_stops_at_its_step():
 @pytest.mark.slow
 def test_result_does_not_depend_on_the_number_of_devices():
     images, labels = batch(count=16)
-    mixing, key = mixup.Mixup(5, mixup_alpha=1.0, smoothing=0.1), augmentation_key(0, 0)
+    mixing, key = mixup.Mixup(5, mixup_alpha=1.0, label_smoothing=0.1), augmentation_key(0, 0)
     whole, whole_targets = mixup_until_step_6(key, images, labels, 0)
     for devices in (2, 8):
         on_devices = jax.pmap(

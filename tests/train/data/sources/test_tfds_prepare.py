@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from train.data.sources.tfds_prepare import preparation_command, preparation_help, prepare
+from train.data.sources.tfds_prepare import preparation_command, preparation_help, prepare_dataset
 
 
 def builder(data_path: pathlib.Path, download_and_prepare: Callable[..., None]) -> Any:
@@ -46,7 +46,7 @@ def test_a_quiet_preparation_prints_nothing(
         print(f"as {file_format}")
         print("progress", file=sys.stderr)
 
-    prepare(builder(tmp_path, download_and_prepare), quiet)
+    prepare_dataset(builder(tmp_path, download_and_prepare), quiet)
     captured = capsys.readouterr()
     expected = ("", "") if quiet else ("as array_record\n", "progress\n")
     assert (captured.out, captured.err) == expected
