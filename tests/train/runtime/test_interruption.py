@@ -9,6 +9,9 @@ COMMAND = """
 import gc, signal, sys
 from train.command_flags import run_command
 
+# A shell starts programs in the background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def interrupt(*_):
     signal.raise_signal(signal.SIGINT)
 
