@@ -131,9 +131,13 @@ def record(
     recorded = []
     for variables, inputs in runs:
         leaves, structure = jax.tree.flatten(tuple(inputs))
-        flags = tuple(ARRAY if is_array(leaf) else leaf for leaf in leaves)
+        # Random keys are arrays of JAX as well.
+        traced = [is_array(leaf) or isinstance(leaf, jax.Array) for leaf in leaves]
+        pairs = list(zip(leaves, traced, strict=True))
+        flags = tuple(ARRAY if is_traced else leaf for leaf, is_traced in pairs)
+        arrays = [leaf for leaf, is_traced in pairs if is_traced]
         with jax.default_matmul_precision("highest"):
-            run(variables, _arrays(leaves), flags, structure)
+            run(variables, arrays, flags, structure)
         recorded.append(recorder.take())
     return recorded
 
