@@ -24,7 +24,7 @@ HINTS = {
     "remat": 'A string is the name of a policy, such as "dots_saveable".',
     "scales": 'One scale is ("local",).',
 }
-"""What to do about a wrong value, for fields whose default does not say it."""
+"""Advice for a wrong value of a field whose default does not show the kind of values."""
 
 
 class CheckedModule(nn.Module):

@@ -18,11 +18,7 @@ from aff_jax.parity.about import describe
 from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.evidence import LinenNetwork, gather_evidence
 from aff_jax.parity.explanation import explain, explain_one_sided
-from aff_jax.parity.inputs import (
-    as_dtype,
-    list_torch_inputs,
-    with_evaluation_flags,
-)
+from aff_jax.parity.inputs import as_dtype, list_torch_inputs, with_evaluation_flags
 from aff_jax.parity.linen_recording import record_linen
 from aff_jax.parity.names import name_outputs
 from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
@@ -84,7 +80,8 @@ class Parity:
     @property
     def is_too_noisy(self) -> bool:
         """Return True if rounding in float32 may hide mistakes, so that float64 is needed."""
-        return self.dtype == "float32" and any(row.allowed > TOO_NOISY for row in self.rows)
+        is_measured = self.dtype == "float32" and self.tolerance is None
+        return is_measured and any(row.allowed > TOO_NOISY for row in self.rows)
 
 
 def compare(
@@ -118,7 +115,7 @@ def compare(
             rounding errors.
         tolerance: Largest allowed difference, relative to the largest value of each layer. None
             measures it.
-        rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
+        rename: New names for those in `torch_module`, as in `from_torch`.
         kwargs: Keyword arguments of `module`. Arguments such as `train` that have no default are
             set for evaluation.
         torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.

@@ -1,4 +1,4 @@
-"""Gather what is known about the layer of the first mismatch."""
+"""Gather facts about the layer of the first mismatch."""
 
 import contextlib
 from collections.abc import Mapping, Sequence

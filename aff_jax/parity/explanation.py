@@ -22,7 +22,7 @@ __all__ = ["Evidence", "explain", "explain_one_sided"]
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What is known about the layer of the first mismatch.
+    """Facts about the layer of the first mismatch.
 
     Attributes:
         pairs: The compared activations in order.
@@ -71,7 +71,10 @@ def explain(first: Row, evidence: Evidence) -> str:
         if ours.shape != theirs.shape:
             return (
                 f"The {which} of {name} has the shape {ours.shape} and in PyTorch {theirs.shape}. "
-                + (_relate(ours, theirs, earlier, allowed) or _advise_shapes())
+                + (
+                    _relate(ours, theirs, earlier, allowed)
+                    or "Compare strides, padding, and the number of layers before it."
+                )
             )
         if not _fits(ours, theirs, allowed):
             return _explain_input(name, which, ours, theirs, earlier, allowed, evidence)
@@ -108,7 +111,7 @@ def _explain_input(
         if agrees(evidence.layer):
             sentences.append("The layer itself agrees with PyTorch's on PyTorch's input.")
         else:
-            cause = _explain_own(evidence, agrees)
+            cause, _ = _explain_own(evidence, agrees, allowed)
             sentences.append(f"On PyTorch's input the layer differs as well. {cause}".rstrip())
     return " ".join(sentences)
 
@@ -117,8 +120,7 @@ def _explain_layer(
     evidence: Evidence, allowed: float, earlier: Sequence[Earlier], place: int
 ) -> str:
     """Explain a layer that has another output for the same input."""
-    agrees = _make_test(evidence, allowed)
-    own = _explain_own(evidence, agrees)
+    own, fields = _explain_own(evidence, _make_test(evidence, allowed), allowed)
     if own:
         return own
     pair = evidence.pairs[place]
@@ -132,12 +134,12 @@ def _explain_layer(
     relation = ""
     if pair.ours is not None and pair.theirs is not None:
         relation = _relate(pair.ours, pair.theirs, [*earlier, *inside], allowed)
-    parts = _has_parts(evidence, place)
-    if parts:
+    if _has_parts(evidence, place):
         where = "The layers inside it agree, so the difference is in what it computes itself. "
     else:
         where = "Its weights are PyTorch's. " if evidence.weights else ""
-    return where + (relation or f"The cause was not found. Ruled out: {RULED_OUT}.")
+    listed = f"the fields {', '.join(fields)}, " if fields else ""
+    return where + (relation or f"The cause was not found. Ruled out: {listed}{RULED_OUT}.")
 
 
 def _relate(
@@ -153,23 +155,24 @@ def _relate(
     return find_relation(ours, theirs, earlier, allowed)
 
 
-def _explain_own(evidence: Evidence, agrees: Callable[[nn.Module], bool] | None) -> str:
-    """Explain a difference in the weights or the fields of the layer itself."""
+def _explain_own(
+    evidence: Evidence, agrees: Callable[[nn.Module], bool] | None, allowed: float
+) -> tuple[str, list[str]]:
+    """Explain a difference in the weights or fields of the layer, and list the compared fields."""
     path = evidence.call.module
     others = {n: w for n, w in evidence.torch_weights.items() if n != path}
     theirs = evidence.torch_weights.get(path, {})
-    causes = []
+    causes: list[str] = []
+    fields: list[str] = []
     if evidence.weights and theirs and (cause := explain_weights(evidence.weights, theirs, others)):
         causes.append(cause)
-        with_theirs = _make_test(_with_weights(evidence, theirs), 1e-4, checked=False)
-        if with_theirs is None or evidence.layer is None or with_theirs(evidence.layer):
-            causes.append("With PyTorch's weights the layer agrees.")
-            return " ".join(causes)
-        agrees = with_theirs
+        agrees = agrees and _make_test(_with_weights(evidence, theirs), allowed, checked=False)
+        if agrees is not None and evidence.layer is not None and agrees(evidence.layer):
+            return f"{cause} With PyTorch's weights the layer agrees.", []
     if evidence.layer is not None and agrees is not None:
-        cause, _ = explain_fields(evidence.layer, evidence.torch_layer, agrees)
+        cause, fields = explain_fields(evidence.layer, evidence.torch_layer, agrees)
         causes += [cause] if cause else []
-    return " ".join(causes)
+    return " ".join(causes), fields
 
 
 def _with_weights(evidence: Evidence, weights: Weights) -> Evidence:
@@ -295,7 +298,3 @@ def _count_calls(row: Row, rows: Sequence[Row]) -> str:
         f"{name} is called {flax_times} in this network and {torch_times} in PyTorch: call "
         f"{row.call} {'here' if row.note == ONLY_FLAX else 'there'} has no counterpart."
     )
-
-
-def _advise_shapes() -> str:
-    return "Compare strides, padding, and the number of layers before it."

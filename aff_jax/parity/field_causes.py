@@ -79,7 +79,8 @@ def _padding(torch_layer: Any, layer: Any) -> Any:
     sizes = torch_layer.padding
     if isinstance(layer, nn.ConvTranspose):
         # PyTorch removes `padding` from the output; Flax pads the dilated input.
-        whole = [d * (k - 1) for d, k in zip(torch_layer.dilation, torch_layer.kernel_size)]  # noqa: B905
+        windows = zip(torch_layer.dilation, torch_layer.kernel_size, strict=True)
+        whole = [dilation * (size - 1) for dilation, size in windows]
         extra = torch_layer.output_padding
         return tuple((w - p, w - p + e) for w, p, e in zip(whole, sizes, extra, strict=True))
     return tuple((size, size) for size in sizes)

@@ -16,6 +16,7 @@ from aff_jax.parity.recording import Inputs, is_array
 from aff_jax.parity.torch_recording import from_tensor
 
 __all__ = [
+    "EVALUATION",
     "as_dtype",
     "has_floats",
     "list_runs",

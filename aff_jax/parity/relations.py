@@ -34,7 +34,7 @@ RULED_OUT = (
     "a constant factor, an offset or a scale for each channel, another order of the values, "
     "another activation, pooling or resizing, a shift, and a missing sum or product"
 )
-"""What `find_relation` looks for."""
+"""Relations that `find_relation` looks for."""
 
 BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
 """Activations that may stand before a pooling, or behind a sum."""

@@ -89,7 +89,7 @@ class Output(NamedTuple):
         module: Path or name of the module, with the position of the array, such as "[1]".
         number: Number of the call.
         array: The array.
-        moved: The array with the input moved by one unit in the last place.
+        moved: The array of the run with numbers moved by one unit in the last place.
     """
 
     module: str
@@ -99,7 +99,7 @@ class Output(NamedTuple):
 
     @property
     def noise(self) -> float:
-        """Return how much the moved input changed the array."""
+        """Return how much the moved numbers changed the array."""
         if self.array.shape != self.moved.shape:
             return 0.0
         return largest_difference(self.array, self.moved)
@@ -128,7 +128,7 @@ def list_outputs(calls: Sequence[Call], moved: Sequence[Call]) -> list[Output]:
 
     Args:
         calls: Calls of a network.
-        moved: Calls of the same network with the input moved.
+        moved: Calls of the same network with numbers moved.
 
     Returns:
         The arrays in the order of the calls.

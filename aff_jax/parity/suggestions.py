@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from aff_jax.convert.rules import PYTORCH
-from aff_jax.inspection import Structure
+from aff_jax.inspection import ModulePath, Structure
 from aff_jax.parity.rows import Row
 from aff_jax.parity.torch_network import TorchNetwork
 
@@ -33,11 +33,14 @@ def suggest_rename(torch_network: TorchNetwork, structure: Structure) -> str:
         for name, part in torch_network.module.named_modules()
     }
     theirs = {name: sizes for name, sizes in theirs.items() if sizes}
-    ours: dict[str, list[int]] = {}
-    for path in structure.layers:
-        own = [leaf for at, leaf in structure.leaves("params") if at[:-1] == path]
-        if own:
-            ours[PYTORCH.name_of(path, structure)] = sorted(int(np.prod(x.shape)) for x in own)
+    sizes_of: dict[ModulePath, list[int]] = {}
+    for path, leaf in structure.leaves("params"):
+        sizes_of.setdefault(path[:-1], []).append(int(np.prod(leaf.shape)))
+    ours = {
+        PYTORCH.name_of(path, structure): sorted(sizes_of[path])
+        for path in structure.layers
+        if path in sizes_of
+    }
     if not ours or list(ours.values()) != list(theirs.values()):
         return ""
     rename = {old: new for old, new in zip(theirs, ours, strict=True) if old != new}

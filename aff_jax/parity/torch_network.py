@@ -76,17 +76,21 @@ class TorchNetwork:
         """Return whether the network has layers for sequences with channels first."""
         return any(type(part).__name__.endswith("1d") for part in self.module.modules())
 
-    def record(self, inputs: Inputs, inputs_of: Collection[str] = ()) -> list[Call]:
+    def record(
+        self, inputs: Inputs, inputs_of: Collection[str] = (), moves: bool = False
+    ) -> list[Call]:
         """Run the module and record the outputs of all submodules.
 
         Args:
             inputs: Its inputs, in PyTorch's layout.
             inputs_of: Names of the submodules whose inputs are recorded too.
+            moves: Move the inputs of every submodule by one unit in the last place.
 
         Returns:
             The calls, by the new names of the submodules.
         """
-        calls = record_torch(self.module, inputs, [self.old_name(name) for name in inputs_of])
+        old_names = [self.old_name(name) for name in inputs_of]
+        calls = record_torch(self.module, inputs, old_names, moves)
         return [call._replace(module=self.names[call.module]) for call in calls]
 
     def record_twice(self, inputs: Inputs) -> list[Output]:
@@ -99,9 +103,7 @@ class TorchNetwork:
             The outputs of all submodules in order. In the second run, the inputs of every submodule
             are moved.
         """
-        moved = record_torch(self.module, inputs, moves=True)
-        renamed = [call._replace(module=self.names[call.module]) for call in moved]
-        return list_outputs(self.record(inputs), renamed)
+        return list_outputs(self.record(inputs), self.record(inputs, moves=True))
 
     def convert(self, module: nn.Module, inputs: Inputs, structure: Structure) -> dict[str, Any]:
         """Convert the weights to the variables of a linen module.
@@ -121,16 +123,15 @@ class TorchNetwork:
             ValueError: If the weights do not match the module.
         """
         state = self.module.state_dict()
-        count = len(list_entries(structure, PYTORCH))
-        if not state and not count:
+        expected = {entry.name for entry in list_entries(structure, PYTORCH)}
+        if not state and not expected:
             return {}
         if not state:
             raise ValueError(
-                f"expected a PyTorch module with weights for the {count} variables of the linen "
-                "module, got one without any. Probably its layers are in a plain list: use "
-                "torch.nn.ModuleList. Or pass `variables`."
+                f"expected a PyTorch module with weights for the {len(expected)} variables of the "
+                f"linen module, got one without any. Probably its layers are in a plain list: use "
+                f"torch.nn.ModuleList. Or pass `variables`."
             )
-        expected = {entry.name for entry in list_entries(structure, PYTORCH)}
         new_names = rename_prefixes({name: name for name in state}, self.rename)
         tied: dict[int, list[str]] = {}
         for new, old in new_names.items():

@@ -84,8 +84,8 @@ def compare_step(
         float64: Train in float64 instead of float32, which separates mistakes from rounding errors.
         torch_inputs: Inputs of `torch_module`, if they are not `inputs`.
         kwargs: Keyword arguments of `module`. By default, an argument of `__call__` that is named
-            `train`, `training`, `is_training`, `deterministic` or `use_running_average` is set for
-            training.
+            `train`, `training`, `is_training`, `deterministic`, `inference` or
+            `use_running_average` is set for training.
         rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
         prefix: Part of the names of `torch_module` that those of `module` lack, as in `from_torch`.
 

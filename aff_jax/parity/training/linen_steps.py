@@ -12,17 +12,12 @@ from flax import errors, traverse_util
 
 from aff_jax.convert.entries import UNREAD, Entry
 from aff_jax.convert.mapping import variables_to_arrays
+from aff_jax.parity.inputs import EVALUATION
 from aff_jax.parity.training.record import NamedArrays, TrainingStep
 
 __all__ = ["LinenTraining", "bind_training_arguments"]
 
-TRAINING_FLAGS = {
-    "train": True,
-    "training": True,
-    "is_training": True,
-    "deterministic": False,
-    "use_running_average": False,
-}
+TRAINING_FLAGS = {flag: not value for flag, value in EVALUATION.items()}
 """Arguments by which linen modules are put in training mode, and their values."""
 
 MOMENTS = {

@@ -36,7 +36,7 @@ OWN_DEFAULTS: dict[str, Settings] = {
 
 
 class Recorded(NamedTuple):
-    """What one side recorded for some weights.
+    """Recorded arrays of one side, for some weights.
 
     Attributes:
         gradients: Samples `(steps, size)`.

@@ -1,4 +1,4 @@
-"""What was compared."""
+"""The description of modules, inputs and versions."""
 
 import flax.linen as nn
 import numpy as np

@@ -171,3 +171,11 @@ def test_nan_in_the_inputs_is_named():
     x[0, 1] = np.nan
     result = parity.compare(randomized(torch.nn.Linear(6, 2)), nn.Dense(2), None, x)
     assert "has NaN at the same places in both networks" in result.explanation
+
+
+def test_wrong_weights_and_a_wrong_field_of_one_layer_are_both_named():
+    result = compare_residual(Residual(epsilon=1e-3), swap)
+    assert result.first_mismatch.path == "norm"
+    assert "`bias` and `scale` are swapped." in result.explanation
+    assert "`epsilon` is 0.001, PyTorch's is 1e-05. With PyTorch's" in result.explanation
+    assert "With PyTorch's weights the layer agrees" not in result.explanation
