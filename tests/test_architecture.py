@@ -28,6 +28,7 @@ IMPORTS = {
     "aff_jax.differences": set(),
     "aff_jax.files": set(),
     "aff_jax.hub": set(),
+    "aff_jax.images": {"aff_jax.lookup"},
     "aff_jax.nn": {"aff_jax.comparable_partial", "aff_jax.lookup"},
     "aff_jax.fast": {"aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.attention": {"aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
@@ -136,6 +137,7 @@ ONLY_IN = {
     "torch": ["aff_jax.convert", "aff_jax.parity", "aff_jax.files", "aff_jax.cli"],
     "huggingface_hub": ["aff_jax.hub"],
     "mxnet": [],
+    "PIL": ["aff_jax.images", "train"],
     "matplotlib": ["aff_jax.parity", "train.reporting.plots"],
 }
 
