@@ -31,7 +31,7 @@ from configs import cifar10_resnet8
 from train.data.device_feed import DeviceFeed
 from train.data.feed import TrainFeed, training_order
 from train.data.sources.load import load_source
-from train.data.sources.resize_and_crop import random_box
+from train.data.sources.random_crop import random_box
 from train.setup import assemble
 from train.steps.parallel import Pmap
 
@@ -107,7 +107,7 @@ def time_feed_and_pillow(rounds: int, images: int) -> tuple[float, float]:
     """
     with tempfile.TemporaryDirectory() as directory:
         files = write_noise_images(Path(directory), images)
-        source = load_source("image_folder", "train", data_dir=directory, image_size=224)
+        source = load_source("image_folder", "train", data_dir=directory, image_size=(224, 224))
         feed = TrainFeed(source, batch_size=images, seed=0, random_crop=True, threads=1)
         rng = np.random.default_rng(0)
 

@@ -1,6 +1,6 @@
 """The default config, with a comment on every field. Other configs set only what differs."""
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -33,10 +33,13 @@ def get_config() -> ConfigDict:
     config.data_dir = ""
     # Feature that is the label, for datasets with several; "" is the dataset's default.
     config.label_key = ""
-    # Height and width of images in pixels. The shorter side of an image is resized to 256/224 times
-    # this size (for segmentation to this size), and the central square is cropped. 0 keeps the size
-    # of the images, which must be the same for all.
-    config.image_size = 0
+    # Size of images in pixels: a number for squares, or (height, width). 0 keeps the size of the
+    # images, which must be the same for all.
+    config.image_size = FieldReference(0, field_type=object)
+    # How images of another size are resized. "crop": until they cover 256/224 times `image_size`
+    # (for segmentation `image_size`), and the center is cropped. "pad": whole, and padded with
+    # black. "stretch": whole, with another aspect ratio.
+    config.resize = "crop"
     # 1 converts images to gray, 3 to color. 0 keeps their channels, which must be the same for all.
     config.image_channels = 0
     # In training, crop a random rectangle of each image and resize it, not the central square.

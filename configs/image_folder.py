@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.dataset = "image_folder"
     config.image_size = 32
+    config.resize = "pad"
     config.image_channels = 3
     config.batch_size = 64
     config.epochs = 20.0

@@ -28,6 +28,7 @@ IMPORTS = {
     "aff_jax.differences": set(),
     "aff_jax.files": set(),
     "aff_jax.hub": set(),
+    "aff_jax.images": {"aff_jax.lookup"},
     "aff_jax.nn": {"aff_jax.comparable_partial", "aff_jax.lookup"},
     "aff_jax.fast": {"aff_jax.lookup", "aff_jax.nn"},
     "aff_jax.attention": {"aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
@@ -136,6 +137,7 @@ ONLY_IN = {
     "torch": ["aff_jax.convert", "aff_jax.parity", "aff_jax.files", "aff_jax.cli"],
     "huggingface_hub": ["aff_jax.hub"],
     "mxnet": [],
+    "PIL": ["aff_jax.images", "train"],
     "matplotlib": ["aff_jax.parity", "train.reporting.plots"],
 }
 
@@ -228,9 +230,10 @@ def test_the_library_imports_only_what_it_declares():
     """Its dependencies, and the packages of the extras, which are imported lazily."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = ("torch", "parity", "export", "hub")
+    optional = ("torch", "parity", "images", "export", "hub")
     wanted = project["dependencies"] + [line for extra in optional for line in extras[extra]]
-    declared = {re.split(r"[<>=\[]", line)[0] for line in wanted} | {"jax", "aff_jax", "mxnet"}
+    declared = {re.split(r"[<>=\[]", line)[0] for line in wanted}
+    declared |= {"jax", "aff_jax", "mxnet", "PIL"}  # PIL is imported from pillow
     for path in SOURCES:
         if module_name(path).split(".")[0] == "aff_jax":
             names = {module.split(".")[0] for module in imported_modules(path)}

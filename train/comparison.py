@@ -29,8 +29,9 @@ from train.reporting.comparison_table import (
     summarize_variants,
     write_comparison,
 )
+from train.reporting.config_file import CONFIG_FILE
 from train.reporting.metrics import TASKS
-from train.reporting.workdir import CONFIG_FILE, SUMMARY_FILE, claim_workdir
+from train.reporting.workdir import SUMMARY_FILE, claim_workdir
 
 __all__ = [
     "Comparison",

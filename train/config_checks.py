@@ -32,7 +32,6 @@ class Range(NamedTuple):
 
 
 RANGES = {
-    "image_size": Range(0),
     "image_channels": Range(0, 3),
     "device_cache_mib": Range(0),
     "data_workers": Range(0),

@@ -19,13 +19,13 @@ from train.data.batch import Batch
 from train.data.feed_timeout import FeedError, TimeoutFeed
 from train.data.pipeline import make_train_feed
 from train.eval_loop import evaluate, predict_first, recalibrate
+from train.reporting.config_file import read_config
 from train.reporting.extension import extend_workdir
 from train.reporting.run_report import RunReport
 from train.reporting.step_metrics import StepMetrics, raise_non_finite
 from train.reporting.workdir import (
     claim_workdir,
     lock_workdir,
-    read_config,
     require_same_config,
     require_shared,
 )

@@ -12,7 +12,7 @@ from train.checkpoints.reading import Restored, read_checkpoint
 from train.data.pipeline import open_split
 from train.eval_loop import evaluate
 from train.model import make_model
-from train.reporting.workdir import read_config
+from train.reporting.config_file import read_config
 from train.setup import Run, prepare
 from train.steps.state import TrainState
 

@@ -22,6 +22,7 @@ __all__ = [
     "make_training_examples",
     "open_split",
     "open_splits",
+    "parse_image_size",
 ]
 
 IMAGE_LABELS_ONLY = (
@@ -71,9 +72,33 @@ def _source_arguments(config: ConfigDict) -> dict[str, Any]:
     return {
         "data_dir": config.data_dir or None,
         "label_key": config.label_key,
-        "image_size": config.image_size,
+        "image_size": parse_image_size(config.image_size),
+        "resize": config.resize,
         "image_channels": config.image_channels,
     }
+
+
+def parse_image_size(value: object) -> tuple[int, int] | None:
+    """Return the (height, width) of the config field `image_size`.
+
+    Args:
+        value: A number for squares, (height, width), or 0 for the size of the images.
+
+    Returns:
+        (height, width) in pixels, or None for the size of the images.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    sides = (value, value) if isinstance(value, int) else value
+    if isinstance(sides, tuple | list) and len(sides) == 2:
+        height, width = sides
+        if all(type(side) is int for side in sides) and (min(sides) > 0 or sides == (0, 0)):
+            return (height, width) if height else None
+    raise ValueError(
+        f"expected an image_size in pixels, such as 224 for squares or '(240, 320)' for height and "
+        f"width, or 0 for the size of the images, got {value!r}."
+    )
 
 
 def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> TrainFeed | DeviceFeed:
@@ -98,7 +123,7 @@ def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> Tra
         "process_index": jax.process_index(),
         "process_count": jax.process_count(),
     }
-    if config.random_resized_crop and not config.image_size:
+    if config.random_resized_crop and not parse_image_size(config.image_size):
         raise ValueError(
             "expected an image_size with random_resized_crop, got 0. Random crops are resized to "
             "it; set it, for example with --config.image_size=224."

@@ -7,13 +7,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from train.reporting.workdir import (
+from train.reporting.config_file import (
     CONFIG_FILE,
     RESUMABLE_FIELDS,
-    SUMMARY_FILE,
     differing_fields,
     read_config,
 )
+from train.reporting.workdir import SUMMARY_FILE
 from train.runtime.distributed import gather_from_processes, is_primary_process
 from train.runtime.writing import write_atomically
 

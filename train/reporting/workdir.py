@@ -12,30 +12,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flax import traverse_util
-from ml_collections import ConfigDict
-
+from train.reporting.config_file import (
+    CONFIG_FILE,
+    config_as_dict,
+    differing_fields,
+    flatten_fields,
+    read_fields,
+)
 from train.runtime.distributed import gather_from_processes, is_primary_process
 from train.runtime.writing import write_atomically
 
 __all__ = [
-    "CONFIG_FILE",
     "LOCK_FILE",
     "METRICS_FILE",
     "PER_PROCESS_FIELDS",
-    "RESUMABLE_FIELDS",
     "SHARED_FILE",
     "SUMMARY_FILE",
     "claim_workdir",
-    "differing_fields",
     "lock_workdir",
-    "read_config",
     "require_same_config",
     "require_shared",
 ]
-
-CONFIG_FILE = "config.json"
-"""The config of the run."""
 
 METRICS_FILE = "metrics.jsonl"
 """All logged metrics, one JSON object per line."""
@@ -51,20 +48,6 @@ SHARED_FILE = ".shared"
 
 PER_PROCESS_FIELDS = frozenset({"data_dir", "data_workers", "data_timeout_seconds"})
 """Config fields that may differ between the processes of a run."""
-
-RESUMABLE_FIELDS = frozenset(
-    {
-        "data_dir",
-        "keep_checkpoints",
-        "log_every_steps",
-        "checkpoint_every_minutes",
-        "data_timeout_seconds",
-        "device_cache_mib",
-        "data_workers",
-        "max_skipped_steps",
-    }
-)
-"""Config fields that do not change what a run computes. A run may resume with other values."""
 
 # Files and directories that a run writes. Without config.json their config is unknown. Files with
 # other names are ignored.
@@ -106,14 +89,14 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
     if path.exists() and not path.is_dir():
         raise ValueError(f"workdir {path} is a file; expected a directory. Use another --workdir.")
     path.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_as_dict(config), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(config_as_dict(config), indent=2, sort_keys=True) + "\n"
 
     # List the files before the check for config.json: another process that claims the same workdir
     # at the same time writes config.json before the other files.
     found = [name for name in _RUN_FILES if (path / name).exists()]
     if (path / CONFIG_FILE).exists():
         # The new config is parsed from JSON too, where tuples are lists.
-        _require_same(path, _read(path / CONFIG_FILE), json.loads(text))
+        _require_same(path, read_fields(path / CONFIG_FILE), json.loads(text))
         return True
     if found:
         raise ValueError(
@@ -135,7 +118,7 @@ def require_same_config(config: Any) -> None:
         ValueError: If the configs differ in fields outside `PER_PROCESS_FIELDS`. The message lists
             the fields and the value of each process.
     """
-    configs = [_flatten(fields) for fields in gather_from_processes(_as_dict(config))]
+    configs = [flatten_fields(fields) for fields in gather_from_processes(config_as_dict(config))]
     lines = [
         f"  {name}: {', '.join(json.dumps(fields.get(name)) for fields in configs)}"
         for name in sorted(set().union(*configs))
@@ -202,83 +185,6 @@ def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
-    """Read the config of a run.
-
-    Args:
-        workdir: Directory of the run.
-
-    Returns:
-        The config, with tuples where config.json has lists.
-
-    Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If its config.json is not readable.
-    """
-    path = Path(workdir) / CONFIG_FILE
-    if not path.exists():
-        raise FileNotFoundError(
-            f"expected the --workdir of a run, which has a {CONFIG_FILE}; found no {path}."
-        )
-    return ConfigDict(_with_tuples(_read(path)))
-
-
-def _with_tuples(value: Any) -> Any:
-    """Convert lists to tuples, which JSON does not have and the fields of a network are."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(item) for name, item in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def _as_dict(config: Any) -> dict[str, Any]:
-    """Convert a ConfigDict or a mapping to a dict."""
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a config, or raise `ValueError` if it is not a JSON object."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not text
-        raise ValueError(
-            f"{path} is not readable JSON ({error}), so the config of this workdir is unknown. "
-            f"Probably the file was truncated or edited. Fix it, or use another --workdir."
-        ) from error
-    if not isinstance(stored, dict):
-        raise ValueError(
-            f"{path} has a {type(stored).__name__}; expected an object with the fields of a "
-            f"config. Fix the file, or use another --workdir."
-        )
-    return stored
-
-
-def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[str, str]:
-    """Return the fields in which two configs differ, with a line that has both values.
-
-    The fields in `RESUMABLE_FIELDS` are left out.
-
-    Args:
-        stored: Fields of the config in the workdir.
-        current: Fields of the config of this start.
-
-    Returns:
-        Lines for an error message by field, such as `optimizer` or `model_fields.width`.
-    """
-    before, now = _flatten(stored), _flatten(current)
-    lines = {}
-    for name in sorted(before.keys() | now.keys()):
-        if name in RESUMABLE_FIELDS or (
-            name in before and name in now and before[name] == now[name]
-        ):
-            continue
-        there, here = (
-            json.dumps(fields[name]) if name in fields else "(no such field)"
-            for fields in (before, now)
-        )
-        lines[name] = f"  {name}: {there} in the workdir, {here} now"
-    return lines
-
-
 def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
     """Raise `ValueError` with all fields in which the two configs differ, if they do."""
     lines = differing_fields(stored, current)
@@ -290,11 +196,3 @@ def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -
             "this run for longer from its last checkpoint, with another learning rate or "
             "augmentation too, add --extend to `python -m train`."
         )
-
-
-def _flatten(config: dict[str, Any]) -> dict[str, Any]:
-    """Flatten a config to dotted names, as in flags; an empty dict is a value."""
-    flat: dict[str, Any] = traverse_util.flatten_dict(
-        config, is_leaf=lambda _, value: not value, sep="."
-    )
-    return flat

@@ -137,7 +137,7 @@ def test_state_is_valid_for_another_number_of_processes() -> None:
 @pytest.fixture(scope="module")
 def large_digits(digits_dir: pathlib.Path) -> Source:
     """60 digits whose random crops are resized to 12 x 12 pixels."""
-    return load_source("digits", "train[:60]", data_dir=digits_dir, image_size=12)
+    return load_source("digits", "train[:60]", data_dir=digits_dir, image_size=(12, 12))
 
 
 def images(batches: Iterator[HostBatch], count: int) -> np.ndarray:
@@ -179,7 +179,7 @@ def test_worker_processes_resume_and_change_nothing(large_digits: Source) -> Non
 
 
 def test_random_crops_need_a_size(digits_train: Source) -> None:
-    with pytest.raises(ValueError, match="image_size for random crops of digits train, got 0"):
+    with pytest.raises(ValueError, match="image_size for random crops of digits train, got none"):
         next(feed.TrainFeed(digits_train, batch_size=8, seed=0, random_crop=True))
 
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from configs import digits
+from train.reporting.config_file import RESUMABLE_FIELDS, read_config
 from train.reporting.extension import EXTENDABLE_FIELDS, extend_workdir
-from train.reporting.workdir import RESUMABLE_FIELDS, claim_workdir, read_config
+from train.reporting.workdir import claim_workdir
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from ml_collections import ConfigDict
 from configs import base
 from train.checkpoints.reading import checkpoint_steps
 from train.reporting import workdir as workdir_module
+from train.reporting.config_file import CONFIG_FILE, RESUMABLE_FIELDS
 from train.reporting.workdir import (
-    CONFIG_FILE,
-    RESUMABLE_FIELDS,
     claim_workdir,
     require_same_config,
     require_shared,

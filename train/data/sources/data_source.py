@@ -10,18 +10,13 @@ from typing import Any, SupportsIndex
 import numpy as np
 from PIL import Image
 
+from aff_jax.images import ImageTask
+from aff_jax.images.image_files import PILLOW_MODES, decode_image
+from aff_jax.images.resizing import IMAGE_FILTER, MASK_FILTER, RESIZE_RATIO
 from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD
 from train.data.sources.encoded_examples import EncodedExamples
-from train.data.sources.image_files import PILLOW_MODES, decode_image
-from train.data.sources.mask_files import decode_mask, mask_labels
-from train.data.sources.resize_and_crop import (
-    IMAGE_FILTER,
-    MASK_FILTER,
-    RESIZE_RATIO,
-    crop_and_resize,
-    random_box,
-    resize_and_center_crop,
-)
+from train.data.sources.mask_files import IGNORED_VALUE, decode_mask, mask_labels
+from train.data.sources.random_crop import crop_and_resize, random_box
 
 __all__ = ["Source"]
 
@@ -38,6 +33,7 @@ class Source:
     that is unpickled opens its files again and starts with an empty cache.
 
     Attributes:
+        image_task: What a network that is trained on the examples reads and predicts.
         image_shape: (height, width, channels) of every image.
         label_shape: () for classification, (height, width) for segmentation.
         class_names: Names of the classes.
@@ -50,7 +46,9 @@ class Source:
         mean: Mean of the dataset, per channel. If it does not have one number for each channel of
             the images, `DEFAULT_MEAN` is used.
         std: Standard deviation of the dataset, per channel, or `DEFAULT_STD` in the same way.
-        image_size: Side of the square to which images are resized and cropped; 0 keeps their size.
+        image_size: (height, width) to which images are resized; None keeps their size.
+        resize: How images with another aspect ratio are resized, a name in
+            `aff_jax.images.resizing.RESIZES`.
         image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
         cache_bytes: Cache the decoded examples if all of them take at most this many bytes.
 
@@ -66,7 +64,8 @@ class Source:
         mean: tuple[float, ...] = (),
         std: tuple[float, ...] = (),
         *,
-        image_size: int = 0,
+        image_size: tuple[int, int] | None = None,
+        resize: str = "crop",
         image_channels: int = 0,
         cache_bytes: int = 0,
     ) -> None:
@@ -75,23 +74,33 @@ class Source:
             mean=mean,
             std=std,
             image_size=image_size,
+            resize=resize,
             image_channels=image_channels,
             cache_bytes=cache_bytes,
         )
         _check_one_shape(encoded, image_size, image_channels)
         self._encoded = encoded
-        self._size = image_size
-        height, width, channels = encoded.image_shape
-        if image_size:
-            height = width = image_size
-        channels = image_channels or channels
-        self.image_shape: tuple[int, ...] = (height, width, channels)
-        self.label_shape: tuple[int, ...] = (height, width) if encoded.is_mask else ()
-        self.class_names: tuple[str, ...] = encoded.class_names
-        self.num_classes: int = len(encoded.class_names)
-        # The statistics of the dataset are those of its stored channels.
-        self.mean = mean if len(mean) == channels else DEFAULT_MEAN[channels]
-        self.std = std if len(std) == channels else DEFAULT_STD[channels]
+        self._resizes = image_size is not None
+        channels = image_channels or encoded.image_shape[-1]
+        self.image_task = ImageTask(
+            task="segmentation" if encoded.is_mask else "classification",
+            class_names=encoded.class_names,
+            image_size=image_size or encoded.image_shape[:2],
+            channels=channels,
+            # The statistics of the dataset are those of its stored channels.
+            mean=mean if len(mean) == channels else DEFAULT_MEAN[channels],
+            std=std if len(std) == channels else DEFAULT_STD[channels],
+            resize=resize,
+            # Pixels at the border have labels too, so a mask loses only the pixels outside of the
+            # crop.
+            crop_ratio=1.0 if encoded.is_mask else RESIZE_RATIO,
+            use_exif_orientation=encoded.use_exif_orientation,
+        )
+        self.image_shape: tuple[int, ...] = self.image_task.input_shape
+        self.label_shape: tuple[int, ...] = self.image_task.image_size if encoded.is_mask else ()
+        self.class_names = self.image_task.class_names
+        self.num_classes = self.image_task.num_classes
+        self.mean, self.std = self.image_task.mean, self.image_task.std
 
         # The operating system allocates the pages of `np.empty` when they are first written, so the
         # cache uses memory only as it fills.
@@ -153,7 +162,7 @@ class Source:
         return image, int(encoded.label)
 
     def random_crop(self, position: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Crop a random rectangle of an example, and resize it to `image_size`.
+        """Crop a random rectangle of an example, and resize it to the size of the images.
 
         Args:
             position: Position of the example.
@@ -165,17 +174,18 @@ class Source:
         Raises:
             ValueError: If no `image_size` was chosen.
         """
-        if not self._size:
+        if not self._resizes:
             raise ValueError(
-                f"expected an image_size for random crops of {self._encoded.name}, got 0. Set "
+                f"expected an image_size for random crops of {self._encoded.name}, got none. Set "
                 f"--config.image_size, for example to 224."
             )
         image, label = self.decode(position)
         box = random_box(rng, *image.size)
-        pixels = np.array(crop_and_resize(image, box, self._size, IMAGE_FILTER))
+        size = self.image_task.image_size
+        pixels = np.array(crop_and_resize(image, box, size, IMAGE_FILTER))
         example = {"image": pixels.reshape(self.image_shape), "index": np.int64(position)}
         if isinstance(label, Image.Image):
-            mask = np.array(crop_and_resize(label, box, self._size, MASK_FILTER))
+            mask = np.array(crop_and_resize(label, box, size, MASK_FILTER))
             return {**example, "label": mask_labels(mask)}
         return {**example, "label": np.int32(label)}
 
@@ -187,26 +197,22 @@ class Source:
 
     def _read(self, position: int) -> tuple[np.ndarray, Any]:
         image, label = self.decode(position)
-        if self._size:
-            # Pixels at the border have labels too, so a mask loses only the pixels outside of the
-            # central square.
-            ratio = 1.0 if self._encoded.is_mask else RESIZE_RATIO
-            image = resize_and_center_crop(image, self._size, IMAGE_FILTER, ratio)
-            if isinstance(label, Image.Image):
-                label = resize_and_center_crop(label, self._size, MASK_FILTER, ratio)
-        pixels = np.array(image).reshape(self.image_shape)
-        return pixels, np.array(label) if isinstance(label, Image.Image) else label
+        pixels = self.image_task.resize_image(image)
+        if isinstance(label, Image.Image):
+            return pixels, self.image_task.resize_mask(label, fill=IGNORED_VALUE)
+        return pixels, label
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._rebuild, (self._encoded,)
 
 
-def _check_one_shape(encoded: EncodedExamples, image_size: int, image_channels: int) -> None:
+def _check_one_shape(
+    encoded: EncodedExamples, image_size: tuple[int, int] | None, image_channels: int
+) -> None:
     if encoded.mixed_sizes and not image_size:
         raise ValueError(
             f"expected images of one size in {encoded.name}, got several: {encoded.mixed_sizes}. "
-            f"Choose one, for example --config.image_size=224, which resizes the shorter side and "
-            f"crops the central square."
+            f"Choose one, for example --config.image_size=224 or --config.image_size='(240, 320)'."
         )
     if image_channels not in (0, *PILLOW_MODES):
         raise ValueError(f"expected image_channels of 0, 1 or 3, got {image_channels}.")

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
+from aff_jax.images.image_files import encode_png
 from train.data.sources.digits import split_positions
-from train.data.sources.image_files import encode_png
 
 __all__ = ["SIDE", "DigitScenes", "draw_scene", "resize_ink"]
 

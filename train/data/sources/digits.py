@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
-from train.data.sources.image_files import encode_png
+from aff_jax.images.image_files import encode_png
 
 __all__ = ["Digits", "ink_to_pixels", "split_positions"]
 

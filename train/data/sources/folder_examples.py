@@ -8,9 +8,9 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
+from aff_jax.images.image_files import Header
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.folder_layout import raise_for_files
-from train.data.sources.image_files import Header
 
 __all__ = ["FolderExamples", "check_files", "collect_examples"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 
+from aff_jax.images.image_files import Header, read_header
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
 from train.data.sources.folder_layout import (
     IMAGE_SUFFIXES,
@@ -19,7 +20,6 @@ from train.data.sources.folder_layout import (
     split_folder,
     subfolders,
 )
-from train.data.sources.image_files import Header, read_header
 
 __all__ = ["open_image_folder"]
 

@@ -18,7 +18,8 @@ def load_source(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     label_key: str = "",
-    image_size: int = 0,
+    image_size: tuple[int, int] | None = None,
+    resize: str = "crop",
     image_channels: int = 0,
     cache_bytes: int = 2**28,
 ) -> Source:
@@ -30,8 +31,9 @@ def load_source(
             "train", "validation", "train[:90%]".
         data_dir: A user's folder, or the data directory of TFDS; None is TFDS's default.
         label_key: Feature that is the label; "" is the default one of the dataset.
-        image_size: Side of the square to which images are resized and cropped, in pixels; 0 keeps
-            their size.
+        image_size: (height, width) to which images are resized, in pixels; None keeps their size.
+        resize: How images with another aspect ratio are resized, a name in
+            `aff_jax.images.resizing.RESIZES`.
         image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
         cache_bytes: Decoded images are kept in memory after the first read if the whole split takes
             at most this many bytes. CIFAR with 147 MiB is cached with the default of 256 MiB,
@@ -57,6 +59,7 @@ def load_source(
         dataset.mean,
         dataset.std,
         image_size=image_size,
+        resize=resize,
         image_channels=image_channels,
         cache_bytes=cache_bytes,
     )

@@ -7,8 +7,8 @@ import os
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from aff_jax.images.image_files import open_image
 from train.data.batch import IGNORE_LABEL
-from train.data.sources.image_files import open_image
 
 __all__ = ["IGNORED_VALUE", "decode_mask", "mask_labels", "mask_values", "read_mask"]
 

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from aff_jax.images.image_files import Header, open_image, read_header
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
 from train.data.sources.folder_layout import images_and_masks, split_folder
-from train.data.sources.image_files import Header, open_image, read_header
 from train.data.sources.mask_files import IGNORED_VALUE, mask_values, read_mask
 
 __all__ = ["CLASSES_FILE", "open_mask_folder"]

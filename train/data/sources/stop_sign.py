@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from train.data.sources.image_files import encode_png, open_image
+from aff_jax.images.image_files import encode_png, open_image
 from train.data.sources.tfds_examples import RawRecords, TfdsExamples, open_or_prepare
 from train.data.sources.tfds_prepare import FILE_FORMAT, check_prepared, preparation_command
 

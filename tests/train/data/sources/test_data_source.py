@@ -167,7 +167,7 @@ def test_default_label_key_is_the_first(digits_dir: pathlib.Path) -> None:
 
 def test_images_and_masks_are_resized(digits_dir: pathlib.Path) -> None:
     whole = load_source("digit_scenes", "test", data_dir=digits_dir)
-    small = load_source("digit_scenes", "test", data_dir=digits_dir, image_size=32)
+    small = load_source("digit_scenes", "test", data_dir=digits_dir, image_size=(32, 32))
     assert (small.image_shape, small.label_shape) == ((32, 32, 1), (32, 32))
     example = small[3]
     assert (example["image"].shape, example["label"].shape) == ((32, 32, 1), (32, 32))
@@ -183,13 +183,13 @@ def test_images_and_masks_are_resized(digits_dir: pathlib.Path) -> None:
 def test_images_of_the_right_size_do_not_change(digits_dir: pathlib.Path) -> None:
     for name, size in (("digits", 8), ("digit_scenes", 64)):
         plain = load_source(name, "test", data_dir=digits_dir)[3]
-        sized = load_source(name, "test", data_dir=digits_dir, image_size=size)[3]
+        sized = load_source(name, "test", data_dir=digits_dir, image_size=(size, size))[3]
         for field in ("image", "label"):
             np.testing.assert_array_equal(sized[field], plain[field])
 
 
 def test_random_crops_of_image_and_mask_agree(digits_dir: pathlib.Path) -> None:
-    scenes = load_source("digit_scenes", "test", data_dir=digits_dir, image_size=32)
+    scenes = load_source("digit_scenes", "test", data_dir=digits_dir, image_size=(32, 32))
     image, _ = scenes.decode(3)
     # Use the image as its own mask, so the crops agree for every box.
     gray = image.point(lambda value: value // 16)
@@ -220,12 +220,12 @@ def test_two_channels_are_rejected(digits_dir: pathlib.Path) -> None:
 
 
 def test_load_splits_loads_both_splits(digits_dir: pathlib.Path) -> None:
-    train, evaluation = load_splits("digits", data_dir=digits_dir, image_size=7)
+    train, evaluation = load_splits("digits", data_dir=digits_dir, image_size=(7, 7))
     assert (len(train), len(evaluation)) == (1437, 360)
     assert train.image_shape == evaluation.image_shape == (7, 7, 1)
 
 
 def test_decode_does_not_resize(digits_dir: pathlib.Path) -> None:
-    scenes = load_source("digit_scenes", "test", data_dir=digits_dir, image_size=28)
+    scenes = load_source("digit_scenes", "test", data_dir=digits_dir, image_size=(28, 28))
     image, mask = scenes.decode(0)
     assert image.size == mask.size == (64, 64)

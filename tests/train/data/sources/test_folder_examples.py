@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
+from aff_jax.images.image_files import Header
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.folder_examples import check_files, collect_examples
-from train.data.sources.image_files import Header
 
 
 def check(number: int) -> int:

@@ -42,7 +42,9 @@ def test_folder_of_the_test_split_has_three_names(images: pathlib.Path, name: st
 
 
 def test_pickled_source_keeps_its_list_of_files(images: pathlib.Path) -> None:
-    train = load_source("image_folder", "train", data_dir=images, image_size=4, image_channels=3)
+    train = load_source(
+        "image_folder", "train", data_dir=images, image_size=(4, 4), image_channels=3
+    )
     pickled = pickle.dumps(train)
     write_image(images / "train" / "cat" / "aa.png")  # A new file must not change the positions.
     unpickled = pickle.loads(pickled)
@@ -147,7 +149,7 @@ def test_error_names_a_truncated_image_when_it_is_read(images: pathlib.Path) -> 
 def test_images_can_differ_if_size_and_channels_are_chosen(images: pathlib.Path) -> None:
     damage_size(images)
     damage_color(images)
-    train, test = load_splits("image_folder", data_dir=images, image_size=4, image_channels=3)
+    train, test = load_splits("image_folder", data_dir=images, image_size=(4, 4), image_channels=3)
     assert train.image_shape == test.image_shape == (4, 4, 3)
     assert all(example["image"].shape == (4, 4, 3) for example in train)
     assert train.mean == (0.485, 0.456, 0.406)

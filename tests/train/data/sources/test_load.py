@@ -44,5 +44,5 @@ def test_splits_with_images_of_different_sizes_are_refused(tmp_path: pathlib.Pat
             write_image(tmp_path / split / name / "1.png", np.zeros((side, side), np.uint8))
     with pytest.raises(ValueError, match=r"= \(4, 4, 1\) in training and \(6, 6, 1\) in"):
         load_splits("image_folder", data_dir=tmp_path)
-    train, test = load_splits("image_folder", data_dir=tmp_path, image_size=4)
+    train, test = load_splits("image_folder", data_dir=tmp_path, image_size=(4, 4))
     assert train.image_shape == test.image_shape == (4, 4, 1)

@@ -23,7 +23,7 @@ def refuse(*_):
     raise AssertionError("tried to use the network")
 socket.socket.connect = socket.getaddrinfo = refuse
 from train.data.sources.load import load_splits
-train, validation = load_splits("stop_sign", data_dir=sys.argv[1], image_size=16)
+train, validation = load_splits("stop_sign", data_dir=sys.argv[1], image_size=(16, 16))
 print(len(train), len(validation), "tensorflow" in sys.modules)
 """
 
@@ -114,7 +114,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_images_with_stop_signs_are_unchanged(data_dir: pathlib.Path) -> None:
     records = tfds.builder("stop_sign", data_dir=data_dir).as_data_source("train")
     assert [int(record["image/id"]) for record in records] == [9, 34]
-    source = load_source("stop_sign", "train", data_dir=data_dir, image_size=16)
+    source = load_source("stop_sign", "train", data_dir=data_dir, image_size=(16, 16))
     assert source.class_names == ("background", "stop sign")
     for position, number in enumerate((9, 34)):
         (original,) = (x for x in SPLITS["train"] if x["image/id"] == number)
@@ -122,7 +122,7 @@ def test_images_with_stop_signs_are_unchanged(data_dir: pathlib.Path) -> None:
 
 
 def test_masks_are_one_at_stop_signs(data_dir: pathlib.Path) -> None:
-    source = load_source("stop_sign", "train", data_dir=data_dir, image_size=16)
+    source = load_source("stop_sign", "train", data_dir=data_dir, image_size=(16, 16))
     for position, (shape, columns) in enumerate(
         [((20, 30), slice(4, 8)), ((32, 16), np.r_[0:4, 8:12])]
     ):

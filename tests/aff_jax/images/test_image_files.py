@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from aff_jax.images.image_files import Header, decode_image, read_header
 from tests.train.data.example_images import encode
-from train.data.sources.image_files import Header, decode_image, read_header
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
 

@@ -12,7 +12,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
-__all__ = ["PILLOW_MODES", "Header", "decode_image", "encode_png", "open_image", "read_header"]
+__all__ = [
+    "PILLOW_MODES",
+    "Header",
+    "decode_image",
+    "encode_png",
+    "image_from_pixels",
+    "load_image",
+    "open_image",
+    "read_header",
+]
 
 PILLOW_MODES = {1: "L", 3: "RGB"}
 """Pillow's mode of an image by its number of channels, which have 8 bits."""
@@ -111,14 +120,64 @@ def decode_image(
         ValueError: If the data is not a complete image, or has more than 8 bits per channel.
     """
     with open_image(data, origin) as image:
-        _count_channels(image, origin)
-        image.load()
-        if use_exif_orientation and image.format in _CAMERA_FORMATS:
-            image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-        return image.convert(PILLOW_MODES[channels])
+        return _convert(image, channels, origin, use_exif_orientation)
+
+
+def load_image(
+    image: str | os.PathLike[str] | Image.Image, channels: int, use_exif_orientation: bool = True
+) -> Image.Image:
+    """Load an image file or a Pillow image with 1 or 3 channels of 8 bits, as `decode_image`.
+
+    Args:
+        image: Path of the file, or a Pillow image.
+        channels: 1 for gray, 3 for color.
+        use_exif_orientation: As in `decode_image`.
+
+    Returns:
+        A Pillow image of the mode `PILLOW_MODES[channels]`.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If the file is not a complete image, or has more than 8 bits per channel.
+        FileNotFoundError: If there is no such file.
+    """
+    if isinstance(image, Image.Image):
+        return _convert(image, channels, "the image", use_exif_orientation)
+    if not isinstance(image, str | os.PathLike):
+        raise TypeError(
+            f"expected the path of an image, a Pillow image or uint8 pixels, got a "
+            f"{type(image).__name__}."
+        )
+    with open_image(image, os.fspath(image)) as opened:
+        return _convert(opened, channels, os.fspath(image), use_exif_orientation)
+
+
+def image_from_pixels(pixels: UInt8[np.ndarray, ...], channels: int) -> Image.Image:
+    """Convert an array of pixels to a Pillow image with 1 or 3 channels.
+
+    Args:
+        pixels: uint8 `(height, width)`, `(height, width, 1)` or `(height, width, 3)`.
+        channels: 1 for gray, 3 for color.
+
+    Returns:
+        A Pillow image of the mode `PILLOW_MODES[channels]`.
+
+    Raises:
+        ValueError: If the array has another dtype or shape.
+    """
+    if pixels.dtype != np.uint8:
+        raise ValueError(
+            f"expected uint8 pixels in 0 .. 255, got an array of {pixels.dtype}. Probably it is "
+            f"divided by 255 or normalized already; pass the pixels of the image file."
+        )
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if 0 in pixels.shape or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] == 3)):
+        raise ValueError(
+            f"expected pixels of one image, (height, width) or (height, width, 3), got the shape "
+            f"{pixels.shape}. Pass the images of a batch one by one, with channels last."
+        )
+    return Image.fromarray(pixels).convert(PILLOW_MODES[channels])
 
 
 def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
@@ -136,6 +195,19 @@ def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
     Image.fromarray(pixels).save(file, format="PNG")
     file.seek(0)
     return file
+
+
+def _convert(
+    image: Image.Image, channels: int, origin: str, use_exif_orientation: bool
+) -> Image.Image:
+    _count_channels(image, origin)
+    image.load()
+    if use_exif_orientation and image.format in _CAMERA_FORMATS:
+        image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert(PILLOW_MODES[channels])
 
 
 class _UnsupportedImageError(ValueError):

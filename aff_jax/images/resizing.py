@@ -1,0 +1,200 @@
+"""Resize images of any size to the size that a network reads, and scores back to the image.
+
+An image and its mask use the same geometry and different resampling filters.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from aff_jax.lookup import look_up
+
+__all__ = [
+    "IMAGE_FILTER",
+    "MASK_FILTER",
+    "RESIZES",
+    "RESIZE_RATIO",
+    "Box",
+    "View",
+    "place",
+    "resize_scores",
+    "resize_to_view",
+]
+
+IMAGE_FILTER = Image.Resampling.BILINEAR
+"""Resampling filter of images. Pillow's bilinear filter is antialiased where it shrinks."""
+
+MASK_FILTER = Image.Resampling.NEAREST
+"""Resampling filter of masks. Class numbers cannot be interpolated."""
+
+RESIZE_RATIO = 256 / 224
+"""Size before the center crop, divided by the size of the crop.
+
+The ImageNet evaluation of open-aff (`train_imagenet.py`) crops 224 of 256 pixels, as is common
+since Krizhevsky et al., 2012.
+"""
+
+Box = tuple[int, int, int, int]
+"""Left, upper, right and lower side in pixels, in Pillow's order."""
+
+
+class View(NamedTuple):
+    """How an image lies in the view, the array that a network reads.
+
+    The image is resized to `resized`, the box `source` is cropped from it, and lies in the view
+    with its upper left corner at `offset`. The rest of the view is padding.
+
+    Attributes:
+        resized: (height, width) of the whole image after it was resized.
+        source: Box of the resized image that the view has.
+        offset: (row, column) of the box in the view.
+    """
+
+    resized: tuple[int, int]
+    source: Box
+    offset: tuple[int, int]
+
+
+def _crop(image: tuple[int, int], size: tuple[int, int], ratio: float) -> View:
+    # The image covers `size` times the ratio. If it has exactly the size of the view, nothing is
+    # resized or cropped.
+    if image == size:
+        return View(image, (0, 0, size[1], size[0]), (0, 0))
+    (height, width), (low, wide) = image, (round(ratio * side) for side in size)
+    if low * width >= wide * height:  # the height decides; sides are rounded from exact fractions
+        resized = low, max(wide, round(width * low / height))
+    else:
+        resized = max(low, round(height * wide / width)), wide
+    top, left = ((side - view) // 2 for side, view in zip(resized, size, strict=True))
+    return View(resized, (left, top, left + size[1], top + size[0]), (0, 0))
+
+
+def _pad(image: tuple[int, int], size: tuple[int, int], ratio: float) -> View:
+    del ratio
+    (height, width), (view_height, view_width) = image, size
+    if view_height * width <= view_width * height:  # the height fills the view
+        resized = view_height, max(1, round(width * view_height / height))
+    else:
+        resized = max(1, round(height * view_width / width)), view_width
+    offset = (view_height - resized[0]) // 2, (view_width - resized[1]) // 2
+    return View(resized, (0, 0, resized[1], resized[0]), offset)
+
+
+def _stretch(image: tuple[int, int], size: tuple[int, int], ratio: float) -> View:
+    del image, ratio
+    return View(size, (0, 0, size[1], size[0]), (0, 0))
+
+
+RESIZES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
+"""Ways to bring an image to the size of the view, by name.
+
+* "crop": resize the image until it covers the view, times the ratio, and crop the center.
+* "pad": resize the whole image until it fits into the view, and pad it with black.
+* "stretch": resize height and width separately, which changes the aspect ratio.
+"""
+
+
+def place(
+    image: tuple[int, int], size: tuple[int, int], resize: str, crop_ratio: float = 1.0
+) -> View:
+    """Compute how an image lies in the view.
+
+    Args:
+        image: (height, width) of the image.
+        size: (height, width) of the view.
+        resize: Name in `RESIZES`.
+        crop_ratio: For "crop", the size before the crop divided by the size of the view.
+
+    Returns:
+        The placement.
+
+    Raises:
+        ValueError: If there is no such way to resize.
+    """
+    return look_up(RESIZES, "resize", resize)(image, size, crop_ratio)
+
+
+def resize_to_view(
+    image: Image.Image,
+    view: View,
+    size: tuple[int, int],
+    resampling: Image.Resampling,
+    fill: int = 0,
+) -> Image.Image:
+    """Resize an image, crop it and pad it.
+
+    Args:
+        image: The image or the mask.
+        view: Its placement, from `place`.
+        size: (height, width) of the view.
+        resampling: Filter of the resize.
+        fill: Value of the padding.
+
+    Returns:
+        An image of the size of the view; the image itself if nothing changes.
+    """
+    height, width = view.resized
+    if (image.width, image.height) != (width, height):
+        image = image.resize((width, height), resampling)
+    if view.source != (0, 0, image.width, image.height):
+        image = image.crop(view.source)
+    if (image.height, image.width) == size:
+        return image
+    color = fill if len(image.getbands()) == 1 else (fill,) * len(image.getbands())
+    padded = Image.new(image.mode, (size[1], size[0]), color)
+    padded.paste(image, (view.offset[1], view.offset[0]))
+    return padded
+
+
+def resize_scores(
+    scores: Float[np.ndarray, "view_height view_width classes"],
+    view: View,
+    image: tuple[int, int],
+) -> Float[np.ndarray, "height width classes"]:
+    """Resize the scores of a view to the size of the image: the inverse of `resize_to_view`.
+
+    Scores are interpolated bilinearly. Pixels that were cropped are not in the view, so their
+    scores are NaN.
+
+    Args:
+        scores: Scores of the classes, `(height, width, classes)` of the view.
+        view: Placement of the image in the view.
+        image: (height, width) of the image.
+
+    Returns:
+        float32 scores, `(height, width, classes)` of the image.
+    """
+    left, top, right, bottom = view.source
+    row, column = view.offset
+    inside = scores[row : row + bottom - top, column : column + right - left]
+    (height, width), (resized_height, resized_width) = image, view.resized
+    # Pixels of the image whose centers are in the box.
+    rows = _centers_inside(top, bottom, height, resized_height)
+    columns = _centers_inside(left, right, width, resized_width)
+    down, across = height / resized_height, width / resized_width
+    box = (
+        columns.start / across - left,
+        rows.start / down - top,
+        columns.stop / across - left,
+        rows.stop / down - top,
+    )
+    box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], right - left), min(box[3], bottom - top))
+    size = len(columns), len(rows)
+    result = np.full((height, width, scores.shape[-1]), np.nan, np.float32)
+    for k in range(scores.shape[-1]):
+        plane = Image.fromarray(np.ascontiguousarray(inside[..., k], np.float32))
+        resized = np.asarray(plane.resize(size, IMAGE_FILTER, box=box))
+        result[rows.start : rows.stop, columns.start : columns.stop, k] = resized
+    return result
+
+
+def _centers_inside(start: int, stop: int, side: int, resized: int) -> range:
+    """Return the pixels of a side whose centers lie in start .. stop of the resized side."""
+    # The center of pixel i lies at (i + 1/2) resized / side.
+    first = -((resized - 2 * start * side) // (2 * resized))  # ceil(start side / resized - 1/2)
+    last = -((resized - 2 * stop * side) // (2 * resized))
+    return range(max(0, first), min(side, last))

@@ -1,0 +1,49 @@
+"""Random crops: their distribution, and their pixels."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aff_jax.images.resizing import IMAGE_FILTER
+from train.data.sources.random_crop import AREAS, ASPECTS, crop_and_resize, random_box
+
+
+def test_random_boxes_have_the_documented_distribution():
+    rng = np.random.default_rng(0)
+    width, height = 400, 300
+    boxes = np.array([random_box(rng, width, height) for _ in range(4000)])
+    left, upper, right, lower = boxes.T
+    assert (left >= 0).all()
+    assert (upper >= 0).all()
+    assert (right <= width).all()
+    assert (lower <= height).all()
+    w, h = right - left, lower - upper
+    # Sides have at least 74 pixels and are rounded.
+    assert (w / h > 0.97 * ASPECTS[0]).all()
+    assert (w / h < 1.03 * ASPECTS[1]).all()
+    area = w * h / (width * height)
+    assert (area > 0.97 * AREAS[0]).all()
+    # Nearly all rectangles below half of the area fit immediately, so their areas are uniform.
+    small = area[area < 0.5]
+    assert abs(np.mean(small) - (AREAS[0] + 0.5) / 2) < 0.01  # 4 standard errors
+    assert abs(np.mean(np.log(w / h)[area < 0.5])) < 0.015
+    # Positions reach both ends of their range.
+    assert left.min() == upper.min() == 0
+    assert (right == width).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((1000, 10), (493, 0, 506, 10)), ((10, 1000), (0, 493, 10, 506)), ((1, 1), (0, 0, 1, 1))],
+)
+def test_random_box_of_a_strip_is_central(size, box):
+    """No rectangle with 8 % of the area and an aspect ratio of at most 4 / 3 fits."""
+    assert random_box(np.random.default_rng(0), *size) == box
+
+
+def test_crop_of_the_final_size_is_not_resized():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    crop = np.asarray(
+        crop_and_resize(Image.fromarray(pixels), (5, 2, 13, 10), (8, 8), IMAGE_FILTER)
+    )
+    np.testing.assert_array_equal(crop, pixels[2:10, 5:13])

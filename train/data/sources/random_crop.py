@@ -1,0 +1,67 @@
+"""Crop a random rectangle of an image and resize it, for training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+__all__ = ["AREAS", "ASPECTS", "Box", "crop_and_resize", "random_box"]
+
+AREAS, ASPECTS = (0.08, 1.0), (3 / 4, 4 / 3)
+"""Ranges of a random crop: its share of the image's area, and its width / height.
+
+From Szegedy et al., Going Deeper with Convolutions, 2015, section 6. The random resized crops of
+MXNet and GluonCV, with which the authors train, have the same ranges.
+"""
+
+Box = tuple[int, int, int, int]
+"""Left, upper, right and lower side in pixels, in Pillow's order."""
+
+
+def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
+    """Draw a random rectangle inside an image.
+
+    The area is uniform in `AREAS`, and the logarithm of the aspect ratio is uniform in the range of
+    `ASPECTS`. A rectangle that is larger than the image is drawn again. After ten attempts the
+    result is the largest central rectangle whose aspect ratio is in `ASPECTS`.
+
+    Args:
+        rng: Random generator.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+
+    Returns:
+        The rectangle, inside the image.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*AREAS)
+        aspect = math.exp(rng.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return left, upper, left + w, upper + h
+    w = min(width, max(1, round(height * ASPECTS[1])))
+    h = min(height, max(1, round(width / ASPECTS[0])))
+    left, upper = (width - w) // 2, (height - h) // 2
+    return left, upper, left + w, upper + h
+
+
+def crop_and_resize(
+    image: Image.Image, box: Box, size: tuple[int, int], resampling: Image.Resampling
+) -> Image.Image:
+    """Crop a box and resize it.
+
+    `Image.resize(..., box=box)` would read pixels outside the box at its borders.
+
+    Args:
+        image: The image.
+        box: The rectangle to crop.
+        size: (height, width) of the result in pixels.
+        resampling: Filter of the resize.
+
+    Returns:
+        The resized box.
+    """
+    return image.crop(box).resize((size[1], size[0]), resampling)
