@@ -152,7 +152,14 @@ def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
 
     Returns:
         One name for each scale.
+
+    Raises:
+        ValueError: If `scales` is a string.
     """
+    if isinstance(scales, str):
+        raise ValueError(
+            f"expected a tuple of scales, got the string {scales!r}. One scale is ({scales!r},)."
+        )
     names = []
     for position, scale in enumerate(scales):
         in_earlier_passes = (pass_number - 1) * list(scales).count(scale)
