@@ -10,15 +10,13 @@ from flax import traverse_util
 from flax.typing import Dtype
 from jaxtyping import Array, Bool, Float, Int
 
+from aff_jax.attention.ms_cam import SOWN
 from aff_jax.fusion.base import Fusion
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.lookup import unknown_name
 from aff_jax.nn.argument_checks import check_flags_by_name, check_model_and_variables
 
 __all__ = ["fusion_weights", "grad_cam"]
-
-SOWN = "fusion_weights"
-"""Name under which fusions sow their weights in the collection `intermediates`."""
 
 
 def fusion_weights(
@@ -48,7 +46,7 @@ def fusion_weights(
         size one if all scales of the attention are global.
 
     Raises:
-        TypeError: If an argument has a wrong type, such as if two are swapped.
+        TypeError: If an argument has a wrong type, for example because two are swapped.
         ValueError: If no module in `model` sows weights.
 
     Examples:

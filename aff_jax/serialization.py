@@ -62,7 +62,7 @@ def save(
 
     Raises:
         FileExistsError: If the file exists and `overwrite` is False.
-        TypeError: If an argument has a wrong type, such as if two are swapped.
+        TypeError: If an argument has a wrong type, for example because two are swapped.
         ValueError: If the model is not of a class of `aff_jax`, one of its fields cannot be stored,
             or the variables are not those of the model.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.

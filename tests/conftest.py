@@ -80,9 +80,11 @@ if os.environ.get("CHECK_SHAPES"):
     import jaxtyping
     import numpy as np
 
+    from tests import shape_checks
+
     # Some tests pass NumPy arrays, which JAX takes in place of its own.
     jaxtyping.Array = jax.Array | np.ndarray
-    jaxtyping.install_import_hook("aff_jax", "beartype.beartype")
+    jaxtyping.install_import_hook("aff_jax", f"{shape_checks.__name__}.check")
 
     @pytest.fixture(autouse=True)
     def no_shape_checks_of_invalid_arguments(request):

@@ -38,7 +38,12 @@ IMPORTS = {
         "aff_jax.lookup",
         "aff_jax.nn",
     },
-    "aff_jax.explain": {"aff_jax.fusion", "aff_jax.lookup", "aff_jax.nn"},
+    "aff_jax.explain": {
+        "aff_jax.attention",
+        "aff_jax.fusion",
+        "aff_jax.lookup",
+        "aff_jax.nn",
+    },
     "aff_jax.inspection": {"aff_jax.hosts"},
     "aff_jax.convert": {
         "aff_jax.attention",

@@ -37,10 +37,6 @@ def open_run(
         ValueError: If the checkpoint is damaged, or does not match the config of the run.
         FileNotFoundError: If there is no such run, checkpoint or dataset.
     """
-    if step not in ("best", "last") and not step.isdigit():
-        raise ValueError(
-            f"expected --step=best, --step=last or the number of a step, got {step!r}."
-        )
     config = read_config(workdir)
     if data_dir is not None:
         config.data_dir = data_dir

@@ -182,7 +182,7 @@ def make_branches(module: Any, channels: int, outputs: int = 1) -> list[Branch]:
     Raises:
         ValueError: As in `make_branch`.
     """
-    positions = range(len(branch_names(module.scales)))
+    positions = range(len(module.scales))
     return [make_branch(module, position, channels, outputs) for position in positions]
 
 
@@ -192,7 +192,8 @@ def make_branch(
     """Make a branch of attention as a submodule of the module whose `__call__` is running.
 
     Args:
-        module: `MSCAM` or a fusion with the same fields, which the branch gets.
+        module: A module with the fields of `MSCAM` from `reduction` to `implementation`, such as a
+            fusion with attention. The branch gets their values.
         position: Position of its scale in `module.scales`.
         channels: Number of channels C.
         outputs: Number of logits for each channel. All are computed from one hidden layer.
@@ -202,8 +203,8 @@ def make_branch(
         The branch.
 
     Raises:
-        ValueError: If the reduction is not positive, the number of hidden channels is no positive
-            integer, or `norm` has another length than `scales`.
+        ValueError: If the reduction is not positive, the number of hidden channels is not a
+            positive integer, or `norm` has another length than `scales`.
     """
     if not module.reduction > 0:
         raise ValueError(f"expected a positive reduction, got {module.reduction}.")

@@ -21,13 +21,20 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
-from aff_jax.attention.branches import make_branches, sum_of_branches
+from aff_jax.attention.branches import (
+    Branch,
+    make_branches,
+    sum_of_branches,
+)
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["MSCAM", "Sigmoid", "attention_weights"]
+__all__ = ["MSCAM", "SOWN", "Sigmoid", "attention_weights", "weights_of_pass"]
+
+SOWN = "fusion_weights"
+"""Name under which weights are sown in the collection `intermediates`."""
 
 
 class MSCAM(CheckedModule, kw_only=True):
@@ -36,7 +43,7 @@ class MSCAM(CheckedModule, kw_only=True):
     The output is::
 
         MSCAM(x) = x * M(x)
-        M(x)     = sigmoid(local(x) + global(mean of x))
+        M(x)     = sigmoid(logit_scale * (local(x) + global(mean of x)))
 
     M is sown as `fusion_weights` in the collection `intermediates`.
 
@@ -96,7 +103,10 @@ class MSCAM(CheckedModule, kw_only=True):
 
 
 def attention_weights(
-    module: Any, z: Float[Array, "batch *spatial in_channels"], channels: int, train: bool
+    module: Any,
+    z: Float[Array, "batch *spatial in_channels"],
+    channels: int,
+    train: bool,
 ) -> Float[Array, "batch *spatial_or_ones channels"]:
     """Compute the weights M(z) of attention with one pass, and sow them.
 
@@ -108,7 +118,7 @@ def attention_weights(
     become submodules of the module whose `__call__` is running.
 
     Args:
-        module: `MSCAM` or a fusion with the same fields.
+        module: The module whose `__call__` is running; see `make_branch`.
         z: Array `(batch, *spatial, in_channels)`.
         channels: Number of channels C of M.
         train: Normalize with the statistics of the batch, and update the running ones.
@@ -122,8 +132,30 @@ def attention_weights(
     """
     branches = make_branches(module, channels)
     sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
+    return weights_of_pass(module, branches, sigmoid, z, train)
+
+
+def weights_of_pass(
+    module: Any,
+    branches: Sequence[Branch],
+    sigmoid: "Sigmoid",
+    z: Float[Array, "batch *spatial in_channels"],
+    train: bool,
+) -> Float[Array, "batch *spatial_or_ones channels"]:
+    """Compute the weights M(z) of one pass from its branches, and sow them.
+
+    Args:
+        module: The module whose `__call__` is running.
+        branches: The branches of the pass, one for each of `module.scales`.
+        sigmoid: The sigmoid, the same in all passes.
+        z: Array `(batch, *spatial, in_channels)`.
+        train: Normalize with the statistics of the batch, and update the running ones.
+
+    Returns:
+        As `attention_weights`.
+    """
     M = sigmoid(sum_of_branches(branches, module.scales, z, train), train)
-    module.sow("intermediates", "fusion_weights", M)
+    module.sow("intermediates", SOWN, M)
     return M
 
 

@@ -1,4 +1,4 @@
-"""Ignore that nobody reads the output any more, as in `aff-jax models | head`."""
+"""Exit quietly when the reader closes the output, as in `aff-jax models | head`."""
 
 import os
 import sys

@@ -119,7 +119,9 @@ def parse_renames(arguments: argparse.Namespace) -> dict[Any, str]:
             try:
                 renames[re.compile(old.removeprefix(PATTERN))] = new
             except re.error as error:
-                raise ValueError(f"--rename {text!r} has no regular expression: {error}.") from None
+                raise ValueError(
+                    f"--rename {text!r} is not a valid regular expression: {error}."
+                ) from None
         else:
             renames[old.removesuffix(".")] = new.removesuffix(".")
     return renames

@@ -48,7 +48,7 @@ def from_mxnet(
         The collections "params" and "batch_stats", in the dtypes of `module`.
 
     Raises:
-        TypeError: If an argument has a wrong type, such as if two are swapped.
+        TypeError: If an argument has a wrong type, for example because two are swapped.
         ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
             or the file is not an MXNet file.
     """

@@ -81,7 +81,7 @@ def from_torch(
         never reads. `to_torch` writes it again.
 
     Raises:
-        TypeError: If an argument has a wrong type, such as if two are swapped.
+        TypeError: If an argument has a wrong type, for example because two are swapped.
         ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
             or the file is not one of PyTorch or safetensors.
     """
@@ -128,7 +128,7 @@ def to_torch(
         Arrays by PyTorch's names, in PyTorch's layouts and the dtypes of the variables.
 
     Raises:
-        TypeError: If an argument has a wrong type, such as if two are swapped.
+        TypeError: If an argument has a wrong type, for example because two are swapped.
         ValueError: If the variables do not match the module (the message lists every difference),
             `rename` cannot be inverted, or an array has no name among `names`.
     """

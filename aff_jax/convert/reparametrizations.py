@@ -6,8 +6,8 @@ store other arrays than the weight, and compute it in every call::
     weight_norm     weight = g * v / |v|             the norm is over all axes but those of g
     spectral_norm   weight = w / (u . (W v))         W is w as a matrix; u and v are those stored
 
-The folded weight gives the same outputs in evaluation. It is a plain kernel, so that training goes
-on without the reparametrization.
+The folded weight gives the same outputs in evaluation. It is a plain kernel, so training continues
+without the reparametrization.
 
 References:
     PyTorch, `torch/nn/utils/weight_norm.py`, `spectral_norm.py` and `parametrizations.py`.

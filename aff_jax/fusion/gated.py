@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from aff_jax.attention.branches import make_branches, sum_of_branches
-from aff_jax.attention.ms_cam import attention_weights
+from aff_jax.attention.ms_cam import SOWN, attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.norm import NormFactory
@@ -60,21 +60,6 @@ class GatedFusion(Fusion, kw_only=True):
     param_dtype: Dtype = jnp.float32
     implementation: str = "auto"
 
-    def gate(
-        self, z: Float[Array, "batch *spatial channels"], train: bool
-    ) -> Float[Array, "batch *spatial_or_ones channels"]:
-        """Compute M(z) and sow it.
-
-        Args:
-            z: Array `(batch, *spatial, channels)`.
-            train: Normalize with the statistics of the batch, and update the running ones.
-
-        Returns:
-            Weights in (0, 1), `(batch, *spatial, channels)`. Their spatial axes have size one if
-            all scales are global.
-        """
-        return attention_weights(self, z, z.shape[-1], train)
-
 
 class SE(GatedFusion):
     """Refinement: x is weighted by its own context and added to y.
@@ -93,7 +78,7 @@ class SE(GatedFusion):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `y + M(x) * x`."""
-        return y + self.gate(x, train) * x
+        return y + attention_weights(self, x, x.shape[-1], train) * x
 
 
 class GAU(GatedFusion):
@@ -113,7 +98,7 @@ class GAU(GatedFusion):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `M(x) * y + x`."""
-        return self.gate(x, train) * y + x
+        return attention_weights(self, x, x.shape[-1], train) * y + x
 
 
 class Highway(GatedFusion):
@@ -132,7 +117,7 @@ class Highway(GatedFusion):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `M(x) * x + (1 - M(x)) * y`."""
-        M = self.gate(x, train)
+        M = attention_weights(self, x, x.shape[-1], train)
         return M * x + (1 - M) * y
 
 
@@ -160,5 +145,5 @@ class SK(GatedFusion):
         branches = make_branches(self, x.shape[-1], outputs=2)
         logits = self.logit_scale * sum_of_branches(branches, self.scales, x + y, train)
         a, b = nn.softmax(jnp.stack(jnp.split(logits, 2, axis=-1)), axis=0)
-        self.sow("intermediates", "fusion_weights", a)
+        self.sow("intermediates", SOWN, a)
         return a * x + b * y

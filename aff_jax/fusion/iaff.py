@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from aff_jax.attention.branches import Branch, make_branch, make_branches, sum_of_branches
-from aff_jax.attention.ms_cam import Sigmoid
+from aff_jax.attention.branches import Branch, make_branch, make_branches
+from aff_jax.attention.ms_cam import Sigmoid, weights_of_pass
 from aff_jax.fusion.aff import combine_inputs, weighted_sum
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -22,7 +22,7 @@ class IAFF(Fusion, kw_only=True):
 
     The output is::
 
-        z_0 = x + y
+        z_0 = x + y                                    or x and y concatenated; see `combine`
         z_i = gain * (x * M_i(z_(i-1)) + y * (1 - M_i(z_(i-1))))
         IAFF(x, y) = z_iterations
 
@@ -81,8 +81,7 @@ class IAFF(Fusion, kw_only=True):
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         z = combine_inputs(x, y, self.combine)
         for branches in passes:
-            M = sigmoid(sum_of_branches(branches, self.scales, z, train), train)
-            self.sow("intermediates", "fusion_weights", M)
+            M = weights_of_pass(self, branches, sigmoid, z, train)
             z = weighted_sum(x, y, M, self.gain, self.implementation)
         return z
 

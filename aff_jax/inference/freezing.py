@@ -57,7 +57,7 @@ def freeze(
         The frozen network, which is called as `frozen(*inputs)`.
 
     Raises:
-        TypeError: If an argument has a wrong type, such as if two are swapped.
+        TypeError: If an argument has a wrong type, for example because two are swapped.
         ValueError: If the variables are not those of the model; if a module that needs example
             inputs has none; if `donate` finds no input of the shape and dtype of the result; if
             `chunk_size` is below 1; if `devices` or `chunk_size` are given and an input or a result

@@ -87,7 +87,8 @@ class BatchNorm(CheckedModule):
         stats_dtype = jnp.promote_types(self.param_dtype, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, stats_dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, stats_dtype)
-        # Without a scale and a bias, whose shapes Flax checks, NumPy's rules would broadcast.
+        # Flax checks the shapes of scale and bias. Without them, a wrong number of channels would
+        # broadcast silently.
         check_channels(self._where(), x.shape, len(running_mean.value))
 
         # bfloat16 and float16 have too few digits for the sum over a batch, and float64 stays.

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import flax.linen as nn
 import jax
@@ -26,6 +26,9 @@ HINTS = {
 }
 """Advice for a wrong value of a field whose default does not show the kind of values."""
 
+# `typing.Self` is the same, but run-time checks of types need it in a decorated class.
+Module = TypeVar("Module", bound="CheckedModule")
+
 
 class CheckedModule(nn.Module):
     """Base class of the public modules.
@@ -35,7 +38,7 @@ class CheckedModule(nn.Module):
     value of a wrong type is an error when the module is made.
     """
 
-    def __new__(cls, *positional: Any, **fields: Any) -> Self:
+    def __new__(cls: type[Module], *positional: Any, **fields: Any) -> Module:
         """Reject positional fields with an error that lists the names of the fields."""
         check_fields_by_name(cls, positional)
         return super().__new__(cls)
@@ -55,7 +58,7 @@ class CheckedModule(nn.Module):
                 _check_field(self, field, annotations[field.name])
         super().__post_init__()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self: Module, memo: dict[int, Any]) -> Module:
         """Return a module with the same fields.
 
         They are immutable, and a deep copy of a jitted function does not equal the function.

@@ -20,7 +20,6 @@ Saving is synchronous: after `save` the buffers of the state may be donated, and
 by the call that caused it.
 """
 
-import contextlib
 import itertools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +35,14 @@ from flax import traverse_util
 
 from train.checkpoints import record as checkpoint_record
 from train.checkpoints.orbax_manager import open_manager, quiet_orbax, remove_unfinished
-from train.checkpoints.reading import Restored, State, make_restored, rank_by_metric, read_arrays
+from train.checkpoints.reading import (
+    Restored,
+    State,
+    make_restored,
+    rank_by_metric,
+    read_arrays,
+    read_metrics,
+)
 from train.checkpoints.record import DamagedError
 from train.runtime.distributed import gather_from_processes, is_primary_process
 
@@ -80,12 +86,7 @@ class Checkpoints:
         self._warn = warn
         self._remove_unfinished()
         self._manager = self._open_manager()
-        self._metrics: dict[int, Mapping[str, float]] = {}
-        for step in self.all_steps:
-            # A damaged checkpoint has no metrics. It is reported when it would be restored.
-            with contextlib.suppress(DamagedError):
-                record = checkpoint_record.read_record(self._path(step))
-                self._metrics[step] = record["metrics"]
+        self._metrics = {step: read_metrics(self._path(step)) for step in self.all_steps}
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -23,6 +23,7 @@ __all__ = [
     "rank_by_metric",
     "read_arrays",
     "read_checkpoint",
+    "read_metrics",
 ]
 
 State = TypeVar("State")
@@ -45,13 +46,13 @@ class Restored(NamedTuple, Generic[State]):
 
 
 def read_checkpoint(
-    directory: Path, which: str, template: State, *, best_metric: str
+    directory: Path, step: str, template: State, *, best_metric: str
 ) -> Restored[State]:
     """Read one checkpoint of a run.
 
     Args:
         directory: Directory of the checkpoints.
-        which: `"last"`, `"best"` or the number of a step.
+        step: `"last"`, `"best"` or the number of a step.
         template: Pytree of arrays with the expected shapes, dtypes and devices.
         best_metric: Name of the metric whose highest value marks the best checkpoint.
 
@@ -60,42 +61,66 @@ def read_checkpoint(
 
     Raises:
         FileNotFoundError: If there is no checkpoint, none of that step, or none was evaluated.
-        ValueError: If the checkpoint is damaged, or has other arrays than `template`.
+        ValueError: If `step` is something else, or the checkpoint is damaged or has other arrays
+            than `template`.
     """
+    if step not in ("best", "last") and not step.isdigit():
+        raise ValueError(
+            f"expected --step=best, --step=last or the number of a step, got {step!r}."
+        )
     steps = checkpoint_steps(directory)
     if not steps:
         raise FileNotFoundError(
             f"expected checkpoints in {directory}, found none. Probably this is not the --workdir "
             f"of a run, or the run has not saved a checkpoint yet."
         )
-    step = steps[-1]
+    number = _find_step(directory, step, steps, best_metric)
     try:
-        if which == "best":
-            metrics = {}
-            for step in steps:
-                metrics[step] = checkpoint_record.read_record(directory / str(step))["metrics"]
-            ranked = rank_by_metric(metrics, best_metric)
-            if not ranked:
-                raise FileNotFoundError(
-                    f"expected an evaluated checkpoint in {directory}, found none. Use --step=last."
-                )
-            step = ranked[0]
-        elif which != "last":
-            step = int(which)
-            if step not in steps:
-                raise FileNotFoundError(
-                    f"found no checkpoint of step {step} in {directory}; expected one of steps "
-                    f"{', '.join(map(str, steps))}."
-                )
-        record = checkpoint_record.read_record(directory / str(step))
-        checkpoint_record.require_same_leaves(directory / str(step), record, template)
-        arrays = read_arrays(directory / str(step), record)
+        record = checkpoint_record.read_record(directory / str(number))
+        checkpoint_record.require_same_leaves(directory / str(number), record, template)
+        arrays = read_arrays(directory / str(number), record)
     except DamagedError as error:
         raise ValueError(
-            f"the checkpoint of step {step} in {directory} is damaged: {error}. Use another one "
+            f"the checkpoint of step {number} in {directory} is damaged: {error}. Use another one "
             f"with --step, of steps {', '.join(map(str, steps))}."
         ) from error
     return make_restored(record, arrays, template)
+
+
+def _find_step(directory: Path, step: str, steps: Sequence[int], best_metric: str) -> int:
+    """Return the number of the step that "best", "last" or a number means."""
+    if step == "last":
+        return steps[-1]
+    if step == "best":
+        metrics = {number: read_metrics(directory / str(number)) for number in steps}
+        if ranked := rank_by_metric(metrics, best_metric):
+            return ranked[0]
+        raise FileNotFoundError(
+            f"expected an evaluated checkpoint in {directory}, found none. Use --step=last."
+        )
+    if int(step) not in steps:
+        raise FileNotFoundError(
+            f"found no checkpoint of step {step} in {directory}; expected one of steps "
+            f"{', '.join(map(str, steps))}."
+        )
+    return int(step)
+
+
+def read_metrics(checkpoint: Path) -> Mapping[str, float]:
+    """Read the metrics of a checkpoint.
+
+    Args:
+        checkpoint: Directory of the checkpoint.
+
+    Returns:
+        Metrics by name. It is empty if the checkpoint was not evaluated or its record is damaged,
+        which is reported where the checkpoint is restored.
+    """
+    try:
+        metrics: Mapping[str, float] = checkpoint_record.read_record(checkpoint)["metrics"]
+    except DamagedError:
+        return {}
+    return metrics
 
 
 def checkpoint_steps(directory: Path) -> list[int]:

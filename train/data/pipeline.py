@@ -90,7 +90,7 @@ def parse_image_size(value: object) -> tuple[int, int] | None:
     Raises:
         ValueError: If it is something else.
     """
-    sides = (value, value) if isinstance(value, int) else value
+    sides = (value, value) if type(value) is int else value
     if isinstance(sides, tuple | list) and len(sides) == 2:
         height, width = sides
         if all(type(side) is int for side in sides) and (min(sides) > 0 or sides == (0, 0)):

@@ -9,7 +9,7 @@ import pytest
 from configs import base
 from train.data.augment.augmentation import Augmentation, augmentation_key, normalize
 from train.data.epochs import Epochs
-from train.data.pipeline import make_training_examples
+from train.data.pipeline import make_training_examples, parse_image_size
 from train.steps import parallel
 
 normalize_digits = functools.partial(normalize, mean=(0.3,), std=(0.4,))
@@ -122,3 +122,17 @@ def test_augmentation_that_images_do_not_support_is_rejected_before_training():
         training_examples(autoaugment="cifar100")
     with pytest.raises(ValueError, match="3 channels, red, green and blue"):
         training_examples(pca_lighting=0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, None), ((0, 0), None), (224, (224, 224)), ((240, 320), (240, 320)), ([2, 3], (2, 3))],
+)
+def test_image_size_is_a_number_or_height_and_width(value, expected):
+    assert parse_image_size(value) == expected
+
+
+@pytest.mark.parametrize("value", [-1, (3,), (0, 4), (1.5, 2), "240x320", None, True, (2, 2, 2)])
+def test_other_image_sizes_are_refused(value):
+    with pytest.raises(ValueError, match="expected an image_size in pixels"):
+        parse_image_size(value)
