@@ -76,8 +76,10 @@ def test_a_plot_that_cannot_be_drawn_is_reported(tmp_path, monkeypatch):
         raise RuntimeError("no font\nat all")
 
     monkeypatch.setattr(plots, "draw_confusion", fail)
+    monkeypatch.setattr(plots, "draw_classified", fail)
+    examples = np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), np.zeros(1, int)
     with make_report(tmp_path) as report:
-        report.draw(np.eye(2, dtype=int), ["a", "b"], predict=fail)
+        report.draw(np.eye(2, dtype=int), ["a", "b"], examples)
     out = report.console.export_text()
     for name in ("confusion.png", "predictions.png"):
         assert f"Could not draw {tmp_path / name}: RuntimeError: no font at all. All numbers" in out
