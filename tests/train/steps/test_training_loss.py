@@ -90,7 +90,7 @@ def test_ignored_pixels_have_neither_loss_nor_gradient(name, weights):
     ignored = labels == IGNORE_LABEL
     logits[ignored] = 1e4
     again, _ = jax.value_and_grad(loss)(jnp.float32(logits), labels, totals)
-    assert value == pytest.approx(again, rel=1e-6)
+    assert float(value) == pytest.approx(float(again), rel=1e-6)
     assert np.all(np.isfinite(gradient))
     np.testing.assert_array_equal(gradient[ignored], 0)
     assert np.any(gradient[~ignored] != 0)
@@ -108,7 +108,7 @@ def test_the_losses_of_the_parts_of_a_batch_add_up(name, weights):
         loss(jnp.float32(logits[image : image + 1]), labels[image : image + 1], totals)
         for image in range(2)
     )
-    assert added == pytest.approx(float(whole), rel=1e-6)
+    assert float(added) == pytest.approx(float(whole), rel=1e-6)
 
 
 def test_the_weighted_loss_is_a_weighted_mean():
@@ -117,7 +117,8 @@ def test_the_weighted_loss_is_a_weighted_mean():
     kept = labels >= 0
     losses = -np.log(softmax(logits)[kept][np.arange(kept.sum()), labels[kept]])
     expected = np.average(losses, weights=np.array(WEIGHTS)[labels[kept]])
-    assert loss(jnp.float32(logits), labels, loss.totals(labels)) == pytest.approx(expected, 1e-5)
+    value = float(loss(jnp.float32(logits), labels, loss.totals(labels)))
+    assert value == pytest.approx(expected, 1e-5)
 
 
 def test_the_default_loss_is_the_cross_entropy():
