@@ -107,7 +107,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path, eval_name: str =
         axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes[0].yaxis.set_major_formatter("{x:g}")
         axes[0].yaxis.set_minor_locator(NullLocator())
-    if lines:
+    if axes[-1].lines:
         axes[-1].legend(loc="lower right")
     _save(figure, path)
 
@@ -166,15 +166,16 @@ def draw_predictions(
         path: File to write.
     """
     count, (height, width) = len(images), labels.shape[1:]
+    found, pixel_counts = np.unique(np.concatenate([labels, predictions]), return_counts=True)
+    largest = found[np.argsort(-pixel_counts, kind="stable")][:MAX_NAMED_CLASSES]
     figure, axes = plt.subplots(
         3,
         count,
-        figsize=(1.6 * count + 1.6, 4.8 * height / width),
+        # The legend needs its height too.
+        figsize=(1.6 * count + 1.6, max(4.8 * height / width, 0.2 * len(largest) + 0.2)),
         layout="constrained",
         squeeze=False,
     )
-    found, pixel_counts = np.unique(np.concatenate([labels, predictions]), return_counts=True)
-    largest = found[np.argsort(-pixel_counts, kind="stable")][:MAX_NAMED_CLASSES]
     colors = {**dict(enumerate(class_colors(class_names))), IGNORE_LABEL: IGNORED_COLOR}
     for row, name in enumerate(("image", "mask", "prediction")):
         axes[row, 0].set_ylabel(name)

@@ -70,7 +70,7 @@ def test_summary_has_the_median_speed_and_the_wall_time(tmp_path):
 def test_a_plot_that_cannot_be_drawn_is_reported(tmp_path, monkeypatch):
     """The other plots are drawn, an older plot remains, and nothing is raised."""
     (tmp_path / "confusion.png").write_bytes(b"older")
-    monkeypatch.setattr(plots, "draw_curves", lambda lines, path: path.write_bytes(b"curves"))
+    monkeypatch.setattr(plots, "draw_curves", lambda lines, path, name: path.write_bytes(b"curves"))
 
     def fail(*arguments):
         raise RuntimeError("no font\nat all")
