@@ -187,9 +187,8 @@ def resize_scores(
     result = np.full((height, width, scores.shape[-1]), np.nan, np.float32)
     for k in range(scores.shape[-1]):
         plane = Image.fromarray(np.ascontiguousarray(inside[..., k], np.float32))
-        result[rows.start : rows.stop, columns.start : columns.stop, k] = plane.resize(
-            size, IMAGE_FILTER, box=box
-        )
+        resized = np.asarray(plane.resize(size, IMAGE_FILTER, box=box))
+        result[rows.start : rows.stop, columns.start : columns.stop, k] = resized
     return result
 
 

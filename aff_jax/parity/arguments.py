@@ -62,6 +62,13 @@ def check_arguments(
             f"{type(variables).__name__}. The inputs follow them: `compare(torch_module, module, "
             f"None, x)`."
         )
+    has_inputs = any(is_array(x) or isinstance(x, torch.Tensor) for x in jax.tree.leaves(inputs))
+    if variables and not has_inputs and not {"params", "batch_stats"} & set(variables):
+        raise TypeError(
+            f"expected the variables of the module or None as the third argument, and inputs after "
+            f"it, got a mapping with {', '.join(map(str, variables))} and no inputs. If these are "
+            f"the inputs, pass `compare(torch_module, module, None, inputs)`."
+        )
     if variables is not None and is_nnx(module):
         raise TypeError(
             "expected None as the third argument, since an NNX module carries its weights, got "

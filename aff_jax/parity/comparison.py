@@ -6,7 +6,7 @@ linen modules ran.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -30,7 +30,7 @@ from aff_jax.parity.torch_network import TorchNetwork
 __all__ = ["Parity", "compare"]
 
 TOO_NOISY = 1e-3
-"""Noise from which on a comparison in float32 cannot find the usual mistakes."""
+"""Above this noise, a comparison cannot detect typical mistakes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Parity:
         rows: Compared activations in the order of the linen network, the output last.
         dtype: Dtype that both networks ran in.
         tolerance: Largest allowed `max_rel` of a row, or None if it was measured for each row.
-        unmatched: Layers with weights, of either network, that have no counterpart in the other
-            one. They were not compared.
+        unmatched: Layers with weights of either network, and outputs of PyTorch, that have no
+            counterpart in the other one. They were not compared.
         explanation: Why the first mismatch differs, in sentences. Empty if the networks are equal.
         about: What was compared: modules, inputs and versions, by title.
     """
@@ -59,9 +59,12 @@ class Parity:
         """Return the first row that differs, or None.
 
         A call that only one of the networks made counts if the next compared activation differs.
+        An array that only one of the networks returns always counts.
         """
         first = None
         for row in self.rows:
+            if row.is_one_sided and row.is_output:
+                return first or row
             if row.is_one_sided:
                 first = first or row
             elif row.differs:
@@ -73,15 +76,13 @@ class Parity:
     @property
     def equal(self) -> bool:
         """Return True if the outputs were compared and no compared activation differs."""
-        outputs = [row for row in self.rows if row.path.partition("[")[0] == ""]
-        compared = any(not row.is_one_sided for row in outputs)
+        compared = any(row.is_output and not row.is_one_sided for row in self.rows)
         return compared and self.first_mismatch is None
 
     @property
     def is_too_noisy(self) -> bool:
-        """Return True if rounding in float32 may hide mistakes, so that float64 is needed."""
-        is_measured = self.dtype == "float32" and self.tolerance is None
-        return is_measured and any(row.allowed > TOO_NOISY for row in self.rows)
+        """Return True if rounding may hide mistakes."""
+        return self.tolerance is None and any(row.allowed > TOO_NOISY for row in self.rows)
 
 
 def compare(
@@ -92,6 +93,7 @@ def compare(
     float64: bool = False,
     tolerance: float | None = None,
     rename: Rename | None = None,
+    ignore: Sequence[str] = (),
     kwargs: Mapping[str, Any] | None = None,
     torch_inputs: Sequence[Any] | None = None,
     torch_kwargs: Mapping[str, Any] | None = None,
@@ -116,6 +118,8 @@ def compare(
         tolerance: Largest allowed difference, relative to the largest value of each layer. None
             measures it.
         rename: New names for those in `torch_module`, as in `from_torch`.
+        ignore: Names of weights and buffers of `torch_module` that have no counterpart, as in
+            `from_torch`. `*` is any text.
         kwargs: Keyword arguments of `module`. Arguments such as `train` that have no default are
             set for evaluation.
         torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.
@@ -135,7 +139,7 @@ def compare(
     """
     check_arguments(torch_module, module, variables, tolerance, (inputs, kwargs))
     record = record_nnx if is_nnx(module) else record_linen
-    if not is_nnx(module) and getattr(module, "remat", False):
+    if not is_nnx(module) and getattr(module, "remat", False) is True:
         # In evaluation, rematerialization changes nothing.
         module = module.clone(remat=False)
     dtype = "float64" if float64 else "float32"
@@ -143,10 +147,11 @@ def compare(
     if torch_inputs is not None:
         layout = layout or "same"
     arrays = {name: value for name, value in ours_in.kwargs.items() if _has_arrays(value)}
-    torch_args = tuple(inputs if torch_inputs is None else torch_inputs)
+    given = inputs if torch_inputs is None else torch_inputs
+    torch_args = (given,) if is_array(given) or hasattr(given, "detach") else tuple(given)
     torch_named = dict(arrays if torch_kwargs is None else torch_kwargs)
     theirs_in = Inputs(*as_dtype((torch_args, torch_named), dtype))
-    torch_network = TorchNetwork(torch_module, dtype, rename)
+    torch_network = TorchNetwork(torch_module, dtype, rename, ignore)
     with jax.enable_x64(float64):
         if is_nnx(module):
             structure, variables = inspect_nnx(module), state_of_nnx(module)
@@ -174,7 +179,7 @@ def compare(
         first = result.first_mismatch
         agreeing = len(pairs) if first is None else result.rows.index(first)
         if best is None or agreeing > best[0]:
-            best = (agreeing, result, pairs, candidate)
+            best = (agreeing, result, pairs, candidate, their_names)
         if first is None:
             break
     if best is None:
@@ -183,22 +188,28 @@ def compare(
             + "\n".join(failures)
             + "\nPass `torch_inputs` and `torch_kwargs` as the module takes them."
         )
-    _, result, pairs, torch_in = best
+    _, result, pairs, torch_in, torch_outputs = best
     has_weights = torch_network.has_weights
     if not result.equal:
         check_common_layers(result.rows, torch_network, structure)
     explanation = ""
-    if (first := result.first_mismatch) is not None and first.is_one_sided:
+    first = result.first_mismatch
+    if first is not None and first.is_one_sided:
         explanation = explain_one_sided(first, result.rows)
-    elif first is not None:
+        # A call that one side does not make may be harmless, and the next difference a mistake.
+        place = result.rows.index(first)
+        compared = [row for row in result.rows[place:] if not row.is_one_sided]
+        first = next((row for row in compared if row.differs), None)
+        explanation += " After it: " if first is not None else ""
+    if first is not None:
         network = LinenNetwork(module, variables, ours_in, structure)
         with jax.enable_x64(float64):
             pair = next(pair for pair in pairs if pair.row is first)
             evidence = gather_evidence(pair, pairs, network, torch_network, torch_in)
-            explanation = explain(first, evidence)
+            explanation += explain(first, evidence)
     return dataclasses.replace(
         result,
-        unmatched=_list_unmatched(result.rows, structure, has_weights),
+        unmatched=_list_unmatched(result.rows, structure, has_weights, torch_outputs),
         explanation=explanation,
         about=describe(torch_module, module, ours_in, torch_in),
     )
@@ -223,13 +234,19 @@ def _convert(
 
 
 def _list_unmatched(
-    rows: Sequence[Row], structure: Structure, has_weights: Mapping[str, bool]
+    rows: Sequence[Row],
+    structure: Structure,
+    has_weights: Mapping[str, bool],
+    torch_outputs: Collection[str],
 ) -> list[str]:
-    """List the layers with weights that were not compared."""
+    """List the layers with weights, and PyTorch's outputs, that were not compared."""
+    outputs = sorted({name for name in torch_outputs if name.startswith("[")})
+    outputs = [name for name in outputs if name not in {row.name for row in rows}]
     matched = {row.name.partition("[")[0] for row in rows}
     paths = {row.path.partition("/[")[0] for row in rows}
     layers = sorted({path[:-1] for path, _ in structure.leaves("params")})
     unmatched = [path for path in map("/".join, layers) if path not in paths]
+    unmatched += [f"the output {name} (PyTorch)" for name in outputs]
     return unmatched + [
         f"{name} (PyTorch)" for name, has in has_weights.items() if has and name not in matched
     ]

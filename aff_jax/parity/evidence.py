@@ -1,6 +1,7 @@
 """Gather facts about the layer of the first mismatch."""
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.inspection import Structure
-from aff_jax.parity.explanation import Evidence
 from aff_jax.parity.layouts import align
 from aff_jax.parity.linen_recording import record_linen
 from aff_jax.parity.nnx_recording import is_nnx, record_nnx
@@ -18,8 +18,37 @@ from aff_jax.parity.recording import Call, Inputs, is_array
 from aff_jax.parity.relations import Earlier
 from aff_jax.parity.rows import Pair
 from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.weight_causes import Weights
 
-__all__ = ["LinenNetwork", "gather_evidence"]
+__all__ = ["Evidence", "LinenNetwork", "gather_evidence"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """Facts about the layer of the first mismatch.
+
+    Attributes:
+        pairs: The compared activations in order.
+        inputs: Inputs of both networks, as activations that agree.
+        call: The linen call of the first mismatch, with its inputs.
+        torch_call: The PyTorch call, with its inputs.
+        layer: The linen module, without variables. None if it is not known.
+        torch_layer: The PyTorch module.
+        variables: Variables of the layer by collection.
+        weights: Variables of the layer itself by the name of the leaf.
+        torch_weights: PyTorch's weights, converted, by layer and name of the leaf. Empty if they
+            cannot be converted.
+    """
+
+    pairs: Sequence[Pair]
+    inputs: Sequence[Earlier]
+    call: Call
+    torch_call: Call
+    layer: nn.Module | None
+    torch_layer: Any
+    variables: Mapping[str, Any]
+    weights: Weights
+    torch_weights: Mapping[str, Weights]
 
 
 class LinenNetwork(NamedTuple):

@@ -2,50 +2,23 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from aff_jax.parity.evidence import Evidence
 from aff_jax.parity.field_causes import explain_fields
 from aff_jax.parity.inputs import with_evaluation_flags
 from aff_jax.parity.layouts import align, largest_difference
-from aff_jax.parity.recording import Call, Inputs
+from aff_jax.parity.recording import Inputs
 from aff_jax.parity.relations import RULED_OUT, Earlier, find_relation
 from aff_jax.parity.rows import ONLY_FLAX, ULPS, Pair, Row
 from aff_jax.parity.weight_causes import Weights, explain_weights
 
-__all__ = ["Evidence", "explain", "explain_one_sided"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """Facts about the layer of the first mismatch.
-
-    Attributes:
-        pairs: The compared activations in order.
-        inputs: Inputs of both networks, as activations that agree.
-        call: The linen call of the first mismatch, with its inputs.
-        torch_call: The PyTorch call, with its inputs.
-        layer: The linen module, without variables. None if it is not known.
-        torch_layer: The PyTorch module.
-        variables: Variables of the layer by collection.
-        weights: Variables of the layer itself by the name of the leaf.
-        torch_weights: PyTorch's weights, converted, by layer and name of the leaf. Empty if they
-            cannot be converted.
-    """
-
-    pairs: Sequence[Pair]
-    inputs: Sequence[Earlier]
-    call: Call
-    torch_call: Call
-    layer: nn.Module | None
-    torch_layer: Any
-    variables: Mapping[str, Any]
-    weights: Weights
-    torch_weights: Mapping[str, Weights]
+__all__ = ["explain", "explain_one_sided"]
 
 
 def explain(first: Row, evidence: Evidence) -> str:
@@ -67,7 +40,10 @@ def explain(first: Row, evidence: Evidence) -> str:
     for position, (ours, theirs) in enumerate(pairs):
         which = "input" if len(pairs) == 1 else f"input {position + 1}"
         if theirs is None:
-            return f"The {which} of {name} has the shape {ours.shape} only in this network."
+            return (
+                f"The {which} of {name}, of the shape {ours.shape}, exists only in this network: "
+                f"PyTorch passes fewer arrays."
+            )
         if ours.shape != theirs.shape:
             return (
                 f"The {which} of {name} has the shape {ours.shape} and in PyTorch {theirs.shape}. "
@@ -102,8 +78,8 @@ def _explain_input(
     relation = _relate(ours, theirs, earlier, allowed)
     last = earlier[-1].label if earlier else "the input"
     sentences = [
-        f"The {which} of {name} already differs, and every activation before it agrees. So the "
-        f"networks differ in what they compute between {last} and this layer.",
+        f"The {which} of {name} already differs, and every compared activation before it agrees. "
+        f"So the networks differ in what they compute between {last} and this layer.",
         relation or f"What it is was not found. Ruled out: {RULED_OUT}.",
     ]
     agrees = _make_test(evidence, allowed)
@@ -135,11 +111,20 @@ def _explain_layer(
     if pair.ours is not None and pair.theirs is not None:
         relation = _relate(pair.ours, pair.theirs, [*earlier, *inside], allowed)
     if _has_parts(evidence, place):
-        where = "The layers inside it agree, so the difference is in what it computes itself. "
+        where = "The compared layers inside it agree. "
     else:
-        where = "Its weights are PyTorch's. " if evidence.weights else ""
+        where = "Its weights are PyTorch's. " if _has_torch_weights(evidence) else ""
     listed = f"the fields {', '.join(fields)}, " if fields else ""
     return where + (relation or f"The cause was not found. Ruled out: {listed}{RULED_OUT}.")
+
+
+def _has_torch_weights(evidence: Evidence) -> bool:
+    """Return whether the weights of the layer were compared with PyTorch's, and are equal."""
+    theirs = evidence.torch_weights.get(evidence.call.module, {})
+    return bool(evidence.weights) and all(
+        leaf in theirs and np.array_equal(value, theirs[leaf])
+        for leaf, value in evidence.weights.items()
+    )
 
 
 def _relate(
@@ -169,7 +154,7 @@ def _explain_own(
         agrees = agrees and _make_test(_with_weights(evidence, theirs), allowed, checked=False)
         if agrees is not None and evidence.layer is not None and agrees(evidence.layer):
             return f"{cause} With PyTorch's weights the layer agrees.", []
-    if evidence.layer is not None and agrees is not None:
+    if evidence.layer is not None and agrees is not None and not agrees(evidence.layer):
         cause, fields = explain_fields(evidence.layer, evidence.torch_layer, agrees)
         causes += [cause] if cause else []
     return " ".join(causes), fields
@@ -285,6 +270,8 @@ def explain_one_sided(first: Row, rows: Sequence[Row]) -> str:
 
 
 def _count_calls(row: Row, rows: Sequence[Row]) -> str:
+    if row.is_output:
+        return f"{_quote(row)[:1].upper()}{_quote(row)[1:]} exists only in this network."
     same = [other for other in rows if other.path == row.path]
     both = sum(not other.is_one_sided for other in same)
     flax = both + sum(other.note == ONLY_FLAX for other in same)

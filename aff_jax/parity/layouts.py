@@ -94,10 +94,10 @@ def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
         b: The second array.
 
     Returns:
-        The difference, in float64. Equal infinities do not differ, and NaN differs from everything.
-        It is 0 for empty arrays.
+        The difference, in float64 or complex128. Equal infinities do not differ, and NaN differs
+        from everything. It is 0 for empty arrays.
     """
-    wide = np.float64
+    wide = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
     with np.errstate(invalid="ignore"):
         difference = np.abs(np.asarray(a, wide) - np.asarray(b, wide))
     difference = np.where(np.asarray(a == b), 0.0, difference)

@@ -4,7 +4,6 @@ The candidates are the usual mistakes of a port: a factor, an offset, another or
 another activation or pooling, and a sum or product that is missing on one side.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from aff_jax.parity.functions import (
     negative_slope,
 )
 from aff_jax.parity.layouts import largest_difference
+from aff_jax.parity.reordering import Fits, find_order, find_shift
 
 __all__ = ["RULED_OUT", "Earlier", "find_relation"]
 
@@ -68,10 +68,17 @@ def find_relation(
     Returns:
         A sentence, or an empty string if no relation was found.
     """
+    if np.iscomplexobj(ours) or np.iscomplexobj(theirs):
+        is_conjugate = largest_difference(ours.conj(), theirs) <= allowed * np.max(np.abs(theirs))
+        return "PyTorch's values are the complex conjugates." if is_conjugate else ""
     recent = [Earlier(e.label, *_wide(e.ours, e.theirs)) for e in earlier[::-1]]
     ours, theirs = _wide(ours, theirs)
     # An approximation is no relation: a wrong function may be as near as a few percent.
     limit = min(max(10 * allowed, 1e-12), 1e-3)
+    if ours.shape == theirs.shape:
+        # A relation must remove most of the difference.
+        largest = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
+        limit = min(limit, largest_difference(ours, theirs) / largest / 4)
 
     def fits(a: np.ndarray, b: np.ndarray) -> bool:
         if a.shape != b.shape:
@@ -80,16 +87,13 @@ def find_relation(
 
     return (
         _find_factor(ours, theirs, fits)
-        or _find_order(ours, theirs, fits)
+        or find_order(ours, theirs, fits)
         or _find_sum(ours, theirs, recent, fits)
         or _find_functions(ours, theirs, recent, fits)
         or _find_line(ours, theirs, fits)
-        or _find_shift(ours, theirs, fits)
+        or find_shift(ours, theirs, fits)
         or _find_one_function(ours, theirs, recent, fits)
     )
-
-
-Fits = Callable[[np.ndarray, np.ndarray], bool]
 
 
 def _find_factor(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
@@ -135,60 +139,6 @@ def _find_line(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
         "PyTorch's channels follow from these by a scale and an offset for each channel. Probably "
         "one side has a normalization that the other lacks, or other statistics."
     )
-
-
-def _find_order(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
-    """Find the same values in another order."""
-    if ours.size != theirs.size or not fits(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
-        return ""
-    axes = range(ours.ndim)
-    for order in itertools.permutations(axes) if ours.ndim < 6 else ():
-        moved = ours.transpose(order)
-        if moved.shape == theirs.shape and order != tuple(axes) and fits(moved, theirs):
-            listed = " and ".join(str(axis) for axis, source in enumerate(order) if axis != source)
-            return f"PyTorch has the same values with axes {listed} in another order."
-    if ours.shape != theirs.shape:
-        return "PyTorch has the same values in another shape and order."
-    for axis in axes:
-        if fits(np.flip(ours, axis), theirs):
-            return f"PyTorch has the same values, flipped along axis {axis}."
-        half = ours.shape[axis] // 2
-        for shift in {half, *range(1, min(ours.shape[axis], 65))}:
-            if 0 < shift < ours.shape[axis] and fits(np.roll(ours, shift, axis), theirs):
-                return (
-                    f"PyTorch has the same values, rotated along axis {axis} by {shift}. Probably "
-                    f"two arrays are concatenated in another order."
-                )
-    for axis in axes[1:]:
-        size = ours.shape[axis]
-        for rows in (n for n in range(2, size) if size % n == 0):
-            split = (*ours.shape[:axis], rows, size // rows, *ours.shape[axis + 1 :])
-            swapped = ours.reshape(split).swapaxes(axis, axis + 1).reshape(ours.shape)
-            if fits(swapped, theirs):
-                return (
-                    f"PyTorch has the same values, flattened in another order: axis {axis} of size "
-                    f"{size} is ({rows}, {size // rows}) here and ({size // rows}, {rows}) in "
-                    f"PyTorch. PyTorch flattens (channels, height, width); transpose to that "
-                    f"before you flatten."
-                )
-    return "PyTorch has the same values in another order."
-
-
-def _find_shift(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
-    """Find a shift of one or two pixels."""
-    if ours.shape != theirs.shape or ours.ndim < 3:
-        return ""
-    spatial = tuple(range(1, ours.ndim - 1))
-    for shift in itertools.product((-2, -1, 0, 1, 2), repeat=len(spatial)):
-        inner = tuple(slice(2, -2) if n > 5 else slice(None) for n in ours.shape[1:-1])
-        if any(shift) and all(n > 5 for n in ours.shape[1:-1]):
-            rolled = np.roll(ours, shift, spatial)
-            if fits(rolled[:, *inner], theirs[:, *inner]):
-                return (
-                    f"PyTorch's values are these, shifted by {shift} pixels. Probably the padding "
-                    f"differs: 'SAME' pads less before than behind."
-                )
-    return ""
 
 
 def _find_sum(ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits) -> str:

@@ -34,6 +34,13 @@ more of them.
 ULPS = 64
 """Differences of fewer units in the last place, of the largest value of a layer, are rounding."""
 
+LOW_PRECISION = 4
+"""`MULTIPLE` and `ULPS` for dtypes with fewer digits than float32.
+
+Frameworks add products in float32 and round the sum, so two results are a few units apart. 64 units
+of bfloat16 would be half of the largest value.
+"""
+
 ONLY_FLAX = "called in Flax only"
 """Note of a row whose call only the linen network made."""
 
@@ -73,8 +80,13 @@ class Row:
 
     @property
     def is_one_sided(self) -> bool:
-        """Return whether only one of the networks made this call."""
+        """Return whether only one of the networks made this call, or returned this array."""
         return self.note in (ONLY_FLAX, ONLY_TORCH)
+
+    @property
+    def is_output(self) -> bool:
+        """Return whether this is an output of the whole network."""
+        return self.path.partition("[")[0] == ""
 
     @property
     def differs(self) -> bool:
@@ -179,7 +191,7 @@ def compare_outputs(
     }
     ours_of: dict[str, list[int]] = {}
     for index, (name, output) in enumerate(zip(our_names, ours, strict=True)):
-        is_known = name in theirs_of or name in names
+        is_known = output.module[:1] in ("", "[") or name in theirs_of or name in names
         if output.module in innermost[name] and is_known:
             ours_of.setdefault(name, []).append(index)
 
@@ -263,15 +275,17 @@ def _compare_pair(name: str, ours: Output, theirs: Output, tolerance: float | No
     largest = float(np.max(finite, initial=0)) or 1.0
     allowed = tolerance
     if allowed is None:
-        noise = MULTIPLE * max(ours.noise, theirs.noise) / largest
-        allowed = max(noise, ULPS * max(_epsilon(ours.array), _epsilon(theirs.array)))
+        epsilon = max(_epsilon(ours.array), _epsilon(theirs.array))
+        is_low = epsilon > np.finfo(np.float32).eps
+        multiple, ulps = (LOW_PRECISION,) * 2 if is_low else (MULTIPLE, ULPS)
+        allowed = max(multiple * max(ours.noise, theirs.noise) / largest, ulps * epsilon)
     row = Row(name, path, ours.number, shape, aligned.layout, max_abs, max_abs / largest, allowed)
     return Pair(row, ours.array, aligned.array, theirs.number)
 
 
 def _epsilon(array: np.ndarray) -> float:
     """Return the distance from 1 to the next number of the dtype; 0 for integers."""
-    return float(jnp.finfo(array.dtype).eps) if jnp.issubdtype(array.dtype, jnp.floating) else 0.0
+    return float(jnp.finfo(array.dtype).eps) if jnp.issubdtype(array.dtype, jnp.inexact) else 0.0
 
 
 def _contains(outer: str, inner: str) -> bool:

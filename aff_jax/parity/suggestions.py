@@ -44,6 +44,8 @@ def suggest_rename(torch_network: TorchNetwork, structure: Structure) -> str:
     if not ours or list(ours.values()) != list(theirs.values()):
         return ""
     rename = {old: new for old, new in zip(theirs, ours, strict=True) if old != new}
+    if not rename:
+        return ""
     return (
         f"The layers of both networks have the same sizes in the same order, so probably you want "
         f"rename={_shorten(rename)}."

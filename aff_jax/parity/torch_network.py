@@ -1,6 +1,6 @@
 """A PyTorch module as one side of a comparison."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -28,12 +28,16 @@ class TorchNetwork:
         module: The module. It is copied and not changed.
         dtype: Dtype of the copy, "float32" or "float64".
         rename: New names of the submodules, as in `from_torch`.
+        ignore: Names of weights and buffers without a counterpart, as in `from_torch`.
     """
 
-    def __init__(self, module: Any, dtype: str, rename: Rename | None) -> None:
+    def __init__(
+        self, module: Any, dtype: str, rename: Rename | None, ignore: Sequence[str] = ()
+    ) -> None:
         self.module = copy_torch(module, dtype)
         self.dtype = dtype
         self.rename = rename
+        self.ignore = ignore
         everything = dict(self.module.named_modules(remove_duplicate=False))
         renamed = rename_prefixes({n: n for n in everything if n}, rename, strict=False)
         self.names = {old: new for new, old in renamed.items()}
@@ -147,4 +151,11 @@ class TorchNetwork:
         is_wide = self.dtype == "float64" and hasattr(module, "param_dtype")
         target = module.clone(param_dtype=jnp.float64) if is_wide else module
         kept = {name: value for name, value in state.items() if name not in surplus}
-        return from_torch(kept, target, *inputs.args, kwargs=inputs.kwargs, rename=self.rename)
+        return from_torch(
+            kept,
+            target,
+            *inputs.args,
+            kwargs=inputs.kwargs,
+            rename=self.rename,
+            ignore=self.ignore,
+        )

@@ -43,7 +43,18 @@ def copy_torch(module: Any, dtype: str) -> Any:
         for name, child in list(parent.named_children()):
             if unwrap(child) is not child:
                 setattr(parent, name, unwrap(child))
-    return module.to("cpu", getattr(torch, dtype)).eval()
+    # `module.to(dtype)` would drop the imaginary parts of complex weights and buffers.
+    wide, complex_dtype = {
+        "float32": (torch.float32, torch.complex64),
+        "float64": (torch.float64, torch.complex128),
+    }[dtype]
+
+    def convert(tensor: Any) -> Any:
+        if tensor.is_complex():
+            return tensor.to("cpu", complex_dtype)
+        return tensor.to("cpu", wide if tensor.is_floating_point() else None)
+
+    return module._apply(convert).eval()
 
 
 def record_torch(

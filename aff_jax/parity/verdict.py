@@ -95,7 +95,12 @@ def _describe_tolerance(parity: Parity) -> str:
     allowed = max((row.allowed for row in parity.rows), default=0.0)
     noise = f"where rounding explains up to {allowed:.0e} of a layer's largest value"
     if parity.is_too_noisy:
-        noise += ", which may hide a mistake: compare in float64"
+        noise += ", which may hide a mistake: "
+        noise += (
+            "compare in float64"
+            if parity.dtype == "float32"
+            else "probably a module computes in a narrower dtype: set its `dtype` to None"
+        )
     return noise
 
 
@@ -109,7 +114,7 @@ def _not_compared(parity: Parity) -> str:
     if not parity.unmatched:
         return ""
     listed = ", ".join(parity.unmatched[:5]) + (" ..." if len(parity.unmatched) > 5 else "")
-    return f" Not compared, as they have no counterpart: {len(parity.unmatched)} layers ({listed})."
+    return f" Not compared, as they have no counterpart: {len(parity.unmatched)} ({listed})."
 
 
 def _pass_of_fusion(row: Row) -> str:

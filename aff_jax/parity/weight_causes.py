@@ -48,7 +48,10 @@ def explain_weights(ours: Weights, theirs: Weights, others: Mapping[str, Weights
         if all(_is_same(a, b) for a, b in crossed):
             return f"`{first}` and `{second}` are swapped."
     for name, weights in others.items():
-        if all(leaf in weights and _is_same(ours[leaf], weights[leaf]) for leaf in different):
+        # Constants, such as the zeros of an untrained bias, are found in many layers.
+        varied = any(np.ptp(ours[leaf]) > 0 for leaf in different)
+        same = (leaf in weights and _is_same(ours[leaf], weights[leaf]) for leaf in different)
+        if varied and all(same):
             return f"Its weights ({', '.join(different)}) are those of PyTorch's `{name}`."
     return " ".join(_explain_leaf(leaf, *pair) for leaf, pair in different.items())
 

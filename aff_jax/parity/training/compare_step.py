@@ -23,6 +23,7 @@ from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.lookup import unknown_name
+from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.inputs import as_dtype, move_by_ulp
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.training.causes import explain_steps
@@ -64,6 +65,8 @@ def compare_step(
     kwargs: Mapping[str, Any] | None = None,
     rename: Mapping[str, str] | None = None,
     prefix: str = "",
+    ignore: Sequence[str] = (),
+    layout: str | None = None,
 ) -> StepParity:
     """Train both modules on one batch and compare every array of every step.
 
@@ -71,9 +74,7 @@ def compare_step(
         torch_module: PyTorch module. A copy is trained, in training mode.
         module: Linen module.
         variables: Initial variables of `module`. None converts them from `torch_module`.
-        *inputs: Inputs of `module`, channels last. `torch_module` gets arrays of more than two axes
-            channels first or unchanged: the first layout, the likely ones first, with which it
-            raises no error.
+        *inputs: Inputs of `module`, channels last.
         loss: Function of the outputs of `module` that returns a scalar, such as
             `lambda outputs: jnp.mean((outputs - targets) ** 2)`.
         torch_loss: The same for the outputs of `torch_module`, which are tensors.
@@ -88,6 +89,10 @@ def compare_step(
             `use_running_average` is set for training.
         rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
         prefix: Part of the names of `torch_module` that those of `module` lack, as in `from_torch`.
+        ignore: Names of weights and buffers of `torch_module` without a counterpart, as in
+            `from_torch`.
+        layout: Layout of the inputs of `torch_module`, as in `compare`. None tries all, and takes
+            the one that PyTorch accepts and whose first outputs fit best.
 
     Returns:
         The compared arrays, and an explanation of the differences.
@@ -99,6 +104,7 @@ def compare_step(
     """
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got steps={steps}. A wrong momentum needs 2.")
+    check_arguments(torch_module, module, variables, None, (inputs, kwargs))
     dtype = "float64" if float64 else "float32"
     network = TorchNetwork(torch_module, dtype, rename=None)
     with jax.enable_x64(float64):
@@ -108,15 +114,30 @@ def compare_step(
             widened = float64 and hasattr(module, "param_dtype")
             wide = module.clone(param_dtype=jnp.float64) if widened else module
             state = network.module.state_dict()
-            variables = from_torch(state, wide, *arguments, prefix=prefix, rename=rename)
+            variables = from_torch(
+                state,
+                wide,
+                *arguments,
+                kwargs=keywords,
+                prefix=prefix,
+                rename=rename,
+                ignore=ignore,
+            )
         variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
-        entries = list_entries(inspect_module(module, arguments), PYTORCH)
+        entries = list_entries(inspect_module(module, arguments, kwargs=keywords), PYTORCH)
         read = [entry.name for entry in entries if entry.collection != UNREAD]
         names = _match_names(network.module, read, rename, prefix)
-        theirs = TorchTraining(
-            network, inputs, torch_inputs, torch_loss, torch_optimizer, names.values()
-        )
         ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names)
+        theirs = TorchTraining(
+            network,
+            inputs,
+            torch_inputs,
+            torch_loss,
+            torch_optimizer,
+            names.values(),
+            layout=layout,
+            expected=ours.first_outputs(variables) if torch_inputs is None else (),
+        )
         moved = {**variables, "params": move_by_ulp(variables["params"])}
         samples, rows = Samples(), []
         runs = zip(
@@ -135,7 +156,10 @@ def compare_step(
     samples.norm_momenta = theirs.norm_momenta()
     differs = any(row.differs for row in rows)
     explanation = explain_steps(samples, rows, dtype) if differs else ""
-    return StepParity(rows, dtype, steps, explanation, _list_notes(theirs, samples))
+    notes = _list_notes(theirs, samples)
+    uncompared = [n for n, has in theirs.has_gradient.items() if has and n not in theirs.names]
+    uncompared += [f"{name} (JAX)" for name in read if name not in names]
+    return StepParity(rows, dtype, steps, explanation, notes, uncompared)
 
 
 def _match_names(
@@ -225,19 +249,12 @@ def _largest(arrays: Any) -> float:
 
 def _list_notes(theirs: TorchTraining, samples: Samples) -> list[str]:
     notes = []
-    alone: dict[str, list[str]] = {
-        " and that have no gradient, so nothing reads them": [],
-        ", though they have a gradient": [],
-    }
-    for name, has_gradient in theirs.has_gradient.items():
-        if name not in theirs.names:
-            list(alone.values())[has_gradient].append(name)
-    for remark, names in alone.items():
-        if names:
-            notes.append(
-                f"Not compared: weights of PyTorch that the linen module does not have{remark}: "
-                f"{len(names)} {list_some(names)}."
-            )
+    unread = [n for n, has in theirs.has_gradient.items() if not has and n not in theirs.names]
+    if unread:
+        notes.append(
+            f"Not compared: weights of PyTorch that the linen module does not have and that have "
+            f"no gradient, so nothing reads them: {len(unread)} {list_some(unread)}."
+        )
     if samples.unmatched_moments:
         notes.append(
             f"Not compared: the optimizer states {', '.join(sorted(samples.unmatched_moments))}, "

@@ -109,6 +109,25 @@ class LinenTraining:
             return value, outputs, gradients, params, {**state, **new}, optimizer_state
 
         self.step = jax.jit(step)
+        self.forward = jax.jit(
+            lambda variables: module.apply(variables, *inputs, **kwargs, mutable=list(variables))[0]
+        )
+
+    def first_outputs(self, variables: Mapping[str, Any]) -> list[np.ndarray]:
+        """Compute the outputs in training mode.
+
+        Args:
+            variables: Variables of the module.
+
+        Returns:
+            The arrays that the module returns; none if it draws random numbers.
+        """
+        known = {name: collection for name, collection in variables.items() if name != UNREAD}
+        try:
+            with jax.default_matmul_precision("highest"):
+                return [np.asarray(leaf) for leaf in jax.tree.leaves(self.forward(known))]
+        except errors.InvalidRngError:
+            return []  # `run` explains it
 
     def run(self, variables: Mapping[str, Any], steps: int) -> Iterator[TrainingStep]:
         """Train.

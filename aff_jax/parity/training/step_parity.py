@@ -59,6 +59,7 @@ class StepParity:
         steps: Number of steps.
         explanation: Probable causes of the differences, in sentences. Empty if nothing differs.
         notes: Remarks on what was not compared.
+        uncompared: Weights with a gradient that have no counterpart on the other side, by name.
     """
 
     rows: Sequence[StepRow]
@@ -66,6 +67,7 @@ class StepParity:
     steps: int
     explanation: str = ""
     notes: Sequence[str] = ()
+    uncompared: Sequence[str] = ()
 
     @property
     def first_mismatch(self) -> StepRow | None:
@@ -74,8 +76,8 @@ class StepParity:
 
     @property
     def equal(self) -> bool:
-        """Return True if no row differs."""
-        return self.first_mismatch is None
+        """Return True if every weight with a gradient was compared and no row differs."""
+        return self.first_mismatch is None and not self.uncompared
 
     def largest(self, kind: str) -> StepRow | None:
         """Return the row with the largest relative difference of a kind.
@@ -123,6 +125,14 @@ class StepParity:
     def _verdict(self) -> list[str]:
         number = f"{self.steps} step{'s' if self.steps > 1 else ''} in {self.dtype}"
         first = self.first_mismatch
+        if first is None and self.uncompared:
+            names = ", ".join(self.uncompared[:5]) + (" ..." if len(self.uncompared) > 5 else "")
+            return [
+                f"Undecided: {number}, and what was compared agrees, but {len(self.uncompared)} "
+                f"weights with a gradient have no counterpart of their name: {names}. Pass "
+                f"`rename`. Layers that PyTorch stores packed, such as attention and recurrent "
+                f"cells, are not compared."
+            ]
         if first is None:
             kinds = [(kind, self.largest(kind)) for kind in KINDS]
             largest = ", ".join(f"{kind} {row.max_rel:.1e}" for kind, row in kinds if row)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from aff_jax.parity.inputs import list_torch_inputs, move_by_ulp
+from aff_jax.parity.layouts import align, largest_difference
 from aff_jax.parity.recording import Inputs, is_array
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.torch_recording import from_tensor
@@ -24,12 +25,14 @@ class TorchTraining:
 
     Args:
         network: The network, whose module is put in training mode.
-        inputs: Arrays and flags, as given to the linen module. The first layout of
-            `list_torch_inputs` is used that the module takes.
+        inputs: Arrays and flags, as given to the linen module.
         torch_inputs: Inputs in PyTorch's layout, instead of `inputs`.
         loss: Function of the outputs of the module that returns a scalar.
         make_optimizer: Function of a list of parameters that returns a PyTorch optimizer.
         names: Names of the parameters and statistics that are recorded.
+        layout: Layout of the inputs for `list_torch_inputs`. None tries all.
+        expected: Outputs of the linen module in training mode. Of the layouts that the module
+            takes, the one is used whose outputs are nearest to these; without them, the first one.
 
     Raises:
         ValueError: If the module takes the inputs in no layout, or draws random numbers.
@@ -43,6 +46,9 @@ class TorchTraining:
         loss: Callable[[Any], Any],
         make_optimizer: Callable[[list[Any]], Any],
         names: Iterable[str],
+        *,
+        layout: str | None = None,
+        expected: Sequence[np.ndarray] = (),
     ):
         self.module = network.module.train()
         self.loss, self.make_optimizer, self.names = loss, make_optimizer, set(names)
@@ -50,7 +56,8 @@ class TorchTraining:
         self.has_gradient: dict[str, bool] = {}
         self.optimizer_name = ""
         if torch_inputs is None:
-            torch_inputs = self._find_inputs(inputs, network.has_sequences)
+            options = list_torch_inputs(Inputs(tuple(inputs), {}), layout, network.has_sequences)
+            torch_inputs = self._find_inputs(options, expected)
         self.inputs = torch_inputs
         self._check_random()
 
@@ -176,16 +183,20 @@ class TorchTraining:
         self.settings, self.optimizer_name = settings, type(optimizer).__name__
         return optimizer
 
-    def _find_inputs(self, inputs: Sequence[Any], has_1d: bool) -> Sequence[Any]:
-        """Return the inputs in the first layout that the module takes."""
-        failures = []
-        for shapes, chosen in list_torch_inputs(Inputs(tuple(inputs), {}), None, has_1d):
+    def _find_inputs(
+        self, options: Iterable[tuple[str, Inputs]], expected: Sequence[np.ndarray]
+    ) -> Sequence[Any]:
+        """Return the inputs in the layout whose outputs are nearest to the expected ones."""
+        failures, found = [], []
+        for shapes, chosen in options:
             try:
-                self._forward(chosen.args)
+                outputs = self._forward(chosen.args)
             except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
                 failures.append(f"{shapes}: {type(error).__name__}: {error}")
             else:
-                return chosen.args
+                found.append((_distance(outputs, expected), chosen.args))
+        if found:
+            return min(found, key=lambda pair: pair[0])[1]
         raise ValueError(
             "the PyTorch module raises an error in training mode with inputs of these shapes:\n  "
             + "\n  ".join(failures)
@@ -222,6 +233,17 @@ class TorchTraining:
                 f"probability of each dropout to 0 on both sides, as with "
                 f"`for m in module.modules(): if isinstance(m, torch.nn.Dropout): m.p = 0`."
             )
+
+
+def _distance(outputs: Sequence[Any], expected: Sequence[np.ndarray]) -> float:
+    """Return the largest difference of the outputs; infinity if they can't be compared."""
+    if len(outputs) != len(expected):
+        return np.inf
+    differences = [0.0]
+    for tensor, ours in zip(outputs, expected, strict=True):
+        aligned = align(from_tensor(tensor), ours)
+        differences.append(np.inf if aligned is None else largest_difference(aligned.array, ours))
+    return float(np.nan_to_num(max(differences), nan=np.inf))
 
 
 def _to_tensors(inputs: Sequence[Any]) -> list[Any]:

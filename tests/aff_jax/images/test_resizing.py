@@ -157,6 +157,7 @@ def test_scores_return_to_the_image(image: tuple[int, int], resize: str) -> None
     inner[edge[0] : -edge[0], edge[1] : -edge[1]] = True
     error = np.abs(result - expected)[known & inner]
     assert error.size
-    # A bilinear filter is exact for linear values, except next to the border of the crop.
-    assert np.quantile(error, 0.8) < 1e-3 * max(image)
+    # Pillow samples the triangle of its filter at pixel centers, so positions are exact to a tenth
+    # of a pixel, and less exact next to the border of the crop.
+    assert np.quantile(error, 0.8) < 0.1 * max(1, *scale)
     assert error.max() < 2 * max(1, *scale)

@@ -1,0 +1,91 @@
+"""Find out in which order an array has the values of another one."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = ["Fits", "find_order", "find_shift"]
+
+Fits = Callable[[np.ndarray, np.ndarray], bool]
+"""Returns whether two arrays are equal up to rounding."""
+
+
+def find_order(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+    """Find the same values in another order.
+
+    Args:
+        ours: The array of the linen network.
+        theirs: The array of the PyTorch network.
+        fits: Returns whether two arrays are equal.
+
+    Returns:
+        A sentence, or an empty string.
+    """
+    if ours.size != theirs.size or not fits(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
+        return ""
+    axes = range(ours.ndim)
+    for order in itertools.permutations(axes) if ours.ndim < 6 else ():
+        moved = ours.transpose(order)
+        if moved.shape == theirs.shape and order != tuple(axes) and fits(moved, theirs):
+            listed = " and ".join(str(axis) for axis, source in enumerate(order) if axis != source)
+            return f"PyTorch has the same values with axes {listed} in another order."
+    if ours.shape != theirs.shape:
+        return "PyTorch has the same values in another shape and order."
+    for axis in axes:
+        if fits(np.flip(ours, axis), theirs):
+            return f"PyTorch has the same values, flipped along axis {axis}."
+        half = ours.shape[axis] // 2
+        for shift in {half, *range(1, min(ours.shape[axis], 65))}:
+            if 0 < shift < ours.shape[axis] and fits(np.roll(ours, shift, axis), theirs):
+                return (
+                    f"PyTorch has the same values, rotated along axis {axis} by {shift}. Probably "
+                    f"two arrays are concatenated in another order."
+                )
+    for axis in axes[1:]:
+        size = ours.shape[axis]
+        for rows in (n for n in range(2, size) if size % n == 0):
+            split = (*ours.shape[:axis], rows, size // rows, *ours.shape[axis + 1 :])
+            swapped = ours.reshape(split).swapaxes(axis, axis + 1).reshape(ours.shape)
+            if fits(swapped, theirs):
+                if ours.ndim > 2:
+                    return (
+                        f"PyTorch has the same values with axis {axis} in another order: split it "
+                        f"into ({rows}, {size // rows}) and swap the two, as a channel shuffle "
+                        f"does."
+                    )
+                return (
+                    f"PyTorch has the same values, flattened in another order: axis {axis} of "
+                    f"size {size} is ({rows}, {size // rows}) here and ({size // rows}, {rows}) in "
+                    f"PyTorch. PyTorch flattens (channels, height, width); transpose to that "
+                    f"before you flatten."
+                )
+    return "PyTorch has the same values in another order."
+
+
+def find_shift(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+    """Find a shift of one or two pixels.
+
+    Args:
+        ours: The array of the linen network.
+        theirs: The array of the PyTorch network.
+        fits: Returns whether two arrays are equal.
+
+    Returns:
+        A sentence, or an empty string.
+    """
+    if ours.shape != theirs.shape or ours.ndim < 3:
+        return ""
+    spatial = tuple(range(1, ours.ndim - 1))
+    if any(ours.shape[axis] <= 5 for axis in spatial):
+        return ""
+    inner = (slice(2, -2),) * len(spatial)
+    for shift in itertools.product((-2, -1, 0, 1, 2), repeat=len(spatial)):
+        if any(shift):
+            rolled = np.roll(ours, shift, spatial)
+            if fits(rolled[:, *inner], theirs[:, *inner]):
+                return (
+                    f"PyTorch's values are these, shifted by {shift} pixels. Probably the padding "
+                    f"differs: 'SAME' pads less at the start than at the end."
+                )
+    return ""
