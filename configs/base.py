@@ -19,6 +19,9 @@ def get_config() -> ConfigDict:
     # File with initial weights, written by `aff_jax.save` or `aff-jax convert`; "" is none. If the
     # number of classes differs, the head is initialized at random.
     config.init_from = ""
+    # Module that the weights of `init_from` are for, such as "backbone" of an FPN or U-Net, whose
+    # weights come from a classification run. The rest is initialized at random. "" is the network.
+    config.init_prefix = ""
     # Freezes modules whose names start with these prefixes, such as ("stem", "stage1").
     config.freeze = ()
     # Reference whose formulas the network follows: "paper", "pytorch" or "mxnet".
@@ -72,6 +75,12 @@ def get_config() -> ConfigDict:
     config.mix_off_epochs = 0.0
     # Label smoothing: the fraction of each label that is distributed over all classes.
     config.label_smoothing = 0.0
+    # Loss of training: "cross_entropy", "focal", which gives less weight to labels that are
+    # predicted with confidence, or "cross_entropy_dice" for segmentation, the sum of both losses.
+    config.loss = "cross_entropy"
+    # Weights of the classes in the loss: "balanced" gives all classes the same total weight; "" is
+    # none.
+    config.class_weights = ""
 
     # Seed of the initial parameters, the order of the examples, and the augmentation.
     config.seed = 0

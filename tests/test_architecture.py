@@ -100,7 +100,7 @@ IMPORTS = {
         "train.steps",
     },
     "train.eval_loop": {"train.data", "train.setup", "train.steps"},
-    "train.loop": {
+    "train.training_loop": {
         "aff_jax",
         "train.checkpoints",
         "train.data",
@@ -109,6 +109,15 @@ IMPORTS = {
         "train.runtime",
         "train.setup",
         "train.steps",
+    },
+    "train.loop": {
+        "train.checkpoints",
+        "train.data",
+        "train.reporting",
+        "train.runtime",
+        "train.setup",
+        "train.steps",
+        "train.training_loop",
     },
     "train.saved_run": {
         "aff_jax",

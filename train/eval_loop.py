@@ -8,11 +8,15 @@ import numpy as np
 from train.data.batch import Batch
 from train.data.feed import eval_feed
 from train.data.feed_timeout import TimeoutFeed
+from train.data.sources.data_source import Source
 from train.setup import Run
 from train.steps.recalibration import zero_moments
 from train.steps.state import TrainState
 
-__all__ = ["PLOTTED_EXAMPLES", "evaluate", "predict_first", "recalibrate"]
+__all__ = ["PLOTTED_EXAMPLES", "Examples", "evaluate", "predict_some", "recalibrate"]
+
+Examples = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Images, labels and predictions of a few examples."""
 
 PLOTTED_EXAMPLES = 6
 """Number of examples whose predictions are plotted."""
@@ -46,14 +50,18 @@ def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> Tra
 
 
 def evaluate(
-    run: Run, state: TrainState, after_batch: Callable[[], object] = lambda: None
+    run: Run,
+    state: TrainState,
+    after_batch: Callable[[], object] = lambda: None,
+    source: Source | None = None,
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Evaluate a state on every example of the evaluation split, once each.
+    """Evaluate a state on every example of a split, once each.
 
     Args:
         run: The run.
         state: The state to evaluate.
         after_batch: Called after each batch. An exception in it ends the evaluation.
+        source: The split; the evaluation split of the run by default.
 
     Returns:
         A tuple of the metrics and the confusion matrix. The metrics are those of the task and
@@ -65,9 +73,10 @@ def evaluate(
         FeedError: If no batch arrived in time.
         RuntimeError: If the feed did not have every example once. This is a defect of the code.
     """
+    source = run.eval_source if source is None else source
     loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
     feed = eval_feed(
-        run.eval_source,
+        source,
         batch_size=run.config.eval_batch_size,
         multiple_of=len(run.parallel.local_devices),
         process_index=jax.process_index(),
@@ -81,8 +90,8 @@ def evaluate(
             examples += int(sums["examples"])
             confusion = confusion + sums["confusion"]
             after_batch()
-    if examples != len(run.eval_source):
-        raise RuntimeError(f"evaluated {examples} of {len(run.eval_source)} examples.")
+    if examples != len(source):
+        raise RuntimeError(f"evaluated {examples} of {len(source)} examples.")
     labels = int(confusion.sum())
     if not labels:
         raise ValueError(
@@ -93,8 +102,10 @@ def evaluate(
     return {**metrics, "loss": loss / labels}, confusion
 
 
-def predict_first(run: Run, state: TrainState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predict the classes of the first evaluation examples, for a plot.
+def predict_some(run: Run, state: TrainState) -> Examples:
+    """Predict the classes of evaluation examples that are spread over the split, for a plot.
+
+    Neighbors are often of one class or one scene, so the examples have equal distances.
 
     Args:
         run: The run.
@@ -105,6 +116,8 @@ def predict_first(run: Run, state: TrainState) -> tuple[np.ndarray, np.ndarray, 
         int32, both `(count, height, width)` for segmentation and `(count,)` for classification.
         The count is `PLOTTED_EXAMPLES`, or less for a smaller split.
     """
-    examples = [run.eval_source[i] for i in range(min(PLOTTED_EXAMPLES, len(run.eval_source)))]
+    count = min(PLOTTED_EXAMPLES, len(run.eval_source))
+    positions = np.linspace(0, len(run.eval_source) - 1, count).round().astype(int).tolist()
+    examples = [run.eval_source[position] for position in positions]
     images, labels = (np.stack([x[name] for x in examples]) for name in ("image", "label"))
     return images, labels, np.asarray(run.predict(state, images))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from aff_jax.lookup import look_up
+from aff_jax.lookup import look_up, unknown_name
 from train.config_checks import check_config
 from train.data.augment.augmentation import normalize
 from train.data.epochs import Epochs
@@ -22,7 +22,7 @@ from train.data.sources.datasets import find_dataset
 from train.model import check_output_shape, make_model
 from train.optim.frozen_submodules import FrozenSubmodules
 from train.optim.optimizers import Optimizer, create_optimizer
-from train.optim.pretrained import initialize_from
+from train.optim.pretrained import initialize_from, initialize_part_from
 from train.optim.schedules import Schedule, create_schedule
 from train.reporting.metrics import TASKS, Task
 from train.steps.eval_step import EvalStep, make_eval_step
@@ -31,6 +31,7 @@ from train.steps.precision import DTYPES
 from train.steps.recalibration import RecalibrationStep, make_recalibration_step
 from train.steps.state import TrainState, make_state, with_variables
 from train.steps.train_step import TrainStep, make_train_step
+from train.steps.training_loss import CLASS_WEIGHTS, LOSSES, TrainingLoss, balanced_weights
 
 __all__ = ["Run", "assemble", "prepare"]
 
@@ -52,7 +53,10 @@ class Run:
         train_source: Training split.
         eval_source: Evaluation split.
         epochs: Conversion between epochs and steps.
-        new_head: Names of parameters of the head that the file of `init_from` has in another shape.
+        init_report: Lines that say what `init_from` has initialized, where it is not everything.
+        test_source: Test split, if it is another one than the evaluation split.
+        splits_note: Which split chooses the best checkpoint, and which one is the test.
+        eval_name: What the evaluation split is called: "validation" or "test".
     """
 
     config: ConfigDict
@@ -66,7 +70,10 @@ class Run:
     train_source: Source
     eval_source: Source
     epochs: Epochs
-    new_head: tuple[str, ...]
+    init_report: tuple[str, ...]
+    test_source: Source | None = None
+    splits_note: str = ""
+    eval_name: str = "test"
 
 
 def prepare(
@@ -135,7 +142,8 @@ def assemble(
     schedule = _make_schedule(config, epochs)
     optimizer = _make_optimizer(config, schedule, frozen)
 
-    state, new_head = _initial_state(config, model, optimizer, train_source, from_checkpoint)
+    loss_function = _make_loss(config, train_source)
+    state, init_report = _initial_state(config, model, optimizer, train_source, from_checkpoint)
     check_output_shape(config, model, state.variables, train_source)
     if frozen:
         frozen.check(state.variables)
@@ -147,6 +155,7 @@ def assemble(
         augment,
         AXIS,
         task.accuracy,
+        loss_function=loss_function,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
     )
@@ -167,7 +176,8 @@ def assemble(
         train_source=train_source,
         eval_source=eval_source,
         epochs=epochs,
-        new_head=tuple(new_head),
+        init_report=tuple(init_report),
+        eval_name=find_dataset(config.dataset).eval_split,
     )
 
 
@@ -196,6 +206,29 @@ def _make_optimizer(
     return frozen.zero_updates(optimizer) if frozen else optimizer
 
 
+def _make_loss(config: ConfigDict, source: Source) -> TrainingLoss:
+    """Return the loss of training, and raise `ValueError` if the dataset does not support it."""
+    if config.class_weights not in CLASS_WEIGHTS:
+        raise ValueError(unknown_name("class_weights", config.class_weights, CLASS_WEIGHTS))
+    if config.loss not in LOSSES:
+        raise ValueError(unknown_name("loss", config.loss, LOSSES))
+    if config.loss == "cross_entropy_dice" and not source.label_shape:
+        raise ValueError(
+            f"expected masks for loss='cross_entropy_dice', got {config.dataset!r}, which has one "
+            f"label per image. For an imbalance of classes set --config.loss=focal or "
+            f"--config.class_weights=balanced."
+        )
+    if not config.class_weights:
+        return TrainingLoss(config.loss)
+    if source.class_counts is None:
+        raise ValueError(
+            f"expected a dataset that counts the labels of its classes for class_weights="
+            f"{config.class_weights!r}, got {config.dataset!r}, which does not. Set "
+            f"--config.loss=focal instead."
+        )
+    return TrainingLoss(config.loss, balanced_weights(source.class_counts))
+
+
 def _initial_state(
     config: ConfigDict,
     model: nn.Module,
@@ -203,7 +236,7 @@ def _initial_state(
     source: Source,
     from_checkpoint: bool,
 ) -> tuple[TrainState, list[str]]:
-    """Return the state before the first step, and the names of `Run.new_head`."""
+    """Return the state before the first step, and the lines of `Run.init_report`."""
     state = make_state(
         model,
         optimizer,
@@ -212,10 +245,21 @@ def _initial_state(
         ema=config.ema_decay > 0,
         loss_scale=config.dtype == "float16",
     )
+    if config.init_prefix and not config.init_from:
+        raise ValueError(
+            f"expected a file in init_from for init_prefix={config.init_prefix!r}, got none."
+        )
     if not config.init_from or from_checkpoint:
         return state, []
-    variables, new_head = initialize_from(config.init_from, state.variables)
-    return with_variables(state, variables), new_head
+    if config.init_prefix:
+        variables, report = initialize_part_from(
+            config.init_from, state.variables, config.init_prefix
+        )
+    else:
+        variables, new_head = initialize_from(config.init_from, state.variables)
+        names = ", ".join(new_head)
+        report = [f"Newly initialized, since the file has other shapes: {names}."] * bool(names)
+    return with_variables(state, variables), report
 
 
 def _make_predict(

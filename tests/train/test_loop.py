@@ -21,6 +21,7 @@ def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
         "wall_seconds",
         "parameters",
         "devices",
+        "classes",
     }
     assert summary["devices"] == "8 x cpu"
     assert "Running on 8 x cpu." in console.export_text(clear=False)
@@ -29,9 +30,17 @@ def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
     assert summary["eval_accuracy"] > 0.3  # ten classes, five epochs
     assert summary["wall_seconds"] > 0
     assert summary["examples_per_second"] > 0
-    for name in ("curves.png", "confusion.png"):
+    for name in ("curves.png", "confusion.png", "predictions.png"):
         assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
-    assert not (tmp_path / "run" / "predictions.png").exists()  # for segmentation only
+    labels = [scores["labels"] for scores in summary["classes"].values()]
+    assert (len(labels), sum(labels)) == (10, 360)
+    out = console.export_text(clear=False)
+    assert out.startswith("training    1,437 images of 10 classes\n")
+    assert "\ntest          360 images of 10 classes\n" in out
+    assert "\ncheckpoint  the test split chooses the best one\n" in out
+    assert "\nsteps       2.807 per epoch, 14 in 5 epochs\n" in out
+    assert out.count("steps take about 0:") == 1
+    assert "Scores of each class on the test split after step 14:\nclass" in out
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
 
     seen = read_metrics(tmp_path / "run")

@@ -8,6 +8,7 @@ from PIL import Image
 from configs import digit_scenes, mask_folder
 from train import setup
 from train.data.feed import TrainFeed
+from train.data.sources.data_source import Source
 from train.setup import prepare
 
 
@@ -51,3 +52,40 @@ def test_a_folder_of_images_and_masks_can_be_trained_on(tmp_path, monkeypatch):
     state, metrics = run.train_step(run.state, batch)
     assert float(metrics["loss"]) == pytest.approx(np.log(3), abs=1)
     assert run.predict(state, batch["image"]).shape == (8, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("loss", "dice", "unknown loss 'dice'"),
+        ("loss", "cross_entropy_dice", "expected masks for loss='cross_entropy_dice'"),
+        ("class_weights", "even", "unknown class_weights 'even'"),
+        ("class_weights", "balanced", "counts the labels of its classes"),
+    ],
+)
+def test_a_loss_that_the_dataset_does_not_support_is_refused(
+    config, small_network, monkeypatch, field, value, message
+):
+    monkeypatch.setattr(Source, "class_counts", None)
+    config[field] = value
+    with pytest.raises(ValueError, match=message):
+        prepare(config)
+
+
+def test_class_weights_follow_from_the_counts_of_the_training_split(
+    config, small_network, monkeypatch
+):
+    losses = []
+    monkeypatch.setattr(Source, "class_counts", np.array([4] * 9 + [64]))
+    monkeypatch.setattr(
+        setup,
+        "make_train_step",
+        lambda *_, loss_function, **__: losses.append(loss_function),
+    )
+    config.class_weights, config.loss = "balanced", "focal"
+    monkeypatch.setattr(
+        "train.steps.parallel.Pmap.train_step", lambda self, step: step, raising=True
+    )
+    prepare(config)
+    assert losses[0].name == "focal"
+    np.testing.assert_allclose(losses[0].class_weights, [2.5] * 9 + [100 / 640])

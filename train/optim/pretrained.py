@@ -1,7 +1,7 @@
 """Initialize training from a file of pretrained weights."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from aff_jax.differences import count_differences, list_differences
 from aff_jax.hosts.base import HEAD
 from aff_jax.inspection import FIRST_LAYERS, image_channels
 
-__all__ = ["initialize_from"]
+__all__ = ["initialize_from", "initialize_part_from"]
 
 
 def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -59,6 +59,74 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
         for name, leaf in expected.items()
     }
     return traverse_util.unflatten_dict(merged, sep="/"), new_head
+
+
+def initialize_part_from(
+    path: str, variables: Mapping[str, Any], prefix: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Replace the values of one module of a network by those of a file.
+
+    An array `params/stem/kernel` of the file is that of `params/<prefix>/stem/kernel`. The file may
+    have more arrays, such as the head of its network, and the network other modules.
+
+    Args:
+        path: A file as in `initialize_from`.
+        variables: The initialized variables of the network.
+        prefix: Path of the module, such as "backbone".
+
+    Returns:
+        A tuple of the new variables and lines that say what was loaded, what keeps its values, and
+        what of the file was not used.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file was not written by `aff_jax.save`, no array has a name of the
+            network, or an array has another shape. The message has the names of both.
+    """
+    _, loaded = aff_jax.load(os.path.expanduser(path))
+    expected, stored = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))
+    prefix = prefix.strip("/")
+    found = {name.replace("/", f"/{prefix}/", 1): leaf for name, leaf in stored.items()}
+    matching = expected.keys() & found.keys()
+    if not matching:
+        raise ValueError(
+            f"expected arrays in init_from {path} for init_prefix={prefix!r} of the network, "
+            f"found none.\n  modules of the network: {_modules(expected)}\n  modules of the file: "
+            f"{_modules(stored)}\nSet --config.init_prefix to the path of the module in the "
+            f"network that the file is for."
+        )
+    shapes = [
+        f"  misshapen   {name}: {found[name].shape}, expected {expected[name].shape}"
+        for name in expected
+        if name in matching and expected[name].shape != found[name].shape
+    ]
+    if shapes:
+        inside = {name: leaf for name, leaf in expected.items() if f"/{prefix}/" in name}
+        unprefixed = {name.replace(f"/{prefix}/", "/", 1): leaf for name, leaf in inside.items()}
+        shared = {name: leaf for name, leaf in unprefixed.items() if name in stored}
+        advice = _advice(path, shared, {name: stored[name] for name in shared})
+        raise ValueError(
+            f"the arrays of init_from {path} do not fit {prefix!r} of the network: "
+            f"{count_differences(shapes)}.\n" + "\n".join(shapes) + f"\n{advice}"
+        )
+    merged = {
+        name: np.asarray(found[name], leaf.dtype) if name in matching else leaf
+        for name, leaf in expected.items()
+    }
+    kept = [name for name in expected if name not in matching]
+    unused = [name for name in stored if name.replace("/", f"/{prefix}/", 1) not in matching]
+    report = [f"Loaded {len(matching)} arrays of {path} into {prefix}."]
+    if kept:
+        report.append(f"Newly initialized ({len(kept)} arrays): {_modules(kept)}.")
+    if unused:
+        report.append(f"Not used from the file ({len(unused)} arrays): {_modules(unused)}.")
+    return traverse_util.unflatten_dict(merged, sep="/"), report
+
+
+def _modules(names: Iterable[str]) -> str:
+    """List the outermost modules of arrays, whose names begin with a collection."""
+    modules = dict.fromkeys(name.split("/")[1] for name in names)
+    return ", ".join(sorted(modules))
 
 
 def _advice(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -22,7 +22,12 @@ __all__ = [
 CONFIG_FILE = "config.json"
 """The config of the run."""
 
-ADDED_FIELDS = {"resize": "crop"}
+ADDED_FIELDS = {
+    "class_weights": "",
+    "init_prefix": "",
+    "loss": "cross_entropy",
+    "resize": "crop",
+}
 """Fields that a config.json of an earlier version does not have, and the values it behaved like."""
 
 RESUMABLE_FIELDS = frozenset(

@@ -22,6 +22,7 @@ __all__ = ["EXTENDABLE_FIELDS", "extend_workdir"]
 EXTENDABLE_FIELDS = frozenset(
     {
         "autoaugment",
+        "class_weights",
         "color_jitter",
         "crop_padding",
         "cutmix_alpha",
@@ -32,6 +33,7 @@ EXTENDABLE_FIELDS = frozenset(
         "flip",
         "label_smoothing",
         "learning_rate",
+        "loss",
         "mix_off_epochs",
         "mixup_alpha",
         "pca_lighting",

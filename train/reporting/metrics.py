@@ -13,6 +13,8 @@ __all__ = [
     "Task",
     "accuracy",
     "class_iou",
+    "class_precision",
+    "class_recall",
     "format_metrics",
     "mean_iou",
 ]
@@ -52,7 +54,39 @@ def class_iou(confusion: ConfusionMatrix) -> np.ndarray:
     """
     hits = np.diagonal(confusion)
     union = confusion.sum(0) + confusion.sum(1) - hits
-    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+    return _fractions(hits, union)
+
+
+def class_recall(confusion: ConfusionMatrix) -> np.ndarray:
+    """Compute the fraction of the labels of each class that were predicted correctly.
+
+    It is::
+
+        recall_k = n_kk / sum_j n_kj
+
+    Args:
+        confusion: Confusion matrix, `(classes, classes)`.
+
+    Returns:
+        float64 `(classes,)`, in 0 .. 1. A class without labels has NaN.
+    """
+    return _fractions(np.diagonal(confusion), confusion.sum(1))
+
+
+def class_precision(confusion: ConfusionMatrix) -> np.ndarray:
+    """Compute the fraction of the predictions of each class that were correct.
+
+    It is::
+
+        precision_k = n_kk / sum_j n_jk
+
+    Args:
+        confusion: Confusion matrix, `(classes, classes)`.
+
+    Returns:
+        float64 `(classes,)`, in 0 .. 1. A class without predictions has NaN.
+    """
+    return _fractions(np.diagonal(confusion), confusion.sum(0))
 
 
 def mean_iou(confusion: ConfusionMatrix) -> float:
@@ -73,6 +107,10 @@ def mean_iou(confusion: ConfusionMatrix) -> float:
     return float(np.nanmean(class_iou(confusion)))
 
 
+def _fractions(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    return np.where(totals > 0, hits / np.maximum(totals, 1), np.nan)
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """The metrics of a task.
@@ -81,17 +119,27 @@ class Task:
         accuracy: Name of the fraction of correct predictions, in training and evaluation.
         score: Name of the evaluation metric that selects the best checkpoint.
         metrics: All evaluation metrics except the loss by name, the score first.
+        class_metrics: Metrics of each class by name. The first one says which classes are worst.
     """
 
     accuracy: str
     score: str
     metrics: dict[str, Callable[[ConfusionMatrix], float]]
+    class_metrics: dict[str, Callable[[ConfusionMatrix], np.ndarray]]
 
 
 TASKS = {
-    "classification": Task("accuracy", "accuracy", {"accuracy": accuracy}),
+    "classification": Task(
+        "accuracy",
+        "accuracy",
+        {"accuracy": accuracy},
+        {"recall": class_recall, "precision": class_precision},
+    ),
     "segmentation": Task(
-        "pixel_accuracy", "mean_iou", {"mean_iou": mean_iou, "pixel_accuracy": accuracy}
+        "pixel_accuracy",
+        "mean_iou",
+        {"mean_iou": mean_iou, "pixel_accuracy": accuracy},
+        {"iou": class_iou, "recall": class_recall},
     ),
 }
 """Tasks by name. The table of datasets has the task of each dataset."""

@@ -1,5 +1,7 @@
-"""Plot the curves, the confusion matrix and the predictions of a run, and compare variants."""
+"""Plot curves, confusion matrix and predictions of a run, and compare variants."""
 
+import itertools
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +15,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator
 
 from train.data.batch import IGNORE_LABEL
+from train.reporting.class_scores import printable
 from train.reporting.metrics import DISPLAY_NAMES
 
 __all__ = [
@@ -24,6 +28,8 @@ __all__ = [
     "IGNORED_COLOR",
     "MAX_NAMED_CLASSES",
     "TRAIN_COLOR",
+    "class_colors",
+    "draw_classified",
     "draw_comparison",
     "draw_confusion",
     "draw_curves",
@@ -53,17 +59,35 @@ MAX_NAME_LENGTH = 24
 """Longer names are shortened, since they would leave no space for the plot."""
 
 
-def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+def class_colors(class_names: Sequence[str]) -> list[str]:
+    """Return the color of each class in masks.
+
+    Class 0 is black if its name says that it is the background. The other classes share ten colors.
+
+    Args:
+        class_names: Names of the classes.
+
+    Returns:
+        Colors as `#rrggbb`.
+    """
+    background = re.sub("[^a-z]", "", class_names[0].lower()) in ("background", "bg")
+    colors = itertools.islice(itertools.cycle(CLASS_COLORS), len(class_names) - background)
+    return [BACKGROUND_COLOR] * background + list(colors)
+
+
+def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path, eval_name: str = "test") -> None:
     """Plot the loss and the other metrics over the steps.
 
     Args:
         lines: Lines of metrics.jsonl.
         path: File to write.
+        eval_name: What the evaluation split is called.
     """
     metrics = [name for name in DISPLAY_NAMES if any(name in line for line in lines)]
     metrics = metrics or ["accuracy"]
     width = 4.5 * (1 + len(metrics))
     figure, axes = plt.subplots(1, 1 + len(metrics), figsize=(width, 3.6), layout="constrained")
+    losses: list[float] = []
     for axis, name in zip(axes, ("loss", *metrics), strict=True):
         scale = 100 if name in DISPLAY_NAMES else 1
         for kind, color, marker in (("train", TRAIN_COLOR, ""), ("eval", EVAL_COLOR, "o")):
@@ -72,21 +96,26 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
             ]
             if points:
                 steps, values = zip(*points, strict=True)
-                label = {"train": "training", "eval": "test"}[kind]
+                losses += values if name == "loss" else []
+                label = {"train": "training", "eval": eval_name}[kind]
                 axis.plot(steps, values, color=color, marker=marker, markersize=4, label=label)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
-        axis.set_ylabel(
-            f"{DISPLAY_NAMES[name]}, %" if name in DISPLAY_NAMES else "cross-entropy, nats"
-        )
-    axes[0].set_yscale("log")
-    if lines:
+        axis.set_ylabel(f"{DISPLAY_NAMES[name]}, %" if name in DISPLAY_NAMES else "loss, nats")
+    if losses and 0 < 4 * min(losses) < max(losses):  # else few labels are inside of the axis
+        axes[0].set_yscale("log")
+        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[0].yaxis.set_minor_locator(NullLocator())
+    if axes[-1].lines:
         axes[-1].legend(loc="lower right")
     _save(figure, path)
 
 
 def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path) -> None:
-    """Plot a confusion matrix: colors are fractions of the class, numbers are counts.
+    """Plot a confusion matrix: colors are percentages of the class, numbers are counts.
+
+    If some counts have more digits than fit into a cell, all numbers are percentages.
 
     Args:
         confusion: Integers (classes, classes): number of labels of each class (rows) by predicted
@@ -94,21 +123,24 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str], path: Path
         class_names: Names of the classes. They are shown if there are few classes.
         path: File to write.
     """
-    fractions = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    percents = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     classes = len(class_names)
-    figure, axis = plt.subplots(figsize=(5.6, 5.0), layout="constrained")
-    image = axis.imshow(fractions, cmap="cividis", vmin=0, vmax=1)
-    figure.colorbar(image, label="fraction of the class")
+    side = max(5.0, 1.5 + 0.3 * min(classes, MAX_NAMED_CLASSES))
+    figure, axis = plt.subplots(figsize=(1.12 * side, side), layout="constrained")
+    image = axis.imshow(percents, cmap="cividis", vmin=0, vmax=100)
+    figure.colorbar(image, label="percent of the class")
     if classes <= MAX_NAMED_CLASSES:
         names = [_as_text(name) for name in class_names]
         upright = classes > 10 or classes * max(map(len, names)) > 40  # letters on the axis
         axis.set_xticks(range(classes), names, rotation=90 if upright else 0)
         axis.set_yticks(range(classes), names)
+        counts_fit = confusion.max(initial=0) <= 9999
+        axis.set_title(f"numbers: {'counts' if counts_fit else 'percent of the class'}", size=10)
         for row, column in np.argwhere(confusion):
-            color = "black" if fractions[row, column] > 0.5 else "white"
-            text = str(confusion[row, column])
-            if len(text) > 4:  # more digits do not fit into a cell
-                text = f"{100 * fractions[row, column]:.0f}%"
+            color = "black" if percents[row, column] > 50 else "white"
+            percent = percents[row, column]
+            percent_text = "<1" if percent < 0.5 else f"{percent:.0f}"
+            text = str(confusion[row, column]) if counts_fit else percent_text
             axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     axis.set_xlabel("predicted class")
     axis.set_ylabel("class")
@@ -124,7 +156,7 @@ def draw_predictions(
 ) -> None:
     """Plot images above their masks and predictions, with a legend of the largest classes.
 
-    Class 0 is black and ignored pixels are white. The other classes share ten colors.
+    Classes have the colors of `class_colors`, and ignored pixels are white.
 
     Args:
         images: uint8 (count, height, width, channels), with one or three channels.
@@ -134,17 +166,17 @@ def draw_predictions(
         path: File to write.
     """
     count, (height, width) = len(images), labels.shape[1:]
+    found, pixel_counts = np.unique(np.concatenate([labels, predictions]), return_counts=True)
+    largest = found[np.argsort(-pixel_counts, kind="stable")][:MAX_NAMED_CLASSES]
     figure, axes = plt.subplots(
         3,
         count,
-        figsize=(1.6 * count + 1.6, 4.8 * height / width),
+        # The legend needs its height too.
+        figsize=(1.6 * count + 1.6, max(4.8 * height / width, 0.2 * len(largest) + 0.2)),
         layout="constrained",
         squeeze=False,
     )
-    found, pixel_counts = np.unique(np.concatenate([labels, predictions]), return_counts=True)
-    largest = found[np.argsort(-pixel_counts, kind="stable")][:MAX_NAMED_CLASSES]
-    colors = {k: CLASS_COLORS[(k - 1) % len(CLASS_COLORS)] for k in found.tolist()}
-    colors |= {0: BACKGROUND_COLOR, IGNORE_LABEL: IGNORED_COLOR}
+    colors = {**dict(enumerate(class_colors(class_names))), IGNORE_LABEL: IGNORED_COLOR}
     for row, name in enumerate(("image", "mask", "prediction")):
         axes[row, 0].set_ylabel(name)
         for column, axis in enumerate(axes[row]):
@@ -155,15 +187,47 @@ def draw_predictions(
                 pixels = np.zeros((height, width, 3))
                 for k in np.unique(classes).tolist():
                     pixels[classes == k] = to_rgb(colors[k])
-            axis.imshow(pixels, interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
+            _show(axis, pixels)
     names = {**dict(enumerate(class_names)), IGNORE_LABEL: "ignored"}
     patches = [
         Patch(facecolor=colors[k], edgecolor="black", label=_as_text(names[k]))
         for k in sorted(largest.tolist())
     ]
     figure.legend(handles=patches, loc="outside right center", fontsize=8)
+    _save(figure, path)
+
+
+def draw_classified(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Plot images with their class and, below it, a predicted class that is another one.
+
+    Args:
+        images: uint8 (count, height, width, channels), with one or three channels.
+        labels: Integers (count,).
+        predictions: Integers (count,).
+        class_names: Names of the classes.
+        path: File to write.
+    """
+    count, height, width = images.shape[:3]
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    size = (2.4 * columns, rows * (2.2 * height / width + 0.6))
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat[count:]:
+        axis.axis("off")
+    for axis, image, label, prediction in zip(
+        axes.flat, images, labels.tolist(), predictions.tolist(), strict=False
+    ):
+        _show(axis, np.broadcast_to(image, (height, width, 3)))
+        right = label == prediction
+        name = "ignored" if label == IGNORE_LABEL else _as_text(class_names[label])
+        text = "predicted correctly" if right else f"predicted: {_as_text(class_names[prediction])}"
+        axis.set_title(f"{name}\n{text}", color=TRAIN_COLOR if right else EVAL_COLOR, size=8)
     _save(figure, path)
 
 
@@ -197,16 +261,18 @@ def draw_comparison(
     _save(figure, path)
 
 
+def _show(axis: Any, pixels: np.ndarray) -> None:
+    axis.imshow(pixels, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
 def _as_text(name: str) -> str:
     r"""Return a text that matplotlib draws as the name is written.
 
-    A `$` begins a formula in matplotlib, and `\$` is drawn as `$`. Characters that can't be printed
-    are drawn as escapes; these include the bytes of a file name that is not UTF-8.
+    A `$` begins a formula in matplotlib, and `\$` is drawn as `$`.
     """
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
-    if len(shown) > MAX_NAME_LENGTH:
-        shown = shown[: MAX_NAME_LENGTH - 1] + "…"
-    return shown.replace("$", r"\$")
+    return printable(name, MAX_NAME_LENGTH).replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from train.reporting.class_scores import ClassScores, class_table, class_tags
 from train.reporting.metrics import format_metrics
 from train.reporting.picture_file import write_picture
 from train.reporting.tensorboard import ScalarWriter
@@ -30,7 +31,9 @@ CONSOLE_INTERVAL_SECONDS = 30.0
 class RunReport:
     """Context manager that writes the metrics of a run to its workdir and to the console.
 
-    `metrics.jsonl` has one line per event: `{"kind": "train" | "eval", "step", "seconds", ...}`.
+    `metrics.jsonl` has one line per event: `{"kind", "step", "seconds", ...}`. The kinds are
+    "train" and "eval", and at the end "classes", with the scores of each class, and "test", if
+    there is a test split besides the validation split.
     The seconds are the wall time of the run up to the event, over all its restarts. A run that
     resumes from step `start_step` deletes the later lines first, since it writes them again.
 
@@ -41,13 +44,23 @@ class RunReport:
         start_step: Step from which the run starts or resumes.
         total_steps: Number of steps of the whole run.
         console: Where to print.
+        eval_name: What the evaluation split is called.
 
     Raises:
         OSError: If a file could not be written. The message has its path and the free disk space.
     """
 
-    def __init__(self, workdir: Path, *, start_step: int, total_steps: int, console: Console):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        start_step: int,
+        total_steps: int,
+        console: Console,
+        eval_name: str = "test",
+    ):
         self.workdir = workdir
+        self.eval_name = eval_name
         self.console = console
         self._total_steps = total_steps
         self._started = time.perf_counter()
@@ -133,9 +146,39 @@ class RunReport:
         """
         self._write("eval", step, metrics)
         self.log(
-            f"epoch {epoch:6.1f}  step {step:6d}  {format_metrics(metrics, 'test ')}  "
+            f"epoch {epoch:6.1f}  step {step:6d}  {format_metrics(metrics, f'{self.eval_name} ')}  "
             f"{self.seconds:.0f} s"
         )
+
+    def log_test(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of the best checkpoint on the test split.
+
+        Args:
+            step: Step of the best checkpoint.
+            metrics: Metrics by name, without the prefix `test_`.
+        """
+        if is_primary_process() and not self._has_line("test", step):
+            self._write("test", step, metrics)
+        self.log(f"test split, best checkpoint (step {step}): {format_metrics(metrics, 'test ')}")
+
+    def log_classes(self, step: int, scores: ClassScores) -> None:
+        """Log the scores of each class: to the files, and to the console as a table.
+
+        Args:
+            step: Number of steps before the evaluation.
+            scores: Scores on the evaluation split.
+        """
+        if is_primary_process() and not self._has_line("classes", step):
+            self._write_line("classes", step, {"classes": scores})
+            with explain_write_errors(self.workdir / "tensorboard"):
+                for tag, values in zip(class_tags([*scores]), scores.values(), strict=True):
+                    for name, value in values.items():
+                        if value is not None and name != "labels":
+                            self._events.add(f"class_{name}/{tag}", value, step)
+                self._events.flush()
+        self.log(f"Scores of each class on the {self.eval_name} split after step {step}:")
+        for line in class_table(scores):
+            self.log(line)
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Write summary.json.
@@ -163,55 +206,60 @@ class RunReport:
         self,
         confusion: np.ndarray,
         class_names: Sequence[str],
-        predict: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None,
+        examples: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """Draw the plots. A plot that can't be drawn is logged.
 
         Args:
             confusion: Confusion matrix of the last evaluation, (classes, classes).
             class_names: Names of the classes.
-            predict: Returns images, masks and predictions, to draw next to each other. All
-                processes call it.
+            examples: Images, labels and predictions, to draw next to each other.
         """
         if not is_primary_process():
-            if predict:
-                predict()
             return
 
         # matplotlib takes long to import.
         def draw_curves(file: Path) -> None:
             from train.reporting import plots
 
-            plots.draw_curves(read_metrics(self.workdir), file)
+            plots.draw_curves(read_metrics(self.workdir), file, self.eval_name)
 
         def draw_confusion(file: Path) -> None:
             from train.reporting import plots
 
             plots.draw_confusion(confusion, class_names, file)
 
-        def draw_predictions(file: Path) -> None:
-            assert predict is not None
-            examples = predict()
+        def draw_examples(file: Path) -> None:
+            assert examples is not None
             from train.reporting import plots
 
-            plots.draw_predictions(*examples, class_names, file)
+            segments = examples[1].ndim == 3
+            draw = plots.draw_predictions if segments else plots.draw_classified
+            draw(*examples, class_names, file)
 
         write_picture(self.workdir / "curves.png", draw_curves, self.log)
         write_picture(self.workdir / "confusion.png", draw_confusion, self.log)
-        if predict:
-            write_picture(self.workdir / "predictions.png", draw_predictions, self.log)
+        if examples:
+            write_picture(self.workdir / "predictions.png", draw_examples, self.log)
 
     def _write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
         if not is_primary_process():
             return
-        line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **metrics}
-        with explain_write_errors(self.workdir / METRICS_FILE):
-            self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
+        self._write_line(kind, step, metrics)
         with explain_write_errors(self.workdir / "tensorboard"):
             for name, value in metrics.items():
                 if math.isfinite(value):
                     self._events.add(f"{kind}/{name}", value, step)
             self._events.flush()
+
+    def _write_line(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        line = {"kind": kind, "step": step, "seconds": round(self.seconds, 3), **values}
+        with explain_write_errors(self.workdir / METRICS_FILE):
+            self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def _has_line(self, kind: str, step: int) -> bool:
+        """Return whether an earlier start has logged this, as for a run that was complete."""
+        return any((x["kind"], x["step"]) == (kind, step) for x in read_metrics(self.workdir))
 
     def _log_occasionally(self, step: int, status: str) -> None:
         """Print a line for readers of a log file, at most every `CONSOLE_INTERVAL_SECONDS`."""

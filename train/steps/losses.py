@@ -6,7 +6,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from train.data.batch import IGNORE_LABEL
 
-__all__ = ["Targets", "confusion_counts", "correct", "cross_entropy", "valid_labels"]
+__all__ = [
+    "Targets",
+    "confusion_counts",
+    "correct",
+    "cross_entropy",
+    "is_distribution",
+    "valid_labels",
+]
 
 Targets = Int[Array, "*labels"] | Float[Array, "*labels classes"]
 """Class indices, or distributions over the classes (from label smoothing and mixup)."""
@@ -32,7 +39,7 @@ def cross_entropy(
         where the target is `IGNORE_LABEL`.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    if _is_distribution(targets):
+    if is_distribution(targets):
         return optax.softmax_cross_entropy(logits, targets)
     labels = jnp.where(valid_labels(targets), targets, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -48,7 +55,7 @@ def valid_labels(targets: Targets) -> Bool[Array, "*labels"]:
     Returns:
         Booleans, `(batch,)` or `(batch, height, width)`. A distribution is always a label.
     """
-    if _is_distribution(targets):
+    if is_distribution(targets):
         return jnp.ones(targets.shape[:-1], bool)
     return targets != IGNORE_LABEL
 
@@ -64,7 +71,7 @@ def correct(logits: Float[Array, "*labels classes"], targets: Targets) -> Bool[A
     Returns:
         Booleans, `(batch,)` or `(batch, height, width)`; False where the target is `IGNORE_LABEL`.
     """
-    labels = jnp.argmax(targets, axis=-1) if _is_distribution(targets) else targets
+    labels = jnp.argmax(targets, axis=-1) if is_distribution(targets) else targets
     return jnp.argmax(logits, axis=-1) == labels
 
 
@@ -90,5 +97,13 @@ def confusion_counts(
     return counts.at[labels, predictions].add(valid_labels(labels).astype(jnp.int32))
 
 
-def _is_distribution(targets: Targets) -> bool:
+def is_distribution(targets: Targets) -> bool:
+    """Return whether targets are distributions over the classes, and not class indices.
+
+    Args:
+        targets: Targets as in `cross_entropy`.
+
+    Returns:
+        Whether their dtype is a floating-point one.
+    """
     return jnp.issubdtype(targets.dtype, jnp.floating)

@@ -12,9 +12,10 @@ from jaxtyping import Array
 
 from train.data.batch import Batch
 from train.steps.accumulation import accumulate
-from train.steps.losses import correct, cross_entropy, valid_labels
+from train.steps.losses import correct, valid_labels
 from train.steps.precision import unscale, update_loss_scale
 from train.steps.state import Metrics, TrainState, moving_average
+from train.steps.training_loss import LossTotals, TrainingLoss
 
 __all__ = ["Network", "TrainStep", "make_train_step"]
 
@@ -46,6 +47,7 @@ def make_train_step(
     axis_name: str,
     accuracy_name: str = "accuracy",
     *,
+    loss_function: TrainingLoss = TrainingLoss(),  # noqa: B008  (it is immutable)
     accumulation: int = 1,
     ema_decay: float = 0.0,
 ) -> TrainStep:
@@ -53,7 +55,7 @@ def make_train_step(
 
     Each device computes the gradients of its block of the global batch. Gradients, metrics and
     running statistics are averaged over `axis_name`. Loss and accuracy are means over all labels of
-    the global batch except `IGNORE_LABEL`.
+    the global batch except `IGNORE_LABEL`; with class weights, the loss is the weighted mean.
 
     If the loss or a gradient is not finite, the step is skipped: only the counters and the loss
     scale change.
@@ -68,6 +70,7 @@ def make_train_step(
             augmentation does not depend on the number of devices.
         axis_name: Name of the mapped axis.
         accuracy_name: Name of the accuracy in the metrics.
+        loss_function: The loss.
         accumulation: Number of microbatches, as in `accumulate`.
         ema_decay: Decay of the moving averages, as in `moving_average`.
 
@@ -79,15 +82,19 @@ def make_train_step(
     """
 
     def gradients_of(
-        state: TrainState, labels: Array, batch_stats: Any, examples: tuple[Array, Array]
+        state: TrainState,
+        labels: Array,
+        totals: LossTotals,
+        batch_stats: Any,
+        examples: tuple[Array, Array],
     ) -> tuple[tuple[Any, Array, Array], Any]:
-        """Return gradients, loss and accuracy as sums over examples, divided by `labels`."""
+        """Return gradients, loss and accuracy as sums over examples, divided by the totals."""
         images, targets = examples
 
         def loss_of(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             variables = {"params": params, "batch_stats": batch_stats}
             logits, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            loss = jnp.sum(cross_entropy(logits, targets)) / labels
+            loss = loss_function(logits, targets, totals)
             scaled = loss if state.loss_scale is None else loss * state.loss_scale.scale
             return scaled, (loss, logits, new.get("batch_stats", {}))
 
@@ -101,8 +108,13 @@ def make_train_step(
         examples = augment(batch["image"], batch["label"], state.step, first_row)
 
         # Loss and gradients of the global batch.
+        targets = examples[1]
+        labels = _mean_over_devices(jnp.sum(valid_labels(targets)), axis_name)
+        totals = LossTotals(
+            *(_mean_over_devices(total, axis_name) for total in loss_function.totals(targets))
+        )
         sums, batch_stats = accumulate(
-            partial(gradients_of, state, _labels_per_device(examples[1], axis_name)),
+            partial(gradients_of, state, labels, totals),
             state.batch_stats,
             examples,
             accumulation,
@@ -142,11 +154,11 @@ def make_train_step(
     return train_step
 
 
-def _labels_per_device(targets: Array, axis_name: str) -> Array:
-    """Return the mean number of labels per device, at least 1 in all.
+def _mean_over_devices(total: Array, axis_name: str) -> Array:
+    """Return the mean of a total over the devices, or 1 in all instead of 0.
 
     Devices may have different numbers of labels. If each divides its sum by the mean number, the
     mean over the devices is the mean over all labels.
     """
-    labels = lax.psum(jnp.sum(valid_labels(targets)), axis_name)
-    return jnp.maximum(labels, 1) / lax.psum(1, axis_name)
+    total = lax.psum(total, axis_name)
+    return jnp.where(total > 0, total, jnp.ones_like(total)) / lax.psum(1, axis_name)

@@ -10,7 +10,7 @@ from flax import traverse_util
 import aff_jax
 from train import loop
 from train.checkpoints.manager import Checkpoints
-from train.optim.pretrained import initialize_from
+from train.optim.pretrained import initialize_from, initialize_part_from
 from train.setup import prepare
 
 
@@ -104,3 +104,71 @@ def test_a_run_does_not_change_frozen_weights(config, console, weight_file, tmp_
         assert "This run was complete" in console.export_text()
     finally:
         moved.rename(path)
+
+
+def as_backbone(saved, **more):
+    """Return variables of a network with zeros in place of the weights below `backbone`."""
+    rest = {k: v for k, v in saved["params"].items() if k not in ("head", "final_norm")}
+    zeros = jax.tree.map(jnp.zeros_like, {"params": rest, "batch_stats": saved["batch_stats"]})
+    return {
+        "params": {"backbone": zeros["params"], "up1": {"kernel": jnp.ones((2, 2))}, **more},
+        "batch_stats": {"backbone": zeros["batch_stats"]},
+    }
+
+
+def test_a_backbone_is_loaded_and_the_report_says_what_was(weight_file):
+    path, saved = weight_file
+    initial = as_backbone(saved)
+    variables, report = initialize_part_from(str(path), initial, "backbone")
+    chex.assert_trees_all_equal(variables["batch_stats"]["backbone"], saved["batch_stats"])
+    loaded = variables["params"]["backbone"]
+    chex.assert_trees_all_equal(loaded, {name: saved["params"][name] for name in loaded})
+    chex.assert_trees_all_equal(variables["params"]["up1"], initial["params"]["up1"])
+    count = len(jax.tree.leaves(loaded)) + len(jax.tree.leaves(saved["batch_stats"]))
+    assert report == [
+        f"Loaded {count} arrays of {path} into backbone.",
+        "Newly initialized (1 arrays): up1.",
+        "Not used from the file (4 arrays): final_norm, head.",
+    ]
+
+
+def test_a_prefix_that_matches_nothing_is_refused_with_both_names(weight_file):
+    path, saved = weight_file
+    with pytest.raises(ValueError, match="init_prefix='encoder'") as error:
+        initialize_part_from(str(path), as_backbone(saved), "encoder")
+    assert "modules of the network: backbone, up1\n" in str(error.value)
+    assert "modules of the file: final_norm, head, " in str(error.value)
+
+
+def test_a_backbone_of_another_shape_is_refused(weight_file):
+    path, saved = weight_file
+    initial = as_backbone(saved)
+    shape = initial["params"]["backbone"]["stem"]["kernel"].shape
+    initial["params"]["backbone"]["stem"] = {"kernel": jnp.zeros((*shape[:3], 99))}
+    with pytest.raises(ValueError, match=r"1 misshapen\.\n  misshapen   params/backbone/stem"):
+        initialize_part_from(str(path), initial, "backbone")
+
+
+@pytest.mark.parametrize("host", ["fpn_resnet20", "unet_resnet20"])
+def test_the_backbone_of_a_pyramid_has_the_names_of_a_classifier(host, tmp_path):
+    """All arrays of the backbone come from a file of the classifier, here of random weights."""
+
+    def initial(name):
+        model = aff_jax.create_model(name, "aff", num_classes=3)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+        return model, jax.tree.map(lambda x: np.full(x.shape, 7, x.dtype), shapes)
+
+    classifier, weights = initial("cifar_resnet20")
+    aff_jax.save(tmp_path / "classifier.safetensors", weights, classifier)
+    _, variables = initial(host)
+    path = str(tmp_path / "classifier.safetensors")
+    _, report = initialize_part_from(path, variables, "backbone")
+    backbone = [variables[name]["backbone"] for name in ("params", "batch_stats")]
+    assert report[0].startswith(f"Loaded {len(jax.tree.leaves(backbone))} arrays")
+    assert "backbone" not in report[1]
+
+
+def test_a_prefix_without_a_file_is_refused(config):
+    config.init_prefix = "backbone"
+    with pytest.raises(ValueError, match="expected a file in init_from"):
+        prepare(config)

@@ -31,7 +31,8 @@ def test_each_class_has_its_color(tmp_path, channels):
     labels, predictions = np.zeros((2, 2, 8, 8), np.int32)
     labels[0, :4], labels[1, :4] = 1, 4
     predictions[1, 4:] = 10
-    plots.draw_predictions(images, labels, predictions, list("abcdefghijk"), tmp_path / "p.png")
+    names = ["background", *"bcdefghijk"]
+    plots.draw_predictions(images, labels, predictions, names, tmp_path / "p.png")
     colors = large_colors(tmp_path / "p.png")
     expected = {rgb(plots.CLASS_COLORS[k - 1]) for k in (1, 4, 10)} | {(0, 0, 0), (77, 77, 77)}
     assert expected <= colors
@@ -105,3 +106,91 @@ def test_class_colors_are_distinct():
     colors = [rgb(c) for c in (*plots.CLASS_COLORS, plots.BACKGROUND_COLOR, plots.IGNORED_COLOR)]
     for one, other in itertools.combinations(colors, 2):
         assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 60
+
+
+@pytest.mark.parametrize("name", ["background", "_background_", "BG"])
+def test_a_background_is_black(name):
+    assert plots.class_colors([name, "b"]) == [plots.BACKGROUND_COLOR, plots.CLASS_COLORS[0]]
+
+
+@pytest.mark.parametrize("name", ["road", "0", "background noise"])
+def test_another_class_0_has_a_color(name):
+    assert plots.class_colors([name, *"bcdefghijkl"]) == [
+        *plots.CLASS_COLORS,
+        *plots.CLASS_COLORS[:2],
+    ]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that would be saved."""
+    saved = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
+    return saved
+
+
+@pytest.mark.parametrize(
+    ("confusion", "title", "numbers"),
+    [
+        ([[3, 0], [9999, 1]], "numbers: counts", ["3", "9999", "1"]),
+        (
+            [[3, 0], [1_000_000, 1]],
+            "numbers: percent of the class",
+            ["100", "100", "<1"],
+        ),
+    ],
+)
+def test_the_numbers_of_a_confusion_matrix_have_one_unit(
+    tmp_path, figures, confusion, title, numbers
+):
+    plots.draw_confusion(np.array(confusion), ["a", "b"], tmp_path / "c.png")
+    axis = figures[0].axes[0]
+    assert axis.get_title() == title
+    assert [text.get_text() for text in axis.texts] == numbers
+
+
+def loss_ticks(figures, tmp_path, losses):
+    """Return the visible labels of the axis of the loss."""
+    lines = [{"kind": "train", "step": step, "loss": loss} for step, loss in enumerate(losses)]
+    plots.draw_curves(lines, tmp_path / "curves.png")
+    axis = figures[0].axes[0]
+    low, high = axis.get_ylim()
+    labels = axis.yaxis.get_major_ticks()
+    figures[0].canvas.draw()
+    return axis.get_yscale(), [
+        tick.label1.get_text() for tick in labels if low <= tick.get_loc() <= high
+    ]
+
+
+def test_the_logarithmic_axis_of_the_loss_has_plain_labels(tmp_path, figures):
+    scale, labels = loss_ticks(figures, tmp_path, [1.2, 0.5, 0.09])
+    assert (scale, labels) == ("log", ["0.1", "0.2", "0.5", "1"])
+
+
+def test_the_axis_of_a_loss_that_changes_little_is_linear(tmp_path, figures):
+    scale, labels = loss_ticks(figures, tmp_path, [0.9, 0.6])
+    assert scale == "linear"
+    assert len(labels) >= 3
+
+
+def test_curves_name_the_evaluation_split(tmp_path, figures):
+    lines = [{"kind": "eval", "step": 1, "loss": 1.0, "accuracy": 0.5}]
+    plots.draw_curves(lines, tmp_path / "curves.png", "validation")
+    assert [text.get_text() for text in figures[0].axes[-1].get_legend().get_texts()] == [
+        "validation"
+    ]
+
+
+def test_classified_images_have_their_class_and_a_wrong_prediction(tmp_path, figures):
+    images = np.zeros((4, 5, 9, 1), np.uint8)
+    labels, predictions = np.array([0, 1, 1, IGNORE_LABEL]), np.array([0, 0, 1, 1])
+    plots.draw_classified(images, labels, predictions, ["cat", "$dog"], tmp_path / "p.png")
+    titles = [axis.get_title() for axis in figures[0].axes]
+    assert titles == [
+        "cat\npredicted correctly",
+        "\\$dog\npredicted: cat",
+        "\\$dog\npredicted correctly",
+        "ignored\npredicted: \\$dog",
+        "",
+        "",
+    ]

@@ -70,14 +70,16 @@ def test_summary_has_the_median_speed_and_the_wall_time(tmp_path):
 def test_a_plot_that_cannot_be_drawn_is_reported(tmp_path, monkeypatch):
     """The other plots are drawn, an older plot remains, and nothing is raised."""
     (tmp_path / "confusion.png").write_bytes(b"older")
-    monkeypatch.setattr(plots, "draw_curves", lambda lines, path: path.write_bytes(b"curves"))
+    monkeypatch.setattr(plots, "draw_curves", lambda lines, path, name: path.write_bytes(b"curves"))
 
     def fail(*arguments):
         raise RuntimeError("no font\nat all")
 
     monkeypatch.setattr(plots, "draw_confusion", fail)
+    monkeypatch.setattr(plots, "draw_classified", fail)
+    examples = np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), np.zeros(1, int)
     with make_report(tmp_path) as report:
-        report.draw(np.eye(2, dtype=int), ["a", "b"], predict=fail)
+        report.draw(np.eye(2, dtype=int), ["a", "b"], examples)
     out = report.console.export_text()
     for name in ("confusion.png", "predictions.png"):
         assert f"Could not draw {tmp_path / name}: RuntimeError: no font at all. All numbers" in out

@@ -17,6 +17,7 @@ from train.steps.eval_step import make_eval_step
 from train.steps.parallel import AXIS, PARALLEL
 from train.steps.state import make_state
 from train.steps.train_step import make_train_step
+from train.steps.training_loss import TrainingLoss
 
 
 def train(model, image_shape, feed, devices):
@@ -165,3 +166,30 @@ def test_the_moving_averages_equal_numpys_and_are_evaluated():
     ]
     assert sums["loss"] == pytest.approx(float(losses[0]), rel=1e-5)
     assert abs(losses[0] - losses[1]) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["focal", "cross_entropy_dice"])
+def test_a_weighted_loss_is_that_of_the_global_batch(name):
+    """On two devices with two microbatches each, whose numbers of labels differ."""
+    loss, optimizer, batch = TrainingLoss(name, (0.2, 1.0, 3.0)), optax.sgd(1.0), scenes()
+    state = jax.device_get(make_state(PerPixel(), optimizer, 0, (4, 5, 2)))
+
+    def global_loss(params):
+        logits = PerPixel().apply({"params": params}, batch["image"] / 255)
+        return loss(logits, batch["label"], loss.totals(batch["label"]))
+
+    expected, gradient = jax.value_and_grad(global_loss)(state.params)
+    step = make_train_step(
+        PerPixel(),
+        optimizer,
+        lambda step: 1.0,
+        scaled,
+        AXIS,
+        loss_function=loss,
+        accumulation=2,
+    )
+    parallel = PARALLEL["pmap"](jax.devices()[:2])
+    new_state, metrics = parallel.train_step(step)(parallel.replicate(state), batch)
+    assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    update = jax.tree.map(lambda x, y: x - y, state.params, jax.device_get(new_state.params))
+    chex.assert_trees_all_close(update, gradient, rtol=1e-4, atol=1e-6)

@@ -40,6 +40,7 @@ class Source:
         num_classes: Number of classes.
         mean: Mean of the pixels divided by 255, per channel.
         std: Standard deviation of the pixels divided by 255, per channel.
+        class_counts: Number of labels of each class, int64 (classes,); None if it is not known.
 
     Args:
         encoded: The encoded examples.
@@ -57,6 +58,8 @@ class Source:
         ValueError: If an image or a mask cannot be read or does not match the other, or images have
             different sizes or channels and none was chosen.
     """
+
+    class_counts: np.ndarray | None = None
 
     def __init__(
         self,

@@ -1,0 +1,228 @@
+"""The loss that training minimizes: cross-entropy or focal loss, class weights, and soft Dice."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from train.steps.losses import Targets, cross_entropy, is_distribution, valid_labels
+
+__all__ = [
+    "CLASS_WEIGHTS",
+    "FOCAL_GAMMA",
+    "LOSSES",
+    "LossTotals",
+    "TrainingLoss",
+    "balanced_weights",
+    "dice_losses",
+    "label_losses",
+    "label_weights",
+]
+
+LOSSES = ("cross_entropy", "focal", "cross_entropy_dice")
+"""Names of the losses. The last one is for segmentation only."""
+
+CLASS_WEIGHTS = ("", "balanced")
+"""Names of the class weights; "" is none."""
+
+FOCAL_GAMMA = 2.0
+"""Exponent of the focal loss, the one that Lin et al. recommend."""
+
+
+class LossTotals(NamedTuple):
+    """What the sums of a loss are divided by.
+
+    Attributes:
+        labels: Sum of the weights of the labels, scalar.
+        images: Number of images with a label, scalar.
+    """
+
+    labels: Array
+    images: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingLoss:
+    """The loss that training minimizes, as a sum over labels and images.
+
+    With the totals of the global batch, the losses of its parts, which are the microbatches of all
+    devices, add up to that of the global batch.
+
+    Attributes:
+        name: A name in `LOSSES`.
+        class_weights: Weight of each class, or None.
+
+    Raises:
+        ValueError: If there is no such loss.
+    """
+
+    name: str = "cross_entropy"
+    class_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in LOSSES:
+            raise ValueError(f"expected a loss in {LOSSES}, got {self.name!r}.")
+
+    def totals(self, targets: Targets) -> LossTotals:
+        """Compute what the sums of the loss are divided by.
+
+        Args:
+            targets: Targets as in `cross_entropy`.
+
+        Returns:
+            The totals of these targets. They may be added to those of others.
+        """
+        valid = valid_labels(targets)
+        images = jnp.sum(jnp.any(valid, axis=tuple(range(1, valid.ndim))))
+        if self.class_weights is None:
+            return LossTotals(jnp.sum(valid), images)
+        return LossTotals(jnp.sum(label_weights(targets, self.class_weights)), images)
+
+    def __call__(
+        self, logits: Float[Array, "*labels classes"], targets: Targets, totals: LossTotals
+    ) -> Float[Array, ""]:
+        """Compute the loss.
+
+        It is, with the losses l_i of the labels i and the Dice losses d_n of the images n::
+
+            sum_i l_i / totals.labels                                   for other losses
+            sum_i l_i / totals.labels + sum_n d_n / totals.images       for "cross_entropy_dice"
+
+        Args:
+            logits: Logits of any floating-point dtype.
+            targets: Targets as in `cross_entropy`.
+            totals: What to divide by, none of them 0.
+
+        Returns:
+            The loss, a scalar, float32 or wider.
+        """
+        gamma = FOCAL_GAMMA if self.name == "focal" else 0.0
+        losses = label_losses(logits, targets, gamma=gamma, class_weights=self.class_weights)
+        loss = jnp.sum(losses) / totals.labels
+        if self.name == "cross_entropy_dice":
+            loss = loss + jnp.sum(dice_losses(logits, targets)) / totals.images
+        return loss
+
+
+def balanced_weights(class_counts: np.ndarray) -> tuple[float, ...]:
+    """Compute the class weights for which all classes have the same total weight.
+
+    With n_k labels of class k, N labels, and K classes that have labels, they are::
+
+        w_k = N / (K n_k)      so that the mean weight of a label is 1
+        w_k = 1                for a class without labels
+
+    Args:
+        class_counts: Number of labels of each class, `(classes,)`.
+
+    Returns:
+        One weight for each class.
+    """
+    counts = np.asarray(class_counts, np.float64)
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return tuple(np.where(counts > 0, weights, 1.0).tolist())
+
+
+def label_weights(targets: Targets, class_weights: tuple[float, ...]) -> Float[Array, "*labels"]:
+    """Compute the weight of each label, by which a weighted mean is normalized.
+
+    It is::
+
+        w_targets_i             for class indices, 0 for `IGNORE_LABEL`
+        sum_k targets_ik w_k    for distributions
+
+    Args:
+        targets: Targets as in `cross_entropy`.
+        class_weights: Weight of each class.
+
+    Returns:
+        The weights, float32 or wider, of the shape of the labels.
+    """
+    if is_distribution(targets):
+        return jnp.sum(targets * jnp.asarray(class_weights, targets.dtype), axis=-1)
+    weights = jnp.asarray(class_weights)[jnp.where(valid_labels(targets), targets, 0)]
+    return jnp.where(valid_labels(targets), weights, 0.0)
+
+
+def label_losses(
+    logits: Float[Array, "*labels classes"],
+    targets: Targets,
+    *,
+    gamma: float = 0.0,
+    class_weights: tuple[float, ...] | None = None,
+) -> Float[Array, "*labels"]:
+    """Compute the weighted focal loss of each label, in nats.
+
+    With the probabilities p = softmax(logits), the class weights w, and the targets t, which are
+    one-hot for class indices, it is::
+
+        loss_i = -sum_k t_ik w_k (1 - p_ik)^gamma log p_ik
+
+    For gamma = 0 it is the weighted cross-entropy.
+
+    Args:
+        logits: Logits of any floating-point dtype.
+        targets: Targets as in `cross_entropy`.
+        gamma: The exponent: 0, or at least 1, so that the gradient is finite.
+        class_weights: Weight of each class; None is 1 for all.
+
+    Returns:
+        The loss of each label, float32 or wider. It is 0 where the target is `IGNORE_LABEL`.
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, 2017, equation 5, with the softmax in
+        place of the sigmoid.
+    """
+    if not gamma and class_weights is None:
+        return cross_entropy(logits, targets)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    log_p = jax.nn.log_softmax(logits)
+    losses = -log_p
+    if gamma:
+        losses = losses * (-jnp.expm1(log_p)) ** gamma
+    if class_weights is not None:
+        losses = losses * jnp.asarray(class_weights, losses.dtype)
+    if is_distribution(targets):
+        return jnp.sum(targets * losses, axis=-1)
+    valid = valid_labels(targets)
+    labels = jnp.where(valid, targets, 0)
+    return jnp.where(valid, jnp.take_along_axis(losses, labels[..., None], axis=-1)[..., 0], 0.0)
+
+
+def dice_losses(
+    logits: Float[Array, "batch height width classes"], targets: Targets
+) -> Float[Array, " batch"]:
+    """Compute the soft Dice loss of each image.
+
+    With the probabilities p = softmax(logits), the one-hot targets t, and sums over the pixels i of
+    an image that have a label, it is the mean over the classes k that the image has of::
+
+        1 - 2 sum_i p_ik t_ik / (sum_i p_ik^2 + sum_i t_ik^2)
+
+    A mean over images adds up over devices and microbatches; the ratio of the sums of a whole batch
+    would not.
+
+    Args:
+        logits: Logits of any floating-point dtype.
+        targets: Class indices `(batch, height, width)`, or distributions with a trailing axis.
+
+    Returns:
+        The loss of each image, float32 or wider, in 0 .. 1. It is 0 for an image without labels.
+
+    References:
+        Milletari et al., V-Net, 2016, section 3, for each class.
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    valid = valid_labels(targets)[..., None]
+    one_hot = targets if is_distribution(targets) else jax.nn.one_hot(targets, logits.shape[-1])
+    # Logits of ignored pixels may be anything, also NaN, and have no gradient.
+    p = jnp.where(valid, jax.nn.softmax(jnp.where(valid, logits, 0.0)), 0.0)
+    t = jnp.where(valid, one_hot, 0.0).astype(p.dtype)
+    pixels = tuple(range(1, t.ndim - 1))
+    overlaps, sizes = (jnp.sum(x, axis=pixels) for x in (p * t, p**2 + t**2))
+    present = jnp.any(t > 0, axis=pixels)
+    losses = jnp.where(present, 1 - 2 * overlaps / jnp.where(present, sizes, 1.0), 0.0)
+    return jnp.sum(losses, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)
