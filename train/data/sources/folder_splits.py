@@ -37,7 +37,14 @@ def find_image_splits(data_dir: str | None) -> SplitNames:
     Raises:
         ValueError: If the only split for evaluation has no labels.
     """
-    return _find_splits(data_dir, lambda folder: bool(subfolders(folder)), "folders of classes")
+
+    def has_labels(folder: Path) -> bool:
+        # An "images" folder that training does not have is no class.
+        known = subfolders(folder.parent / "train") if is_folder(folder.parent / "train") else []
+        found = subfolders(folder)
+        return bool(found) and (found != ["images"] or "images" in known)
+
+    return _find_splits(data_dir, has_labels, "folders of classes")
 
 
 def find_mask_splits(data_dir: str | None) -> SplitNames:
@@ -52,7 +59,12 @@ def find_mask_splits(data_dir: str | None) -> SplitNames:
     Raises:
         ValueError: If the only split for evaluation has no labels.
     """
-    return _find_splits(data_dir, lambda folder: is_folder(folder / "masks"), "masks/")
+
+    def has_labels(folder: Path) -> bool:
+        masks = folder / "masks"
+        return is_folder(masks) and any(masks.iterdir())
+
+    return _find_splits(data_dir, has_labels, "masks/")
 
 
 def _find_splits(

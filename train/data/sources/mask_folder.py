@@ -97,6 +97,12 @@ def _count_classes(masks: Sequence[str], classes_file: Path) -> tuple[str, ...]:
             f"save them as class numbers. If they are class numbers, name all classes in "
             f"{classes_file}, one per line."
         )
+    warnings.warn(
+        f"found no {classes_file}, so the values 0 .. {largest} of the training masks are "
+        f"{largest + 1} classes named by their numbers. If one of them means void, save it as "
+        f"{IGNORED_VALUE}, which is ignored.",
+        stacklevel=2,
+    )
     return tuple(map(str, range(largest + 1)))
 
 

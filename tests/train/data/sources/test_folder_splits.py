@@ -38,6 +38,15 @@ def test_a_test_split_without_labels_is_announced(tmp_path: pathlib.Path) -> Non
     assert "test/ has no labels and is not evaluated" in names.note
 
 
+def test_images_and_empty_masks_are_no_labels(tmp_path: pathlib.Path) -> None:
+    make(tmp_path, "a/train/cat", "a/val/cat", "a/test/images")
+    assert find_image_splits(str(tmp_path / "a")).test == ""
+    make(tmp_path, "b/train/images", "b/val/images", "b/test/images")  # a class of this name
+    assert find_image_splits(str(tmp_path / "b")).test == "test"
+    make(tmp_path, "c/train/masks", "c/val/masks", "c/test/masks")
+    assert find_mask_splits(str(tmp_path / "c")).test == ""
+
+
 @pytest.mark.parametrize("find", [find_image_splits, find_mask_splits])
 def test_labels_are_needed_for_evaluation(tmp_path: pathlib.Path, find: object) -> None:
     data_dir = make(tmp_path, "train/masks", "test")
