@@ -1,7 +1,6 @@
 """Save and load a model: variables and the model's description in one .safetensors file."""
 
 import json
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -22,8 +21,11 @@ from aff_jax.files.file_types import describe_directory, describe_file_type, det
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
 from aff_jax.hosts.registry import host_classes
 from aff_jax.hub import FILE, download, is_address, parse_address, upload
+from aff_jax.images.image_task import ImageTask
 from aff_jax.inspection import Structure, image_channels, inspect_module
 from aff_jax.nn.argument_checks import check_model_and_variables
+from aff_jax.old_files import translate_old_file
+from aff_jax.saved_model import SavedModel
 
 __all__ = ["is_saved", "load", "save"]
 
@@ -44,6 +46,8 @@ def save(
     variables: Mapping[str, Any],
     model: nn.Module | None,
     *,
+    image_task: ImageTask | None = None,
+    origin: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write variables and the description of their model to one .safetensors file.
@@ -58,6 +62,8 @@ def save(
         variables: Variables of the model.
         model: A module of `aff_jax`. None writes the variables alone; `load` then needs the model,
             which may be of any class.
+        image_task: The images that the model reads and the classes that it predicts.
+        origin: Where the variables come from, as JSON values.
         overwrite: Replace an existing file.
 
     Raises:
@@ -80,10 +86,14 @@ def save(
         parse_address(str(path))  # report a wrong address before the work
         with tempfile.TemporaryDirectory() as directory:
             copy = Path(directory, FILE)
-            save(copy, variables, model)
+            save(copy, variables, model, image_task=image_task, origin=origin)
             upload(str(path), str(copy), overwrite=overwrite)
         return
     metadata = {"format": FORMAT}
+    if image_task is not None:
+        metadata["image_task"] = json.dumps(image_task.to_json())
+    if origin is not None:
+        metadata["origin"] = json.dumps(origin)
     arrays = {name: nn.meta.unbox(leaf) for name, leaf in _flatten(variables).items()}
     if model is not None:
         metadata["model"] = json.dumps(describe_model(model))
@@ -100,9 +110,7 @@ def save(
     write_safetensors(path, arrays, metadata, overwrite=overwrite)
 
 
-def load(
-    path: str | PathLike[str], *, model: nn.Module | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedModel:
     """Read a model and its variables from a file that `save` wrote.
 
     Args:
@@ -113,7 +121,7 @@ def load(
             file.
 
     Returns:
-        The model and its variables.
+        The model and its variables, as a pair with more attributes: see `SavedModel`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -130,7 +138,7 @@ def load(
     cause = "The file is damaged." if model is None else "The file belongs to another model."
     if "model" in metadata:
         try:
-            description, arrays = _translate_old_file(json.loads(metadata["model"]), arrays)
+            description, arrays = translate_old_file(json.loads(metadata["model"]), arrays)
             model = model_from_description(description) if model is None else model
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: the description of the model is damaged: {error}") from error
@@ -159,7 +167,19 @@ def load(
             f"{path}: the arrays do not match the model {type(model).__name__}: "
             f"{count_differences(wrong)}. {cause}\n" + "\n".join(wrong)
         )
-    return model, variables
+    return SavedModel(model, variables, *_read_context(path, metadata))
+
+
+def _read_context(
+    path: str | PathLike[str], metadata: Mapping[str, str]
+) -> tuple[ImageTask | None, dict[str, Any]]:
+    """Return the image task and the origin of the variables."""
+    try:
+        task = json.loads(metadata.get("image_task", "null"))
+        image_task = None if task is None else ImageTask.from_json(task)
+        return image_task, dict(json.loads(metadata.get("origin", "{}")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the description of the images is damaged: {error}") from error
 
 
 def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -262,29 +282,6 @@ def _possible_structures(model: nn.Module, shapes: Iterable[tuple[int, ...]]) ->
     if not structures:
         raise errors[-1]
     return structures
-
-
-def _translate_old_file(
-    description: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Translate a host that was saved before its field `features` became `features_only`.
-
-    Two other things changed at the same time. `blocks_per_stage` of the hosts for small images was
-    one integer for all three stages, and the final norm of `CIFARResNet` and `InceptionNet` was
-    named `norm`. Other descriptions and arrays are returned unchanged.
-    """
-    if "features" not in description["fields"]:
-        return description, arrays
-    fields = dict(description["fields"])
-    fields["features_only"] = fields.pop("features")
-    if isinstance(fields["blocks_per_stage"], int):
-        fields["blocks_per_stage"] = {"tuple": [fields["blocks_per_stage"]] * 3}
-    if description["class"] in ("CIFARResNet", "InceptionNet"):
-        arrays = {
-            re.sub(r"^(params|batch_stats)/norm/", r"\1/final_norm/", name): array
-            for name, array in arrays.items()
-        }
-    return {**description, "fields": fields}, arrays
 
 
 def is_saved(metadata: Mapping[str, str]) -> bool:

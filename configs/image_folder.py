@@ -4,7 +4,8 @@ r"""AFF-ResNet-8 on your own images, with one folder per class.
         --config.data_dir=PATH
 
     PATH/train/CLASS/*.jpg     the folders in train/ are the classes; subfolders are allowed
-    PATH/test/CLASS/*.jpg      or val/, or validation/; only classes that train/ has
+    PATH/val/CLASS/*.jpg       chooses the best checkpoint; only classes that train/ has
+    PATH/test/CLASS/*.jpg      evaluated once, at the end; without val/ it chooses the checkpoint
 
 Images are .png, .jpg, .webp, .bmp or .tif files of any size, in gray or color. Transparent pixels
 become black, and photographs are rotated by their EXIF orientation. Other files are ignored

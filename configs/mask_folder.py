@@ -6,7 +6,8 @@ r"""AFF-FPN on your own images, with one mask per image.
     PATH/train/images/x.jpg    images as in `configs/image_folder.py`
     PATH/train/masks/x.png     gray or palette PNG of the same size; values are class numbers,
                                starting with 0, and 255 for ignored pixels
-    PATH/test/images, masks    or val/, or validation/
+    PATH/val/images, masks     chooses the best checkpoint
+    PATH/test/images, masks    evaluated once, at the end; without val/ it chooses the checkpoint
     PATH/classes.txt           names of the classes, one per line, starting with class 0. Without
                                this file all training masks are read first, and the names are
                                numbers.

@@ -4,11 +4,15 @@ These functions do not change the workdir, so the run may still be training.
 """
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
+import flax
+import jax
+
 import aff_jax
-from train.checkpoints.reading import Restored, read_checkpoint
+from train.checkpoints.reading import Restored, check_step, read_checkpoint
 from train.data.pipeline import open_split
 from train.eval_loop import evaluate
 from train.model import make_model
@@ -37,6 +41,7 @@ def open_run(
         ValueError: If the checkpoint is damaged, or does not match the config of the run.
         FileNotFoundError: If there is no such run, checkpoint or dataset.
     """
+    check_step(step)
     config = read_config(workdir)
     if data_dir is not None:
         config.data_dir = data_dir
@@ -90,8 +95,8 @@ def export_checkpoint(
 
     The weights are those that are evaluated: the moving averages if the run has them, with the
     recalibrated statistics if the run has them. The model has unsynchronized batch norm, so it can
-    be trained without a mapped axis. It expects images normalized as by
-    `train.data.augment.augmentation.normalize`.
+    be trained without a mapped axis. The file also has the `ImageTask`, which preprocesses images
+    and names the classes, and the config, step, metrics and versions as `origin`.
 
     Args:
         workdir: Directory of the run.
@@ -110,5 +115,21 @@ def export_checkpoint(
     """
     run, restored = open_run(workdir, step, data_dir, sync_batch_norm=False)
     model = make_model(run.config, run.train_source.num_classes)
-    aff_jax.save(output, restored.state.eval_variables, model, overwrite=overwrite)
+    aff_jax.save(
+        output,
+        restored.state.eval_variables,
+        model,
+        image_task=run.train_source.image_task,
+        origin={
+            "config": json.loads(run.config.to_json_best_effort()),
+            "step": restored.step,
+            "metrics": restored.metrics,
+            "versions": {
+                "aff_jax": aff_jax.__version__,
+                "jax": jax.__version__,
+                "flax": flax.__version__,
+            },
+        },
+        overwrite=overwrite,
+    )
     return restored.step

@@ -16,7 +16,12 @@ from aff_jax.lookup import look_up, unknown_name
 from train.config_checks import check_config
 from train.data.augment.augmentation import normalize
 from train.data.epochs import Epochs
-from train.data.pipeline import make_training_examples, open_splits
+from train.data.pipeline import (
+    make_training_examples,
+    open_split,
+    open_splits,
+    split_names,
+)
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
 from train.model import check_output_shape, make_model
@@ -102,7 +107,14 @@ def prepare(
     check_config(config)
     parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
     look_up(DTYPES, "dtype", config.dtype)  # checked first, since opening the splits may take long
-    return assemble(config, *open_splits(config), parallel, from_checkpoint=from_checkpoint)
+    run = assemble(config, *open_splits(config), parallel, from_checkpoint=from_checkpoint)
+    names = split_names(config)
+    return dataclasses.replace(
+        run,
+        test_source=open_split(config, names.test) if names.test else None,
+        splits_note=names.note,
+        eval_name=names.evaluation,
+    )
 
 
 def assemble(
@@ -177,7 +189,6 @@ def assemble(
         eval_source=eval_source,
         epochs=epochs,
         init_report=tuple(init_report),
-        eval_name=find_dataset(config.dataset).eval_split,
     )
 
 

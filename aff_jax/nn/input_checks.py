@@ -31,8 +31,9 @@ def check_floating(module: nn.Module, **arrays: Array) -> None:
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"{type(module).__name__}: expected floating-point {name}, got "
-                f"{dtype} of shape {jnp.shape(array)}. Probably these are raw pixels: "
-                f"convert and normalize them first, as in `{name}.astype(jnp.float32) / 255`."
+                f"{dtype} of shape {jnp.shape(array)}. Probably these are raw pixels: normalize "
+                f"them as in training, with `aff_jax.load(path).image_task.preprocess(image)` or "
+                f"`({name} / 255 - mean) / std`."
             )
 
 

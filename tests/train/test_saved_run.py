@@ -35,11 +35,18 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
 
     # The network of the file has the accuracy of the run.
     assert export_checkpoint(run, file, "last") == 14
-    model, variables = aff_jax.load(file)
+    saved = aff_jax.load(file)
+    model, variables = saved
+    assert saved.origin["step"] == 14
+    assert saved.origin["config"]["dataset"] == "digits"
     examples = list(prepare(config).eval_source)
     row = DATASETS["digits"]
     images = normalize(jnp.stack([x["image"] for x in examples]), row.mean, row.std)
     predictions = np.argmax(jax.jit(model.apply)(variables, images), axis=-1)
+    # The file preprocesses images as training does, from the pixels.
+    assert saved.image_task.class_names == tuple(map(str, range(10)))
+    own = np.stack([saved.image_task.preprocess(x["image"]) for x in examples])
+    np.testing.assert_allclose(own, images, atol=1e-6)  # of at most 2.7, rounded in float32
     labels = np.array([x["label"] for x in examples])
     # Rounding may change the larger of two nearly equal logits.
     assert abs(np.mean(predictions == labels) - logged[14]["accuracy"]) <= 1 / 360

@@ -31,6 +31,7 @@ def test_the_config_of_scenes_predicts_a_class_per_pixel(digits_dir):
     assert run.predict(run.state, images).shape == (2, 64, 64)
 
 
+@pytest.mark.filterwarnings("ignore:found no .*classes.txt")
 def test_a_folder_of_images_and_masks_can_be_trained_on(tmp_path, monkeypatch):
     """The images have different sizes and color modes, and the config is not changed."""
     monkeypatch.setattr(setup, "make_model", lambda config, classes: Linear(classes))

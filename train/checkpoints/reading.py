@@ -18,6 +18,7 @@ from train.checkpoints.record import DamagedError
 __all__ = [
     "Restored",
     "State",
+    "check_step",
     "checkpoint_steps",
     "make_restored",
     "rank_by_metric",
@@ -64,10 +65,7 @@ def read_checkpoint(
         ValueError: If `step` is something else, or the checkpoint is damaged or has other arrays
             than `template`.
     """
-    if step not in ("best", "last") and not step.isdigit():
-        raise ValueError(
-            f"expected --step=best, --step=last or the number of a step, got {step!r}."
-        )
+    check_step(step)
     steps = checkpoint_steps(directory)
     if not steps:
         raise FileNotFoundError(
@@ -85,6 +83,21 @@ def read_checkpoint(
             f"with --step, of steps {', '.join(map(str, steps))}."
         ) from error
     return make_restored(record, arrays, template)
+
+
+def check_step(step: str) -> None:
+    """Check the name of a step, before anything is read.
+
+    Args:
+        step: Should be "best", "last" or a number.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if step not in ("best", "last") and not step.isdigit():
+        raise ValueError(
+            f"expected --step=best, --step=last or the number of a step, got {step!r}."
+        )
 
 
 def _find_step(directory: Path, step: str, steps: Sequence[int], best_metric: str) -> int:

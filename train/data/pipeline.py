@@ -14,6 +14,8 @@ from train.data.device_feed import DeviceFeed, Devices
 from train.data.epochs import Epochs
 from train.data.feed import TrainFeed, training_order
 from train.data.sources.data_source import Source
+from train.data.sources.datasets import find_dataset
+from train.data.sources.folder_splits import SplitNames
 from train.data.sources.load import load_source, load_splits
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "open_split",
     "open_splits",
     "parse_image_size",
+    "split_names",
 ]
 
 IMAGE_LABELS_ONLY = (
@@ -66,6 +69,21 @@ def open_splits(config: ConfigDict) -> tuple[Source, Source]:
         FileNotFoundError: If the dataset is not prepared, or the data directory does not exist.
     """
     return load_splits(config.dataset, **_source_arguments(config))
+
+
+def split_names(config: ConfigDict) -> SplitNames:
+    """Return the splits of a config's dataset for evaluation and for the test.
+
+    Args:
+        config: The config.
+
+    Returns:
+        The names of the splits.
+
+    Raises:
+        ValueError: If the only split for evaluation of a user's folder has no labels.
+    """
+    return find_dataset(config.dataset).split_names(config.data_dir or None)
 
 
 def _source_arguments(config: ConfigDict) -> dict[str, Any]:

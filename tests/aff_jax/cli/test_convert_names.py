@@ -33,6 +33,6 @@ def test_convert_renames_by_patterns_and_ignores_buffers(tmp_path, capsys):
 
 def test_a_rename_may_be_a_regular_expression():
     flags = argparse.Namespace(rename=["a.=b.", "re:(?=x)y=z="])
-    with pytest.raises(ValueError, match="no regular expression"):
+    with pytest.raises(ValueError, match="not a valid regular expression"):
         parse_renames(argparse.Namespace(rename=["re:(=b"]))
     assert parse_renames(flags) == {"a": "b", re.compile("(?=x)y=z"): ""}

@@ -40,7 +40,6 @@ class Source:
         num_classes: Number of classes.
         mean: Mean of the pixels divided by 255, per channel.
         std: Standard deviation of the pixels divided by 255, per channel.
-        class_counts: Number of labels of each class, int64 (classes,); None if it is not known.
 
     Args:
         encoded: The encoded examples.
@@ -58,8 +57,6 @@ class Source:
         ValueError: If an image or a mask cannot be read or does not match the other, or images have
             different sizes or channels and none was chosen.
     """
-
-    class_counts: np.ndarray | None = None
 
     def __init__(
         self,
@@ -191,6 +188,11 @@ class Source:
             mask = np.array(crop_and_resize(label, box, size, MASK_FILTER))
             return {**example, "label": mask_labels(mask)}
         return {**example, "label": np.int32(label)}
+
+    @property
+    def class_counts(self) -> np.ndarray | None:
+        """Return the number of labels of each class, int64 (classes,); None if not known."""
+        return self._encoded.class_counts
 
     @property
     def nbytes(self) -> int:

@@ -20,6 +20,7 @@ from aff_jax.lookup import look_up
 from train.data.sources import digit_scenes as digit_scenes
 from train.data.sources import digits as digits
 from train.data.sources.encoded_examples import EncodedExamples
+from train.data.sources.folder_splits import SplitNames, find_image_splits, find_mask_splits
 from train.data.sources.image_folder import open_image_folder
 from train.data.sources.mask_folder import open_mask_folder
 from train.data.sources.stop_sign import open_stop_sign
@@ -62,6 +63,8 @@ class Dataset:
         task: "classification" for one label per image, "segmentation" for one per pixel.
         open: Function of (name, split, data_dir, label_key) that opens a split, as
             `open_prepared`.
+        find_splits: Function of data_dir that chooses the splits by what a user's folder has; None
+            takes `eval_split`.
     """
 
     name: str
@@ -72,6 +75,21 @@ class Dataset:
     std: tuple[float, ...] = ()
     task: str = "classification"
     open: Callable[[str, str, str | None, str], EncodedExamples] = open_prepared
+    find_splits: Callable[[str | None], SplitNames] | None = None
+
+    def split_names(self, data_dir: str | None) -> SplitNames:
+        """Return the splits for evaluation and for the test.
+
+        Args:
+            data_dir: A user's folder, or the data directory of TFDS.
+
+        Returns:
+            The names of the splits.
+
+        Raises:
+            ValueError: If the only split for evaluation of a user's folder has no labels.
+        """
+        return self.find_splits(data_dir) if self.find_splits else SplitNames(self.eval_split)
 
 
 DATASETS = {
@@ -138,17 +156,19 @@ DATASETS = {
         Dataset(
             name="image_folder",
             train_split="train",
-            eval_split="test",
+            eval_split="validation",
             label_keys=("label",),
             open=open_image_folder,
+            find_splits=find_image_splits,
         ),
         Dataset(
             name="mask_folder",
             train_split="train",
-            eval_split="test",
+            eval_split="validation",
             label_keys=("mask",),
             task="segmentation",
             open=open_mask_folder,
+            find_splits=find_mask_splits,
         ),
     )
 }

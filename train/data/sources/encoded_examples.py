@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 __all__ = ["EncodedExample", "EncodedExamples"]
 
 
@@ -46,6 +48,10 @@ class EncodedExamples(Protocol):
     mixed_sizes: str
     mixed_channels: str
     use_exif_orientation: bool
+
+    @property
+    def class_counts(self) -> np.ndarray | None:
+        """Return the number of labels of each class, int64 `(classes,)`; None if not known."""
 
     def __len__(self) -> int: ...
 

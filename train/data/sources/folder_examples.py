@@ -8,6 +8,8 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from aff_jax.images.image_files import Header
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.folder_layout import raise_for_files
@@ -40,6 +42,13 @@ class FolderExamples:
     is_mask: bool
     # Photographs of a phone are often stored rotated, and their masks are not.
     use_exif_orientation: bool = True
+
+    @property
+    def class_counts(self) -> np.ndarray | None:
+        """Return the number of images of each class; None for masks, which are not read."""
+        if self.is_mask:
+            return None
+        return np.bincount(np.asarray(self.labels, np.int64), minlength=len(self.class_names))
 
     def __len__(self) -> int:
         return len(self.images)

@@ -35,7 +35,11 @@ IMAGE_SUFFIXES = (
 )
 """Suffixes of image files. Other files, and names that start with a dot, are ignored."""
 
-SPLIT_FOLDERS = {"train": ("train",), "test": ("test", "val", "validation")}
+SPLIT_FOLDERS = {
+    "train": ("train",),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test",),
+}
 """Folder names of each split. The first one that exists is used."""
 
 # Error messages name at most this many files.
@@ -47,8 +51,8 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
 
     Args:
         name: Name of the dataset, for error messages.
-        split: "train" or "test".
-        data_dir: Folder that contains the folders of both splits.
+        split: "train", "validation" or "test".
+        data_dir: Folder that contains the folders of the splits.
 
     Returns:
         The first of `SPLIT_FOLDERS` that exists.
@@ -59,7 +63,7 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
     """
     if not data_dir:
         raise ValueError(
-            f"expected the folder that contains train/ and test/ for dataset {name!r}, got none. "
+            f"expected the folder that contains train/ and val/ for dataset {name!r}, got none. "
             f"Set --config.data_dir=PATH."
         )
     if split not in SPLIT_FOLDERS:
@@ -69,7 +73,7 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
     root = Path(data_dir)
     if not is_folder(root):
         raise FileNotFoundError(
-            f"expected a folder with train/ and test/, got {root}, which is not a folder. Check "
+            f"expected a folder with train/ and val/, got {root}, which is not a folder. Check "
             f"--config.data_dir."
         )
     for folder in SPLIT_FOLDERS[split]:

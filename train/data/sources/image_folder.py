@@ -27,15 +27,15 @@ __all__ = ["open_image_folder"]
 def open_image_folder(
     name: str, split: str, data_dir: str | None, label_key: str = ""
 ) -> FolderExamples:
-    """Open `DATA_DIR/train/CLASS/*.jpg` or `DATA_DIR/test/CLASS/*.jpg`.
+    """Open `DATA_DIR/train/CLASS/*.jpg`, or the same in `val/` or `test/`.
 
     The classes are the folders in `train/` in alphabetical order. Images may be in subfolders of
-    them. The folder of the test split may also be called `val` or `validation`.
+    them.
 
     Args:
         name: Name of the dataset, for error messages.
-        split: "train" or "test".
-        data_dir: Folder that contains the folders of both splits.
+        split: "train", "validation" or "test".
+        data_dir: Folder that contains the folders of the splits.
         label_key: Not used.
 
     Returns:

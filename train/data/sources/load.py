@@ -27,8 +27,8 @@ def load_source(
 
     Args:
         name: A name in the table `DATASETS`.
-        split: "train" or "test" for a user's folder; otherwise any split that TFDS understands:
-            "train", "validation", "train[:90%]".
+        split: "train", "validation" or "test" for a user's folder; otherwise any split that TFDS
+            understands, such as "train[:90%]".
         data_dir: A user's folder, or the data directory of TFDS; None is TFDS's default.
         label_key: Feature that is the label; "" is the default one of the dataset.
         image_size: (height, width) to which images are resized, in pixels; None keeps their size.
@@ -80,8 +80,9 @@ def load_splits(name: str, **fields: Any) -> tuple[Source, Source]:
         FileNotFoundError: If `load_source` raises it.
     """
     dataset = find_dataset(name)
+    names = dataset.split_names(fields.get("data_dir"))
     train, evaluation = (
-        load_source(name, split, **fields) for split in (dataset.train_split, dataset.eval_split)
+        load_source(name, split, **fields) for split in (dataset.train_split, names.evaluation)
     )
     if train.image_shape != evaluation.image_shape:
         raise ValueError(

@@ -47,8 +47,9 @@ def decode_mask(
     if wrong.size:
         raise ValueError(
             f"expected mask values 0 .. {num_classes - 1}, or {IGNORED_VALUE} for ignored pixels, "
-            f"got {wrong.tolist()} in {origin}. Probably the mask contains gray values or colors "
-            f"instead of class numbers."
+            f"got {wrong.tolist()} in {origin}. If these pixels are void, save them as "
+            f"{IGNORED_VALUE}. If they are a class, add its name to classes.txt. Otherwise the "
+            f"mask probably contains gray values or colors instead of class numbers."
         )
     return mask.astype(np.uint8)
 

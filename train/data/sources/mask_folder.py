@@ -30,17 +30,17 @@ _NUM_SAMPLED = 16
 def open_mask_folder(
     name: str, split: str, data_dir: str | None, label_key: str = ""
 ) -> FolderExamples:
-    """Open `DATA_DIR/train/images/x.jpg` with `DATA_DIR/train/masks/x.png`, or the test split.
+    """Open `DATA_DIR/train/images/x.jpg` with `DATA_DIR/train/masks/x.png`, or another split.
 
     A mask is a PNG image with one channel or a palette, and its values are class numbers. Pixels
     with the value 255 are ignored. `DATA_DIR/classes.txt` names the classes, one per line, starting
     with class 0. Without this file all training masks are read, and the classes are the numbers up
-    to the largest value. The folder of the test split may also be called `val` or `validation`.
+    to the largest value.
 
     Args:
         name: Name of the dataset, for error messages.
-        split: "train" or "test".
-        data_dir: Folder that contains the folders of both splits.
+        split: "train", "validation" or "test".
+        data_dir: Folder that contains the folders of the splits.
         label_key: Not used.
 
     Returns:
@@ -97,6 +97,12 @@ def _count_classes(masks: Sequence[str], classes_file: Path) -> tuple[str, ...]:
             f"save them as class numbers. If they are class numbers, name all classes in "
             f"{classes_file}, one per line."
         )
+    warnings.warn(
+        f"found no {classes_file}, so the values 0 .. {largest} of the training masks are "
+        f"{largest + 1} classes named by their numbers. If one of them means void, save it as "
+        f"{IGNORED_VALUE}, which is ignored.",
+        stacklevel=2,
+    )
     return tuple(map(str, range(largest + 1)))
 
 

@@ -97,6 +97,7 @@ class TfdsExamples:
     mixed_channels = ""
     # Published results were computed from the pixels as they are stored.
     use_exif_orientation = False
+    class_counts = None
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> None:
         self._reopen = functools.partial(

@@ -50,15 +50,16 @@ def test_other_files_are_ignored_with_a_warning(tmp_path: pathlib.Path) -> None:
         assert len(image_files(tmp_path)) == 1
 
 
-@pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("test", "validation")])
+@pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("validation", "validation")])
 def test_folder_of_a_split(split: str, folder: str, tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "train/a.png", "validation/a.png")
     assert split_folder("mine", split, str(tmp_path)) == tmp_path / folder
 
 
-def test_test_folder_has_priority_over_val(tmp_path: pathlib.Path) -> None:
+def test_val_and_test_are_different_splits(tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "val/a.png", "test/a.png", "validation/a.png")
     assert split_folder("mine", "test", str(tmp_path)) == tmp_path / "test"
+    assert split_folder("mine", "validation", str(tmp_path)) == tmp_path / "val"
 
 
 @pytest.mark.parametrize(
@@ -67,15 +68,15 @@ def test_test_folder_has_priority_over_val(tmp_path: pathlib.Path) -> None:
         (
             "train",
             "",
-            r"contains train/ and test/ for dataset 'mine'.*--config\.data_dir=PATH",
+            r"contains train/ and val/ for dataset 'mine'.*--config\.data_dir=PATH",
         ),
         ("train", "nowhere", "got nowhere, which is not a folder"),
-        ("train[:50%]", ".", r"splits train, test of 'mine', got 'train\[:50%\]'"),
+        ("train[:50%]", ".", r"splits train, validation, test of 'mine', got 'train\[:50%\]'"),
         ("train", ".", r"expected train/ in \., got evaluation, training\. .* too high"),
         (
             "test",
             ".",
-            r"expected test/ or val/ or validation/ in \., got evaluation, tra",
+            r"expected test/ in \., got evaluation, tra",
         ),
     ],
 )

@@ -35,10 +35,10 @@ def test_classes_are_the_folders_in_order(images: pathlib.Path) -> None:
     assert train[0]["label"].dtype == np.int32
 
 
-@pytest.mark.parametrize("name", ["val", "validation"])
-def test_folder_of_the_test_split_has_three_names(images: pathlib.Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_folder_of_the_validation_split_has_three_names(images: pathlib.Path, name: str) -> None:
     (images / "test").rename(images / name)
-    assert len(load_source("image_folder", "test", data_dir=images)) == 2
+    assert len(load_source("image_folder", "validation", data_dir=images)) == 2
 
 
 def test_pickled_source_keeps_its_list_of_files(images: pathlib.Path) -> None:

@@ -26,6 +26,11 @@ def masks(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
 
 
+# Without classes.txt, the classes are announced.
+NUMBERED = pytest.mark.filterwarnings("ignore:found no .*classes.txt")
+
+
+@NUMBERED
 @pytest.mark.parametrize("cache_bytes", [0, 2**28])
 def test_masks_are_class_numbers(masks: pathlib.Path, cache_bytes: int) -> None:
     train = load_source("mask_folder", "train", data_dir=masks, cache_bytes=cache_bytes)
@@ -36,6 +41,12 @@ def test_masks_are_class_numbers(masks: pathlib.Path, cache_bytes: int) -> None:
         np.testing.assert_array_equal(label[1:], np.arange(8, 48).reshape(5, 8) % 3)
 
 
+def test_classes_without_names_are_announced(masks: pathlib.Path) -> None:
+    with pytest.warns(UserWarning, match=r"values 0 \.\. 2 of.*3 classes.*means void, save it as"):
+        load_source("mask_folder", "train", data_dir=masks)
+
+
+@NUMBERED
 def test_palette_masks_are_read_as_indices(masks: pathlib.Path) -> None:
     path = masks / "train" / "masks" / "a.png"
     plain = load_source("mask_folder", "train", data_dir=masks)[0]["label"]
