@@ -14,7 +14,8 @@ train: .venv/train.stamp
 test: lint
 	$(BIN)/python -m pytest --numprocesses=2 -m 'not slow' $(ARGS)
 
-# As in CI: with the slow tests, and once more with the programs that users run.
+# With the slow tests, and once more with the programs that users run. CI, .ci/run, adds
+# test-minimum.
 test-all: lint
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 	$(MAKE) test-optimized

@@ -98,20 +98,21 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
     from train.reporting.metrics import format_metrics
 
     speed = summary["examples_per_second"]
-    metrics = {
-        name.removeprefix("eval_"): summary[name] for name in summary if name.startswith("eval_")
-    }
+    shown = []
+    for prefix, name in (("eval_", f"{summary['evaluated_split']} "), ("test_", "test ")):
+        metrics = {k.removeprefix(prefix): v for k, v in summary.items() if k.startswith(prefix)}
+        shown += [text] if (text := format_metrics(metrics, name)) else []
     written = {
         "summary.json": "these numbers",
         "curves.png": "loss and accuracy over the steps",
         "confusion.png": "confusion matrix",
-        "predictions.png": "masks beside their predictions",
+        "predictions.png": "images with their predictions",
         "metrics.jsonl": "all metrics, one JSON object per line",
         "tensorboard": "the same for `tensorboard --logdir`",
         "checkpoints": "the newest weights and the best",
     }
     console.print(
-        f"\n[bold]{format_metrics(metrics, 'test ')}[/bold] "
+        f"\n[bold]{'; '.join(shown)}[/bold] "
         f"after {summary['step']} steps ({summary['epochs']:.1f} epochs)"
         f"\n{summary['parameters']:,} parameters, {summary['wall_seconds']:.1f} s"
         + (f", {speed:,.0f} images/s while training" if speed else "")

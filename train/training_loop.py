@@ -250,6 +250,7 @@ class TrainingLoop:
                 "epochs": self.run.epochs.after(self.step),
                 "parameters": count_parameters(self.state.params),
                 "devices": self.run.parallel.describe(),
+                "evaluated_split": self.run.eval_name,
                 "classes": classes,
             }
         )

@@ -68,6 +68,13 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         choices=("channels_first", "same"),
         help="layout of PyTorch's inputs; default: the one that PyTorch accepts and that fits",
     )
+    command.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a weight or buffer of PyTorch without a counterpart; * is any text; may be repeated",
+    )
     command.add_argument("--input-size", type=positive, default=64, help="height and width")
     command.add_argument("--batch", type=positive, default=2, help="number of random images")
     command.add_argument("--seed", type=int, default=0, help="seed of the random images")
@@ -122,6 +129,7 @@ def compare(arguments: argparse.Namespace) -> int:
         float64=arguments.float64,
         tolerance=arguments.tolerance,
         rename=renames,
+        ignore=arguments.ignore,
         kwargs=kwargs,
         layout=arguments.layout,
     )

@@ -21,6 +21,7 @@ def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
         "wall_seconds",
         "parameters",
         "devices",
+        "evaluated_split",
         "classes",
     }
     assert summary["devices"] == "8 x cpu"

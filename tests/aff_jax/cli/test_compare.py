@@ -97,6 +97,15 @@ def test_compares_two_networks_of_the_user(files, capsys):
     assert "First mismatch: mix" in capsys.readouterr().out
 
 
+def test_ignored_buffers_need_no_counterpart(files, capsys):
+    np.savez("x.npz", X, SCALE)
+    buffer = "        self.register_buffer('mask', torch.ones(2))\n\n    def forward"
+    (files / "theirs.py").write_text(THEIRS.replace("\n    def forward", buffer, 1))
+    assert compare("Mixer", "--inputs=x.npz") == 2
+    assert "--ignore=mask" in capsys.readouterr().err
+    assert compare("Mixer", "--inputs=x.npz", "--ignore=mask") == 0
+
+
 @pytest.mark.parametrize(
     ("ours", "names"), [("Mixer", ("scale", "x")), ("Renamed", ("images", "scale"))]
 )
