@@ -1,4 +1,4 @@
-"""What a network for images reads and predicts: sizes, channels, normalization and classes."""
+"""The task of a network for images: size, channels, normalization and classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model file says beside the model: its images and where it comes from."""
+"""The image task and the origin of the weights in a model file."""
 
 import json
 

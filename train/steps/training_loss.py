@@ -33,7 +33,7 @@ FOCAL_GAMMA = 2.0
 
 
 class LossTotals(NamedTuple):
-    """What the sums of a loss are divided by.
+    """Divisors of the sums of a loss.
 
     Attributes:
         labels: Sum of the weights of the labels, scalar.

@@ -125,14 +125,16 @@ class StepParity:
     def _verdict(self) -> list[str]:
         number = f"{self.steps} step{'s' if self.steps > 1 else ''} in {self.dtype}"
         first = self.first_mismatch
-        if first is None and self.uncompared:
+        missing = []
+        if self.uncompared:
             names = ", ".join(self.uncompared[:5]) + (" ..." if len(self.uncompared) > 5 else "")
-            return [
-                f"Undecided: {number}, and what was compared agrees, but {len(self.uncompared)} "
-                f"weights with a gradient have no counterpart of their name: {names}. Pass "
-                f"`rename`. Layers that PyTorch stores packed, such as attention and recurrent "
-                f"cells, are not compared."
-            ]
+            missing.append(
+                f"{len(self.uncompared)} weights with a gradient have no counterpart of their "
+                f"name: {names}. Pass `rename`. Layers that PyTorch stores packed, such as "
+                f"attention and recurrent cells, are not compared."
+            )
+        if first is None and missing:
+            return [f"Undecided: {number}, and what was compared agrees.", *missing]
         if first is None:
             kinds = [(kind, self.largest(kind)) for kind in KINDS]
             largest = ", ".join(f"{kind} {row.max_rel:.1e}" for kind, row in kinds if row)
@@ -151,4 +153,5 @@ class StepParity:
             f"Different: {count} of {len(self.rows)} arrays differ in {number}. The first one is "
             f"the {first.kind}{name}, step {first.step}.",
             self.explanation,
+            *missing,
         ]

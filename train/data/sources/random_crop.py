@@ -7,7 +7,9 @@ import math
 import numpy as np
 from PIL import Image
 
-__all__ = ["AREAS", "ASPECTS", "Box", "crop_and_resize", "random_box"]
+from aff_jax.images.resizing import Box
+
+__all__ = ["AREAS", "ASPECTS", "crop_and_resize", "random_box"]
 
 AREAS, ASPECTS = (0.08, 1.0), (3 / 4, 4 / 3)
 """Ranges of a random crop: its share of the image's area, and its width / height.
@@ -15,9 +17,6 @@ AREAS, ASPECTS = (0.08, 1.0), (3 / 4, 4 / 3)
 From Szegedy et al., Going Deeper with Convolutions, 2015, section 6. The random resized crops of
 MXNet and GluonCV, with which the authors train, have the same ranges.
 """
-
-Box = tuple[int, int, int, int]
-"""Left, upper, right and lower side in pixels, in Pillow's order."""
 
 
 def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
