@@ -19,6 +19,7 @@ from PIL import Image
 
 import aff_jax
 from aff_jax.cli.main import main as aff_jax_command
+from aff_jax.images import ImageTask
 from tests.aff_jax.convert.golden import DATA
 from tests.docs.documents import DOCUMENTS, ROOT, commands, python
 from tests.docs.short_commands import ONLY_PARSED, smaller
@@ -118,7 +119,9 @@ def test_python_runs(name, here):
         model = aff_jax.create_model("cifar_resnet8", num_classes=10)
         images = np.zeros((1, 8, 8, 1), np.float32)
         variables = jax.jit(model.init)(jax.random.key(0), images)
-        aff_jax.save("digits.safetensors", variables, model, overwrite=True)
+        names = tuple("0123456789")
+        task = ImageTask("classification", names, (8, 8), channels=1, mean=(0.5,), std=(0.5,))
+        aff_jax.save("digits.safetensors", variables, model, image_task=task, overwrite=True)
     namespace = {"__name__": "__main__"}
     for code in python(DOCUMENTS[name]):
         exec(compile(smaller(code), name, "exec"), namespace)
