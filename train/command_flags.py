@@ -22,6 +22,7 @@ __all__ = [
     "OPEN_FIELDS",
     "check_config_file",
     "define_checkpoint_flags",
+    "define_config",
     "define_path",
     "define_run_flags",
     "parse_flags",
@@ -32,8 +33,8 @@ OPEN_FIELDS = ("fusion_fields", "model_fields")
 """Config fields to which flags may add fields. The fusion and the model check the new fields."""
 
 
-def define_run_flags() -> None:
-    """Define the flags of the commands that train: config, workdir, and how to start."""
+def define_config() -> None:
+    """Define the flag of the config."""
     config_flags.DEFINE_config_file(
         "config",
         help_string="Config file, such as configs/digits.py. Set its fields with "
@@ -42,6 +43,11 @@ def define_run_flags() -> None:
         lock_config=False,
         accept_new_attributes=True,
     )
+
+
+def define_run_flags() -> None:
+    """Define the flags of the commands that train: config, workdir, and how to start."""
+    define_config()
     define_path("workdir", "Directory of the run; resumes from its last checkpoint.")
     flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
     flags.DEFINE_string(

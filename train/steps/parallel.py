@@ -3,7 +3,7 @@
 import abc
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -58,6 +58,25 @@ class Parallel(abc.ABC):
         """
         mapped = self._map(step, donate_argnums=(0,))
         return lambda state, batch: mapped(state, self._step_input(batch))
+
+    def lower_train_step(
+        self, step: Step[State, Out], state: State, batch: Batch
+    ) -> jax.stages.Lowered:
+        """Lower a training step for the devices, which need not exist.
+
+        Args:
+            step: The step of one device.
+            state: Pytree of the shapes of the state.
+            batch: Shapes of the global batch.
+
+        Returns:
+            The lowered program, to be compiled.
+        """
+        # The devices of a topology belong to several processes, but one process compiles for all.
+        shapes = {name: self._global_shape(x) for name, x in batch.items()}
+        mapped: Any = self._map(step, donate_argnums=(0,))
+        lowered: jax.stages.Lowered = mapped.lower(state, shapes)
+        return lowered
 
     def eval_step(self, step: Step[State, Out]) -> Step[State, Out]:
         """Compile an evaluation step for all devices.
@@ -124,6 +143,10 @@ class Parallel(abc.ABC):
     def _split(self, x: np.ndarray | Array) -> np.ndarray | Array:
         """Return `x` with the leading axis that is divided among the devices."""
 
+    def _global_shape(self, x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """Return the shape of a global batch with the leading axis that the devices divide."""
+        return x
+
     @abc.abstractmethod
     def _map(self, step: Step[State, Out], donate_argnums: tuple[int, ...]) -> Step[State, Out]:
         """Compile `step(state, batch)` for all devices."""
@@ -142,6 +165,10 @@ class Pmap(Parallel):
 
     def _split(self, x: np.ndarray | Array) -> np.ndarray | Array:
         return np.reshape(x, (len(self.local_devices), -1, *np.shape(x)[1:]))
+
+    def _global_shape(self, x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        count = len(self.devices)
+        return jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype)
 
     def _map(self, step: Step[State, Out], donate_argnums: tuple[int, ...]) -> Step[State, Out]:
         return jax.pmap(

@@ -1,0 +1,92 @@
+"""Plan a run on hardware that is not there: its memory, its cost and its duration.
+
+For example::
+
+    python -m train.plan --config=configs/digits.py --topology=v5e:2x2
+
+It compiles the training step with the compiler of the TPU or GPU, which needs no device, no network
+and no prepared dataset. The first call takes from seconds to minutes; its result is kept.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from train.command_errors import errors_in_one_line
+from train.command_flags import define_config, run_command
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Make the plan, print it, and write it.
+
+    Args:
+        argv: The program. The flags are parsed already.
+
+    Raises:
+        SystemExit: If there is an error that is expected, or the run does not fit.
+    """
+    del argv  # `parse_flags` allows flags only
+    logging.set_verbosity(logging.WARNING)
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    options = flags.FLAGS
+    with errors_in_one_line(traceback=options.traceback):
+        try:
+            _plan(options.config, options.topology)
+        except ModuleNotFoundError as error:
+            raise ValueError(str(error)) from error
+
+
+def _plan(config: ConfigDict, topology: str) -> None:
+    from train.plan.cache import PlanCache, default_directory, versions
+    from train.plan.plan_maker import PlanMaker
+    from train.plan.report import does_not_fit, print_plan, print_search, write_json
+    from train.plan.search import search
+    from train.runtime.compilation_cache import enable_compilation_cache
+
+    options = flags.FLAGS
+    console = Console(highlight=False)
+    directory = default_directory() if options.cache is None else options.cache
+    enable_compilation_cache(None)
+    cache = PlanCache(Path(os.path.expanduser(directory)) if str(directory) else None)
+    maker = PlanMaker(topology, cache, console)
+    plan = maker.plan(config)
+    print_plan(plan, console)
+    found = None
+    if options.search:
+        found = search(config, maker.plan, plan.devices, maker.examples(config))
+        print_search(found, console)
+    if options.json:
+        write_json(plan, Path(os.path.expanduser(options.json)), found, versions())
+    if not plan.fits and found is None:
+        raise ValueError(does_not_fit(plan))
+
+
+if __name__ == "__main__":
+    # Set before JAX loads the compilers, which otherwise report that they found no device.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+    define_config()
+    flags.DEFINE_string(
+        "topology",
+        None,
+        "TPU slice such as v5e:4x4, or GPUs of a machine such as h100 or h100:8.",
+        required=True,
+    )
+    flags.DEFINE_bool("search", False, "Find the largest batch that fits; compiles several times.")
+    flags.DEFINE_string("json", None, "Write the plan to this file.")
+    flags.DEFINE_string(
+        "cache",
+        None,
+        "Directory of earlier plans, '' for none; by default ~/.cache/aff_jax/plans.",
+    )
+    flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
+    run_command(main)

@@ -1,0 +1,107 @@
+"""Keep plans on disk, by config, topology, versions and source code."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from train.plan.estimate import Plan
+
+__all__ = ["PACKAGES", "PlanCache", "default_directory", "versions"]
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "libtpu", "jax-cuda12-plugin")
+"""Packages whose version changes what is compiled."""
+
+# Fields that change neither the program nor the estimate.
+_WITHOUT_EFFECT = ("seed", "data_workers", "keep_checkpoints", "checkpoint_every_minutes")
+
+
+def default_directory() -> Path:
+    """Return `$XDG_CACHE_HOME/aff_jax/plans`, by default `~/.cache/aff_jax/plans`."""
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "aff_jax/plans")
+
+
+def versions() -> dict[str, str]:
+    """Return the installed version of each of `PACKAGES`."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+class PlanCache:
+    """Plans that were made before.
+
+    Args:
+        directory: Directory of the plans, or None to keep none. It is created when it is needed.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    def get(self, config: ConfigDict, topology: str) -> Plan | None:
+        """Return the plan of a config, or None if there is none yet or it can't be read.
+
+        Args:
+            config: The config.
+            topology: Name of the topology.
+
+        Returns:
+            The plan, or None.
+        """
+        path = self._path(config, topology)
+        if path is None or not path.exists():
+            return None
+        try:
+            return Plan(**json.loads(path.read_text()))
+        except (OSError, TypeError, ValueError):  # written by another version, or damaged
+            return None
+
+    def put(self, config: ConfigDict, topology: str, plan: Plan) -> None:
+        """Keep a plan.
+
+        Args:
+            config: The config.
+            topology: Name of the topology.
+            plan: Its plan.
+
+        Raises:
+            OSError: If the directory can't be written to.
+        """
+        path = self._path(config, topology)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
+        temporary.replace(path)
+
+    def _path(self, config: ConfigDict, topology: str) -> Path | None:
+        if self._directory is None:
+            return None
+        fields = {k: v for k, v in config.to_dict().items() if k not in _WITHOUT_EFFECT}
+        key = [fields, topology, versions(), _source_digest()]
+        text = json.dumps(key, sort_keys=True, default=str)
+        return self._directory / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+@functools.cache
+def _source_digest() -> str:
+    """Return a digest of the source code of the library and of the training application."""
+    import aff_jax
+    import train
+
+    digest = hashlib.sha256()
+    for package in (aff_jax, train):
+        for root in package.__path__:
+            for path in sorted(Path(root).rglob("*.py")):
+                digest.update(path.read_bytes())
+    return digest.hexdigest()

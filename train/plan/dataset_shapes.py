@@ -1,0 +1,117 @@
+"""The shapes of datasets that need not be prepared, which is all that a plan needs of them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NoReturn
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from train.data.pipeline import open_splits, parse_image_size
+from train.data.sources.data_source import Source
+from train.data.sources.datasets import find_dataset
+
+__all__ = ["SHAPES", "ExampleShapes", "open_shapes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleShapes:
+    """The shapes of a training split, in the place of its `EncodedExamples`.
+
+    Attributes:
+        name: Name of the split.
+        examples: Number of examples.
+        image_shape: (height, width, channels) of the images.
+        classes: Number of classes of each label key, or of the only one.
+        is_mask: Whether labels are masks.
+        mixed_sizes: Description of the sizes if they differ.
+    """
+
+    name: str
+    examples: int
+    image_shape: tuple[int, int, int]
+    classes: Mapping[str, int]
+    is_mask: bool = False
+    mixed_sizes: str = ""
+    label_key: str = "label"
+    mixed_channels: str = ""
+    use_exif_orientation: bool = False
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return one number per class as its name."""
+        return tuple(map(str, range(self.classes[self.label_key])))
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Return equal counts. Their values change no shape and no cost."""
+        return np.ones(self.classes[self.label_key], np.int64)
+
+    def __len__(self) -> int:
+        return self.examples
+
+    def __getitem__(self, position: int) -> NoReturn:
+        raise IndexError(f"expected to read shapes only, got a read of example {position}.")
+
+
+SHAPES = {
+    shapes.name: shapes
+    for shapes in (
+        ExampleShapes("digits", 1437, (8, 8, 1), {"label": 10}),
+        ExampleShapes(
+            "digit_scenes", 1000, (64, 64, 1), {"mask": 11}, is_mask=True, label_key="mask"
+        ),
+        ExampleShapes("cifar10", 50_000, (32, 32, 3), {"label": 10}),
+        ExampleShapes("cifar100", 50_000, (32, 32, 3), {"label": 100, "coarse_label": 20}),
+        ExampleShapes(
+            "imagenet2012", 1_281_167, (0, 0, 3), {"label": 1000}, mixed_sizes="photographs"
+        ),
+        # COCO 2017 has 1,734 training images with its category 13, "stop sign".
+        ExampleShapes(
+            "stop_sign",
+            1734,
+            (0, 0, 3),
+            {"mask": 2},
+            is_mask=True,
+            mixed_sizes="photographs",
+            label_key="mask",
+        ),
+    )
+}
+"""The training splits whose shapes are known, by the name of the dataset."""
+
+
+def open_shapes(config: ConfigDict) -> Source:
+    """Return the training split of a config, of which only shapes can be read.
+
+    A dataset that is not in `SHAPES`, such as a folder of images, is opened.
+
+    Args:
+        config: The config.
+
+    Returns:
+        The training examples.
+
+    Raises:
+        ValueError: If the images have several sizes and the config has no `image_size`, or the
+            dataset has no such label key, or the dataset or its folder is unknown.
+        FileNotFoundError: If a dataset that is not in `SHAPES` is not there.
+    """
+    dataset = find_dataset(config.dataset)
+    if config.dataset not in SHAPES:
+        return open_splits(config)[0]
+    shapes = SHAPES[config.dataset]
+    label_key = config.label_key or dataset.label_keys[0]
+    if label_key not in shapes.classes:
+        raise ValueError(
+            f"expected a label_key of {config.dataset!r} in {tuple(shapes.classes)}, got "
+            f"{label_key!r}."
+        )
+    return Source(
+        dataclasses.replace(shapes, label_key=label_key),
+        dataset.mean,
+        dataset.std,
+        image_size=parse_image_size(config.image_size),
+        resize=config.resize,
+        image_channels=config.image_channels,
+    )

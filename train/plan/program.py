@@ -1,0 +1,191 @@
+"""Compile the training step of a config for devices that are not there."""
+
+import dataclasses
+import re
+import time
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from aff_jax.inspection import count_parameters
+from aff_jax.lookup import look_up
+from train.config_checks import check_config
+from train.data.sources.data_source import Source
+from train.plan.dataset_shapes import open_shapes
+from train.plan.flops import count_flops
+from train.plan.topologies import Topology, compiler_options
+from train.setup import Run, assemble
+from train.steps.parallel import AXIS, PARALLEL, Parallel, check_batch_size
+from train.steps.precision import DTYPES
+
+__all__ = ["CompiledStep", "compile_step", "compile_traced", "device_cache_bytes", "used_bytes"]
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """The compiled training step of a config.
+
+    Attributes:
+        text: Text of the compiled program, None if it needs more memory than the compiler allows.
+        memory: Bytes on a device: arguments, results, temporaries and code. If the program does not
+            fit, what the compiler would have needed.
+        flops: FLOPs of the matrix products and convolutions of one device.
+        parameters: Number of trainable parameters.
+        examples: Number of training examples.
+        total_steps: Number of steps of the run.
+        cached_bytes: Bytes of the dataset, if it is cached on every device.
+        seconds: Time that compiling took.
+    """
+
+    text: str | None
+    memory: int
+    flops: int
+    parameters: int
+    examples: int
+    total_steps: int
+    cached_bytes: int
+    seconds: float
+
+
+class _OneDevice(Parallel):
+    """Stands for the devices in `assemble`: keeps the step of one device, and places nothing."""
+
+    def __init__(self) -> None:
+        self.devices = self.local_devices = []
+
+    def train_step(self, step: Any) -> Any:
+        return step
+
+    def eval_step(self, step: Any) -> Any:
+        return step
+
+    def replicate(self, state: T) -> T:
+        return state
+
+    _mesh: Any = None
+
+    def _split(self, x: Any) -> Any:
+        return x
+
+    def _map(self, step: Any, donate_argnums: tuple[int, ...]) -> Any:
+        return step
+
+
+def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
+    """Compile the training step of a config. No array is placed on a device of the topology.
+
+    Args:
+        config: The config.
+        topology: The devices.
+
+    Returns:
+        The compiled step.
+
+    Raises:
+        ValueError: If a field of the config has a value that is not possible, or the devices do not
+            divide the batch.
+    """
+    check_config(config)
+    look_up(DTYPES, "dtype", config.dtype)
+    strategy = look_up(PARALLEL, "parallel", config.parallel)
+    check_batch_size(config.batch_size, len(topology.devices), config.accumulation)
+    source = open_shapes(config)
+    # The initial weights are made on the host, which takes seconds; their values are not used.
+    run = assemble(config, source, source, _OneDevice(), from_checkpoint=True)
+    state = jax.tree.map(_shape, run.state)
+    count = len(topology.devices)
+    local = _batch(source, config.batch_size // count)
+    jaxpr = jax.make_jaxpr(run.train_step, axis_env=[(AXIS, count)])(state, local)
+
+    lowered = strategy(topology.devices).lower_train_step(
+        run.train_step, state, _batch(source, config.batch_size)
+    )
+    text, memory, seconds = compile_traced(lowered, topology)
+    return CompiledStep(
+        text=text,
+        memory=memory,
+        flops=count_flops(jaxpr),
+        parameters=count_parameters(run.state.params),
+        examples=len(source),
+        total_steps=run.epochs.total_steps,
+        cached_bytes=device_cache_bytes(config, run),
+        seconds=seconds,
+    )
+
+
+def compile_traced(
+    lowered: jax.stages.Lowered, topology: Topology
+) -> tuple[str | None, int, float]:
+    """Compile a lowered program.
+
+    Args:
+        lowered: The program, lowered for devices of the topology.
+        topology: The topology.
+
+    Returns:
+        A tuple of the program's text, None if it needs too much memory, its bytes of memory on a
+        device, and the seconds that compiling took.
+    """
+    start = time.perf_counter()
+    try:
+        compiled = lowered.compile(compiler_options=compiler_options(topology))
+    except jax.errors.JaxRuntimeError as error:
+        used = used_bytes(str(error))
+        if used is None:
+            raise
+        return None, used, time.perf_counter() - start
+    stats = compiled.memory_analysis()
+    memory = (
+        stats.argument_size_in_bytes
+        + stats.output_size_in_bytes
+        - stats.alias_size_in_bytes
+        + stats.temp_size_in_bytes
+        + stats.generated_code_size_in_bytes
+    )
+    return compiled.as_text(), memory, time.perf_counter() - start
+
+
+def used_bytes(message: str) -> int | None:
+    """Return the bytes that a program needs which does not fit.
+
+    Args:
+        message: Message of the TPU compiler.
+
+    Returns:
+        The bytes, or None if the message is about something else.
+    """
+    match = re.search(r"memory space hbm\. Used ([\d.]+)([KMG]?) of", message)
+    if not match:
+        return None
+    return int(float(match[1]) * 2 ** (10 * " KMG".index(match[2] or " ")))
+
+
+def device_cache_bytes(config: ConfigDict, run: Run) -> int:
+    """Return the bytes of the dataset that a run caches on every device.
+
+    Args:
+        config: The config of the run.
+        run: The run.
+
+    Returns:
+        The bytes, 0 if the host sends every batch.
+    """
+    size = run.train_source.nbytes
+    caches = size <= config.device_cache_mib * 2**20 and not config.random_resized_crop
+    return size if caches else 0
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(x), x.dtype)
+
+
+def _batch(source: Source, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
+        "image": jax.ShapeDtypeStruct((size, *source.image_shape), np.uint8),
+        "label": jax.ShapeDtypeStruct((size, *source.label_shape), np.int32),
+        "index": jax.ShapeDtypeStruct((size,), np.int32),
+    }

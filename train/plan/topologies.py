@@ -1,0 +1,223 @@
+"""Devices that are not there: TPU slices and GPUs for which programs can be compiled."""
+
+import dataclasses
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import topologies as jax_topologies
+
+from train.plan.chips import CHIPS, Chip, find_chip
+
+__all__ = ["EXAMPLES", "Topology", "compiler_options", "describe_topology"]
+
+EXAMPLES = {
+    "v2": "v2:2x2",
+    "v3": "v3:2x2",
+    "v4": "v4:2x2x1",
+    "v5e": "v5e:2x2, v5e:4x4, v5e:16x16",
+    "v5p": "v5p:2x2x1, v5p:4x4x4",
+    "v6e": "v6e:2x2, v6e:4x4, v6e:16x16",
+    "tpu7x": "tpu7x:2x2x1",
+    "a100": "a100, a100:8",
+    "h100": "h100, h100:8",
+    "h200": "h200, h200:8",
+}
+"""Topologies of each chip, for messages. Larger slices exist too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """The devices of a slice or of some GPUs.
+
+    Attributes:
+        name: The name, such as "v5e:4x4".
+        chip: Published figures of a chip.
+        devices: The devices, for `jax.pmap` or a mesh.
+        chips: Number of chips. Some TPU chips are two devices.
+        hosts: Number of processes that a run on them has.
+    """
+
+    name: str
+    chip: Chip
+    devices: tuple[Any, ...]
+    chips: int
+    hosts: int
+
+    @property
+    def devices_per_chip(self) -> int:
+        """Return the number of devices of a chip."""
+        return len(self.devices) // self.chips
+
+
+def describe_topology(name: str) -> Topology:
+    """Describe a topology to the compiler for it.
+
+    Args:
+        name: "CHIP:LAYOUT" for a TPU slice, such as "v5e:4x4", and "CHIP" or "CHIP:DEVICES" for the
+            GPUs of a machine, such as "h100:8".
+
+    Returns:
+        The topology.
+
+    Raises:
+        ValueError: If there is no such chip or layout.
+        ModuleNotFoundError: If the compiler is not installed.
+    """
+    chip_name, _, layout = name.partition(":")
+    if chip_name not in CHIPS:
+        known = "; ".join(EXAMPLES.values())
+        raise ValueError(f"expected a topology such as {known}, got {name!r}: unknown chip.")
+    chip = find_chip(chip_name)
+    return _tpu_slice(name, chip, layout) if chip.platform == "tpu" else _gpus(name, chip, layout)
+
+
+def compiler_options(topology: Topology) -> dict[str, Any]:
+    """Return the compiler options that compiling without the device needs.
+
+    Args:
+        topology: The topology.
+
+    Returns:
+        The argument `compiler_options` of `jax.stages.Lowered.compile`.
+    """
+    if topology.chip.platform == "tpu":
+        return {}
+    # Autotuning would time kernels on the GPU. Without it, products have Triton's defaults.
+    return {"xla_gpu_autotune_level": 0, "xla_gpu_cuda_data_dir": str(_ptxas_directory())}
+
+
+def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
+    if importlib.util.find_spec("libtpu") is None:
+        raise ModuleNotFoundError(
+            f"expected the TPU compiler for the topology {name!r}, but libtpu is not installed. "
+            f"Install it with pip install -e '.[train,plan]'."
+        )
+    # Without these, libtpu asks the metadata server of a Google Cloud machine, which is not there.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_WORKER_ID", "0")
+    options: dict[str, Any] = {}
+    if re.fullmatch(r"1x[12]", layout):  # a part of a host
+        options["chips_per_host_bounds"] = [*map(int, layout.split("x")), 1]
+    try:
+        description = jax_topologies.get_topology_desc(
+            platform="tpu", topology_name=name, **options
+        )
+    except (jax.errors.JaxRuntimeError, RuntimeError) as error:
+        raise ValueError(
+            f"expected a layout of {chip.name} such as {EXAMPLES[chip.name]}, got {name!r}: {error}"
+        ) from error
+    devices = tuple(description.devices)
+    chips = len({tuple(device.coords) for device in devices})
+    hosts = len({device.process_index for device in devices})
+    return Topology(name, chip, devices, chips, hosts)
+
+
+def _gpus(name: str, chip: Chip, count: str) -> Topology:
+    if not re.fullmatch(r"|[1-8]", count):
+        raise ValueError(f"expected up to 8 GPUs of a machine as in {chip.name}:8, got {name!r}.")
+    if not any(importlib.util.find_spec(f"jax_{x}_plugin") for x in ("cuda12", "cuda13")):
+        raise ModuleNotFoundError(
+            f"expected the GPU compiler for the topology {name!r}, but JAX's CUDA plugin is not "
+            f"installed. Install it with pip install -e '.[train,plan]'."
+        )
+    devices = int(count or 1)
+    description = jax_topologies.get_topology_desc(
+        name, "cuda", target_config=_TARGETS[chip.name], topology=f"1x1x{devices}"
+    )
+    return Topology(name, chip, tuple(description.devices), devices, 1)
+
+
+def _ptxas_directory() -> Path:
+    """Return the directory that has bin/ptxas."""
+    spec = importlib.util.find_spec("nvidia")
+    places = (
+        [Path(x) / "cuda_nvcc" for x in (spec.submodule_search_locations or [])] if spec else []
+    )
+    for place in (*places, Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))):
+        if (place / "bin" / "ptxas").exists():
+            return place
+    raise ModuleNotFoundError(
+        "expected ptxas, CUDA's assembler, to compile for a GPU, found none. Install it with "
+        "pip install -e '.[train,plan]'."
+    )
+
+
+def _target(
+    *,
+    name: str,
+    major: int,
+    cores: int,
+    shared_memory: int,
+    l2: int,
+    ghz: float,
+    memory: int,
+    bandwidth: int,
+) -> str:
+    """Return a GPU's description in the text format of XLA's `GpuTargetConfigProto`.
+
+    The figures are those of NVIDIA's documents and of what CUDA reports for the device.
+    """
+    return f"""gpu_device_info {{
+  threads_per_block_limit: 1024
+  threads_per_warp: 32
+  shared_memory_per_block: 49152
+  shared_memory_per_core: {shared_memory + 1024}
+  shared_memory_per_block_optin: {shared_memory}
+  threads_per_core_limit: 2048
+  core_count: {cores}
+  fpus_per_core: {128 if major >= 9 else 64}
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth}
+  l2_cache_size: {l2}
+  clock_rate_ghz: {ghz}
+  device_memory_size: {memory}
+  cuda_compute_capability {{ major: {major} }}
+  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 }}
+device_description_str: "{name}"
+"""
+
+
+_TARGETS = {
+    "a100": _target(
+        name="NVIDIA A100-SXM4-80GB",
+        major=8,
+        cores=108,
+        shared_memory=166912,
+        l2=41943040,
+        ghz=1.41,
+        memory=85899345920,
+        bandwidth=2039000000000,
+    ),
+    "h100": _target(
+        name="NVIDIA H100 80GB HBM3",
+        major=9,
+        cores=132,
+        shared_memory=232448,
+        l2=52428800,
+        ghz=1.98,
+        memory=84942979072,
+        bandwidth=3352320000000,
+    ),
+    "h200": _target(
+        name="NVIDIA H200",
+        major=9,
+        cores=132,
+        shared_memory=232448,
+        l2=62914560,
+        ghz=1.98,
+        memory=150754820096,
+        bandwidth=4800000000000,
+    ),
+}

@@ -1,0 +1,234 @@
+"""Count what a compiled program does: bytes, kernels, estimated cycles and collectives."""
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from train.plan.hlo import Instruction, Program, array_bytes
+
+__all__ = ["Operation", "Traffic", "count_traffic", "module_of"]
+
+# Instructions that move nothing: their results are parts or names of arrays that exist.
+_FREE = frozenset(
+    "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id "
+    "opt-barrier iota add-dependency".split()
+)
+_COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "collective-permute",
+    "all-to-all",
+    "collective-broadcast",
+)
+# Operations that read or write only a slice of their first operand.
+_READS_SLICE = ("dynamic-slice", "gather", "slice")
+_WRITES_SLICE = ("dynamic-update-slice",)
+_WRAPPER = re.compile(r"^(jit|pmap|shard_map|vmap|while|body|cond|closed_call|checkpoint|remat)\b")
+_DERIVATIVE = re.compile(r"^(?:transpose\()?(?:jvp|rematted_computation|remat)?\(?([^()]*)\)*$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """An operation of a compiled program, summed over the passes of the loops around it.
+
+    Attributes:
+        name: Name in the program.
+        opcode: Kind of the operation.
+        module: Path of the module that it comes from, and its last operation of JAX.
+        bytes: Bytes of its operands and results in the chip's memory.
+        cycles: Cycles that the compiler estimates; 0 without an estimate.
+    """
+
+    name: str
+    opcode: str
+    module: str
+    bytes: int
+    cycles: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What one execution of a program does on one device.
+
+    Attributes:
+        bytes: Bytes of the operands and results of all operations in the device's memory, without
+            buffers in on-chip memory and without the padding of tiles.
+        kernels: Number of operations that are executed.
+        cycles: Sum of the compiler's estimates; 0 if it has none.
+        collectives: Number of collectives of each kind.
+        collective_bytes: Bytes of the operands of all collectives of each kind.
+        operations: The operations, the most expensive first.
+    """
+
+    bytes: int
+    kernels: int
+    cycles: int
+    collectives: dict[str, int]
+    collective_bytes: dict[str, int]
+    operations: tuple[Operation, ...]
+
+
+def count_traffic(program: Program) -> Traffic:
+    """Count the bytes, kernels, cycles and collectives of a program.
+
+    A loop counts as often as it runs, and of a conditional the most expensive branch.
+
+    Args:
+        program: The program.
+
+    Returns:
+        The counts.
+    """
+    operations = list(_executed(program, program.entry, 1))
+    collectives: Counter[str] = Counter()
+    collective_bytes: Counter[str] = Counter()
+    found = []
+    for instruction, computation, times in operations:
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in _COLLECTIVES:
+            operands = (computation[name].shape for name in instruction.operands)
+            collectives[kind] += times
+            collective_bytes[kind] += times * sum(array_bytes(x, on_chip=True) for x in operands)
+        found.append(
+            Operation(
+                instruction.name,
+                instruction.opcode,
+                module_of(instruction.op_name),
+                times * _bytes(program, computation, instruction),
+                times * instruction.estimated_cycles,
+            )
+        )
+    found.sort(key=lambda operation: (operation.cycles, operation.bytes), reverse=True)
+    return Traffic(
+        bytes=sum(operation.bytes for operation in found),
+        kernels=sum(times for _, _, times in operations),
+        cycles=sum(operation.cycles for operation in found),
+        collectives=dict(collectives),
+        collective_bytes=dict(collective_bytes),
+        operations=tuple(found),
+    )
+
+
+def module_of(op_name: str) -> str:
+    """Return the module that an operation comes from, without the wrappers of JAX.
+
+    Args:
+        op_name: Name in the program, such as "jit(f)/jvp(AFF)/local/reduce/dot_general".
+
+    Returns:
+        The path, such as "AFF/local/reduce/dot_general", with " (backward)" for a gradient.
+    """
+    backward = "transpose(" in op_name
+    parts = []
+    for part in op_name.split("/"):
+        if _WRAPPER.match(part) and "jvp(" not in part:
+            continue
+        match = _DERIVATIVE.match(part)
+        name = match[1] if match else part
+        if name and (not parts or parts[-1] != name):
+            parts.append(name)
+    return "/".join(parts) + (" (backward)" if backward else "")
+
+
+Executed = tuple[Instruction, Mapping[str, Instruction], int]
+
+
+def _executed(program: Program, name: str, times: int) -> Iterator[Executed]:
+    """Yield each executed instruction, its computation, and how often it is executed."""
+    computation = program.computations[name]
+    for instruction in computation.values():
+        opcode = instruction.opcode
+        if opcode == "while":
+            body = instruction.called("body") or ""
+            trips = _trips(program, computation, instruction)
+            yield from _executed(program, body, times * trips)
+        elif opcode == "conditional":
+            branches = [list(_executed(program, branch, times)) for branch in instruction.branches]
+            yield from max(branches, key=len, default=[])
+        elif opcode == "call":
+            yield from _executed(program, instruction.called("to_apply") or "", times)
+        elif opcode not in _FREE and not opcode.endswith(("-done", "-update")):
+            yield instruction, computation, times
+
+
+def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instruction) -> int:
+    """Return how often a loop runs: the constant that its condition compares a counter with."""
+    if loop.trip_count is not None:
+        return loop.trip_count
+    condition = program.computations[loop.called("condition") or ""]
+    carried = computation[loop.operands[0]].operands
+
+    def values(name: str) -> Iterator[int]:
+        instruction = condition[name]
+        if instruction.opcode == "constant":
+            yield _constant(instruction)
+        elif instruction.opcode == "get-tuple-element":
+            index = re.search(r"index=(\d+)", instruction.attributes)
+            if index and int(index[1]) < len(carried):
+                source = computation[carried[int(index[1])]]
+                while source.opcode in ("copy", "bitcast") and source.operands:
+                    source = computation[source.operands[0]]
+                if source.opcode == "constant":
+                    yield _constant(source)
+        else:
+            for operand in instruction.operands:
+                yield from values(operand)
+
+    root = next(instruction for instruction in condition.values() if instruction.is_root)
+    # The counter begins at zero, so the larger constant is the bound.
+    return max([1, *values(root.name)])
+
+
+def _constant(instruction: Instruction) -> int:
+    return int(instruction.arguments) if re.fullmatch(r"-?\d+", instruction.arguments) else 0
+
+
+def _bytes(
+    program: Program, computation: Mapping[str, Instruction], instruction: Instruction
+) -> int:
+    """Return the bytes of the operands and results in the device's memory."""
+    operands = [computation[name] for name in instruction.operands]
+    sizes = [array_bytes(operand.shape) for operand in operands]
+    result = array_bytes(instruction.shape)
+    opcode = instruction.opcode
+    if opcode.endswith("-start"):
+        # The result of a start repeats its operands: the sizes of both ends are in it.
+        return result
+    if opcode in _READS_SLICE:
+        return 2 * result
+    if opcode in _WRITES_SLICE:
+        return 2 * sizes[1]
+    if opcode == "fusion":
+        fused = program.computations.get(instruction.called("calls") or "", {})
+        sizes, result = _fused_bytes(fused, sizes, result)
+    return sum(sizes) + result
+
+
+def _fused_bytes(
+    fused: Mapping[str, Instruction], sizes: list[int], result: int
+) -> tuple[list[int], int]:
+    """Return the bytes of a fusion's operands and result, where it touches only slices of them."""
+    users: dict[str, list[Instruction]] = {}
+    for instruction in fused.values():
+        for operand in instruction.operands:
+            users.setdefault(operand, []).append(instruction)
+    sizes = list(sizes)
+    for instruction in fused.values():
+        if instruction.opcode != "parameter" or not sizes:
+            continue
+        number = int(instruction.arguments)
+        reading = users.get(instruction.name, [])
+        if not reading or number >= len(sizes):
+            continue
+        first = all(user.operands[0] == instruction.name for user in reading)
+        if first and all(user.opcode in _READS_SLICE for user in reading):
+            slices = sum(array_bytes(user.shape, on_chip=True) for user in reading)
+            sizes[number] = min(sizes[number], slices)
+        elif first and all(user.opcode in _WRITES_SLICE for user in reading):
+            sizes[number] = 0
+    root = next((x for x in fused.values() if x.is_root), None)
+    if root is not None and root.opcode in _WRITES_SLICE:
+        result = min(result, array_bytes(fused[root.operands[1]].shape, on_chip=True))
+    return sizes, result
