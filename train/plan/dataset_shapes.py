@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from train.data.pipeline import open_splits, parse_image_size
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
+from train.data.sources.encoded_examples import EncodedExamples
 
 __all__ = ["SHAPES", "ExampleShapes", "open_shapes"]
 
@@ -108,7 +109,7 @@ def open_shapes(config: ConfigDict) -> Source:
             f"{label_key!r}."
         )
     return Source(
-        dataclasses.replace(shapes, label_key=label_key),
+        cast(EncodedExamples, dataclasses.replace(shapes, label_key=label_key)),
         dataset.mean,
         dataset.std,
         image_size=parse_image_size(config.image_size),

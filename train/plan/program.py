@@ -138,7 +138,7 @@ def compile_traced(
         if used is None:
             raise
         return None, used, time.perf_counter() - start
-    stats = compiled.memory_analysis()
+    stats: Any = compiled.memory_analysis()
     memory = (
         stats.argument_size_in_bytes
         + stats.output_size_in_bytes

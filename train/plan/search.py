@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from ml_collections import ConfigDict
 
-from aff_jax.lookup import accepted_fields
 from aff_jax.hosts.registry import HOSTS
+from aff_jax.lookup import accepted_fields
 from train.plan.estimate import Plan
 
 __all__ = ["Search", "batch_that_may_fit", "search"]
@@ -52,7 +52,7 @@ def search(config: ConfigDict, plan_of: PlanOf, devices: int, examples: int) -> 
     first = plan_of(config)
     low, high, best = _bracket(at, config.batch_size // unit, max(1, examples // unit), first)
     while high - low > max(1, low // _PRECISION):
-        middle = _next(low, high, best)
+        middle = _middle(low, high)
         plan = at(middle)
         low, high, best = (middle, high, plan) if plan.fits else (low, middle, best)
     remedies = {} if first.fits else dict(_remedies(config, plan_of, devices))
@@ -98,9 +98,8 @@ def _bracket(
     return 0, high, None
 
 
-def _next(low: int, high: int, best: Plan | None) -> int:
+def _middle(low: int, high: int) -> int:
     """Return a multiple between both: a round number near the middle."""
-    del best
     middle = (low + high) // 2
     step = max(1, low // _PRECISION)
     return max(low + 1, middle // step * step)

@@ -101,6 +101,8 @@ def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_WORKER_ID", "0")
+    # Several processes may compile at once; only a real TPU belongs to one process.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     options: dict[str, Any] = {}
     if re.fullmatch(r"1x[12]", layout):  # a part of a host
         options["chips_per_host_bounds"] = [*map(int, layout.split("x")), 1]
@@ -109,10 +111,12 @@ def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
             platform="tpu", topology_name=name, **options
         )
     except (jax.errors.JaxRuntimeError, RuntimeError) as error:
+        if "INVALID_ARGUMENT" not in str(error):
+            raise
         raise ValueError(
             f"expected a layout of {chip.name} such as {EXAMPLES[chip.name]}, got {name!r}: {error}"
         ) from error
-    devices = tuple(description.devices)
+    devices: tuple[Any, ...] = tuple(description.devices)
     chips = len({tuple(device.coords) for device in devices})
     hosts = len({device.process_index for device in devices})
     return Topology(name, chip, devices, chips, hosts)

@@ -10,9 +10,18 @@ from train.plan.hlo import Instruction, Program, array_bytes
 __all__ = ["Operation", "Traffic", "count_traffic", "module_of"]
 
 # Instructions that move nothing: their results are parts or names of arrays that exist.
-_FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id "
-    "opt-barrier iota add-dependency".split()
+_FREE = (
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+    "iota",
+    "add-dependency",
 )
 _COLLECTIVES = (
     "all-reduce",
@@ -121,7 +130,7 @@ def module_of(op_name: str) -> str:
         The path, such as "AFF/local/reduce/dot_general", with " (backward)" for a gradient.
     """
     backward = "transpose(" in op_name
-    parts = []
+    parts: list[str] = []
     for part in op_name.split("/"):
         if _WRAPPER.match(part) and "jvp(" not in part:
             continue

@@ -2,7 +2,7 @@
 
 import abc
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -60,7 +60,7 @@ class Parallel(abc.ABC):
         return lambda state, batch: mapped(state, self._step_input(batch))
 
     def lower_train_step(
-        self, step: Step[State, Out], state: State, batch: Batch
+        self, step: Step[State, Out], state: Any, batch: Mapping[str, jax.ShapeDtypeStruct]
     ) -> jax.stages.Lowered:
         """Lower a training step for the devices, which need not exist.
 

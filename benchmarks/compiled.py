@@ -1,0 +1,231 @@
+"""Count what the compilers for GPU and TPU make of the modules and networks, without a device.
+
+    python -m benchmarks.compiled
+    python -m benchmarks.compiled --networks
+
+It needs `pip install -e '.[train,plan]'`. A map is one pass over an array of the size of an input
+in the device's memory: the bytes of the operands and results of all operations of the compiled
+program, divided by those of x. Estimated cycles are the TPU compiler's own. Neither depends on the
+load of this machine. `--networks` adds training steps of networks, which take minutes each.
+
+The floor of AFF, forward and backward, is about 16 maps: x and y for the pooled mean and the hidden
+layer; x, y and the hidden layer for the result; dy, x, y and the hidden layer for the gradient of
+the logits, and again for dx and dy.
+"""
+
+import argparse
+import importlib.metadata
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+from ml_collections import ConfigDict
+from rich.console import Console
+
+import aff_jax
+from aff_jax.inference import freeze
+from benchmarks.results import Row, describe_machine, write_results
+from configs import cifar10_resnet32, imagenet_resnet50_v1d
+from train.plan.cache import PlanCache, default_directory, versions
+from train.plan.hlo import parse
+from train.plan.plan_maker import PlanMaker
+from train.plan.program import compile_traced
+from train.plan.topologies import Topology, describe_topology
+from train.plan.traffic import Traffic, count_traffic
+
+__all__ = ["FUSIONS", "PASSES", "SHAPES", "TOPOLOGIES", "count_module", "main", "module_row"]
+
+TOPOLOGIES = ("h100", "v5e:2x2", "v6e:2x2")
+"""Where the programs are compiled for; one device of each."""
+
+SHAPES = (((128, 32, 32, 64), 4), ((128, 56, 56, 256), 4), ((256, 14, 14, 1024), 16))
+"""Shapes of x and y, with the reduction that the networks have there."""
+
+FUSIONS = ("aff", "iaff")
+"""Names of the modules."""
+
+
+def forward_and_backward(
+    module: nn.Module, variables: Any, x: Any
+) -> tuple[Callable[..., Any], Any]:
+    """Return the pass of training, with its arguments' shapes."""
+
+    def function(variables: Any, x: Any, y: Any, gradient: Any) -> Any:
+        def forward(params: Any, x: Any, y: Any) -> Any:
+            return module.apply(
+                {**variables, "params": params}, x, y, train=True, mutable=["batch_stats"]
+            )
+
+        out, backward, new = jax.vjp(forward, variables["params"], x, y, has_aux=True)
+        return out, backward(gradient), new
+
+    return function, (variables, x, x, x)
+
+
+def evaluation(module: nn.Module, variables: Any, x: Any) -> tuple[Callable[..., Any], Any]:
+    """Return the pass of evaluation, with its arguments' shapes."""
+    return module.apply, (variables, x, x)
+
+
+def frozen(module: nn.Module, variables: Any, x: Any) -> tuple[Callable[..., Any], Any]:
+    """Return the pass of the frozen module, with its arguments' shapes."""
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
+    folded = freeze(module, zeros, x, x)
+    return folded.apply, (_shapes(folded.variables), x, x)
+
+
+PASSES = {
+    "forward and backward": forward_and_backward,
+    "evaluation": evaluation,
+    "frozen": frozen,
+}
+"""The passes that are compiled."""
+
+
+def count_module(
+    name: str,
+    reduction: int,
+    shape: tuple[int, ...],
+    topology: Topology,
+    program: str = "forward and backward",
+    dtype: Any = jnp.bfloat16,
+) -> Traffic:
+    """Compile a fusion for one device, and count.
+
+    Args:
+        name: Name of the fusion.
+        reduction: Its reduction.
+        shape: Shape of x and of y.
+        topology: The topology of the device.
+        program: A name in `PASSES`.
+        dtype: Dtype of x, y and the computation.
+
+    Returns:
+        The counts.
+
+    Raises:
+        MemoryError: If the program does not fit into the device.
+    """
+    fields = {"reduction": reduction} if name in FUSIONS else {}
+    module = aff_jax.create_fusion(name, dtype=dtype, **fields)
+    small = jax.ShapeDtypeStruct((2, *(2 for _ in shape[1:-1]), shape[-1]), dtype)
+    variables = jax.eval_shape(module.init, jax.random.key(0), small, small)
+    variables = {"batch_stats": {}, "params": {}, **variables}
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    function, arguments = PASSES[program](module, variables, x)
+    sharding = SingleDeviceSharding(topology.devices[0])
+    lowered = jax.jit(function, in_shardings=sharding).lower(*arguments)
+    text, memory, _ = compile_traced(lowered, topology)
+    if text is None:
+        raise MemoryError(f"{name} at {shape} needs {memory / 2**30:.1f} GiB.")
+    return count_traffic(parse(text))
+
+
+def module_row(
+    name: str, reduction: int, shape: tuple[int, ...], topologies: Sequence[Topology], program: str
+) -> Row:
+    """Return a row of the table: maps and kernels on a GPU, maps and Mcycles on a TPU."""
+    row: dict[str, Any] = {"module": name, "shape": "x".join(map(str, shape)), "r": reduction}
+    for topology in topologies:
+        traffic = count_module(name, reduction, shape, topology, program)
+        device = topology.name.partition(":")[0]
+        row[f"{device} maps"] = traffic.bytes / (2 * math.prod(shape))
+        if topology.chip.platform == "gpu":
+            row[f"{device} kernels"] = traffic.kernels
+        else:
+            row[f"{device} Mcycles"] = traffic.cycles / 1e6
+    return row
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+def _network_configs() -> Iterator[tuple[str, ConfigDict]]:
+    for name, config in (
+        ("cifar_resnet32 width 4, 128 images", cifar10_resnet32.get_config()),
+        ("resnet50_v1d, 128 images", imagenet_resnet50_v1d.get_config()),
+    ):
+        config.dtype = "bfloat16"
+        config.sync_batch_norm = False
+        yield name, config
+
+
+def _network_rows(topologies: Sequence[Topology], console: Console) -> list[Row]:
+    """Return a row for each network and fusion: a training step on one device of each topology."""
+    rows: list[Row] = []
+    for name, config in _network_configs():
+        for fusion in ("add", "aff", "iaff"):
+            config.fusion = fusion
+            row: dict[str, Any] = {"step": name, "fusion": fusion}
+            for topology in topologies:
+                config.batch_size = 128 * len(topology.devices)
+                maker = PlanMaker(topology.name, PlanCache(default_directory()), console)
+                plan = maker.plan(config)
+                device = topology.name.partition(":")[0]
+                row[f"{device} GB"] = (plan.bytes_per_step or 0) / plan.devices / 1e9
+                if topology.chip.platform == "gpu":
+                    row[f"{device} kernels"] = plan.kernels_per_step
+                else:
+                    cycles = (plan.compiler_seconds or 0.0) * topology.chip.clock
+                    row[f"{device} Mcycles"] = cycles / 1e6
+                row[f"{device} GiB"] = plan.memory_bytes_per_chip / 2**30
+            rows.append(row)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compile everything, and write the tables.
+
+    Args:
+        arguments: Flags; those of the command by default.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--topologies", nargs="+", default=list(TOPOLOGIES))
+    parser.add_argument("--networks", action="store_true", help="training steps of networks, too")
+    parser.add_argument("--quick", action="store_true", help="one small shape")
+    parser.add_argument("--output", default=str(Path(__file__).parent / "results"))
+    options = parser.parse_args(arguments)
+    jax.config.update("jax_platforms", "cpu")
+    console = Console(highlight=False)
+    topologies = [describe_topology(name) for name in options.topologies]
+    shapes = (((8, 8, 8, 64), 4),) if options.quick else SHAPES
+    tables: dict[str, list[Row]] = {}
+    for program in PASSES:
+        tables[program] = []
+        for name in FUSIONS:
+            for shape, reduction in shapes:
+                row = module_row(name, reduction, shape, topologies, program)
+                tables[program].append(row)
+                console.print(program, row, soft_wrap=True)
+    if options.networks:
+        tables["training step, one device"] = _network_rows(topologies, console)
+    compilers = ", ".join(f"{k} {v}" for k, v in versions().items())
+    notes = [
+        "A map is one pass over an array of the size of x in the device's memory; Mcycles are the "
+        "TPU compiler's estimate. Nothing was run on these devices.",
+        f"Compilers: {compilers}, nvcc {_version('nvidia-cuda-nvcc-cu12')}.",
+    ]
+    flags = [f"--{name}" for name in ("networks", "quick") if getattr(options, name)]
+    machine = describe_machine(1)
+    title = "Modules compiled for GPU and TPU"
+    console.print(
+        write_results(options.output, "compiled", title, tables, notes, machine, flags),
+        soft_wrap=True,
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    main()
