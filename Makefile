@@ -6,7 +6,7 @@ WORKDIR ?= runs/digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: train test test-all test-optimized test-minimum test-newest docs lint format clean
+.PHONY: train test test-all test-optimized test-minimum test-newest test-plan docs lint format clean
 
 train: .venv/train.stamp
 	$(BIN)/python -m train --config=configs/digits.py --workdir=$(WORKDIR) $(ARGS)
@@ -15,7 +15,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=2 -m 'not slow' $(ARGS)
 
 # With the slow tests, and once more with the programs that users run. CI, .ci/run, adds
-# test-minimum.
+# test-minimum and test-plan.
 test-all: lint
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 	$(MAKE) test-optimized
@@ -47,6 +47,15 @@ test-newest:
 	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[export,hub]' $(TEST_TOOLS)
 	.venv-newest/bin/python -m pytest --numprocesses=2 -m 'not slow' $(LIBRARY_TESTS) $(ARGS)
 
+# Programs compiled for TPU and GPU, in an environment with both compilers: 420 MiB to download, and
+# JAX reports there at every start that it found no GPU.
+test-plan:
+	$(PYTHON) -m venv .venv-plan
+	.venv-plan/bin/python -m pip install --quiet --constraint tests/constraints.txt \
+	    --editable '.[train,export,plan]' $(TEST_TOOLS)
+	REQUIRE_COMPILERS=1 .venv-plan/bin/python -m pytest \
+	    tests/train/plan/test_compilers.py tests/benchmarks/test_compiled.py $(ARGS)
+
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,4 +76,4 @@ format: .venv/dev.stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-minimum .venv-newest .pytest_cache build dist
+	rm -rf .venv .venv-minimum .venv-newest .venv-plan .pytest_cache build dist

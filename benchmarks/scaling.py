@@ -15,16 +15,13 @@ norm averages the mean and the variance, and in the backward pass both of their 
 four small all-reduces per norm, whose time is latency. `sync_batch_norm=False` has none of them: it
 averages the running statistics at the end of a step, together with the gradients.
 
-`--step_ms` is the time of a step on one chip. By default it is estimated as three forward passes at
-40 % of the peak, and the output says so.
-
-The peak and the links are those of Google's documentation of TPU v5e and v5p: 197 and 459 TFLOP/s
-in bfloat16, and 400 GB/s over 4 links and 1,200 GB/s over 6 links, both directions together. The
+`--step_ms` is the time of a step on one chip. By default it is the one that `train.plan` estimates
+from the compiled step, without communication. That needs `pip install -e '.[plan]'` and compiles
+for minutes, the first time. `train/plan/chips.py` has the peak, the bandwidth and the links. The
 latency of 1 microsecond per hop is an assumption.
 """
 
 import argparse
-import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -33,94 +30,95 @@ import jax.numpy as jnp
 from rich.console import Console
 
 import aff_jax
+from configs import imagenet_resnet50_v1d
+from train.plan.cache import PlanCache, default_directory
+from train.plan.chips import CHIPS, Chip
+from train.plan.estimate import HOP_SECONDS, Plan, communication_seconds, torus
+from train.plan.plan_maker import PlanMaker
 
-__all__ = ["CHIPS", "Chip", "Network", "efficiency", "main", "network", "torus"]
+__all__ = ["SLICES", "Network", "efficiency", "main", "network", "plan_step", "step_seconds"]
 
-HOP_SECONDS = 1e-6
-"""Latency of a hop between two chips, an assumption."""
-
-UTILIZATION = 0.4
-"""Share of the peak that the estimate of a step assumes."""
-
-
-class Chip(NamedTuple):
-    """A TPU chip, as documented.
-
-    Attributes:
-        peak: FLOP/s in bfloat16.
-        link: Bytes/s of a link in one direction.
-        axes: Number of axes of the torus.
-        largest: Largest number of chips in a torus. More chips use slower networks.
-    """
-
-    peak: float
-    link: float
-    axes: int
-    largest: int
-
-
-CHIPS = {
-    "v5e": Chip(197e12, 400e9 / 2 / 4, 2, 256),
-    "v5p": Chip(459e12, 1200e9 / 2 / 6, 3, 6144),
-}
+SLICES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
+"""The slice for which a step is compiled, by chip."""
 
 
 class Network(NamedTuple):
-    """The cost of a network on one chip.
+    """The size of a network.
 
     Attributes:
         parameters: Number of trainable values.
         norms: Number of batch norms.
-        forward_flops: FLOPs of the forward pass of a batch.
     """
 
     parameters: int
     norms: int
-    forward_flops: float
 
 
-def network(name: str, fusion: str, batch: int, size: int) -> Network:
-    """Return the cost of a registered network, without running it.
+def network(name: str, fusion: str, size: int) -> Network:
+    """Return the size of a registered network, without running it.
+
+    Args:
+        name: Name of the network.
+        fusion: Name of the fusion.
+        size: Height and width of an image in pixels.
+
+    Returns:
+        Number of parameters and of norms.
+    """
+    model: nn.Module = aff_jax.create_model(name, fusion)
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    return Network(
+        sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        len(jax.tree.leaves(variables["batch_stats"])) // 2,
+    )
+
+
+def plan_step(name: str, fusion: str, batch: int, size: int, chip: str, console: Console) -> Plan:
+    """Plan a training step of a network with the recipe for ImageNet.
 
     Args:
         name: Name of the network.
         fusion: Name of the fusion.
         batch: Number of images per chip.
         size: Height and width of an image in pixels.
+        chip: Name of the chip in `SLICES`.
+        console: Where to report progress.
 
     Returns:
-        Number of parameters and norms, and FLOPs of the forward pass.
+        The plan on `SLICES[chip]`.
     """
-    model: nn.Module = aff_jax.create_model(name, fusion)
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    cost = jax.jit(model.apply).lower(variables, image).cost_analysis() or {}
-    return Network(
-        sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        len(jax.tree.leaves(variables["batch_stats"])) // 2,
-        batch * cost.get("flops", math.nan),
-    )
+    config = imagenet_resnet50_v1d.get_config()
+    config.model, config.fusion, config.image_size = name, fusion, size
+    config.batch_size = 4 * batch  # the slices have four chips
+    return PlanMaker(SLICES[chip], PlanCache(default_directory()), console).plan(config)
 
 
-def torus(chips: int, axes: int) -> list[int]:
-    """Return the sides of the most cubic torus.
+def step_seconds(plan: Plan) -> float:
+    """Return the time of a planned step without communication.
 
     Args:
-        chips: Number of chips, a power of two.
-        axes: Number of axes of the torus.
+        plan: The plan.
 
     Returns:
-        Number of chips along each axis.
+        Seconds: the longest of the bounds and the compiler's estimate.
+
+    Raises:
+        ValueError: If the step does not fit, so that there is no estimate.
     """
-    exponent = chips.bit_length() - 1
-    return [2 ** (exponent // axes + (axis < exponent % axes)) for axis in range(axes)]
+    if plan.estimated_step_seconds is None or plan.communication_seconds is None:
+        raise ValueError(
+            f"expected a batch that fits, got {plan.batch_size // plan.chips} images per chip, "
+            f"which do not. Use a smaller --batch."
+        )
+    return plan.estimated_step_seconds - plan.communication_seconds
 
 
 def efficiency(net: Network, chip: Chip, chips: int, step: float, sync: bool) -> float:
     """Return the share of a step that is not communication.
 
     Args:
-        net: Cost of the network.
+        net: Size of the network.
         chip: The chip.
         chips: Number of chips.
         step: Seconds of a step on one chip.
@@ -129,7 +127,7 @@ def efficiency(net: Network, chip: Chip, chips: int, step: float, sync: bool) ->
     Returns:
         Share between 0 and 1.
     """
-    gradients = 2 * (chips - 1) / chips * 4 * net.parameters / (2 * chip.link)
+    gradients = communication_seconds(chip, chips, 4 * net.parameters, 0)
     hops = sum(torus(chips, chip.axes))
     statistics = net.norms * 4 * hops * HOP_SECONDS if sync else 0.0
     return step / (step + gradients + statistics)
@@ -140,21 +138,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="resnet50_v1d", choices=aff_jax.list_models())
     parser.add_argument("--fusion", default="aff", choices=aff_jax.list_fusions())
-    parser.add_argument("--chip", default="v5p", choices=sorted(CHIPS))
+    parser.add_argument("--chip", default="v5p", choices=sorted(SLICES))
     parser.add_argument("--batch", type=int, default=128, help="images per chip")
     parser.add_argument("--size", type=int, default=224, help="height and width of an image")
     parser.add_argument("--step_ms", type=float, help="measured time of a step on one chip")
     arguments = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
     chip = CHIPS[arguments.chip]
-    net = network(arguments.model, arguments.fusion, arguments.batch, arguments.size)
-    estimated = 3 * net.forward_flops / (UTILIZATION * chip.peak)
-    step = arguments.step_ms / 1e3 if arguments.step_ms else estimated
     console = Console(highlight=False)
+    net = network(arguments.model, arguments.fusion, arguments.size)
+    if arguments.step_ms:
+        step, source = arguments.step_ms / 1e3, "as measured"
+    else:
+        planned = (arguments.model, arguments.fusion, arguments.batch, arguments.size)
+        step = step_seconds(plan_step(*planned, arguments.chip, console))
+        source = "as estimated from the compiled step"
     console.print(
         f"{arguments.model}, {arguments.fusion}, {arguments.batch} images per chip on TPU "
         f"{arguments.chip}: {net.parameters:,} parameters, {net.norms} batch norms, step "
-        f"{1e3 * step:.1f} ms "
-        + ("as measured" if arguments.step_ms else f"estimated at {UTILIZATION:.0%} of the peak")
+        f"{1e3 * step:.1f} ms {source}"
         + "\n\n| chips | efficiency, batch norm per chip | synchronized batch norm |\n|---|---|---|"
     )
     for chips in (8, 64, 512):

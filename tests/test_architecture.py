@@ -142,6 +142,16 @@ IMPORTS = {
         "train.model",
         "train.reporting",
     },
+    "train.plan": {
+        "aff_jax",
+        "train.command_errors",
+        "train.command_flags",
+        "train.config_checks",
+        "train.data",
+        "train.runtime",
+        "train.setup",
+        "train.steps",
+    },
     "train": {"aff_jax", "train"},
     "configs": set(),
 }

@@ -1,19 +1,18 @@
 """Tests of the efficiency on many chips against values computed by hand."""
 
+import dataclasses
+
 import pytest
 
-from benchmarks.scaling import CHIPS, Chip, Network, efficiency, torus
+from benchmarks import scaling
+from benchmarks.scaling import SLICES, Network, efficiency, plan_step, step_seconds
+from configs import digits
+from tests.train.plan.made import made_plan
+from tests.train.plan.programs import TPU
+from train.plan.chips import CHIPS
 
-NET = Network(parameters=25_000_000, norms=50, forward_flops=1e12)
-CHIP = Chip(peak=1e14, link=50e9, axes=2, largest=256)
-
-
-@pytest.mark.parametrize(
-    ("chips", "axes", "sides"),
-    [(1, 2, [1, 1]), (8, 2, [4, 2]), (64, 3, [4, 4, 4]), (256, 2, [16, 16]), (512, 3, [8, 8, 8])],
-)
-def test_a_torus_is_as_cubic_as_possible(chips, axes, sides):
-    assert torus(chips, axes) == sides
+NET = Network(parameters=25_000_000, norms=50)
+CHIP = dataclasses.replace(CHIPS["v5e"], links=200e9)
 
 
 def test_one_chip_has_efficiency_one():
@@ -32,5 +31,28 @@ def test_synchronized_norms_add_latency():
 
 def test_links_sum_to_the_documented_bandwidth():
     """The documentation sums both directions of all links of a chip."""
-    assert 4 * 2 * CHIPS["v5e"].link == 400e9
-    assert 6 * 2 * CHIPS["v5p"].link == 1200e9
+    assert 2 * CHIPS["v5e"].ring_bandwidth == 400e9
+    assert 3 * CHIPS["v5p"].ring_bandwidth == pytest.approx(1200e9)
+
+
+def test_the_step_is_that_of_the_plan_without_communication():
+    plan = made_plan(digits.get_config(), text=TPU)
+    assert step_seconds(plan) == pytest.approx(max(plan.compute_seconds, plan.compiler_seconds))
+    with pytest.raises(ValueError, match="expected a batch that fits"):
+        step_seconds(made_plan(digits.get_config(), gib=20))
+
+
+def test_the_batch_is_that_of_a_chip(monkeypatch):
+    planned = []
+
+    class Maker:
+        def __init__(self, topology, *_):
+            self.topology = topology
+
+        def plan(self, config):
+            planned.append((self.topology, config.batch_size, config.fusion, config.image_size))
+
+    monkeypatch.setattr(scaling, "PlanMaker", Maker)
+    for chip in SLICES:
+        plan_step("resnet50_v1d", "iaff", 32, 128, chip, None)
+    assert planned == [(SLICES[chip], 128, "iaff", 128) for chip in SLICES]

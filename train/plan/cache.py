@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+import aff_jax
+import train.setup
 from train.plan.estimate import Plan
 
 __all__ = ["PACKAGES", "PlanCache", "default_directory", "versions"]
@@ -96,12 +98,8 @@ class PlanCache:
 @functools.cache
 def _source_digest() -> str:
     """Return a digest of the source code of the library and of the training application."""
-    import aff_jax
-    import train
-
     digest = hashlib.sha256()
-    for package in (aff_jax, train):
-        for root in package.__path__:
-            for path in sorted(Path(root).rglob("*.py")):
-                digest.update(path.read_bytes())
+    for module in (aff_jax.__file__, train.setup.__file__):
+        for path in sorted(Path(str(module)).parent.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
