@@ -26,6 +26,7 @@ SMALLER = {
 
 ONLY_PARSED = {
     "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
+    "-m train.plan": "needs the compilers; test_compilers.py compiles for the same topologies",
     "--extend": "needs a finished run; test_loop_resuming.py extends one",
     "--config=configs/compare_folder.py": "needs a folder of images",
     "--num_processes=2": "needs a second machine",

@@ -43,13 +43,14 @@ def test_command_parses(command):
         pytest.fail(f"don't know how to parse {command}")
 
 
-TRAIN_COMMANDS = [f"train.{path.stem}" for path in (ROOT / "train").glob("*.py")]
+TRAIN_FILES = [*(ROOT / "train").glob("*.py"), ROOT / "train" / "plan" / "__main__.py"]
+TRAIN_COMMANDS = [f"train.{path.stem}" for path in TRAIN_FILES] + ["train.plan"]
 FLAGS = {
     flag
-    for path in (ROOT / "train").glob("*.py")
+    for path in TRAIN_FILES
     for flag in re.findall(r'(?:DEFINE_|define_)\w+\(\s*"(\w+)"', path.read_text())
 }
-SWITCHES = {"extend"}
+SWITCHES = {"extend", "search"}
 """Boolean flags, which have no value."""
 
 
