@@ -8,8 +8,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from train.data.sources.cache_files import cache_path, write_cached
+
 __all__ = [
     "IMAGE_SUFFIXES",
+    "MASK_SUFFIXES",
     "SPLIT_FOLDERS",
     "abbreviate",
     "image_files",
@@ -34,6 +37,9 @@ IMAGE_SUFFIXES = (
     ".webp",
 )
 """Suffixes of image files. Other files, and names that start with a dot, are ignored."""
+
+MASK_SUFFIXES = (".bmp", ".pgm", ".png", ".ppm", ".tif", ".tiff")
+"""Suffixes of masks: formats that keep the values of pixels."""
 
 SPLIT_FOLDERS = {
     "train": ("train",),
@@ -209,9 +215,10 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
         if stem not in images
     ]
     problems += [
-        f"{mask} is not a PNG file: other formats may change the values of a mask"
+        f"{mask} is not a PNG file: JPEG and WebP change the values of a mask. Export the masks "
+        f"again as PNG ({', '.join(MASK_SUFFIXES)} are read)"
         for stem, mask in masks.items()
-        if stem in images and not mask.lower().endswith(".png")
+        if stem in images and not mask.lower().endswith(MASK_SUFFIXES)
     ]
     if not images and not problems:
         problems = [f"{folder / 'images'} has no images ({', '.join(IMAGE_SUFFIXES)})"]
@@ -233,20 +240,29 @@ def _by_stem(folder: Path) -> dict[str, str]:
     return files
 
 
-def raise_for_files(problems: Sequence[str], folder: Path) -> None:
+def raise_for_files(problems: Sequence[str], folder: Path, note: str = "") -> None:
     """Raise an error that lists the problems of files, if there are any.
 
     Args:
         problems: One line for each file with a problem.
         folder: Folder of the files.
+        note: The last lines of the message, about all files.
 
     Raises:
-        ValueError: If there are problems. The message has the first ten.
+        ValueError: If there are problems. The message has the first ten, and names a file in the
+            cache directory that has all of them.
     """
     if problems:
         listed = "".join(f"\n  {line}" for line in problems[:_MAX_NAMED])
         more = f"\n  and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
-        raise ValueError(f"{len(problems)} of the files in {folder} cannot be used:{listed}{more}")
+        if more:
+            file = cache_path("problems", folder, ".txt")
+            if write_cached(file, "".join(f"{line}\n" for line in problems)):
+                more += f"; all of them are listed in {file}"
+        last = f"\n{note}" if note else ""
+        raise ValueError(
+            f"{len(problems)} of the files in {folder} cannot be used:{listed}{more}{last}"
+        )
 
 
 def abbreviate(names: Sequence[str]) -> str:
