@@ -86,13 +86,20 @@ IMPORTS = {
     },
     "aff_jax.old_files": set(),
     "aff_jax.saved_model": {"aff_jax.images"},
+    "aff_jax.prediction": {"aff_jax.images", "aff_jax.saved_model", "aff_jax.serialization"},
     "aff_jax.cli": {"aff_jax"},
     "train.data": {"aff_jax"},
     "train.optim": {"aff_jax"},
     "train.runtime": {"aff_jax"},
     "train.checkpoints": {"aff_jax.differences", "train.runtime"},
     "train.steps": {"aff_jax", "train.data"},
-    "train.reporting": {"aff_jax.files", "train.data", "train.runtime", "train.steps"},
+    "train.reporting": {
+        "aff_jax.files",
+        "aff_jax.prediction",
+        "train.data",
+        "train.runtime",
+        "train.steps",
+    },
     "train.config_checks": set(),
     "train.model": {"aff_jax", "train.data", "train.steps"},
     "train.setup": {
@@ -156,7 +163,7 @@ ONLY_IN = {
     "torch": ["aff_jax.convert", "aff_jax.parity", "aff_jax.files", "aff_jax.cli"],
     "huggingface_hub": ["aff_jax.hub"],
     "mxnet": [],
-    "PIL": ["aff_jax.images", "train"],
+    "PIL": ["aff_jax.images", "aff_jax.prediction", "train"],
     "matplotlib": ["aff_jax.parity", "train.reporting.plots"],
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
+from aff_jax.images import ImageTask
 from aff_jax.lookup import look_up, unknown_name
 from train.config_checks import check_config
 from train.data.augment.augmentation import normalize
@@ -38,25 +39,40 @@ from train.steps.state import TrainState, make_state, with_variables
 from train.steps.train_step import TrainStep, make_train_step
 from train.steps.training_loss import CLASS_WEIGHTS, LOSSES, TrainingLoss, balanced_weights
 
-__all__ = ["Run", "assemble", "prepare"]
+__all__ = ["Evaluation", "Run", "assemble", "make_evaluation", "prepare"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Everything that a config describes, ready to start.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The evaluation that a config describes.
 
     Attributes:
         config: The config.
         task: Classification or segmentation: its metrics and their names.
         parallel: The devices, and how steps run on them.
+        eval_step: Evaluation step on all devices.
+        predict: Maps a state and uint8 images to predicted classes.
+        eval_source: Evaluation split.
+    """
+
+    config: ConfigDict
+    task: Task
+    parallel: Parallel
+    eval_step: EvalStep
+    predict: Callable[[TrainState, np.ndarray], Array]
+    eval_source: Source
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Evaluation):
+    """Everything that a config describes, ready to start.
+
+    Attributes:
         state: The initial state, replicated.
         train_step: Training step on all devices.
-        eval_step: Evaluation step on all devices.
         recalibration_step: Step that recomputes running statistics, or None if the config has no
             `recalibration_batches`.
-        predict: Maps a state and uint8 images to predicted classes.
         train_source: Training split.
-        eval_source: Evaluation split.
         epochs: Conversion between epochs and steps.
         init_report: Lines that say what `init_from` has initialized, where it is not everything.
         test_source: Test split, if it is another one than the evaluation split.
@@ -64,16 +80,10 @@ class Run:
         eval_name: What the evaluation split is called: "validation" or "test".
     """
 
-    config: ConfigDict
-    task: Task
-    parallel: Parallel
     state: TrainState
     train_step: TrainStep
-    eval_step: EvalStep
     recalibration_step: RecalibrationStep | None
-    predict: Callable[[TrainState, np.ndarray], Array]
     train_source: Source
-    eval_source: Source
     epochs: Epochs
     init_report: tuple[str, ...]
     test_source: Source | None = None
@@ -144,11 +154,9 @@ def assemble(
     model = make_model(config, train_source.num_classes)
     frozen = FrozenSubmodules(model, config.freeze) if config.freeze else None
 
-    task = TASKS[find_dataset(config.dataset).task]
+    evaluation = make_evaluation(config, model, train_source.image_task, eval_source, parallel)
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
-    normalize_images = partial(
-        normalize, mean=train_source.mean, std=train_source.std, dtype=DTYPES[config.dtype]
-    )
+    normalize_images = _normalize_images(config, train_source.image_task)
     augment = make_training_examples(config, train_source, epochs, normalize_images, AXIS)
 
     schedule = _make_schedule(config, epochs)
@@ -166,30 +174,58 @@ def assemble(
         schedule,
         augment,
         AXIS,
-        task.accuracy,
+        evaluation.task.accuracy,
         loss_function=loss_function,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
     )
-    eval_step = make_eval_step(model, normalize_images, AXIS)
     recalibration_step = None
     if config.recalibration_batches:
         recalibration_step = parallel.eval_step(make_recalibration_step(model, augment, AXIS))
 
     return Run(
-        config=config,
-        task=task,
-        parallel=parallel,
+        **vars(evaluation),
         state=parallel.replicate(state),
         train_step=parallel.train_step(train_step),
-        eval_step=parallel.eval_step(eval_step),
         recalibration_step=recalibration_step,
-        predict=_make_predict(model, normalize_images),
         train_source=train_source,
-        eval_source=eval_source,
         epochs=epochs,
         init_report=tuple(init_report),
     )
+
+
+def make_evaluation(
+    config: ConfigDict,
+    model: nn.Module,
+    image_task: ImageTask,
+    eval_source: Source,
+    parallel: Parallel,
+) -> Evaluation:
+    """Make the evaluation of a config, without its training data.
+
+    Args:
+        config: The config.
+        model: The network.
+        image_task: The images that the network reads.
+        eval_source: Examples to evaluate.
+        parallel: The devices, and how steps run on them.
+
+    Returns:
+        The evaluation.
+    """
+    normalize_images = _normalize_images(config, image_task)
+    return Evaluation(
+        config=config,
+        task=TASKS[find_dataset(config.dataset).task],
+        parallel=parallel,
+        eval_step=parallel.eval_step(make_eval_step(model, normalize_images, AXIS)),
+        predict=_make_predict(model, normalize_images),
+        eval_source=eval_source,
+    )
+
+
+def _normalize_images(config: ConfigDict, image_task: ImageTask) -> Callable[..., Array]:
+    return partial(normalize, mean=image_task.mean, std=image_task.std, dtype=DTYPES[config.dtype])
 
 
 def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
