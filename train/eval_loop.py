@@ -9,7 +9,8 @@ from train.data.batch import Batch
 from train.data.feed import eval_feed
 from train.data.feed_timeout import TimeoutFeed
 from train.data.sources.data_source import Source
-from train.setup import Evaluation, Run
+from train.evaluation import Evaluation
+from train.setup import Run
 from train.steps.recalibration import zero_moments
 from train.steps.state import TrainState
 

@@ -16,15 +16,17 @@ from ml_collections import ConfigDict
 
 import aff_jax
 from aff_jax.images import ImageTask
+from aff_jax.prediction import Predictor
 from train.checkpoints.reading import check_step, read_eval_variables
 from train.data.pipeline import open_split, split_names
 from train.data.sources.datasets import find_dataset
 from train.eval_loop import evaluate
+from train.evaluation import make_evaluation
 from train.model import make_model
+from train.original_size import evaluate_in_original_size
 from train.reporting.config_file import read_config
 from train.reporting.dataset_file import read_dataset
 from train.reporting.metrics import TASKS
-from train.setup import make_evaluation
 from train.steps.parallel import PARALLEL
 from train.steps.state import TrainState
 
@@ -96,7 +98,12 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
 
 
 def evaluate_checkpoint(
-    workdir: Path, step: str = "best", *, split: str = "", data_dir: str | None = None
+    workdir: Path,
+    step: str = "best",
+    *,
+    split: str = "",
+    data_dir: str | None = None,
+    original_size: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint on every example of a split, once each.
 
@@ -105,9 +112,12 @@ def evaluate_checkpoint(
         step: "best", "last" or the number of a step.
         split: A split as TFDS names it; the run's evaluation split by default.
         data_dir: Data directory, if other than that of the run.
+        original_size: Whether to compare masks in the sizes of their images, see
+            `train.original_size`.
 
     Returns:
-        The metrics of the task, the mean `loss`, and the `step` of the checkpoint.
+        The metrics of the task, the mean `loss`, and the `step` of the checkpoint. There is no loss
+        for `original_size`.
 
     Raises:
         ValueError: If there is no such split, the checkpoint is damaged, or it does not match the
@@ -117,6 +127,10 @@ def evaluate_checkpoint(
     network = restore_network(workdir, step, data_dir)
     config = network.config
     source = open_split(config, split or split_names(config).evaluation)
+    if original_size:
+        predictor = Predictor(network.model, network.variables, network.image_task)
+        metrics, _ = evaluate_in_original_size(predictor, source)
+        return {**metrics, "step": network.step}
     parallel = PARALLEL[config.parallel](None)
     run = make_evaluation(config, network.model, network.image_task, source, parallel)
     state = TrainState(

@@ -1,21 +1,14 @@
 """Turn a config into a run: network, data, optimizer, state and compiled steps."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import cast
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from aff_jax.images import ImageTask
 from aff_jax.lookup import look_up, unknown_name
 from train.config_checks import check_config
-from train.data.augment.augmentation import normalize
 from train.data.epochs import Epochs
 from train.data.pipeline import (
     make_training_examples,
@@ -24,14 +17,12 @@ from train.data.pipeline import (
     split_names,
 )
 from train.data.sources.data_source import Source
-from train.data.sources.datasets import find_dataset
+from train.evaluation import Evaluation, make_evaluation, make_normalize
 from train.model import check_output_shape, make_model
 from train.optim.frozen_submodules import FrozenSubmodules
 from train.optim.optimizers import Optimizer, create_optimizer
 from train.optim.pretrained import initialize_from, initialize_part_from
 from train.optim.schedules import Schedule, create_schedule
-from train.reporting.metrics import TASKS, Task
-from train.steps.eval_step import EvalStep, make_eval_step
 from train.steps.parallel import AXIS, PARALLEL, Parallel
 from train.steps.precision import DTYPES
 from train.steps.recalibration import RecalibrationStep, make_recalibration_step
@@ -39,28 +30,7 @@ from train.steps.state import TrainState, make_state, with_variables
 from train.steps.train_step import TrainStep, make_train_step
 from train.steps.training_loss import CLASS_WEIGHTS, LOSSES, TrainingLoss, balanced_weights
 
-__all__ = ["Evaluation", "Run", "assemble", "make_evaluation", "prepare"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The evaluation that a config describes.
-
-    Attributes:
-        config: The config.
-        task: Classification or segmentation: its metrics and their names.
-        parallel: The devices, and how steps run on them.
-        eval_step: Evaluation step on all devices.
-        predict: Maps a state and uint8 images to predicted classes.
-        eval_source: Evaluation split.
-    """
-
-    config: ConfigDict
-    task: Task
-    parallel: Parallel
-    eval_step: EvalStep
-    predict: Callable[[TrainState, np.ndarray], Array]
-    eval_source: Source
+__all__ = ["Run", "assemble", "prepare"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +126,7 @@ def assemble(
 
     evaluation = make_evaluation(config, model, train_source.image_task, eval_source, parallel)
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
-    normalize_images = _normalize_images(config, train_source.image_task)
+    normalize_images = make_normalize(config, train_source.image_task)
     augment = make_training_examples(config, train_source, epochs, normalize_images, AXIS)
 
     schedule = _make_schedule(config, epochs)
@@ -192,40 +162,6 @@ def assemble(
         epochs=epochs,
         init_report=tuple(init_report),
     )
-
-
-def make_evaluation(
-    config: ConfigDict,
-    model: nn.Module,
-    image_task: ImageTask,
-    eval_source: Source,
-    parallel: Parallel,
-) -> Evaluation:
-    """Make the evaluation of a config, without its training data.
-
-    Args:
-        config: The config.
-        model: The network.
-        image_task: The images that the network reads.
-        eval_source: Examples to evaluate.
-        parallel: The devices, and how steps run on them.
-
-    Returns:
-        The evaluation.
-    """
-    normalize_images = _normalize_images(config, image_task)
-    return Evaluation(
-        config=config,
-        task=TASKS[find_dataset(config.dataset).task],
-        parallel=parallel,
-        eval_step=parallel.eval_step(make_eval_step(model, normalize_images, AXIS)),
-        predict=_make_predict(model, normalize_images),
-        eval_source=eval_source,
-    )
-
-
-def _normalize_images(config: ConfigDict, image_task: ImageTask) -> Callable[..., Array]:
-    return partial(normalize, mean=image_task.mean, std=image_task.std, dtype=DTYPES[config.dtype])
 
 
 def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
@@ -307,14 +243,3 @@ def _initial_state(
         names = ", ".join(new_head)
         report = [f"Newly initialized, since the file has other shapes: {names}."] * bool(names)
     return with_variables(state, variables), report
-
-
-def _make_predict(
-    model: nn.Module, normalize_images: Callable[[Array], Array]
-) -> Callable[[TrainState, np.ndarray], Array]:
-    @jax.jit
-    def predict(state: TrainState, images: Array) -> Array:
-        logits = cast(Array, model.apply(state.eval_variables, normalize_images(images)))
-        return jnp.argmax(logits, axis=-1)
-
-    return predict

@@ -1,6 +1,7 @@
 """`aff-jax predict`: predict images with a saved network."""
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Callable
 from os.path import expanduser
@@ -103,16 +104,15 @@ def predict_and_report(
         batch_size=batch_size,
         on_progress=_progress(),
     )
-    for path, reason in result.unreadable.items():
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+    for reason in result.unreadable.values():
+        print(f"skipped: {reason}", file=sys.stderr)
     if result.cropped:
         print(
-            f"{result.cropped} masks have pixels with the value 255: the network was trained on "
-            f"the center of images of another shape. With --config.resize=pad it sees all of them."
+            f"{result.cropped} of the masks have pixels of the value 255: the network reads only "
+            f"the center of images of another shape. Train with --config.resize=pad."
         )
-    print(f"wrote the predictions of {result.predicted} images to {output}")
-    if result.unreadable:
-        print(f"{len(result.unreadable)} images could not be read", file=sys.stderr)
+    total = result.predicted + len(result.unreadable)
+    print(f"wrote the predictions of {result.predicted} of {total} images to {output}")
     return 1 if result.unreadable else 0
 
 
@@ -133,12 +133,10 @@ def _progress() -> Callable[[int, int], None]:
 
 
 def _require_pillow() -> None:
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
+    if importlib.util.find_spec("PIL") is None:
         raise ImportError(
             "reading images needs Pillow. Install it with `pip install 'aff_jax[images]'`."
-        ) from error
+        )
 
 
 def _path(text: str) -> Path:

@@ -28,13 +28,14 @@ MAX_NAMED = 10
 """Error messages name at most this many files."""
 
 
-def list_images(folder: Path) -> list[str]:
+def list_images(folder: Path, skip: Path | None = None) -> list[str]:
     """List the image files in a folder and its subfolders.
 
     Links are followed. Files with other suffixes are ignored with a warning.
 
     Args:
         folder: The folder.
+        skip: A folder in it that is left out.
 
     Returns:
         Paths in ascending order.
@@ -45,7 +46,8 @@ def list_images(folder: Path) -> list[str]:
     """
     images: list[str] = []
     others: list[str] = []
-    visited = set()  # A link to a parent folder would be followed forever.
+    # A link to a parent folder would be followed forever.
+    visited = set() if skip is None else {os.path.realpath(skip)}
     for place, folders, files in os.walk(folder, onerror=_raise_for_folder, followlinks=True):
         if (real_path := os.path.realpath(place)) in visited:
             folders.clear()

@@ -120,9 +120,7 @@ def _find_images(images: Path, output: Path) -> list[Path]:
         raise FileNotFoundError(f"expected an image or a folder of images, found no {images}.")
     if not images.is_dir():
         return [images]
-    inside = output.resolve()
-    paths = [Path(path) for path in list_images(images)]
-    paths = [path for path in paths if inside not in path.resolve().parents]
+    paths = [Path(path) for path in list_images(images, skip=output)]
     if not paths:
         raise ValueError(f"expected images ({', '.join(IMAGE_SUFFIXES)}) in {images}, got none.")
     return paths

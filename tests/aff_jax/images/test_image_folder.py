@@ -32,6 +32,11 @@ def test_other_files_are_ignored_with_a_warning(tmp_path: pathlib.Path) -> None:
         assert len(list_images(tmp_path)) == 1
 
 
+def test_a_folder_is_left_out(tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "a.png", "out/b.png", "out/notes.txt", "out/c/d.png")
+    assert list_images(tmp_path, skip=tmp_path / "out") == [str(tmp_path / "a.png")]
+
+
 def test_links_to_nothing_are_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.png").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"links to nothing: .*a\.png"):
