@@ -11,7 +11,7 @@ SMALLER = {
     ),
     # Addition compiles in half the time, and the first command covers AFF.
     r"(-m train .*(?:configs/image_folder\.py|--config\.ema_decay).*)": (r"\1 --config.fusion=add"),
-    r"=PATH\b": "=images",
+    r"([= ])PATH\b": r"\1images",
     # The weight files of the fixture are of small networks.
     r"(--model resnet50) (.*)": (
         r"\1 \2 --field base_channels=8 --field 'blocks_per_stage=(1, 1, 1, 1)'"

@@ -1,7 +1,5 @@
 """Plot curves, confusion matrix and predictions of a run, and compare variants."""
 
-import itertools
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,18 +15,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
+from aff_jax.prediction.class_colors import IGNORED_COLOR, class_colors
 from train.data.batch import IGNORE_LABEL
 from train.reporting.class_scores import printable
 from train.reporting.metrics import DISPLAY_NAMES
 
 __all__ = [
-    "BACKGROUND_COLOR",
-    "CLASS_COLORS",
     "EVAL_COLOR",
-    "IGNORED_COLOR",
     "MAX_NAMED_CLASSES",
     "TRAIN_COLOR",
-    "class_colors",
     "draw_classified",
     "draw_comparison",
     "draw_confusion",
@@ -38,41 +33,10 @@ __all__ = [
 
 # Blue and orange of the palette of Okabe and Ito, which is safe for color-blind readers.
 TRAIN_COLOR, EVAL_COLOR = "#0072B2", "#D55E00"
-# Ten colors that remain distinct with color vision deficiencies: M. A. Petroff, Accessible Color
-# Sequences for Data Visualization, 2021, arXiv 2107.02270.
-CLASS_COLORS = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
-)
-BACKGROUND_COLOR, IGNORED_COLOR = "#000000", "#ffffff"
 MAX_NAMED_CLASSES = 25
 """Largest number of class names that a plot has space for."""
 MAX_NAME_LENGTH = 24
 """Longer names are shortened, since they would leave no space for the plot."""
-
-
-def class_colors(class_names: Sequence[str]) -> list[str]:
-    """Return the color of each class in masks.
-
-    Class 0 is black if its name says that it is the background. The other classes share ten colors.
-
-    Args:
-        class_names: Names of the classes.
-
-    Returns:
-        Colors as `#rrggbb`.
-    """
-    background = re.sub("[^a-z]", "", class_names[0].lower()) in ("background", "bg")
-    colors = itertools.islice(itertools.cycle(CLASS_COLORS), len(class_names) - background)
-    return [BACKGROUND_COLOR] * background + list(colors)
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path, eval_name: str = "test") -> None:

@@ -1,6 +1,5 @@
 """Test the colors, legends and sizes of plots."""
 
-import itertools
 import os
 
 import matplotlib
@@ -9,6 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from aff_jax.prediction.class_colors import CLASS_COLORS
 from train.data.batch import IGNORE_LABEL
 from train.reporting import plots
 
@@ -34,7 +34,7 @@ def test_each_class_has_its_color(tmp_path, channels):
     names = ["background", *"bcdefghijk"]
     plots.draw_predictions(images, labels, predictions, names, tmp_path / "p.png")
     colors = large_colors(tmp_path / "p.png")
-    expected = {rgb(plots.CLASS_COLORS[k - 1]) for k in (1, 4, 10)} | {(0, 0, 0), (77, 77, 77)}
+    expected = {rgb(CLASS_COLORS[k - 1]) for k in (1, 4, 10)} | {(0, 0, 0), (77, 77, 77)}
     assert expected <= colors
     assert colors - expected == {(255, 255, 255)}  # the background of the figure
 
@@ -100,25 +100,6 @@ def test_a_font_without_the_letters_of_a_name_is_one_warning(tmp_path):
     ) as caught:
         plots.draw_confusion(np.eye(9, dtype=int), [*LITERAL, "猫", "犬"], tmp_path / "c.png")
     assert len(caught) == 1
-
-
-def test_class_colors_are_distinct():
-    colors = [rgb(c) for c in (*plots.CLASS_COLORS, plots.BACKGROUND_COLOR, plots.IGNORED_COLOR)]
-    for one, other in itertools.combinations(colors, 2):
-        assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 60
-
-
-@pytest.mark.parametrize("name", ["background", "_background_", "BG"])
-def test_a_background_is_black(name):
-    assert plots.class_colors([name, "b"]) == [plots.BACKGROUND_COLOR, plots.CLASS_COLORS[0]]
-
-
-@pytest.mark.parametrize("name", ["road", "0", "background noise"])
-def test_another_class_0_has_a_color(name):
-    assert plots.class_colors([name, *"bcdefghijkl"]) == [
-        *plots.CLASS_COLORS,
-        *plots.CLASS_COLORS[:2],
-    ]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.data.sources.folder_layout import abbreviate
+from aff_jax.images.image_folder import abbreviate
 
 __all__ = ["require_same_classes"]
 

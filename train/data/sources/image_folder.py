@@ -13,15 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aff_jax.images.image_files import Header, read_header
+from aff_jax.images.image_folder import IMAGE_SUFFIXES, abbreviate, list_images
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
-from train.data.sources.folder_layout import (
-    IMAGE_SUFFIXES,
-    abbreviate,
-    image_files,
-    is_folder,
-    split_folder,
-    subfolders,
-)
+from train.data.sources.folder_layout import is_folder, split_folder, subfolders
 
 __all__ = ["open_image_folder"]
 
@@ -70,7 +64,7 @@ def open_image_folder(
     for number, class_name in enumerate(class_names):
         class_folder = folder / class_name
         has_class = is_folder(class_folder)
-        found = image_files(class_folder) if has_class else []
+        found = list_images(class_folder) if has_class else []
         if has_class and not found:
             empty.append(str(class_folder))
         images += found
