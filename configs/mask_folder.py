@@ -10,8 +10,8 @@ r"""AFF-FPN on your own images, with one mask per image.
     PATH/classes.txt           one class per line: `name` for the values 0, 1, 2 .., `value name` or
                                `R G B name`. Without this file the classes are numbers.
 
-docs/your_images.md leads from such a folder to predicted masks. Images that are not square are padded; `--config.image_size='(240, 320)'` fits images of 4:3. For
-example, the scenes of
+docs/your_images.md leads from such a folder to predicted masks. Images that are not square are
+padded; `--config.image_size='(240, 320)'` fits images of 4:3. For example, the scenes of
 `configs/digit_scenes.py` in such folders, with `--config.image_channels=1`, take 2 min 51 s on two
 CPU cores with other load, and the test mean IoU is 15.5 % (seed 0). Digits should not be flipped,
 and five epochs are a third of that config's.
