@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from train.data.sources.classes_file import CLASSES_FILE, read_classes_file
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
 from train.data.sources.folder_layout import images_and_masks, split_folder
 from train.data.sources.mask_cache import MaskCache
-from train.data.sources.mask_files import MaskFacts, check_values, read_palette
+from train.data.sources.mask_files import MaskFacts, check_values, describe_colors, read_palette
 
 __all__ = ["open_mask_folder"]
 
@@ -120,7 +121,7 @@ def _table_of_masks(
 
     def read(mask: str) -> MaskFacts:
         facts = cache.read(mask)
-        if facts.is_color or not facts.counts:
+        if not facts.counts:
             check_values(facts, ClassTable((), {}), mask)  # raises
         return facts
 
@@ -128,6 +129,14 @@ def _table_of_masks(
         facts = check_files(folder, read, masks)
     finally:
         cache.save()
+    colors = Counter[int]()
+    for mask in facts:
+        colors.update(mask.counts if mask.is_color else {})
+    if colors:
+        raise ValueError(
+            f"expected masks of class numbers in {folder / 'masks'}, got colors. "
+            f"{describe_colors(colors, classes_file)}"
+        )
     found = set[int]().union(*(mask.counts for mask in facts))
     largest = max(found - {IGNORED_VALUE, *ignore_label}, default=0)
     if largest == 0 or not set(range(largest + 1)) <= found | {*ignore_label}:
