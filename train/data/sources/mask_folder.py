@@ -93,7 +93,7 @@ def open_mask_folder(
         cache.save()
     headers, facts, counts = zip(*checked, strict=True)
     if not class_names and not classes_file.exists():
-        _warn_of_numbers(table, classes_file)
+        _warn_of_numbers(table, classes_file, ignore_label)
     _warn_of_values(facts, table, masks, ignore_label if split == "train" else ())
     examples = collect_examples(f"{name} {folder.name}", headers, table.class_names, images, masks)
     examples.class_table = table
@@ -157,12 +157,15 @@ def _table_of_masks(
     return ClassTable.numbered(map(str, range(largest + 1))).ignoring(ignore_label)
 
 
-def _warn_of_numbers(table: ClassTable, classes_file: Path) -> None:
+def _warn_of_numbers(table: ClassTable, classes_file: Path, ignore_label: Sequence[int]) -> None:
     first, largest = table.class_names[0], table.class_names[-1]
+    void = (
+        f" If one of them means void, often the largest, set --config.ignore_label={largest}. "
+        f"{IGNORED_VALUE} is ignored."
+    )
     warnings.warn(
         f"found no {classes_file}, so the values {first} .. {largest} of the training masks are "
-        f"{len(table.class_names)} classes named by their numbers. If one of them means void, "
-        f"often the largest, set --config.ignore_label={largest}. {IGNORED_VALUE} is ignored.",
+        f"{len(table.class_names)} classes named by their numbers.{'' if ignore_label else void}",
         stacklevel=3,
     )
 
