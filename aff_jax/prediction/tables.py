@@ -14,7 +14,11 @@ from aff_jax.prediction.predictor import ClassPrediction, Prediction
 
 __all__ = ["CSV_FILE", "JSON_FILE", "PredictionTables"]
 
-CSV_FILE, JSON_FILE = "predictions.csv", "predictions.json"
+CSV_FILE = "predictions.csv"
+"""One row for each image."""
+
+JSON_FILE = "predictions.json"
+"""The same, with the probabilities of all classes and the images that could not be read."""
 
 
 class PredictionTables:
