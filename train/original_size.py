@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from aff_jax.prediction.predictor import NO_CLASS, MaskPrediction, Predictor
+from train.data.sources.class_table import IGNORED_VALUE
 from train.data.sources.data_source import Source
-from train.data.sources.mask_files import IGNORED_VALUE
 from train.reporting.metrics import TASKS
 
 __all__ = ["evaluate_in_original_size"]

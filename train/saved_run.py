@@ -126,7 +126,8 @@ def evaluate_checkpoint(
     """
     network = restore_network(workdir, step, data_dir)
     config = network.config
-    source = open_split(config, split or split_names(config).evaluation)
+    names = network.image_task.class_names
+    source = open_split(config, split or split_names(config).evaluation, names)
     if original_size:
         predictor = Predictor(network.model, network.variables, network.image_task)
         metrics, _ = evaluate_in_original_size(predictor, source)

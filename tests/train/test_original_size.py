@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tests.aff_jax.prediction.networks import color_predictor
-from train.data.sources.mask_files import IGNORED_VALUE
+from train.data.sources.class_table import IGNORED_VALUE
 from train.original_size import evaluate_in_original_size
 
 

@@ -14,8 +14,10 @@ from aff_jax.images.image_folder import (
     list_images,
     raise_for_broken_links,
 )
+from train.data.sources.cache_files import cache_path, write_cached
 
 __all__ = [
+    "MASK_SUFFIXES",
     "SPLIT_FOLDERS",
     "images_and_masks",
     "is_folder",
@@ -23,6 +25,9 @@ __all__ = [
     "split_folder",
     "subfolders",
 ]
+
+MASK_SUFFIXES = (".bmp", ".pgm", ".png", ".ppm", ".tif", ".tiff")
+"""Suffixes of masks: formats that keep the values of pixels."""
 
 SPLIT_FOLDERS = {
     "train": ("train",),
@@ -141,9 +146,10 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
         if stem not in images
     ]
     problems += [
-        f"{mask} is not a PNG file: other formats may change the values of a mask"
+        f"{mask} is not a PNG file: JPEG and WebP change the values of a mask. Export the masks "
+        f"again as PNG ({', '.join(MASK_SUFFIXES)} are read)"
         for stem, mask in masks.items()
-        if stem in images and not mask.lower().endswith(".png")
+        if stem in images and not mask.lower().endswith(MASK_SUFFIXES)
     ]
     if not images and not problems:
         problems = [f"{folder / 'images'} has no images ({', '.join(IMAGE_SUFFIXES)})"]
@@ -165,17 +171,26 @@ def _by_stem(folder: Path) -> dict[str, str]:
     return files
 
 
-def raise_for_files(problems: Sequence[str], folder: Path) -> None:
+def raise_for_files(problems: Sequence[str], folder: Path, note: str = "") -> None:
     """Raise an error that lists the problems of files, if there are any.
 
     Args:
         problems: One line for each file with a problem.
         folder: Folder of the files.
+        note: The last lines of the message, about all files.
 
     Raises:
-        ValueError: If there are problems. The message has the first ten.
+        ValueError: If there are problems. The message has the first ten, and names a file in the
+            cache directory that has all of them.
     """
     if problems:
         listed = "".join(f"\n  {line}" for line in problems[:MAX_NAMED])
         more = f"\n  and {len(problems) - MAX_NAMED} more" if len(problems) > MAX_NAMED else ""
-        raise ValueError(f"{len(problems)} of the files in {folder} cannot be used:{listed}{more}")
+        if more:
+            file = cache_path("problems", folder, ".txt")
+            if write_cached(file, "".join(f"{line}\n" for line in problems)):
+                more += f"; all of them are listed in {file}"
+        last = f"\n{note}" if note else ""
+        raise ValueError(
+            f"{len(problems)} of the files in {folder} cannot be used:{listed}{more}{last}"
+        )
