@@ -119,7 +119,7 @@ def export(arguments: argparse.Namespace) -> int:
         overwrite=arguments.force,
     )
     if task is not None:
-        text = json.dumps(task.to_json(), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(task.to_json(), indent=2) + "\n"
         with atomic_file(task_file, overwrite=arguments.force) as partial:
             partial.write_text(text, encoding="utf-8")
     megabytes = target.stat().st_size / 1e6
