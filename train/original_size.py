@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from aff_jax.prediction import NO_CLASS, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import NO_CLASS, MaskPrediction, Predictor
 from train.data.sources.class_table import IGNORED_VALUE
 from train.data.sources.data_source import Source
 from train.reporting.metrics import TASKS

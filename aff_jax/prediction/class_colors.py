@@ -11,8 +11,6 @@ from jaxtyping import UInt8
 
 __all__ = ["BACKGROUND_COLOR", "CLASS_COLORS", "IGNORED_COLOR", "class_colors", "colors_as_pixels"]
 
-# Ten colors that remain distinct with color vision deficiencies: M. A. Petroff, Accessible Color
-# Sequences for Data Visualization, 2021, arXiv 2107.02270.
 CLASS_COLORS = (
     "#3f90da",
     "#ffa90e",
@@ -25,7 +23,17 @@ CLASS_COLORS = (
     "#717581",
     "#92dadd",
 )
-BACKGROUND_COLOR, IGNORED_COLOR = "#000000", "#ffffff"
+"""Ten colors that remain distinct with color vision deficiencies.
+
+References:
+    M. A. Petroff, Accessible Color Sequences for Data Visualization, 2021, arXiv 2107.02270.
+"""
+
+BACKGROUND_COLOR = "#000000"
+"""Color of class 0 if its name says that it is the background."""
+
+IGNORED_COLOR = "#ffffff"
+"""Color of pixels without a class."""
 
 
 def class_colors(class_names: Sequence[str]) -> list[str]:

@@ -14,7 +14,11 @@ from aff_jax.prediction.predictor import ClassPrediction, Prediction
 
 __all__ = ["CSV_FILE", "JSON_FILE", "PredictionTables"]
 
-CSV_FILE, JSON_FILE = "predictions.csv", "predictions.json"
+CSV_FILE = "predictions.csv"
+"""One row for each image."""
+
+JSON_FILE = "predictions.json"
+"""The same, with the probabilities of all classes and the images that could not be read."""
 
 
 class PredictionTables:
@@ -36,8 +40,9 @@ class PredictionTables:
         self._json_path, self._unreadable = folder / JSON_FILE, unreadable
         self._content = {"network": network, "task": task.task, "classes": _describe_classes(task)}
         self._rows: list[dict[str, Any]] = []
+        # Names that are not UTF-8 are written as the bytes that they have in the file system.
         self._file = open(  # noqa: SIM115 - closed in __exit__
-            folder / CSV_FILE, "w", newline="", encoding="utf-8"
+            folder / CSV_FILE, "w", newline="", encoding="utf-8", errors="surrogateescape"
         )
         self._csv = csv.writer(self._file)
         if task.task == "segmentation":
@@ -69,7 +74,7 @@ class PredictionTables:
         self._file.close()
         unreadable = [{"image": x, "reason": reason} for x, reason in self._unreadable.items()]
         content = {**self._content, "images": self._rows, "unreadable": unreadable}
-        text = json.dumps(content, indent=2, ensure_ascii=False)
+        text = json.dumps(content, indent=2)
         self._json_path.write_text(text + "\n", encoding="utf-8")
 
 

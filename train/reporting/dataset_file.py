@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aff_jax.images import ImageTask
+from train.data.sources.class_names import require_same_classes
 from train.data.sources.data_source import Source
 from train.reporting.config_file import read_fields
 from train.runtime.writing import write_atomically
@@ -19,6 +20,9 @@ __all__ = ["DATASET_FILE", "DatasetRecord", "read_dataset", "record_dataset"]
 
 DATASET_FILE = "dataset.json"
 """The dataset of the run."""
+
+
+_ONLY_DRAWN = ("class_colors", "mask_values")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,22 +50,22 @@ def record_dataset(workdir: str | os.PathLike[str], source: Source) -> str:
 
     Raises:
         ValueError: If the classes, or how images are resized and normalized, are not those with
-            which the run started. The message lists the differences.
+            which the run started. The message has the differences.
     """
     known = read_dataset(workdir)
     if known is None:
         content = {"image_task": source.image_task.to_json(), "examples": len(source)}
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(content, indent=2) + "\n"
         write_atomically(Path(workdir) / DATASET_FILE, text)
         return ""
+    require_same_classes(known.image_task.class_names, source.class_names, "the training split")
     lines = _differences(known.image_task, source.image_task)
     if lines:
         raise ValueError(
             f"workdir {os.fspath(workdir)} belongs to a run with another dataset:\n"
             + "\n".join(lines)
-            + "\nProbably folders or classes.txt have changed since the run started. Its network "
-            "has one output for each class, in this order. Restore the classes, or use another "
-            "--workdir."
+            + "\nProbably the images have changed since the run started. Restore them, or use "
+            "another --workdir."
         )
     if known.examples != len(source):
         return (
@@ -96,26 +100,15 @@ def read_dataset(workdir: str | os.PathLike[str]) -> DatasetRecord | None:
 
 
 def _differences(known: ImageTask, found: ImageTask) -> list[str]:
-    """List the fields in which two tasks differ; for the classes, which are missing or new."""
+    """List the fields in which two tasks differ, except those that do not matter to a network."""
     before, now = known.to_json(), found.to_json()
-    lines = [
+    return [
         f"  {name}: {_short(before[name])} then, {_short(now[name])} now"
         for name in before
-        if name != "class_names" and before[name] != now[name]
+        if name not in ("class_names", *_ONLY_DRAWN) and before[name] != now[name]
     ]
-    missing = [name for name in known.class_names if name not in found.class_names]
-    new = [name for name in found.class_names if name not in known.class_names]
-    if missing:
-        lines.append(f"  missing classes: {_short(missing)}")
-    if new:
-        lines.append(f"  new classes: {_short(new)}")
-    if not (missing or new) and known.class_names != found.class_names:
-        pairs = enumerate(zip(known.class_names, found.class_names, strict=True))
-        number, (there, here) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-        lines.append(f"  order of the classes: class {number} was {there!r} and is {here!r} now")
-    return lines
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value)
     return text if len(text) < 200 else text[:200] + "..."

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from aff_jax.prediction import NO_CLASS
 from aff_jax.prediction.class_colors import class_colors
 from aff_jax.prediction.drawing import draw_legend, draw_mask, draw_overlay, task_colors
+from aff_jax.prediction.predictor import NO_CLASS
 from tests.aff_jax.prediction.networks import color_task
 
 CLASSES = np.array([[0, 1, 2], [2, 1, NO_CLASS]], np.uint8)

@@ -9,7 +9,7 @@ from PIL import Image
 
 import aff_jax
 from aff_jax.images import ImageTask
-from aff_jax.prediction import NO_CLASS, ClassPrediction, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import NO_CLASS, ClassPrediction, MaskPrediction, Predictor
 from tests.aff_jax.prediction.networks import ChannelScores, color_predictor, color_task
 
 

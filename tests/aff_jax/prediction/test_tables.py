@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -69,3 +70,14 @@ def test_an_interruption_keeps_the_rows(tmp_path):
     rows, content = read(tmp_path)
     assert (len(rows), len(content["images"])) == (2, 1)
     assert content["unreadable"] == [{"image": "b.jpg", "reason": "it is not an image"}]
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    task = color_task("classification", class_names=(os.fsdecode(b"th\xe9"), "green", "blue"))
+    prediction = ClassPrediction(task.class_names, np.array([1, 0, 0], np.float32))
+    with PredictionTables(tmp_path, task, "net", {}) as tables:
+        tables.write_row({"image": name}, prediction)
+    assert b"caf\xe9.jpg,th\xe9,1.0" in (tmp_path / CSV_FILE).read_bytes()
+    content = json.loads((tmp_path / JSON_FILE).read_text())
+    assert content["images"][0]["image"] == name

@@ -13,7 +13,7 @@ from PIL import Image
 from aff_jax.images import ImageTask
 from aff_jax.images.image_files import PILLOW_MODES, decode_image
 from aff_jax.images.resizing import IMAGE_FILTER, MASK_FILTER, RESIZE_RATIO
-from train.data.sources.class_table import IGNORED_VALUE
+from train.data.sources.class_table import IGNORED_VALUE, ClassTable, color_code
 from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD
 from train.data.sources.encoded_examples import EncodedExamples
 from train.data.sources.mask_files import decode_mask, mask_labels
@@ -38,8 +38,6 @@ class Source:
         image_shape: (height, width, channels) of every image.
         label_shape: () for classification, (height, width) for segmentation.
         class_names: Names of the classes.
-        class_colors: Red, green and blue of each class, in 0 .. 255, as the masks or their table
-            have them; None if they are not known.
         num_classes: Number of classes.
         mean: Mean of the pixels divided by 255, per channel.
         std: Standard deviation of the pixels divided by 255, per channel.
@@ -102,11 +100,12 @@ class Source:
             # crop.
             crop_ratio=1.0 if encoded.is_mask else RESIZE_RATIO,
             use_exif_orientation=encoded.use_exif_orientation,
+            class_colors=tuple(f"#{color_code(color):06x}" for color in encoded.class_colors or ()),
+            mask_values=_mask_values(encoded.class_table),
         )
         self.image_shape: tuple[int, ...] = self.image_task.input_shape
         self.label_shape: tuple[int, ...] = self.image_task.image_size if encoded.is_mask else ()
         self.class_names = self.image_task.class_names
-        self.class_colors = encoded.class_colors
         self.num_classes = self.image_task.num_classes
         self.mean, self.std = self.image_task.mean, self.image_task.std
 
@@ -221,6 +220,15 @@ class Source:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._rebuild, (self._encoded,)
+
+
+def _mask_values(table: ClassTable | None) -> tuple[int, ...]:
+    """Return the value of each class in masks; () if it is the number of the class, or a color."""
+    if table is None or table.by_color:
+        return ()
+    values = tuple(table.first_values())
+    # Predicted masks have 8 bits.
+    return () if values == tuple(range(len(values))) or max(values) > 255 else values
 
 
 def _check_one_shape(

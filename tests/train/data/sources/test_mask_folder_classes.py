@@ -70,17 +70,19 @@ def test_masks_with_colors(tmp_path: pathlib.Path, kind: str) -> None:
     expected = np.where(VALUES == 0, IGNORE_LABEL, VALUES.astype(int) - 1)
     np.testing.assert_array_equal(source[0]["label"], expected)
     np.testing.assert_array_equal(source.class_counts, [16, 16, 16])
-    assert source.class_colors == ((128, 0, 0), (0, 128, 0), (0, 0, 128))
+    assert source.image_task.class_colors == ("#800000", "#008000", "#000080")
 
 
 def test_a_palette_gives_the_colors_of_classes(tmp_path: pathlib.Path) -> None:
     write(tmp_path, VALUES, "sky\nroad\ntree\nhouse\n")
-    assert load_source("mask_folder", "train", data_dir=tmp_path).class_colors is None
+    assert load_source("mask_folder", "train", data_dir=tmp_path).image_task.class_colors == ()
     mask = Image.fromarray(VALUES)
     mask.putpalette(COLORS.ravel().tolist())
     mask.save(tmp_path / "train" / "masks" / "a.png")
     source = load_source("mask_folder", "train", data_dir=tmp_path)
-    assert source.class_colors == tuple(map(tuple, COLORS.tolist()))
+    assert source.image_task.class_colors == tuple(
+        f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in COLORS.tolist()
+    )
 
 
 def test_masks_with_0_and_255_need_a_table(tmp_path: pathlib.Path) -> None:
@@ -90,6 +92,7 @@ def test_masks_with_0_and_255_need_a_table(tmp_path: pathlib.Path) -> None:
     (tmp_path / "classes.txt").write_text("0 no\n255 yes\n")
     source = load_source("mask_folder", "train", data_dir=tmp_path)
     np.testing.assert_array_equal(source[0]["label"], VALUES > 1)
+    assert source.image_task.mask_values == (0, 255)
 
 
 def test_gray_values_of_jpeg_are_recognized(tmp_path: pathlib.Path) -> None:
