@@ -50,7 +50,7 @@ def test_masks_of_the_exported_file_are_those_that_were_evaluated(tmp_path, cons
     config.data_dir, config.image_size, config.epochs = str(data), SIZE, 20.0
     config.eval_every_epochs = 10.0
     loop.train(config, run, console)
-    evaluated = evaluate_checkpoint(run, split="test", original_size=True)
+    evaluated = evaluate_checkpoint(run, split="test", original_size=True).metrics
 
     # The rest needs neither the training data nor the run.
     (data / "train").rename(tmp_path / "elsewhere")
