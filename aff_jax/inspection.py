@@ -1,6 +1,7 @@
 """The structure of a linen module: its layers by path, and shapes and dtypes of its variables."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,21 +11,19 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array
 
+from aff_jax.hosts.base import FIRST_LAYERS
 from aff_jax.hosts.registry import host_classes
 
 __all__ = [
-    "FIRST_LAYERS",
     "Layer",
     "ModulePath",
     "Structure",
+    "count_flops",
     "count_parameters",
     "example_images",
     "image_channels",
     "inspect_module",
 ]
-
-FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
-"""Names of the layers of hosts that see the channels of the images."""
 
 ModulePath = tuple[str, ...]
 """Names of submodules from the outermost to the innermost. The last may be that of a variable."""
@@ -179,3 +178,17 @@ def count_parameters(params: Any) -> int:
         Sum of the sizes of all leaves.
     """
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def count_flops(program: jax.stages.Lowered | jax.stages.Compiled) -> float:
+    """Return the number of floating-point operations of a program, as XLA counts them.
+
+    Args:
+        program: The program, such as `jax.jit(model.apply).lower(variables, images)`. It need not
+            be compiled. Compiled, it may have fewer operations.
+
+    Returns:
+        The number of operations. A multiply-add is two. NaN if XLA does not report it.
+    """
+    cost = program.cost_analysis() or {}
+    return float(cost.get("flops", math.nan))

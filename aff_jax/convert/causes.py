@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
+from aff_jax.convert.entries import KERNEL_LAYOUTS, UNREAD, Entry
 from aff_jax.convert.prefixes import find_prefixes
-from aff_jax.hosts.base import HEAD
-from aff_jax.inspection import FIRST_LAYERS, ModulePath
+from aff_jax.hosts.base import FIRST_LAYERS, HEAD
+from aff_jax.inspection import ModulePath
 
 __all__ = ["Mismatch", "explain_shapes", "guess_cause"]
 
@@ -192,7 +192,7 @@ def _shape_in_flax(entry: Entry, array: np.ndarray) -> tuple[int, ...]:
         return tuple(array.shape)
     if entry.layout == "dense":
         array = array.reshape(*array.shape[:2], -1)[..., 0]
-    return tuple(LAYOUTS[entry.layout].to_flax(array).shape)
+    return tuple(KERNEL_LAYOUTS[entry.layout].to_flax(array).shape)
 
 
 def _guess_fusion(names: Iterable[str]) -> str:

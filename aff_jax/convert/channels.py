@@ -11,7 +11,8 @@ from jaxtyping import Array
 
 from aff_jax.convert.mapping import list_entries
 from aff_jax.convert.rules import Framework
-from aff_jax.inspection import FIRST_LAYERS, image_channels, inspect_module
+from aff_jax.hosts.base import FIRST_LAYERS
+from aff_jax.inspection import image_channels, inspect_module
 
 __all__ = ["adapt_channels", "channels_in"]
 

@@ -18,7 +18,10 @@ from aff_jax.nn.input_checks import check_images
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.rematerialization import rematerialize
 
-__all__ = ["HEAD", "Host", "ModuleFactory", "apply_block", "logits_dtype"]
+__all__ = ["FIRST_LAYERS", "HEAD", "Host", "ModuleFactory", "apply_block", "logits_dtype"]
+
+FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
+"""Names of the layers that see the channels of the images, in any host."""
 
 HEAD = "head"
 """Name of the dense layer that computes the logits of every host."""

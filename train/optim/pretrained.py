@@ -10,8 +10,8 @@ from flax import traverse_util
 import aff_jax
 from aff_jax.convert.causes import Mismatch, explain_shapes
 from aff_jax.differences import count_differences, list_differences
-from aff_jax.hosts.base import HEAD
-from aff_jax.inspection import FIRST_LAYERS, image_channels
+from aff_jax.hosts.base import FIRST_LAYERS, HEAD
+from aff_jax.inspection import image_channels
 
 __all__ = ["initialize_from", "initialize_part_from"]
 
