@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array
 
-from aff_jax.hosts.base import FIRST_LAYERS
+from aff_jax.hosts.base import is_in_first_layer
 from aff_jax.hosts.registry import host_classes
 
 __all__ = [
@@ -163,7 +163,7 @@ def image_channels(variables: Mapping[str, Any]) -> int:
         Number of input channels of the first convolution of the stem, or 3 if there is no stem.
     """
     for path, leaf in traverse_util.flatten_dict(dict(variables.get("params", {}))).items():
-        if path[-1] == "kernel" and set(FIRST_LAYERS) & set(path):
+        if path[-1] == "kernel" and is_in_first_layer(path):
             return int(leaf.shape[-2])
     return 3
 

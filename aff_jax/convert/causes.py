@@ -8,7 +8,7 @@ import numpy as np
 
 from aff_jax.convert.entries import KERNEL_LAYOUTS, UNREAD, Entry
 from aff_jax.convert.prefixes import find_prefixes
-from aff_jax.hosts.base import FIRST_LAYERS, HEAD
+from aff_jax.hosts.base import HEAD, is_in_first_layer
 from aff_jax.inspection import ModulePath
 
 __all__ = ["Mismatch", "explain_shapes", "guess_cause"]
@@ -168,7 +168,7 @@ def _cause_of(mismatch: Mismatch) -> str:
     path, expected, found = mismatch
     if path[0] == HEAD and expected[:-1] == found[:-1]:
         return "head"
-    if set(FIRST_LAYERS) & set(path) and len(expected) == len(found):
+    if is_in_first_layer(path) and len(expected) == len(found):
         axis = _channel_axis(mismatch)
         same = [e == f for e, f in zip(expected, found, strict=True)]
         del same[axis]

@@ -187,11 +187,11 @@ def _attention_forms(
     }
     in_bias = {_join(own, "in_proj_bias"): tuple(biases[layer] for layer in layers[:3])}
     in_weight = {_join(own, "in_proj_weight"): tuple(weights[layer] for layer in layers[:3])}
-    apart = {_join(own, f"{name[0]}_proj_weight"): (weights[name],) for name in layers[:3]}
+    apart = {_join(own, f"{layer[0]}_proj_weight"): (weights[layer],) for layer in layers[:3]}
     linear = {
-        _join(own, f"{layer[0]}_proj.{leaf}"): (names[layer],)
+        _join(own, f"{layer[0]}_proj.{leaf}"): (parts[layer],)
         for layer in layers[:3]
-        for leaf, names in (("weight", weights), ("bias", biases))
+        for leaf, parts in (("weight", weights), ("bias", biases))
     }
     fused_form, apart_form = (
         Form({**in_weight, **in_bias, **out}),

@@ -94,13 +94,11 @@ class IAFF(Fusion, kw_only=True):
         first = make_branches(self, channels)
         passes = [first]
         for number in range(2, self.iterations + 1):
-            branches = []
-            for position, scale in enumerate(self.scales):
-                is_shared = self.share_global and scale == "global"
-                branches.append(
-                    first[position]
-                    if is_shared
-                    else make_branch(self, position, channels, pass_number=number)
-                )
+            branches = [
+                first[position]
+                if self.share_global and scale == "global"
+                else make_branch(self, position, channels, pass_number=number)
+                for position, scale in enumerate(self.scales)
+            ]
             passes.append(branches)
         return passes
