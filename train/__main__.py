@@ -122,7 +122,9 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
             f"\n  {name:<16} {content}"
             for name, content in written.items()
             if (workdir / name).exists()
-        ),
+        )
+        + "\n\nto predict other images:\n  python -m train.predict "
+        + f"--workdir={escape(str(workdir))} --images=PATH --output=PATH",
         highlight=False,
         soft_wrap=True,
     )

@@ -5,7 +5,11 @@ For example::
     python -m train.evaluate --workdir=runs/digits --step=best
 
 The network, the dataset and the evaluation split are those of the run's config.json. The workdir
-does not change, so the run may still be training. One process evaluates on all its devices.
+does not change, so the run may still be training. The training data are not needed. One process
+evaluates on all its devices.
+
+With --original_size, masks are compared in the sizes of their images, as `python -m train.predict`
+writes them, instead of the size that the network reads. One device evaluates.
 """
 
 from collections.abc import Sequence
@@ -37,12 +41,22 @@ def main(argv: Sequence[str]) -> None:
     enable_compilation_cache(None)
     with errors_in_one_line():
         metrics = evaluate_checkpoint(
-            options.workdir, options.step, split=options.split, data_dir=options.data_dir
+            options.workdir,
+            options.step,
+            split=options.split,
+            data_dir=options.data_dir,
+            original_size=options.original_size,
         )
     print(f"step {metrics['step']}: {format_metrics(metrics)}")
+    if "unseen" in metrics:
+        print(
+            f"{metrics['unseen']:.1%} of the labels are not counted: the network reads only the "
+            f"center of images of another shape. Train with --config.resize=pad."
+        )
 
 
 if __name__ == "__main__":
     define_checkpoint_flags()
+    flags.DEFINE_bool("original_size", False, "Compare masks in the sizes of their images.")
     flags.DEFINE_string("split", "", "Another split, as TFDS names it: train, test[:10%].")
     run_command(main)

@@ -11,7 +11,9 @@ from train.runtime import compilation_cache
 @pytest.fixture
 def options(monkeypatch, tmp_path):
     """Replace the flags of the command, and disable its global settings."""
-    options = SimpleNamespace(workdir=tmp_path, step="best", split="", data_dir=None)
+    options = SimpleNamespace(
+        workdir=tmp_path, step="best", split="", data_dir=None, original_size=False
+    )
     monkeypatch.setattr(evaluate, "flags", SimpleNamespace(FLAGS=options))
     monkeypatch.setattr(evaluate, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda directory: None)
@@ -19,14 +21,28 @@ def options(monkeypatch, tmp_path):
 
 
 def test_prints_the_metrics_of_the_checkpoint(options, monkeypatch, tmp_path, capsys):
-    def evaluate_checkpoint(workdir, step, *, split, data_dir):
+    def evaluate_checkpoint(workdir, step, *, split, data_dir, original_size):
         assert (workdir, step, split, data_dir) == (tmp_path, "12", "train", "tfds")
+        assert not original_size
         return {"accuracy": 0.5, "loss": 0.25, "step": 12}
 
     monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
     options.step, options.split, options.data_dir = "12", "train", "tfds"
     evaluate.main(["evaluate"])
     assert capsys.readouterr().out == "step 12: accuracy 50.00%, loss 0.2500\n"
+
+
+def test_says_which_labels_were_not_counted(options, monkeypatch, capsys):
+    def evaluate_checkpoint(*arguments, original_size, **options):
+        assert original_size
+        return {"mean_iou": 0.5, "unseen": 0.125, "step": 12}
+
+    monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
+    options.original_size = True
+    evaluate.main(["evaluate"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "step 12: mean IoU 50.00%"
+    assert second.startswith("12.5% of the labels are not counted")
 
 
 @pytest.mark.usefixtures("options")
