@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import flax.linen as nn
+
 from aff_jax.parity.comparison import Parity, compare
 from aff_jax.parity.report import to_text
 
@@ -11,7 +13,7 @@ CONTEXT = 3
 """Number of rows before and after the first mismatch in the message."""
 
 
-def assert_parity(torch_module: Any, module: Any, *arguments: Any, **options: Any) -> Parity:
+def assert_parity(torch_module: Any, module: nn.Module, *arguments: Any, **options: Any) -> Parity:
     """Compare two networks and raise an error if they differ.
 
         >>> import torch, flax.linen as nn, jax.numpy as jnp

@@ -22,7 +22,7 @@ class Aligned(NamedTuple):
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:
-    """Move the channels from the last axis to the second one.
+    """Move the last axis behind the first one.
 
     Args:
         array: Array `(batch, *spatial, channels)`.

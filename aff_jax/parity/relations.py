@@ -22,13 +22,13 @@ from aff_jax.parity.reordering import Fits, find_order, find_shift
 __all__ = ["RULED_OUT", "Earlier", "find_relation"]
 
 RECENT = 12
-"""Number of earlier activations that are tried as the input of a function."""
+"""Number of earlier activations that may be the input of a function."""
 
 OPERANDS = 40
-"""Number of earlier activations that are tried as a missing term or factor."""
+"""Number of earlier activations that may be a missing term or factor."""
 
 SAMPLE = 2048
-"""Number of values of an array that are compared to find a missing term or factor."""
+"""Number of values in which a sum or product is looked for."""
 
 RULED_OUT = (
     "a constant factor, an offset or a scale for each channel, another order of the values, "
@@ -37,7 +37,7 @@ RULED_OUT = (
 """Relations that `find_relation` looks for."""
 
 BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
-"""Activations that are tried before a pooling and after a sum."""
+"""Activations that may stand before a pooling, or behind a sum."""
 
 
 class Earlier(NamedTuple):
@@ -73,7 +73,7 @@ def find_relation(
         return "PyTorch's values are the complex conjugates." if is_conjugate else ""
     recent = [Earlier(e.label, *_wide(e.ours, e.theirs)) for e in earlier[::-1]]
     ours, theirs = _wide(ours, theirs)
-    # Only rounding may remain: a wrong function can be within a few percent of the right one.
+    # An approximation is no relation: a wrong function may be as near as a few percent.
     limit = min(max(10 * allowed, 1e-12), 1e-3)
     if ours.shape == theirs.shape:
         # A relation must remove most of the difference.

@@ -19,8 +19,8 @@ from aff_jax.parity.rows import (
 
 
 def output(module, value, number=1, moved=None):
-    array = np.array(value, np.float32)
-    return Output(module, number, array, array if moved is None else np.array(moved, np.float32))
+    array = np.float32(value)
+    return Output(module, number, array, array if moved is None else np.float32(moved))
 
 
 def compare(ours, theirs, tolerance=None, names=None):
