@@ -125,17 +125,17 @@ def inspect_module(
         example_inputs = example_images(module, channels)
     layers: dict[ModulePath, Layer] = {}
 
-    def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def record(call: Any, args: Any, named: Any, context: nn.module.InterceptorContext) -> Any:
         path = tuple(context.module.path)
         if context.method_name != "__call__":
-            return call(*args, **kwargs)
+            return call(*args, **named)
         # The first call of a module counts. An outer call begins before the ones inside of it.
         is_first = path not in layers
         if is_first:
-            first = next((x for x in (*args, *kwargs.values()) if hasattr(x, "ndim")), None)
+            first = next((x for x in (*args, *named.values()) if hasattr(x, "ndim")), None)
             axes = 0 if first is None else max(0, first.ndim - 2)
             layers[path] = Layer(context.module, axes)
-        output = call(*args, **kwargs)
+        output = call(*args, **named)
         if is_first:  # `init` creates the variables in the call
             seen = traverse_util.flatten_dict(dict(context.module.variables))
             shapes = {

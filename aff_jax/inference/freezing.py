@@ -78,14 +78,12 @@ def freeze(
     if has_dtype:
         model = model.clone(dtype=dtype)
 
-    # Check the variables against those that the model initializes.
     variables = nn.meta.unbox(variables)  # Partitioned parameters are boxed.
     inputs = _zeros_for_structs(example_inputs) or example_images(model, image_channels(variables))
     expected = nn.meta.unbox(inspect_module(model, inputs).variables)
     check_variables(model, expected, variables)
     variables = {collection: variables[collection] for collection in expected}
 
-    # Find the foldings and fold.
     evaluate, inputs = _fix_flags(model, inputs)
     foldings = find_foldings(evaluate, variables, inputs)
     folded = fold(variables, foldings)
@@ -96,7 +94,6 @@ def freeze(
         norm_dtype = None if has_dtype else dtype
         return apply_folded(evaluate, foldings, variables, *inputs, dtype=norm_dtype)
 
-    # Drop what evaluation does not read, and cast.
     folded = _drop_unused(folded, apply, inputs)
     if has_dtype:
         folded = _cast_by_layer(folded, apply, inputs, jnp.dtype(dtype))
@@ -104,7 +101,6 @@ def freeze(
         params = folded.get("params", {})
         folded["params"] = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
-    # Wrap the function and its variables.
     if devices is not None or chunk_size is not None:
         check_batch_axes(apply, folded, inputs)
     return Frozen(
