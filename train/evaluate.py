@@ -33,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
     """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
+    from train.reporting.class_scores import class_table
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.saved_run import evaluate_checkpoint
@@ -40,19 +41,21 @@ def main(argv: Sequence[str]) -> None:
     options = flags.FLAGS
     enable_compilation_cache(None)
     with errors_in_one_line():
-        metrics = evaluate_checkpoint(
+        evaluated = evaluate_checkpoint(
             options.workdir,
             options.step,
             split=options.split,
             data_dir=options.data_dir,
             original_size=options.original_size,
         )
-    print(f"step {metrics['step']}: {format_metrics(metrics)}")
+    metrics = evaluated.metrics
+    print(f"step {evaluated.step}: {format_metrics(metrics)}")
     if "unseen" in metrics:
         print(
             f"{metrics['unseen']:.1%} of the labels are not counted: the network reads only the "
             f"center of images of another shape. Train with --config.resize=pad."
         )
+    print("\n".join(class_table(evaluated.scores)))
 
 
 if __name__ == "__main__":

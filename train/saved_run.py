@@ -12,6 +12,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 import aff_jax
@@ -24,13 +25,20 @@ from train.eval_loop import evaluate
 from train.evaluation import make_evaluation
 from train.model import make_model
 from train.original_size import evaluate_in_original_size
+from train.reporting.class_scores import ClassScores, class_scores
 from train.reporting.config_file import read_config
 from train.reporting.dataset_file import read_dataset
 from train.reporting.metrics import TASKS
 from train.steps.parallel import PARALLEL
 from train.steps.state import TrainState
 
-__all__ = ["SavedNetwork", "evaluate_checkpoint", "export_checkpoint", "restore_network"]
+__all__ = [
+    "EvaluatedCheckpoint",
+    "SavedNetwork",
+    "evaluate_checkpoint",
+    "export_checkpoint",
+    "restore_network",
+]
 
 
 class SavedNetwork(NamedTuple):
@@ -52,6 +60,21 @@ class SavedNetwork(NamedTuple):
     image_task: ImageTask
     step: int
     metrics: dict[str, float]
+
+
+class EvaluatedCheckpoint(NamedTuple):
+    """The evaluation of a checkpoint.
+
+    Attributes:
+        step: Step of the checkpoint.
+        metrics: The metrics of the task and the mean `loss`. There is no loss for an evaluation in
+            the original size.
+        scores: Scores of each class.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    scores: ClassScores
 
 
 def restore_network(workdir: Path, step: str = "best", data_dir: str | None = None) -> SavedNetwork:
@@ -104,7 +127,7 @@ def evaluate_checkpoint(
     split: str = "",
     data_dir: str | None = None,
     original_size: bool = False,
-) -> dict[str, float]:
+) -> EvaluatedCheckpoint:
     """Evaluate a checkpoint on every example of a split, once each.
 
     Args:
@@ -116,8 +139,7 @@ def evaluate_checkpoint(
             `train.original_size`.
 
     Returns:
-        The metrics of the task, the mean `loss`, and the `step` of the checkpoint. There is no loss
-        for `original_size`.
+        The metrics and the scores of each class.
 
     Raises:
         ValueError: If there is no such split, the checkpoint is damaged, or it does not match the
@@ -130,8 +152,8 @@ def evaluate_checkpoint(
     source = open_split(config, split or split_names(config).evaluation, names)
     if original_size:
         predictor = Predictor(network.model, network.variables, network.image_task)
-        metrics, _ = evaluate_in_original_size(predictor, source)
-        return {**metrics, "step": network.step}
+        metrics, confusion = evaluate_in_original_size(predictor, source)
+        return _evaluated(network, metrics, confusion)
     parallel = PARALLEL[config.parallel](None)
     run = make_evaluation(config, network.model, network.image_task, source, parallel)
     state = TrainState(
@@ -140,8 +162,15 @@ def evaluate_checkpoint(
         batch_stats=network.variables["batch_stats"],
         opt_state=(),
     )
-    metrics, _ = evaluate(run, parallel.replicate(state))
-    return {**metrics, "step": network.step}
+    return _evaluated(network, *evaluate(run, parallel.replicate(state)))
+
+
+def _evaluated(
+    network: SavedNetwork, metrics: dict[str, float], confusion: np.ndarray
+) -> EvaluatedCheckpoint:
+    task = network.image_task
+    scores = class_scores(confusion, task.class_names, TASKS[task.task].class_metrics)
+    return EvaluatedCheckpoint(network.step, metrics, scores)
 
 
 def export_checkpoint(

@@ -6,6 +6,7 @@ import pytest
 
 from train import evaluate, saved_run
 from train.runtime import compilation_cache
+from train.saved_run import EvaluatedCheckpoint
 
 
 @pytest.fixture
@@ -24,23 +25,30 @@ def test_prints_the_metrics_of_the_checkpoint(options, monkeypatch, tmp_path, ca
     def evaluate_checkpoint(workdir, step, *, split, data_dir, original_size):
         assert (workdir, step, split, data_dir) == (tmp_path, "12", "train", "tfds")
         assert not original_size
-        return {"accuracy": 0.5, "loss": 0.25, "step": 12}
+        scores = {"cat": {"recall": 0.25, "labels": 4}, "dog": {"recall": None, "labels": 0}}
+        return EvaluatedCheckpoint(12, {"accuracy": 0.5, "loss": 0.25}, scores)
 
     monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
     options.step, options.split, options.data_dir = "12", "train", "tfds"
     evaluate.main(["evaluate"])
-    assert capsys.readouterr().out == "step 12: accuracy 50.00%, loss 0.2500\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "step 12: accuracy 50.00%, loss 0.2500",
+        "class    recall    labels",
+        "cat      25.00%         4",
+        "dog           -         0",
+    ]
 
 
 def test_says_which_labels_were_not_counted(options, monkeypatch, capsys):
     def evaluate_checkpoint(*arguments, original_size, **options):
         assert original_size
-        return {"mean_iou": 0.5, "unseen": 0.125, "step": 12}
+        scores = {"cat": {"iou": 0.5, "labels": 4}}
+        return EvaluatedCheckpoint(12, {"mean_iou": 0.5, "unseen": 0.125}, scores)
 
     monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
     options.original_size = True
     evaluate.main(["evaluate"])
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, *_ = capsys.readouterr().out.splitlines()
     assert first == "step 12: mean IoU 50.00%"
     assert second.startswith("12.5% of the labels are not counted")
 

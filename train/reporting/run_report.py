@@ -178,7 +178,7 @@ class RunReport:
                             self._events.add(f"class_{name}/{tag}", value, step)
                 self._events.flush()
         self.log(f"Scores of each class on the {self.eval_name} split after step {step}:")
-        for line in class_table(scores):
+        for line in class_table(scores, SUMMARY_FILE):
             self.log(line)
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
