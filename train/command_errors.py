@@ -47,7 +47,9 @@ def explain_config_error(error: Exception) -> str:
 
 
 def explain_unknown_flag(error: flags.UnrecognizedFlagError) -> str:
-    """Return a message with the closest flags, of which the fields of the config are some.
+    """Return a message that suggests the flags with the most similar names.
+
+    The fields of the config are flags too: `--config.FIELD`.
 
     Args:
         error: The error of absl.

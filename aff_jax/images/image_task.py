@@ -238,7 +238,11 @@ class ImageTask:
             ValueError: If a field is missing or unknown, or has a value that is not possible.
         """
         try:
-            return cls(**fields)
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in {**fields}.items()
+            }
+            return cls(**values)
         except TypeError as error:  # a missing or unknown field
             raise ValueError(
                 f"expected the fields of an ImageTask, got {sorted(fields)}: {error}"
