@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 
 from aff_jax.convert.prefixes import Rename
@@ -87,7 +86,7 @@ class Parity:
 
 def compare(
     torch_module: Any,
-    module: nn.Module,
+    module: Any,
     variables: Mapping[str, Any] | None = None,
     *inputs: Any,
     float64: bool = False,
@@ -95,7 +94,7 @@ def compare(
     rename: Rename | None = None,
     ignore: Sequence[str] = (),
     kwargs: Mapping[str, Any] | None = None,
-    torch_inputs: Sequence[Any] | None = None,
+    torch_inputs: Any = None,
     torch_kwargs: Mapping[str, Any] | None = None,
     layout: str | None = None,
 ) -> Parity:
@@ -122,7 +121,8 @@ def compare(
             `from_torch`. `*` is any text.
         kwargs: Keyword arguments of `module`. Arguments such as `train` that have no default are
             set for evaluation.
-        torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.
+        torch_inputs: Inputs of `torch_module`, in PyTorch's layout: a sequence, or one tensor. None
+            gives it `inputs`.
         torch_kwargs: Keyword arguments of `torch_module`. None gives it the arrays of `kwargs`.
         layout: Layout of the inputs of `torch_module` with more than two axes: "channels_first"
             moves the last axis behind the first one, "sequence_first" swaps the first two, "same"
@@ -221,7 +221,7 @@ def _has_arrays(tree: Any) -> bool:
 
 
 def _convert(
-    torch_network: TorchNetwork, module: nn.Module, inputs: Inputs, structure: Structure
+    torch_network: TorchNetwork, module: Any, inputs: Inputs, structure: Structure
 ) -> Mapping[str, Any]:
     """Convert the weights, with a suggestion of `rename` in the error."""
     try:

@@ -2,10 +2,9 @@
 
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,7 +118,7 @@ def list_runs(
         yield move_by_ulp((variables, inputs)) if moved else (variables, inputs)
 
 
-def with_evaluation_flags(module: nn.Module, inputs: Inputs) -> Inputs:
+def with_evaluation_flags(module: Callable[..., Any], inputs: Inputs) -> Inputs:
     """Add the flags for evaluation that a module needs and that were not given.
 
     Args:
@@ -130,7 +129,7 @@ def with_evaluation_flags(module: nn.Module, inputs: Inputs) -> Inputs:
         The inputs with `train=False`, `deterministic=True` and the like, if `__call__` has such an
         argument without a default value.
     """
-    signature = inspect.signature(module.__call__)
+    signature = inspect.signature(module)
     try:
         given = signature.bind_partial(*inputs.args, **inputs.kwargs).arguments
     except TypeError:
