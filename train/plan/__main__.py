@@ -38,10 +38,7 @@ def main(argv: Sequence[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
     options = flags.FLAGS
     with errors_in_one_line(traceback=options.traceback):
-        try:
-            _plan(options.config, options.topology)
-        except ModuleNotFoundError as error:
-            raise ValueError(str(error)) from error
+        _plan(options.config, options.topology)
 
 
 def _plan(config: ConfigDict, topology: str) -> None:
@@ -57,7 +54,10 @@ def _plan(config: ConfigDict, topology: str) -> None:
     enable_compilation_cache(None)
     cache = PlanCache(Path(os.path.expanduser(directory)) if str(directory) else None)
     maker = PlanMaker(topology, cache, console)
-    plan = maker.plan(config)
+    try:
+        plan = maker.plan(config)
+    except ModuleNotFoundError as error:  # a compiler is not installed
+        raise ValueError(str(error)) from error
     print_plan(plan, console)
     found = None
     if options.search:

@@ -26,6 +26,11 @@ class ExampleShapes:
         classes: Number of classes of each label key, or of the only one.
         is_mask: Whether labels are masks.
         mixed_sizes: Description of the sizes if they differ.
+        label_key: The label key whose classes are meant.
+        mixed_channels: "", since the channels never differ.
+        use_exif_orientation: False, since no image is read.
+        class_table: None, since no mask is read.
+        class_colors: None, since nothing is drawn.
     """
 
     name: str
@@ -37,6 +42,8 @@ class ExampleShapes:
     label_key: str = "label"
     mixed_channels: str = ""
     use_exif_orientation: bool = False
+    class_table: None = None
+    class_colors: None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:

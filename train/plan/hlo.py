@@ -41,7 +41,14 @@ class Instruction:
     is_root: bool
 
     def called(self, role: str) -> str | None:
-        """Return the name of the computation that an attribute such as "body" names, or None."""
+        """Return the name of the computation that an attribute names.
+
+        Args:
+            role: The attribute, such as "body".
+
+        Returns:
+            The name, or None if there is no such attribute.
+        """
         return next((name for key, name in _CALLED.findall(self.attributes) if key == role), None)
 
     @property
