@@ -84,7 +84,14 @@ class ClassTable:
         return tuple(map(color_of, self.first_values())) if self.by_color else None
 
     def unknown(self, values: Iterable[int]) -> list[int]:
-        """Return the values that are no class and not ignored, in ascending order."""
+        """Find the values that are no class and not ignored.
+
+        Args:
+            values: Values of a mask.
+
+        Returns:
+            These values in ascending order.
+        """
         return sorted(set(values) - self.numbers.keys())
 
     def labels(

@@ -75,9 +75,12 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
     if not found:
         files = abbreviate(sorted(os.listdir(root)))
         found = f"no folders, only {files}" if files else "an empty folder"
+    hint = "Perhaps data_dir is one folder too high or too low."
+    if split != "train" and is_folder(root / "train"):
+        hint = f"Move a part of the training examples, such as a tenth, to {root / 'val'}."
     raise FileNotFoundError(
         f"expected {expected} in {root}, got {found}. Training and evaluation need separate "
-        f"examples. Perhaps data_dir is one folder too high or too low."
+        f"examples. {hint}"
     )
 
 

@@ -20,7 +20,15 @@ from train.data.sources.class_table import (
     color_of,
 )
 
-__all__ = ["MaskFacts", "check_values", "decode_mask", "mask_labels", "read_facts", "read_palette"]
+__all__ = [
+    "MaskFacts",
+    "check_values",
+    "decode_mask",
+    "describe_colors",
+    "mask_labels",
+    "read_facts",
+    "read_palette",
+]
 
 # Pillow's modes with one channel whose values are read as they are stored, and those with colors.
 _SMALL_MODES = ("1", "L", "P")
@@ -30,6 +38,7 @@ _COLOR_MODES = (*_SMALL_MODES, "RGB", "RGBA", "LA", "PA")
 _MOST_VALUES = 4096
 # Messages name at most this many values.
 _MOST_NAMED = 8
+_MOST_COLORS = 20
 
 
 class MaskFacts(NamedTuple):
@@ -136,12 +145,14 @@ def check_values(facts: MaskFacts, table: ClassTable, origin: str) -> Int[np.nda
         ValueError: If the mask has colors and the table has values, or it has a value that is not
             a class. A note says what the value may be.
     """
-    if facts.is_color and not table.by_color:
-        raise ValueError(_describe_colors(facts, origin))
+    if facts.is_color and facts.counts and not table.by_color:
+        error = ValueError(f"{origin} has colors: expected class numbers.")
+        error.add_note(describe_colors(facts.counts, "classes.txt"))
+        raise error
     if not facts.counts:
         raise ValueError(
             f"{origin} has more than {_MOST_VALUES:,} different values, so it is no mask. It was "
-            f"probably compressed as JPEG, or resized with interpolation: export it again as PNG."
+            f"probably compressed as JPEG, or resized with interpolation, or is a photograph."
         )
     counts = facts.counts
     if table.by_color and not facts.is_color:
@@ -155,6 +166,25 @@ def check_values(facts: MaskFacts, table: ClassTable, origin: str) -> Int[np.nda
         error.add_note(_advice(unknown, table))
         raise error
     return table.count(counts)
+
+
+def describe_colors(counts: Mapping[int, int], classes_file: str | os.PathLike[str]) -> str:
+    """Say how the classes of masks with colors are named.
+
+    Args:
+        counts: Number of pixels of each color.
+        classes_file: File with the classes.
+
+    Returns:
+        A sentence and the lines of the file, with the most frequent colors first.
+    """
+    common = sorted(counts, key=lambda code: -counts[code])
+    lines = "".join(f"\n  {_as_text(code, True)} NAME" for code in common[:_MOST_COLORS])
+    more = f"\n  and {len(common) - _MOST_COLORS} more" if len(common) > _MOST_COLORS else ""
+    return (
+        f"Write the color of each class to {os.fspath(classes_file)}, one per line, and 'void' for "
+        f"pixels to ignore. Found, the most frequent first:{lines}{more}"
+    )
 
 
 def read_palette(path: str | os.PathLike[str], table: ClassTable) -> tuple[RGB, ...] | None:
@@ -223,21 +253,6 @@ def _check_kind(mode: str, file_format: str | None, table: ClassTable | None, or
     if not supported:
         kind = "colors of 8 bits" if table and table.by_color else "one channel, or a palette"
         raise ValueError(f"{origin} has Pillow's mode {mode!r}: expected {kind}.")
-
-
-def _describe_colors(facts: MaskFacts, origin: str) -> str:
-    if not facts.counts:
-        return (
-            f"{origin} has more than {_MOST_VALUES:,} colors, so it is no mask. It is a "
-            f"photograph, or was compressed as JPEG."
-        )
-    common = sorted(facts.counts, key=lambda code: -facts.counts[code])
-    lines = ", ".join(f"'{_as_text(code, True)} NAME'" for code in common[:_MOST_NAMED])
-    more = f" and {len(common) - _MOST_NAMED} more" if len(common) > _MOST_NAMED else ""
-    return (
-        f"{origin} has colors: expected class numbers. Give the color of each class in "
-        f"classes.txt, one per line, as in {lines}{more}."
-    )
 
 
 def _describe_unknown(unknown: Sequence[int], table: ClassTable, origin: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from train.data.sources.classes_file import CLASSES_FILE, read_classes_file
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
 from train.data.sources.folder_layout import images_and_masks, split_folder
 from train.data.sources.mask_cache import MaskCache
-from train.data.sources.mask_files import MaskFacts, check_values, read_palette
+from train.data.sources.mask_files import MaskFacts, check_values, describe_colors, read_palette
 
 __all__ = ["open_mask_folder"]
 
@@ -92,7 +93,7 @@ def open_mask_folder(
         cache.save()
     headers, facts, counts = zip(*checked, strict=True)
     if not class_names and not classes_file.exists():
-        _warn_of_numbers(table, classes_file)
+        _warn_of_numbers(table, classes_file, ignore_label)
     _warn_of_values(facts, table, masks, ignore_label if split == "train" else ())
     examples = collect_examples(f"{name} {folder.name}", headers, table.class_names, images, masks)
     examples.class_table = table
@@ -120,7 +121,7 @@ def _table_of_masks(
 
     def read(mask: str) -> MaskFacts:
         facts = cache.read(mask)
-        if facts.is_color or not facts.counts:
+        if not facts.counts:
             check_values(facts, ClassTable((), {}), mask)  # raises
         return facts
 
@@ -128,6 +129,14 @@ def _table_of_masks(
         facts = check_files(folder, read, masks)
     finally:
         cache.save()
+    colors = Counter[int]()
+    for mask in facts:
+        colors.update(mask.counts if mask.is_color else {})
+    if colors:
+        raise ValueError(
+            f"expected masks of class numbers in {folder / 'masks'}, got colors. "
+            f"{describe_colors(colors, classes_file)}"
+        )
     found = set[int]().union(*(mask.counts for mask in facts))
     largest = max(found - {IGNORED_VALUE, *ignore_label}, default=0)
     if largest == 0 or not set(range(largest + 1)) <= found | {*ignore_label}:
@@ -148,12 +157,15 @@ def _table_of_masks(
     return ClassTable.numbered(map(str, range(largest + 1))).ignoring(ignore_label)
 
 
-def _warn_of_numbers(table: ClassTable, classes_file: Path) -> None:
+def _warn_of_numbers(table: ClassTable, classes_file: Path, ignore_label: Sequence[int]) -> None:
     first, largest = table.class_names[0], table.class_names[-1]
+    void = (
+        f" If one of them means void, often the largest, set --config.ignore_label={largest}. "
+        f"{IGNORED_VALUE} is ignored."
+    )
     warnings.warn(
         f"found no {classes_file}, so the values {first} .. {largest} of the training masks are "
-        f"{len(table.class_names)} classes named by their numbers. If one of them means void, "
-        f"often the largest, set --config.ignore_label={largest}. {IGNORED_VALUE} is ignored.",
+        f"{len(table.class_names)} classes named by their numbers.{'' if ignore_label else void}",
         stacklevel=3,
     )
 

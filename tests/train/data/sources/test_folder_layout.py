@@ -38,6 +38,12 @@ def test_folder_of_a_split(split: str, folder: str, tmp_path: pathlib.Path) -> N
     assert split_folder("mine", split, str(tmp_path)) == tmp_path / folder
 
 
+def test_training_images_alone_are_not_enough(tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "train/a.png")
+    with pytest.raises(FileNotFoundError, match=r"got train\..* a tenth, to .*val\.$"):
+        split_folder("mine", "validation", str(tmp_path))
+
+
 def test_val_and_test_are_different_splits(tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "val/a.png", "test/a.png", "validation/a.png")
     assert split_folder("mine", "test", str(tmp_path)) == tmp_path / "test"

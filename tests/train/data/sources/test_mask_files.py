@@ -141,8 +141,10 @@ def test_jpeg_masks_are_recognized(tmp_path: pathlib.Path) -> None:
 
 def test_colors_without_a_table_are_listed_as_lines(tmp_path: pathlib.Path) -> None:
     write_image(tmp_path / "a.png", np.array([[SKY, TREE, SKY]], np.uint8))
-    with pytest.raises(ValueError, match="as in '0 128 255 NAME', '128 0 0 NAME'"):
+    with pytest.raises(ValueError, match=r"a\.png has colors: expected class numbers") as error:
         check_values(read_facts(tmp_path / "a.png"), numbered(2), "a.png")
+    (note,) = error.value.__notes__
+    assert note.endswith("first:\n  0 128 255 NAME\n  128 0 0 NAME")
 
 
 def test_palettes_color_the_classes(tmp_path: pathlib.Path) -> None:

@@ -138,7 +138,10 @@ def damage_classes(root: pathlib.Path) -> None:
             r"ROOT/train/masks/a\.png has 8 x 4 pixels, and its image ROOT/train/images/a\.jpg has "
             r"8 x 6",
         ),
-        (damage_mask_color, r"ROOT/train/masks/a\.png has colors: .*, as in '[0-9 ]+ NAME'"),
+        (
+            damage_mask_color,
+            r"got colors\. Write .* to ROOT/classes\.txt.*first:\n  \d+ \d+ \d+ NAME\n",
+        ),
         (damage_mask_format, r"ROOT/train/masks/a\.jpg is not a PNG"),
         (damage_gap, r"without a gap.*got \[0, 1, 2, 7, 255\].* 7 in ROOT/train/masks/b\.png"),
         (damage_all_masks, r"got \[0, 255\] .* 255 in ROOT/train/masks/a\.png\. Probably .* gray"),

@@ -64,3 +64,8 @@ def test_areas_and_aspects_are_those_of_the_result():
 
 def test_default_of_the_config_is_that_of_the_papers():
     assert base.get_config().crop_scale == AREAS
+
+
+def test_boxes_of_the_papers_recipes_do_not_change():
+    boxes = [random_box(np.random.default_rng(seed), 500, 375) for seed in range(3)]
+    assert boxes == [(65, 166, 194, 337), (4, 13, 370, 295), (111, 94, 342, 354)]
