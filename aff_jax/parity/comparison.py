@@ -102,10 +102,13 @@ def compare(
     """Run both modules in evaluation mode on the same inputs and compare every activation.
 
     Two activations differ if their difference is larger than rounding explains. To measure that,
-    each network runs again with numbers moved by one unit in the last place: the inputs and weights
-    of the linen network, and the inputs of every PyTorch submodule. The allowed difference is 50
-    times the larger one of the two changes, and at least 64 units in the last place of the largest
-    value of the layer; for dtypes narrower than float32, 4 times and 4 units.
+    each network runs again with numbers changed by one unit in the last place: the inputs and
+    weights of the linen network, and the inputs of every PyTorch submodule. The allowed difference
+    is 50 times the larger one of the two changes, and at least 64 units in the last place of the
+    largest value of the layer; for dtypes narrower than float32, 4 times and 4 units.
+
+    The hooks of `torch_module` run too, in the copy and once per run, since they may be a part of
+    what it computes. Remove those that only observe before the comparison.
 
     Args:
         torch_module: PyTorch module. It is copied and not changed.
@@ -125,9 +128,9 @@ def compare(
         torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.
         torch_kwargs: Keyword arguments of `torch_module`. None gives it the arrays of `kwargs`.
         layout: Layout of the inputs of `torch_module` with more than two axes: "channels_first"
-            moves the last axis behind the first one, "sequence_first" swaps the first two, "same"
-            leaves them. None tries all, and takes the one that PyTorch accepts and that fits best.
-            With `torch_inputs` it is "same".
+            makes the last axis the second one, "sequence_first" swaps the first two, and "same"
+            changes nothing. None tries all, and takes the one that PyTorch accepts and that fits
+            best. With `torch_inputs` it is "same".
 
     Returns:
         The compared activations, in the order in which the linen modules ran.
@@ -151,7 +154,7 @@ def compare(
     torch_args = (given,) if is_array(given) or hasattr(given, "detach") else tuple(given)
     torch_named = dict(arrays if torch_kwargs is None else torch_kwargs)
     theirs_in = Inputs(*as_dtype((torch_args, torch_named), dtype))
-    torch_network = TorchNetwork(torch_module, dtype, rename, ignore)
+    torch_network = TorchNetwork(torch_module, dtype, rename, ignore, folds=True)
     with jax.enable_x64(float64):
         if is_nnx(module):
             structure, variables = inspect_nnx(module), state_of_nnx(module)
@@ -160,7 +163,7 @@ def compare(
         if variables is None:
             variables = _convert(torch_network, module, ours_in, structure)
         variables = as_dtype(jax.device_get(dict(variables)), dtype)
-        runs = record(module, variables, ours_in, moves=(False, True))
+        runs = record(module, variables, ours_in, perturbed=(False, True))
     ours = list_outputs(*runs)
 
     best = None

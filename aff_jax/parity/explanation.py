@@ -2,21 +2,18 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
-import jax
 import numpy as np
 
 from aff_jax.parity.evidence import Evidence
 from aff_jax.parity.field_causes import explain_fields
-from aff_jax.parity.inputs import with_evaluation_flags
 from aff_jax.parity.layouts import align, largest_difference
-from aff_jax.parity.recording import Inputs
 from aff_jax.parity.relations import RULED_OUT, Earlier, find_relation
 from aff_jax.parity.rows import ONLY_FLAX, ULPS, Pair, Row
-from aff_jax.parity.weight_causes import Weights, explain_weights
+from aff_jax.parity.single_layer import SingleLayer
+from aff_jax.parity.weight_causes import explain_weights
 
 __all__ = ["explain", "explain_one_sided"]
 
@@ -82,9 +79,9 @@ def _explain_input(
         f"So the networks differ in what they compute between {last} and this layer.",
         relation or f"What it is was not found. Ruled out: {RULED_OUT}.",
     ]
-    agrees = _make_test(evidence, allowed)
-    if agrees is not None and evidence.layer is not None:
-        if agrees(evidence.layer):
+    agrees = _make_test(evidence, evidence.layer, allowed)
+    if agrees is not None:
+        if agrees({}):
             sentences.append("The layer itself agrees with PyTorch's on PyTorch's input.")
         else:
             cause, _ = _explain_own(evidence, agrees, allowed)
@@ -96,7 +93,7 @@ def _explain_layer(
     evidence: Evidence, allowed: float, earlier: Sequence[Earlier], place: int
 ) -> str:
     """Explain a layer that has another output for the same input."""
-    own, fields = _explain_own(evidence, _make_test(evidence, allowed), allowed)
+    own, fields = _explain_own(evidence, _make_test(evidence, evidence.layer, allowed), allowed)
     if own:
         return own
     pair = evidence.pairs[place]
@@ -141,61 +138,43 @@ def _relate(
 
 
 def _explain_own(
-    evidence: Evidence, agrees: Callable[[nn.Module], bool] | None, allowed: float
+    evidence: Evidence, agrees: Callable[[Mapping[str, Any]], bool] | None, allowed: float
 ) -> tuple[str, list[str]]:
     """Explain a difference in the weights or fields of the layer, and list the compared fields."""
-    path = evidence.call.module
-    others = {n: w for n, w in evidence.torch_weights.items() if n != path}
+    path, layer = evidence.call.module, evidence.layer
+    names = evidence.torch_names
+    others = {names.get(n, n): w for n, w in evidence.torch_weights.items() if n != path}
     theirs = evidence.torch_weights.get(path, {})
     causes: list[str] = []
     fields: list[str] = []
     if evidence.weights and theirs and (cause := explain_weights(evidence.weights, theirs, others)):
         causes.append(cause)
-        agrees = agrees and _make_test(_with_weights(evidence, theirs), allowed, checked=False)
-        if agrees is not None and evidence.layer is not None and agrees(evidence.layer):
+        layer = layer and layer.with_weights(theirs)
+        agrees = agrees and _make_test(evidence, layer, allowed, checked=False)
+        if agrees is not None and agrees({}):
             return f"{cause} With PyTorch's weights the layer agrees.", []
-    if evidence.layer is not None and agrees is not None and not agrees(evidence.layer):
-        cause, fields = explain_fields(evidence.layer, evidence.torch_layer, agrees)
+    if layer is not None and agrees is not None and not agrees({}):
+        cause, fields = explain_fields(layer.module, evidence.torch_layer, agrees)
         causes += [cause] if cause else []
     return " ".join(causes), fields
 
 
-def _with_weights(evidence: Evidence, weights: Weights) -> Evidence:
-    variables = {
-        collection: {leaf: weights.get(leaf, value) for leaf, value in leaves.items()}
-        for collection, leaves in evidence.variables.items()
-    }
-    return dataclasses.replace(evidence, variables=variables)
-
-
 def _make_test(
-    evidence: Evidence, allowed: float, checked: bool = True
-) -> Callable[[nn.Module], bool] | None:
+    evidence: Evidence, layer: SingleLayer | None, allowed: float, checked: bool = True
+) -> Callable[[Mapping[str, Any]], bool] | None:
     """Return a function that tests whether a layer has PyTorch's output on PyTorch's input.
 
-    With `checked`, the layer must have its own recorded output on its own input.
+    Its argument is a dict of other fields. With `checked`, the layer must have its own recorded
+    output on its own input.
     """
-    if evidence.layer is None:
-        return None
     pairs = _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
     if not pairs or any(theirs is None or o.shape != theirs.shape for o, theirs in pairs):
         return None
     own_inputs = [ours for ours, _ in pairs]
     inputs = [theirs.astype(ours.dtype) for ours, theirs in pairs if theirs is not None]
 
-    def run(layer: nn.Module, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        flags = with_evaluation_flags(layer, Inputs(tuple(inputs), {}))
-        for kwargs in (flags.kwargs, {"use_running_average": True}):
-            try:
-                with jax.default_matmul_precision("highest"):
-                    result = layer.apply(evidence.variables, *flags.args, **kwargs)
-            except Exception:  # it may need other arguments, or refuse the value of a field
-                continue
-            return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
-        return None
-
-    def has_outputs(layer: nn.Module, inputs: Sequence[np.ndarray], expected: Any) -> bool:
-        outputs = run(layer, inputs)
+    def has_outputs(layer: SingleLayer, inputs: Sequence[np.ndarray], expected: Any) -> bool:
+        outputs = layer.run(inputs)
         if outputs is None or len(outputs) != len(expected):
             return False
         aligned = [align(array, ours) for ours, array in zip(outputs, expected, strict=True)]
@@ -204,9 +183,11 @@ def _make_test(
             for ours, a in zip(outputs, aligned, strict=True)
         )
 
-    if checked and not has_outputs(evidence.layer, own_inputs, evidence.call.outputs):
+    if layer is None or (checked and not has_outputs(layer, own_inputs, evidence.call.outputs)):
         return None  # it was called with arguments that are not known here
-    return lambda layer: has_outputs(layer, inputs, evidence.torch_call.outputs)
+    return lambda fields: has_outputs(
+        layer.with_fields(fields) if fields else layer, inputs, evidence.torch_call.outputs
+    )
 
 
 def _align_inputs(

@@ -21,7 +21,7 @@ __all__ = [
     "has_floats",
     "list_runs",
     "list_torch_inputs",
-    "move_by_ulp",
+    "perturb",
     "with_evaluation_flags",
 ]
 
@@ -79,19 +79,19 @@ def has_floats(tree: Any) -> bool:
     return any(is_array(x) and jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(tree))
 
 
-def move_by_ulp(tree: Any, seed: int = 0) -> Any:
-    """Move every floating-point number of a tree by one unit in the last place, up or down.
+def perturb(tree: Any, seed: int = 0) -> Any:
+    """Change every floating-point number of a tree by one unit in the last place, up or down.
 
     Args:
         tree: A tree of NumPy arrays and other values.
         seed: Seed of the random directions.
 
     Returns:
-        The moved tree. Integers and other values are not changed.
+        The perturbed tree. Integers and other values are not changed.
     """
     rng = np.random.default_rng(seed)
 
-    def move(x: Any) -> Any:
+    def change(x: Any) -> Any:
         if not has_floats(x):
             return x
         x = np.asarray(x)
@@ -99,24 +99,24 @@ def move_by_ulp(tree: Any, seed: int = 0) -> Any:
         infinity = np.asarray(np.inf, x.dtype)
         return np.nextafter(x, np.where(up, infinity, -infinity))
 
-    return jax.tree.map(move, tree)
+    return jax.tree.map(change, tree)
 
 
 def list_runs(
-    variables: Any, inputs: Inputs, moves: Sequence[bool]
+    variables: Any, inputs: Inputs, perturbed: Sequence[bool]
 ) -> Iterator[tuple[Any, Inputs]]:
     """List the variables and inputs of several runs, one after the other to save memory.
 
     Args:
         variables: Variables of the network.
         inputs: Inputs of the network.
-        moves: For each run, whether both are moved by one unit in the last place.
+        perturbed: For each run, whether both are changed by one unit in the last place.
 
     Yields:
         The variables and inputs of each run.
     """
-    for moved in moves:
-        yield move_by_ulp((variables, inputs)) if moved else (variables, inputs)
+    for is_perturbed in perturbed:
+        yield perturb((variables, inputs)) if is_perturbed else (variables, inputs)
 
 
 def with_evaluation_flags(module: nn.Module, inputs: Inputs) -> Inputs:
@@ -179,8 +179,8 @@ def list_torch_inputs(
         axes = {(leaves[place].ndim, name) for place, name in zip(places, chosen, strict=True)}
         if shares and len(axes) > len({number for number, _ in axes}):
             continue
-        moved = list(leaves)
+        candidate = list(leaves)
         for place, name in zip(places, chosen, strict=True):
-            moved[place] = LAYOUTS[name](leaves[place])
-        shapes = ", ".join(str(x.shape) for x in moved if is_array(x))
-        yield shapes, Inputs(*jax.tree.unflatten(structure, moved))
+            candidate[place] = LAYOUTS[name](leaves[place])
+        shapes = ", ".join(str(x.shape) for x in candidate if is_array(x))
+        yield shapes, Inputs(*jax.tree.unflatten(structure, candidate))

@@ -22,7 +22,7 @@ class Aligned(NamedTuple):
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:
-    """Move the last axis behind the first one.
+    """Transpose an array from channels last to channels first.
 
     Args:
         array: Array `(batch, *spatial, channels)`.
@@ -44,16 +44,16 @@ def list_layouts(theirs: np.ndarray, shape: tuple[int, ...]) -> Iterator[Aligned
     Yields:
         The array in the shape `shape`, the most common layouts first.
     """
-    moved = [Aligned(theirs, "same")]
+    transposed = [Aligned(theirs, "same")]
     if theirs.ndim > 2:
-        moved += [
+        transposed += [
             Aligned(np.moveaxis(theirs, 1, -1), "channels first"),
             Aligned(np.swapaxes(theirs, 0, 1), "sequence first"),
             Aligned(np.moveaxis(theirs, -1, 1), "channels last"),
         ]
-    whole = [candidate for candidate in moved if candidate.array.shape == shape]
+    whole = [candidate for candidate in transposed if candidate.array.shape == shape]
     yield from whole
-    for array, layout in () if whole else moved:
+    for array, layout in () if whole else transposed:
         if array.size == np.prod(shape) and array.size:
             # Axes are merged or split, and the batch or the channels stay.
             if array.shape[:1] == shape[:1] or array.shape[-1:] == shape[-1:]:

@@ -37,7 +37,7 @@ RULED_OUT = (
 """Relations that `find_relation` looks for."""
 
 BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
-"""Activations that may stand before a pooling, or behind a sum."""
+"""Activations that are tried before a pooling or resizing, and after a sum or product."""
 
 
 class Earlier(NamedTuple):
@@ -73,7 +73,7 @@ def find_relation(
         return "PyTorch's values are the complex conjugates." if is_conjugate else ""
     recent = [Earlier(e.label, *_wide(e.ours, e.theirs)) for e in earlier[::-1]]
     ours, theirs = _wide(ours, theirs)
-    # An approximation is no relation: a wrong function may be as near as a few percent.
+    # The limit is at most 1e-3: another activation may differ from the right one by a few percent.
     limit = min(max(10 * allowed, 1e-12), 1e-3)
     if ours.shape == theirs.shape:
         # A relation must remove most of the difference.

@@ -26,8 +26,8 @@ def find_order(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
         return ""
     axes = range(ours.ndim)
     for order in itertools.permutations(axes) if ours.ndim < 6 else ():
-        moved = ours.transpose(order)
-        if moved.shape == theirs.shape and order != tuple(axes) and fits(moved, theirs):
+        transposed = ours.transpose(order)
+        if transposed.shape == theirs.shape and order != tuple(axes) and fits(transposed, theirs):
             listed = " and ".join(str(axis) for axis, source in enumerate(order) if axis != source)
             return f"PyTorch has the same values with axes {listed} in another order."
     if ours.shape != theirs.shape:

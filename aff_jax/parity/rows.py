@@ -26,13 +26,13 @@ __all__ = [
 MULTIPLE = 50
 """How much more two frameworks may differ than a network differs from itself.
 
-A network is run again with numbers moved by one unit in the last place. That shows how it amplifies
-rounding errors. Sums over thousands of products, which the frameworks add in different orders, have
-more of them.
+Each network runs again with its numbers changed by one unit in the last place, which shows how it
+amplifies rounding errors. The multiple allows for sums of thousands of products: the frameworks add
+them in different orders, so their results are several units apart.
 """
 
 ULPS = 64
-"""Differences of fewer units in the last place, of the largest value of a layer, are rounding."""
+"""Allowed difference in units in the last place of the largest value of a layer."""
 
 LOW_PRECISION = 4
 """`MULTIPLE` and `ULPS` for dtypes with fewer digits than float32.
@@ -101,20 +101,20 @@ class Output(NamedTuple):
         module: Path or name of the module, with the position of the array, such as "[1]".
         number: Number of the call.
         array: The array.
-        moved: The array of the run with numbers moved by one unit in the last place.
+        perturbed: The array of the run with numbers changed by one unit in the last place.
     """
 
     module: str
     number: int
     array: np.ndarray
-    moved: np.ndarray
+    perturbed: np.ndarray
 
     @property
     def noise(self) -> float:
-        """Return how much the moved numbers changed the array."""
-        if self.array.shape != self.moved.shape:
+        """Return how much the perturbed numbers changed the array."""
+        if self.array.shape != self.perturbed.shape:
             return 0.0
-        return largest_difference(self.array, self.moved)
+        return largest_difference(self.array, self.perturbed)
 
 
 class Pair(NamedTuple):
@@ -135,25 +135,25 @@ class Pair(NamedTuple):
     torch_call: int = 0
 
 
-def list_outputs(calls: Sequence[Call], moved: Sequence[Call]) -> list[Output]:
+def list_outputs(calls: Sequence[Call], perturbed: Sequence[Call]) -> list[Output]:
     """List the arrays that calls returned, one by one.
 
     Args:
         calls: Calls of a network.
-        moved: Calls of the same network with numbers moved.
+        perturbed: Calls of the same network with perturbed numbers.
 
     Returns:
         The arrays in the order of the calls.
     """
     outputs = []
-    for call, again in itertools.zip_longest(calls, moved):
+    for call, again in itertools.zip_longest(calls, perturbed):
         if call is None:
             break
         is_same = again is not None and (again.module, again.number) == (call.module, call.number)
         for index, array in enumerate(call.outputs):
             name = f"{call.module}[{index}]" if len(call.outputs) > 1 else call.module
-            moved_array = again.outputs[index] if is_same else array
-            outputs.append(Output(name, call.number, array, moved_array))
+            other_array = again.outputs[index] if is_same else array
+            outputs.append(Output(name, call.number, array, other_array))
     return outputs
 
 
@@ -180,8 +180,9 @@ def compare_outputs(
     theirs_of: dict[str, list[int]] = {}
     for index, output in enumerate(theirs):
         theirs_of.setdefault(output.module, []).append(index)
-    # A convolution and the ConvNorm that contains it may have the same PyTorch name. It is the name
-    # of the convolution. Two modules side by side may have it too, if PyTorch calls one twice.
+    # Several linen modules may have one PyTorch name. If they contain each other, as a ConvNorm
+    # contains its convolution, the name is that of the innermost one. If they do not, PyTorch calls
+    # one module several times.
     modules_of: dict[str, dict[str, None]] = {}
     for name, output in zip(our_names, ours, strict=True):
         modules_of.setdefault(name, {})[output.module] = None

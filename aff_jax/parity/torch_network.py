@@ -29,12 +29,18 @@ class TorchNetwork:
         dtype: Dtype of the copy, "float32" or "float64".
         rename: New names of the submodules, as in `from_torch`.
         ignore: Names of weights and buffers without a counterpart, as in `from_torch`.
+        folds: Replace weights under `weight_norm` and the like by plain ones, as `copy_torch` does.
     """
 
     def __init__(
-        self, module: Any, dtype: str, rename: Rename | None, ignore: Sequence[str] = ()
+        self,
+        module: Any,
+        dtype: str,
+        rename: Rename | None,
+        ignore: Sequence[str] = (),
+        folds: bool = False,
     ) -> None:
-        self.module = copy_torch(module, dtype)
+        self.module = copy_torch(module, dtype, folds)
         self.dtype = dtype
         self.rename = rename
         self.ignore = ignore
@@ -81,33 +87,33 @@ class TorchNetwork:
         return any(type(part).__name__.endswith("1d") for part in self.module.modules())
 
     def record(
-        self, inputs: Inputs, inputs_of: Collection[str] = (), moves: bool = False
+        self, inputs: Inputs, inputs_of: Collection[str] = (), perturb: bool = False
     ) -> list[Call]:
         """Run the module and record the outputs of all submodules.
 
         Args:
             inputs: Its inputs, in PyTorch's layout.
             inputs_of: Names of the submodules whose inputs are recorded too.
-            moves: Move the inputs of every submodule by one unit in the last place.
+            perturb: Change the inputs of every submodule by one unit in the last place.
 
         Returns:
             The calls, by the new names of the submodules.
         """
         old_names = [self.old_name(name) for name in inputs_of]
-        calls = record_torch(self.module, inputs, old_names, moves)
+        calls = record_torch(self.module, inputs, old_names, perturb)
         return [call._replace(module=self.names[call.module]) for call in calls]
 
     def record_twice(self, inputs: Inputs) -> list[Output]:
-        """Run the module, and again with inputs moved by one unit in the last place.
+        """Run the module, and again with its inputs perturbed.
 
         Args:
             inputs: Its inputs, in PyTorch's layout.
 
         Returns:
             The outputs of all submodules in order. In the second run, the inputs of every submodule
-            are moved.
+            change by one unit in the last place.
         """
-        return list_outputs(self.record(inputs), self.record(inputs, moves=True))
+        return list_outputs(self.record(inputs), self.record(inputs, perturb=True))
 
     def convert(self, module: nn.Module, inputs: Inputs, structure: Structure) -> dict[str, Any]:
         """Convert the weights to the variables of a linen module.

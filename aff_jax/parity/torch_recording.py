@@ -14,12 +14,14 @@ from aff_jax.parity.recording import Call, Inputs, is_array
 __all__ = ["copy_torch", "from_tensor", "record_torch"]
 
 
-def copy_torch(module: Any, dtype: str) -> Any:
+def copy_torch(module: Any, dtype: str, folds: bool = False) -> Any:
     """Copy a PyTorch module for a comparison.
 
     Args:
         module: A `torch.nn.Module`. It is not changed.
         dtype: "float32" or "float64".
+        folds: Replace weights under `weight_norm`, `spectral_norm` and other parametrizations by
+            plain weights of the same values and of the dtype of `module`.
 
     Returns:
         A copy on the CPU, of floating-point dtype `dtype`, in evaluation mode, without the wrappers
@@ -38,11 +40,22 @@ def copy_torch(module: Any, dtype: str) -> Any:
             else:
                 return module
 
-    module = copy.deepcopy(unwrap(module))
+    module = unwrap(module)
+    # Tensors with a gradient function cannot be copied. The old `torch.nn.utils.weight_norm` keeps
+    # the weight as such an attribute, and computes it again in every call.
+    computed = [
+        value
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and value.grad_fn is not None
+    ]
+    module = copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if unwrap(child) is not child:
                 setattr(parent, name, unwrap(child))
+    if folds:
+        _fold_parametrizations(module.eval())
     # `module.to(dtype)` would drop the imaginary parts of complex weights and buffers.
     wide, complex_dtype = {
         "float32": (torch.float32, torch.complex64),
@@ -57,8 +70,32 @@ def copy_torch(module: Any, dtype: str) -> Any:
     return module._apply(convert).eval()
 
 
+def _fold_parametrizations(module: Any) -> None:
+    """Replace computed weights by plain ones. Both networks then have the same rounded weights."""
+    import torch
+    from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+    from torch.nn.utils.spectral_norm import SpectralNorm
+    from torch.nn.utils.weight_norm import WeightNorm
+
+    for part in module.modules():
+        if parametrize.is_parametrized(part):
+            values = {name: getattr(part, name).detach() for name in part.parametrizations}
+            del part.parametrizations
+            # `remove_parametrizations` would change the class, which copies share.
+            part.__class__ = type(part).__bases__[0]
+            for name, value in values.items():
+                part.register_parameter(name, torch.nn.Parameter(value))
+        for hook in list(part._forward_pre_hooks.values()):
+            for kind, remove in (
+                (WeightNorm, remove_weight_norm),
+                (SpectralNorm, remove_spectral_norm),
+            ):
+                if isinstance(hook, kind):
+                    remove(part, hook.name)
+
+
 def record_torch(
-    module: Any, inputs: Inputs, inputs_of: Collection[str] = (), moves: bool = False
+    module: Any, inputs: Inputs, inputs_of: Collection[str] = (), perturb: bool = False
 ) -> list[Call]:
     """Run a PyTorch module and record the outputs of all submodules.
 
@@ -66,8 +103,8 @@ def record_torch(
         module: A `torch.nn.Module`, from `copy_torch`.
         inputs: Its inputs. Arrays become tensors.
         inputs_of: Names of the submodules whose inputs are recorded too.
-        moves: Move every floating-point input of every submodule by one unit in the last place, to
-            measure how the network amplifies the rounding of what it computes.
+        perturb: Change every floating-point input of every submodule by one unit in the last place,
+            to measure how the network amplifies the rounding of what it computes.
 
     Returns:
         The calls in the order in which they end. The last one is that of `module`. A submodule with
@@ -99,20 +136,20 @@ def record_torch(
 
     generator = torch.Generator().manual_seed(0)
 
-    def move(x: Any) -> Any:
+    def change(x: Any) -> Any:
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             return x
         up = torch.rand(x.shape, generator=generator) < 0.5
         infinity = torch.full((), torch.inf, dtype=x.dtype)
         return torch.nextafter(x, torch.where(up, infinity, -infinity))
 
-    def move_inputs(_module: Any, args: Any, kwargs: Any) -> Any:
-        return tuple(map(move, args)), {name: move(value) for name, value in kwargs.items()}
+    def change_inputs(_module: Any, args: Any, kwargs: Any) -> Any:
+        return tuple(map(change, args)), {name: change(value) for name, value in kwargs.items()}
 
     hooks = []
     for name, submodule in module.named_modules():
-        if moves:
-            hooks.append(submodule.register_forward_pre_hook(move_inputs, with_kwargs=True))
+        if perturb:
+            hooks.append(submodule.register_forward_pre_hook(change_inputs, with_kwargs=True))
         if name in inputs_of:
             hooks.append(submodule.register_forward_pre_hook(before(name), with_kwargs=True))
         hooks.append(submodule.register_forward_hook(after(name)))
@@ -123,7 +160,7 @@ def record_torch(
 
     args, kwargs = jax.tree.map(to_tensor, tuple(inputs))
     try:
-        with torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             module(*args, **kwargs)
     finally:
         for hook in hooks:

@@ -87,12 +87,12 @@ def _find_order(ours: np.ndarray, theirs: np.ndarray) -> str:
     """Say in which order an array has the values of another one."""
     axes = range(ours.ndim)
     for order in itertools.permutations(axes):
-        moved = ours.transpose(order)
-        if moved.shape != theirs.shape:
+        transposed = ours.transpose(order)
+        if transposed.shape != theirs.shape:
             continue
         for count in range(ours.ndim + 1):
             for flipped in itertools.combinations(axes, count):
-                if _is_same(np.flip(moved, flipped), theirs):
+                if _is_same(np.flip(transposed, flipped), theirs):
                     return _describe_order(order, flipped)
     if _is_same(ours.ravel(), theirs.transpose().ravel()):
         return "reshaped instead of transposed"
@@ -110,10 +110,10 @@ def _find_order(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 def _describe_order(order: tuple[int, ...], flipped: tuple[int, ...]) -> str:
     parts = []
-    moved = [axis for axis, source in enumerate(order) if axis != source]
-    if len(moved) == 2:
-        parts.append(f"with axes {moved[0]} and {moved[1]} swapped")
-    elif moved:
+    transposed = [axis for axis, source in enumerate(order) if axis != source]
+    if len(transposed) == 2:
+        parts.append(f"with axes {transposed[0]} and {transposed[1]} swapped")
+    elif transposed:
         parts.append(f"with the axes in another order: transpose them by {order}")
     if flipped:
         listed = ", ".join(map(str, flipped))

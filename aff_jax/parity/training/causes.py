@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from aff_jax.parity.layouts import align, largest_difference
-from aff_jax.parity.training.optimizer_causes import explain_optimizers, list_some
+from aff_jax.parity.training.optimizer_causes import explain_optimizers, is_judged, list_some
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.statistics_causes import explain_statistics
 from aff_jax.parity.training.step_parity import StepRow
@@ -52,10 +52,18 @@ def explain_steps(samples: Samples, rows: Sequence[StepRow], dtype: str) -> str:
         first = different[0]
         sentences.append(
             f"The first difference is the {first.kind} {first.name} in step {first.step}, "
-            f"{first.max_abs:.1e}. The optimizers are ruled out: the recorded gradients give the "
-            f"updates of both sides. Compare the activations with parity.compare."
+            f"{first.max_abs:.1e}.{_rule_out_optimizers(samples, dtype)} Compare the activations "
+            f"with parity.compare."
         )
     return " ".join(sentences)
+
+
+def _rule_out_optimizers(samples: Samples, dtype: str) -> str:
+    """Say that the optimizers follow their settings, if that can be said."""
+    judged = [name for name in samples.ours.gradients if is_judged(samples, name)]
+    if not judged or explain_optimizers(samples, dtype):
+        return ""
+    return " The optimizers are ruled out: the recorded gradients give the updates of both sides."
 
 
 def _explain_moments(different: Sequence[StepRow]) -> str:

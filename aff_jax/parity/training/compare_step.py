@@ -3,9 +3,9 @@
 Both sides start from the same weights and take the same steps. Losses, gradients, running
 statistics, the moments of the optimizer and the updated weights are compared under PyTorch's names.
 
-How much rounding matters is measured: each side is trained a second time from weights that are
-moved by one unit in the last place. An array differs if its difference exceeds `MULTIPLE` times
-what that does to it on either side, and `FLOORS` times its largest value.
+Each side is trained a second time from weights that are changed by one unit in the last place. This
+measures the effect of rounding. An array differs if its difference exceeds `MULTIPLE` times this
+effect on either side, and `FLOORS` times the largest value of the array.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.lookup import unknown_name
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.inputs import as_dtype, move_by_ulp
+from aff_jax.parity.inputs import as_dtype, perturb
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
@@ -43,10 +43,10 @@ MULTIPLE = 32
 """Largest allowed multiple of the measured effect of rounding."""
 
 SHARE = 1e-3
-"""Arrays below this share of the largest one of their kind are compared with the share.
+"""Smallest scale of a difference, relative to the largest array of the same kind.
 
-The gradient of a bias in front of a batch norm is zero by construction, and its computed value is
-the rounding error of larger terms.
+The gradient of a bias in front of a batch norm is zero by construction. Its computed value is the
+rounding error of larger terms, so it is not compared relative to itself.
 """
 
 
@@ -138,13 +138,13 @@ def compare_step(
             layout=layout,
             expected=ours.first_outputs(variables) if torch_inputs is None else (),
         )
-        moved = {**variables, "params": move_by_ulp(variables["params"])}
+        perturbed = {**variables, "params": perturb(variables["params"])}
         samples, rows = Samples(), []
         runs = zip(
             theirs.run(steps),
             ours.run(variables, steps),
-            theirs.run(steps, moved=True),
-            ours.run(moved, steps),
+            theirs.run(steps, perturbed=True),
+            ours.run(perturbed, steps),
             strict=True,
         )
         for number, sides in enumerate(runs):
@@ -184,7 +184,7 @@ def _match_names(
 def _compare_steps(
     number: int, sides: Sequence[TrainingStep], floor: float, samples: Samples
 ) -> Iterator[StepRow]:
-    """Yield the rows of one step of PyTorch, JAX, and both with moved weights."""
+    """Compare one step of PyTorch and JAX. The other two sides are these with perturbed weights."""
     theirs, ours = sides[:2]
     if number:
         losses = [np.asarray(side.loss) for side in sides]
@@ -195,7 +195,7 @@ def _compare_steps(
         if arrays[0] is not None:
             row = _compare(number, "gradient", name, arrays, floor, scale)
             size = _largest(arrays[:2])
-            # Rounding moves the gradient by about its size.
+            # Rounding changes the gradient by about its size.
             if 0 < size < scale and row.allowed > MULTIPLE / 10 * size:
                 samples.rounding.add(name)
             yield row
@@ -204,7 +204,7 @@ def _compare_steps(
             kind = "zero" if value == 0 else f"up to {value:.1e}"
             note = f"no gradient in PyTorch, {kind} in JAX"
             # A gradient that changes no weight is no mistake.
-            allowed = 0.0 if samples.moves(name) else np.inf
+            allowed = 0.0 if samples.is_updated(name) else np.inf
             yield StepRow(number, "gradient", name, value, value and 1.0, allowed, note)
     for kind, field in (
         ("statistic", "statistics"),
@@ -232,11 +232,11 @@ def _compare(
     floor: float,
     least: float,
 ) -> StepRow:
-    """Compare PyTorch's array and JAX's, followed by those of the moved weights."""
-    theirs, ours, theirs_moved, ours_moved = (np.asarray(a, np.float64) for a in arrays)
+    """Compare PyTorch's array and JAX's, followed by those with perturbed weights."""
+    theirs, ours, theirs_perturbed, ours_perturbed = (np.asarray(a, np.float64) for a in arrays)
     with np.errstate(invalid="ignore"):
         difference = _largest([ours - theirs])
-        rounding = max(_largest([theirs_moved - theirs]), _largest([ours_moved - ours]))
+        rounding = max(_largest([theirs_perturbed - theirs]), _largest([ours_perturbed - ours]))
     scale = max(_largest([theirs]), least)
     allowed = max(floor * scale, MULTIPLE * rounding)
     return StepRow(number, kind, name, difference, difference / (scale or 1.0), allowed)

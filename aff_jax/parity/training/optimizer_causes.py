@@ -9,7 +9,7 @@ from aff_jax.parity.training.samples import Samples, Side
 from aff_jax.parity.training.update_fits import Fit, error_of, find_settings, rounding_of
 from aff_jax.parity.training.update_rules import RULES, Recorded, Settings, settings_of
 
-__all__ = ["explain_optimizers", "list_some"]
+__all__ = ["explain_optimizers", "is_judged", "list_some"]
 
 COLUMNS = 4096
 """Number of values that settings are searched with."""
@@ -48,8 +48,7 @@ def explain_optimizers(samples: Samples, dtype: str) -> list[str]:
         groups: dict[Group, list[str]] = {}
         total = 0
         for name in side.gradients:
-            known = _has_gradients(samples, name) and name in samples.settings
-            if not known or name in samples.rounding:
+            if not is_judged(samples, name):
                 continue
             found = settings_of(samples.optimizer_name, samples.settings[name])
             if found is None:
@@ -65,12 +64,27 @@ def explain_optimizers(samples: Samples, dtype: str) -> list[str]:
         if frozen:
             sentences.append(
                 f"{who}'s optimizer does not update {list_some(frozen, total)}, which "
-                f"{'PyTorch' if who == 'JAX' else 'JAX'}'s gradients would move: it is frozen or "
+                f"{'PyTorch' if who == 'JAX' else 'JAX'}'s gradients would change: it is frozen or "
                 f"masked there. Freeze the same weights on both sides."
             )
         for (rule, items), names in groups.items():
             sentences += _explain_group(who, rule, dict(items), side, names, total, dtype)
     return sentences
+
+
+def is_judged(samples: Samples, name: str) -> bool:
+    """Return whether the updates of a weight tell the settings of its optimizer.
+
+    Args:
+        samples: Samples of both sides.
+        name: Name of the weight.
+
+    Returns:
+        False without a gradient, outside of PyTorch's optimizer, and if the gradient is a rounding
+        error.
+    """
+    is_known = _has_gradients(samples, name) and name in samples.settings
+    return is_known and name not in samples.rounding
 
 
 def list_some(names: Sequence[str], total: int | None = None) -> str:
@@ -107,18 +121,18 @@ def _record(side: Side, names: Sequence[str]) -> Recorded:
 
 
 def _explain_missing_gradients(samples: Samples) -> list[str]:
-    """Explain weights that PyTorch skips, because they have no gradient, and JAX moves."""
-    moved: dict[str, list[str]] = {}
+    """Explain weights that PyTorch skips, because they have no gradient, and JAX updates."""
+    updated: dict[str, list[str]] = {}
     for name, gradients in samples.theirs.gradients.items():
         weights = np.stack(samples.ours.weights[name])
         absent = all(gradient is None for gradient in gradients)
         if (absent or name not in samples.settings) and np.diff(weights, axis=0).any():
             zero = not any(np.any(g) for g in samples.ours.gradients[name] if g is not None)
             why = "absent" if name not in samples.settings else "zero" if zero else "frozen"
-            moved.setdefault(why, []).append(name)
+            updated.setdefault(why, []).append(name)
     texts = {
         "zero": "PyTorch has no gradient and JAX a zero gradient for {}. PyTorch's optimizer "
-        "skips such weights, and optax moves them by weight decay. Mask them with optax.masked.",
+        "skips such weights, and optax decays them. Mask them with optax.masked.",
         "frozen": "PyTorch has no gradient for {}, and JAX has one and updates them. In PyTorch "
         "they have requires_grad=False or are detached from the loss. Freeze them in optax, as "
         "with optax.multi_transform and optax.set_to_zero.",
@@ -126,7 +140,7 @@ def _explain_missing_gradients(samples: Samples) -> list[str]:
     }
     return [
         texts[why].format(f"{len(names)} weights {list_some(names)}")
-        for why, names in moved.items()
+        for why, names in updated.items()
     ]
 
 

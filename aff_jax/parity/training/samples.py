@@ -107,7 +107,7 @@ class Samples:
             # JAX's field `nu` has two names in PyTorch, one of which is never there.
             self.unmatched_moments -= {"square_avg", "exp_avg_sq"}
 
-    def moves(self, name: str) -> bool:
+    def is_updated(self, name: str) -> bool:
         """Return whether the last step that was added changed a weight of JAX.
 
         Args:
@@ -120,12 +120,11 @@ class Samples:
         return not np.array_equal(before, after)
 
     def excuse_rounding(self, row: StepRow, share: float) -> StepRow:
-        """Allow a weight to differ by a share of its updates, or by all of them.
+        """Allow a weight to differ by a share of its updates.
 
-        optax computes 1 - beta^t in the dtype of the weights, which loses three digits.
-
-        Adam divides a gradient by its size, so the rounding errors of a gradient in `rounding` move
-        the weight as far as a true gradient.
+        optax computes 1 - beta^t in the dtype of the weights, which loses three digits. Weights in
+        `rounding` may differ by all of their updates: Adam divides a gradient by its size, so a
+        gradient that is a rounding error changes the weight as much as any other.
 
         Args:
             row: Row of a weight, moment or statistic.

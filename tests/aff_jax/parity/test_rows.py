@@ -18,9 +18,9 @@ from aff_jax.parity.rows import (
 )
 
 
-def output(module, value, number=1, moved=None):
+def output(module, value, number=1, perturbed=None):
     array = np.float32(value)
-    return Output(module, number, array, array if moved is None else np.float32(moved))
+    return Output(module, number, array, array if perturbed is None else np.float32(perturbed))
 
 
 def compare(ours, theirs, tolerance=None, names=None):
@@ -54,7 +54,7 @@ def test_equal_infinities_do_not_differ_and_arrays_without_axes_are_compared():
 
 
 def test_the_larger_noise_of_the_two_networks_is_allowed():
-    ours, theirs = output("a", [1.0], moved=[1.001]), output("a", [1.04], moved=[1.0401])
+    ours, theirs = output("a", [1.0], perturbed=[1.001]), output("a", [1.04], perturbed=[1.0401])
     (pair,) = compare([ours], [theirs])
     assert pair.row.allowed == pytest.approx(50 * 0.001 / 1.04, rel=1e-3)
     assert not pair.row.differs
@@ -115,7 +115,7 @@ def test_each_array_of_a_call_is_an_output():
     calls = [Call("a", 1, (one, two)), Call("b", 1, (one,)), Call("c", 1, ())]
     outputs = list_outputs(calls, [Call("a", 1, (one, two + 1)), Call("other", 1, (one,))])
     assert [o.module for o in outputs] == ["a[0]", "a[1]", "b"]
-    # The moved run made another call than b: its noise is not known.
+    # The perturbed run made another call than b: its noise is not known.
     assert [o.noise for o in outputs] == [0, 1, 0]
 
 

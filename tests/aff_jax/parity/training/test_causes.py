@@ -29,6 +29,12 @@ def frozen_network():
     return network
 
 
+def cumulative_network():
+    network = TorchSmall()
+    network.bn.momentum = None
+    return network
+
+
 def clipped(parameters):
     optimizer = sgd(parameters)
     optimizer.register_step_pre_hook(
@@ -198,6 +204,11 @@ MISTAKES = {
         (1, "statistic", "bn.running_var"),
         "At bn, n = 150 and the factor is 1.00671",
     ),
+    "cumulative average of the norm": (
+        {"network": cumulative_network()},
+        (1, "statistic", "bn.running_mean"),
+        "PyTorch has momentum=None, which keeps the average of all batches so far, and JAX",
+    ),
     "evaluation mode": (
         {"kwargs": {"train": False}},
         (1, "loss", ""),
@@ -285,8 +296,26 @@ def test_weight_decay_of_weights_that_nothing_reads_is_named():
     outcome = compare(Unread(), module, optimizer=optimizer, torch_optimizer=torch_optimizer)
     assert outcome.first_mismatch.name == "spare.weight"
     assert outcome.first_mismatch.kind == "weight"
-    assert "PyTorch's optimizer skips such weights, and optax moves them" in outcome.explanation
+    assert "PyTorch's optimizer skips such weights, and optax decays them" in outcome.explanation
     equal = compare(Unread(), module)
     assert equal.equal
     notes = {row.note for row in equal.rows if row.name == "spare.weight"}
     assert "no gradient in PyTorch, zero in JAX" in notes
+
+
+def test_optimizers_are_ruled_out_only_if_they_were_judged():
+    class Counted(TorchSmall):
+        """Other running statistics than JAX's, by no known convention, and nothing else."""
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.bn.running_mean.add_(1)
+            return super().forward(x)
+
+    outcome = compare(Counted(), steps=1)
+    assert outcome.first_mismatch.name == "bn.running_mean"
+    assert "The optimizers are ruled out: the recorded gradients give the" in outcome.explanation
+    optimizer = {"optimizer": optax.sgd(0.0), "torch_optimizer": lambda p: torch.optim.Rprop(p, 0)}
+    outcome = compare(Counted(), steps=1, **optimizer)
+    assert outcome.first_mismatch.name == "bn.running_mean"
+    assert "ruled out" not in outcome.explanation
