@@ -23,7 +23,7 @@ from aff_jax.parity.single_layer import SingleLayer
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.weight_causes import Weights
 
-__all__ = ["Evidence", "LinenNetwork", "gather_evidence"]
+__all__ = ["Evidence", "LinenNetwork", "gather_evidence", "list_arrays"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +105,15 @@ def gather_evidence(
         # If the variables were given, PyTorch's may not match.
         with contextlib.suppress(ValueError):
             torch_weights = _weights_by_layer(torch_network.convert(module, inputs, structure))
-    given = zip(_arrays(inputs), _arrays(torch_inputs), strict=False)
+    call = _select(calls, path, first.call)
+    torch_call = _order_outputs(_select(torch_calls, name, pair.torch_call), call.keys)
+    given = zip(list_arrays(inputs), list_arrays(torch_inputs), strict=False)
     aligned = [(ours, align(theirs, ours)) for ours, theirs in given]
     return Evidence(
         pairs=pairs,
         inputs=[Earlier("the input", ours, a.array) for ours, a in aligned if a is not None],
-        call=_select(calls, path, first.call),
-        torch_call=_select(torch_calls, name, pair.torch_call),
+        call=call,
+        torch_call=torch_call,
         layer=layer,
         torch_layer=torch_network.module.get_submodule(torch_network.old_name(name)),
         weights=_weights_by_layer(variables).get(path, {}),
@@ -123,6 +125,14 @@ def gather_evidence(
 def _select(calls: Sequence[Call], module: str, number: int) -> Call:
     """Return a call by its number, or the last one if there are fewer."""
     return [call for call in calls if call.module == module and call.number <= number][-1]
+
+
+def _order_outputs(call: Call, keys: Sequence[str]) -> Call:
+    """Put the outputs of a call in the order of these keys, if it has the same ones."""
+    if set(call.keys) != set(keys) or len(call.keys) != len(set(keys)):
+        return call
+    by_key = dict(zip(call.keys, call.outputs, strict=True))
+    return call._replace(outputs=tuple(by_key[key] for key in keys), keys=tuple(keys))
 
 
 def _find_layer(
@@ -156,5 +166,13 @@ def _weights_by_layer(variables: Mapping[str, Any]) -> dict[str, dict[str, np.nd
     return layers
 
 
-def _arrays(inputs: Inputs) -> list[np.ndarray]:
+def list_arrays(inputs: Inputs) -> list[np.ndarray]:
+    """List the arrays among the inputs of a network.
+
+    Args:
+        inputs: The inputs.
+
+    Returns:
+        The arrays in order.
+    """
     return [leaf for leaf in jax.tree.leaves(tuple(inputs)) if is_array(leaf)]

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from aff_jax.parity.array_differences import largest_difference
 from aff_jax.parity.evidence import Evidence
 from aff_jax.parity.field_causes import explain_fields
-from aff_jax.parity.layouts import align, largest_difference
+from aff_jax.parity.layouts import align
+from aff_jax.parity.pairing import ULPS
 from aff_jax.parity.relations import RULED_OUT, Earlier, find_relation
-from aff_jax.parity.rows import ONLY_FLAX, ULPS, Pair, Row
+from aff_jax.parity.rows import ONLY_FLAX, Pair, Row
 from aff_jax.parity.single_layer import SingleLayer
 from aff_jax.parity.weight_causes import explain_weights
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aff_jax.parity.array_differences import best_factor, largest_difference
 from aff_jax.parity.functions import (
     Function,
     list_activations,
@@ -16,7 +17,6 @@ from aff_jax.parity.functions import (
     list_resizings,
     negative_slope,
 )
-from aff_jax.parity.layouts import largest_difference
 from aff_jax.parity.reordering import Fits, find_order, find_shift
 
 __all__ = ["RULED_OUT", "Earlier", "find_relation"]
@@ -100,8 +100,7 @@ def _find_factor(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
     """Find a factor or an offset of the whole array."""
     if ours.shape != theirs.shape or not ours.size:
         return ""
-    squares = float(np.vdot(ours, ours))
-    factor = float(np.vdot(ours, theirs)) / squares if squares else 0.0
+    factor = best_factor(ours, theirs)
     if factor and fits(factor * ours, theirs):
         inverse = f", and this one is {1 / factor:.4g} times PyTorch's"
         return f"PyTorch's values are {factor:.4g} times these{inverse if factor < 1 else ''}."

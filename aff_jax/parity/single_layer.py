@@ -10,7 +10,7 @@ import numpy as np
 
 from aff_jax.parity.inputs import with_evaluation_flags
 from aff_jax.parity.nnx_recording import copy_nnx, is_nnx
-from aff_jax.parity.recording import Inputs
+from aff_jax.parity.recording import Inputs, is_array, list_leaves
 
 __all__ = ["NUMPY_MODES", "PaddingMode", "SingleLayer"]
 
@@ -105,7 +105,7 @@ class SingleLayer:
                     result = self._call(inputs, flags)
             except Exception:  # the user's layer may raise anything
                 continue
-            return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
+            return [np.asarray(leaf) for _, leaf in list_leaves(result) if is_array(leaf)]
         return None
 
     def _call(self, inputs: Sequence[np.ndarray], flags: Mapping[str, Any]) -> Any:

@@ -1,15 +1,14 @@
 """Run a PyTorch module and record what its submodules return."""
 
 import copy
-import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
 import numpy as np
 
-from aff_jax.parity.recording import Call, Inputs, is_array
+from aff_jax.parity.recording import Call, Inputs, is_array, list_leaves
 
 __all__ = ["copy_torch", "from_tensor", "record_torch"]
 
@@ -116,13 +115,14 @@ def record_torch(
     numbers: Counter[str] = Counter()
     given: dict[str, list[tuple[np.ndarray, ...]]] = {}
 
-    def to_arrays(tree: Any) -> tuple[np.ndarray, ...]:
-        return tuple(from_tensor(x) for x in _leaves(tree) if isinstance(x, torch.Tensor))
+    def to_arrays(tree: Any) -> dict[tuple[str, int], np.ndarray]:
+        leaves = [leaf for leaf in list_leaves(tree) if isinstance(leaf[1], torch.Tensor)]
+        return {(key, i): from_tensor(leaf) for i, (key, leaf) in enumerate(leaves)}
 
     def before(name: str) -> Callable[..., None]:
         # Recorded before the call, which may change its input in place.
         def note(_module: Any, args: Any, kwargs: Any) -> None:
-            given.setdefault(name, []).append(to_arrays((args, kwargs)))
+            given.setdefault(name, []).append(tuple(to_arrays((args, kwargs)).values()))
 
         return note
 
@@ -130,7 +130,9 @@ def record_torch(
         def note(_module: Any, _args: Any, output: Any) -> None:
             numbers[name] += 1
             inputs = given[name].pop() if name in inputs_of else ()
-            calls.append(Call(name, numbers[name], to_arrays(output), inputs))
+            outputs = to_arrays(output)
+            keys = tuple(key for key, _ in outputs)
+            calls.append(Call(name, numbers[name], tuple(outputs.values()), inputs, keys))
 
         return note
 
@@ -166,19 +168,6 @@ def record_torch(
         for hook in hooks:
             hook.remove()
     return calls
-
-
-def _leaves(tree: Any) -> list[Any]:
-    """List the leaves of a tree, among them the values of objects such as model outputs."""
-    leaves = []
-    for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, Mapping):
-            leaves += _leaves(list(leaf.values()))
-        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            leaves += _leaves([getattr(leaf, f.name) for f in dataclasses.fields(leaf)])
-        else:
-            leaves.append(leaf)
-    return leaves
 
 
 def from_tensor(tensor: Any) -> np.ndarray:

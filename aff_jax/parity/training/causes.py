@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aff_jax.parity.layouts import align, largest_difference
+from aff_jax.parity.array_differences import best_factor, largest_difference
+from aff_jax.parity.layouts import align
 from aff_jax.parity.training.optimizer_causes import explain_optimizers, is_judged, list_some
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.statistics_causes import explain_statistics
@@ -186,7 +187,7 @@ def _gradient_ratios(samples: Samples, close: float) -> dict[str, float | None]:
         theirs = samples.theirs.gradients[name][0]
         if ours is None or theirs is None or name in samples.rounding or not np.any(theirs):
             continue
-        ratio = float(theirs @ ours) / float(theirs @ theirs)
+        ratio = best_factor(theirs, ours)
         constant = np.max(np.abs(ours - ratio * theirs)) <= close * max(
             np.max(np.abs(ours)), np.max(np.abs(theirs))
         )
@@ -227,6 +228,6 @@ def _find_penalty(samples: Samples, close: float) -> float | None:
         for side in (samples.theirs, samples.ours)
     )
     weights = np.concatenate([samples.theirs.weights[name][0] for name in names])
-    value = float(weights @ (ours - theirs)) / (float(weights @ weights) or 1.0)
+    value = best_factor(weights, ours - theirs)
     error = np.max(np.abs(ours - theirs - value * weights))
     return value if value and error <= close * np.max(np.abs(ours - theirs)) else None

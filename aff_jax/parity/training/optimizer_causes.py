@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from aff_jax.parity.array_differences import best_factor
 from aff_jax.parity.training.samples import Samples, Side
 from aff_jax.parity.training.update_fits import Fit, error_of, find_settings, rounding_of
 from aff_jax.parity.training.update_rules import RULES, Recorded, Settings, settings_of
@@ -244,7 +245,7 @@ def _explain_by_ratios(samples: Samples) -> list[str]:
     kind = samples.optimizer_name
     for what, column in (("factor", theirs), ("decay", before)):
         target = ours if what == "factor" else ours - theirs
-        value = float(column @ target) / (float(column @ column) or 1.0)
+        value = best_factor(column, target)
         error, size = np.max(np.abs(value * column - target)), np.max(np.abs(target))
         if error <= 1e-6 * size and abs(value - (what == "factor")) > 1e-6:
             if what == "factor":

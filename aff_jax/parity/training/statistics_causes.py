@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from aff_jax.parity.array_differences import best_factor
 from aff_jax.parity.training.optimizer_causes import list_some
 from aff_jax.parity.training.record import BatchMoments
 from aff_jax.parity.training.samples import Samples
@@ -130,6 +131,6 @@ def _find_share(
     shares = [] if theirs is None else [theirs]
     if len(calls) == 1:
         towards = calls[0].mean - means[0]
-        shares.append(float(towards @ (means[1] - means[0])) / (float(towards @ towards) or 1.0))
+        shares.append(best_factor(towards, means[1] - means[0]))
     candidates = (share for share in (*shares, *CANDIDATES) if share)
     return next((s for s in candidates if _error(means, calls, s, False, False) <= bound), None)

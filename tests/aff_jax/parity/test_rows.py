@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aff_jax.parity.pairing import compare_outputs
 from aff_jax.parity.recording import Call
 from aff_jax.parity.rows import (
     ONLY_FLAX,
     ONLY_TORCH,
     Output,
     Row,
-    compare_outputs,
     list_outputs,
 )
 
