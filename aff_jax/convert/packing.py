@@ -28,7 +28,7 @@ from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.stacks import find_stacks, numbered_name
 from aff_jax.inspection import ModulePath, Structure
 
-__all__ = ["Form", "list_forms", "pack", "unpack"]
+__all__ = ["Form", "list_forms", "pack", "select_forms", "unpack"]
 
 
 class Form(NamedTuple):
@@ -130,10 +130,7 @@ def pack(
         Arrays of the checkpoint by name, bit-exact.
     """
     result = dict(arrays)
-    for forms in layers:
-        form = max(forms, key=lambda form: _fit(form, names, prefixes))  # the first of the best
-        if form is forms[-1]:
-            continue
+    for form in select_forms(layers, names, prefixes):
         written: set[str] = set()
         for name, parts in form.parts.items():
             if not all(part in arrays for part in parts):
@@ -151,6 +148,27 @@ def pack(
             if part not in form.parts:
                 del result[part]
     return result
+
+
+def select_forms(
+    layers: Sequence[Sequence[Form]], names: Collection[str], prefixes: Collection[str] = ()
+) -> list[Form]:
+    """Select the form of each layer that a checkpoint has.
+
+    Args:
+        layers: Forms of every layer, from `list_forms`.
+        names: Names of the checkpoint, if they are known.
+        prefixes: Prefixes of its names. They select if there are no names.
+
+    Returns:
+        One form for each layer that the checkpoint packs.
+    """
+    found = []
+    for forms in layers:
+        form = max(forms, key=lambda form: _fit(form, names, prefixes))  # the first of the best
+        if form is not forms[-1]:
+            found.append(form)
+    return found
 
 
 def _fit(form: Form, names: Collection[str], prefixes: Collection[str]) -> float:

@@ -18,7 +18,7 @@ from aff_jax.parity.about import describe
 from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.evidence import LinenNetwork, gather_evidence, list_arrays
 from aff_jax.parity.explanation import explain, explain_one_sided
-from aff_jax.parity.inputs import as_dtype, list_torch_inputs, with_evaluation_flags
+from aff_jax.parity.inputs import as_dtype, enable_dtype, list_torch_inputs, with_evaluation_flags
 from aff_jax.parity.linen_recording import record_linen
 from aff_jax.parity.names import name_outputs, use_keys
 from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
@@ -93,7 +93,7 @@ def compare(
     theirs_in = as_dtype(_select_torch_inputs(ours_in, inputs, torch_inputs, torch_kwargs), dtype)
     layout = layout if torch_inputs is None else layout or "same"
     torch_network = TorchNetwork(torch_module, dtype, rename, ignore, folds=True)
-    with jax.enable_x64(float64):
+    with enable_dtype(dtype):
         network = _prepare(module, variables, ours_in, torch_network)
         ours = _run(network)
         best = _compare_in_best_layout(ours, network, torch_network, theirs_in, layout, tolerance)

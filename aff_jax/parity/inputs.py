@@ -1,5 +1,6 @@
 """Inputs of the two networks: dtypes, layouts, flags, and changes of one unit in the last place."""
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from aff_jax.parity.torch_recording import from_tensor
 __all__ = [
     "EVALUATION",
     "as_dtype",
+    "enable_dtype",
     "has_floats",
     "list_runs",
     "list_torch_inputs",
@@ -65,6 +67,29 @@ def as_dtype(tree: Any, dtype: str) -> Any:
         return np.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None)
 
     return jax.tree.map(convert, tree)
+
+
+@contextlib.contextmanager
+def enable_dtype(dtype: str) -> Iterator[None]:
+    """Enable a dtype in JAX.
+
+    Args:
+        dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: If a module mixes float32 with float64 where JAX does not allow it.
+    """
+    with jax.enable_x64(dtype == "float64"):
+        try:
+            yield
+        except TypeError as error:
+            if not (dtype == "float64" and "float32" in str(error) and "float64" in str(error)):
+                raise
+            raise ValueError(
+                f"{error}\nexpected a module that computes in float64, got one with a float32 "
+                f"array of its own, probably the initial state of a recurrent cell. Give it "
+                f"param_dtype=jnp.float64, or compare with float64=False."
+            ) from error
 
 
 def has_floats(tree: Any) -> bool:

@@ -45,6 +45,13 @@ def explain_steps(samples: Samples, rows: Sequence[StepRow], dtype: str) -> str:
         sentences += _explain_gradients(samples, different, dtype)
     if any(row.kind == "statistic" for row in different):
         sentences += explain_statistics(samples, dtype)
+    if any(row.name in samples.summed and row.step for row in different):
+        names = sorted(samples.summed)
+        sentences.append(
+            f"PyTorch adds the biases {list_some(names)} in pairs and trains both, so their sum "
+            f"changes twice as fast as the one bias of JAX. Freeze one of each pair in PyTorch, as "
+            f"with `cell.bias_hh_l0.requires_grad_(False)`."
+        )
     if any(row.kind in ("weight", "moment") for row in different):
         sentences += explain_optimizers(samples, dtype)
         if not sentences and all(row.kind == "moment" for row in different):

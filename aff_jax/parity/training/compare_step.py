@@ -8,6 +8,7 @@ measures the effect of rounding. An array differs if its difference exceeds `MUL
 effect on either side, and `FLOORS` times the largest value of the array.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,17 +19,19 @@ import numpy as np
 
 from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.mapping import list_entries
+from aff_jax.convert.packing import list_forms, select_forms
 from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.lookup import unknown_name
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.inputs import as_dtype, perturb
+from aff_jax.parity.inputs import as_dtype, enable_dtype, perturb
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some
+from aff_jax.parity.training.packed_arrays import Packing
 from aff_jax.parity.training.record import TrainingStep
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.step_parity import StepParity, StepRow
@@ -107,7 +110,7 @@ def compare_step(
     check_arguments(torch_module, module, variables, None, (inputs, kwargs))
     dtype = "float64" if float64 else "float32"
     network = TorchNetwork(torch_module, dtype, rename=None)
-    with jax.enable_x64(float64):
+    with enable_dtype(dtype):
         inputs, torch_inputs = as_dtype((inputs, torch_inputs), dtype)
         arguments, keywords = bind_training_arguments(module, inputs, kwargs)
         if variables is None:
@@ -124,10 +127,13 @@ def compare_step(
                 ignore=ignore,
             )
         variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
-        entries = list_entries(inspect_module(module, arguments, kwargs=keywords), PYTORCH)
-        read = [entry.name for entry in entries if entry.collection != UNREAD]
-        names = _match_names(network.module, read, rename, prefix)
-        ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names)
+        structure = inspect_module(module, arguments, kwargs=keywords)
+        entries = list_entries(structure, PYTORCH)
+        renamed = _list_names(network.module, rename, prefix)
+        packing = Packing(select_forms(list_forms(structure), renamed))
+        read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
+        names = _match_names(read, renamed)
+        ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names, packing)
         theirs = TorchTraining(
             network,
             inputs,
@@ -139,7 +145,7 @@ def compare_step(
             expected=ours.first_outputs(variables) if torch_inputs is None else (),
         )
         perturbed = {**variables, "params": perturb(variables["params"])}
-        samples, rows = Samples(), []
+        samples, rows = Samples(summed={names[n] for n in packing.summed if n in names}), []
         runs = zip(
             theirs.run(steps),
             ours.run(variables, steps),
@@ -147,7 +153,11 @@ def compare_step(
             ours.run(perturbed, steps),
             strict=True,
         )
-        for number, sides in enumerate(runs):
+        for number, recorded in enumerate(runs):
+            sides = [
+                side if place % 2 else _add_biases(side, names, packing)
+                for place, side in enumerate(recorded)
+            ]
             samples.add(sides[0], sides[1])
             compared = _compare_steps(number, sides, FLOORS[dtype], samples)
             # Before the first step, only mistakes are of interest.
@@ -162,15 +172,26 @@ def compare_step(
     return StepParity(rows, dtype, steps, explanation, notes, uncompared)
 
 
-def _match_names(
-    torch_module: Any, expected: Sequence[str], rename: Mapping[str, str] | None, prefix: str
-) -> dict[str, str]:
-    """Return the names in the PyTorch module by those of the entries."""
+def _list_names(torch_module: Any, rename: Mapping[str, str] | None, prefix: str) -> dict[str, str]:
+    """Return the names in the PyTorch module by the new names."""
     arrays = [n for n, _ in torch_module.named_parameters(remove_duplicate=False)]
     arrays += [name for name, _ in torch_module.named_buffers()]
-    renamed = rename_prefixes(
+    return rename_prefixes(
         select_prefix({name: name for name in arrays}, prefix), rename, strict=False
     )
+
+
+def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:
+    """Add the biases of PyTorch that belong to one bias of JAX."""
+    if not packing.summed:
+        return step
+    new_names = {n: step.weights[old] for n, old in names.items() if old in step.weights}
+    added = {names[new]: array for new, array in packing.add_biases(new_names).items()}
+    return dataclasses.replace(step, weights=added)
+
+
+def _match_names(expected: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """Return the names in the PyTorch module by those of the arrays of JAX."""
     names = {name: renamed[name] for name in expected if name in renamed}
     if not names:
         first = expected[0] if expected else "a weight"
@@ -199,7 +220,7 @@ def _compare_steps(
             if 0 < size < scale and row.allowed > MULTIPLE / 10 * size:
                 samples.rounding.add(name)
             yield row
-        else:
+        elif name not in samples.summed:  # the other bias of the sum may have the gradient
             value = _largest(arrays[1:2])
             kind = "zero" if value == 0 else f"up to {value:.1e}"
             note = f"no gradient in PyTorch, {kind} in JAX"

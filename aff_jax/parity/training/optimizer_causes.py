@@ -81,11 +81,11 @@ def is_judged(samples: Samples, name: str) -> bool:
         name: Name of the weight.
 
     Returns:
-        False without a gradient, outside of PyTorch's optimizer, and if the gradient is a rounding
-        error.
+        False without a gradient, outside of PyTorch's optimizer, if the gradient is a rounding
+        error, and for one of two biases that are added.
     """
     is_known = _has_gradients(samples, name) and name in samples.settings
-    return is_known and name not in samples.rounding
+    return is_known and name not in samples.rounding | samples.summed
 
 
 def list_some(names: Sequence[str], total: int | None = None) -> str:
@@ -125,6 +125,8 @@ def _explain_missing_gradients(samples: Samples) -> list[str]:
     """Explain weights that PyTorch skips, because they have no gradient, and JAX updates."""
     updated: dict[str, list[str]] = {}
     for name, gradients in samples.theirs.gradients.items():
+        if name in samples.summed:
+            continue
         weights = np.stack(samples.ours.weights[name])
         absent = all(gradient is None for gradient in gradients)
         if (absent or name not in samples.settings) and np.diff(weights, axis=0).any():

@@ -76,6 +76,7 @@ class Samples:
         optimizer_name: Class of PyTorch's optimizer.
         norm_momenta: Momentum of each batch norm of PyTorch.
         rounding: Weights whose gradients are rounding errors.
+        summed: Biases of PyTorch that belong to one bias of JAX.
         unmatched_moments: Names of states of the optimizer that one side lacks.
     """
 
@@ -86,6 +87,7 @@ class Samples:
     optimizer_name: str = ""
     norm_momenta: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     rounding: set[str] = dataclasses.field(default_factory=set)
+    summed: set[str] = dataclasses.field(default_factory=set)
     unmatched_moments: set[str] = dataclasses.field(default_factory=set)
 
     def add(self, theirs: TrainingStep, ours: TrainingStep) -> None:

@@ -78,7 +78,9 @@ def _explain_momenta(shares: Mapping[str, float], momenta: Mapping[str, float | 
             groups.setdefault((float(f"{share:.4g}"), theirs), []).append(norm)
     sentences = []
     for (share, theirs), names in groups.items():
-        where = "" if len(names) == len(shares) else f" of {list_some(names, len(shares))}"
+        where = ""
+        if len(names) < len(shares):
+            where = f" of {len(names)} of {len(shares)} norms {list_some(names)}"
         ours = (
             f"JAX computes {1 - share:.4g} * old + {share:.4g} * batch, as "
             f"momentum={1 - share:.4g} in Flax"

@@ -130,8 +130,7 @@ class StepParity:
             names = ", ".join(self.uncompared[:5]) + (" ..." if len(self.uncompared) > 5 else "")
             missing.append(
                 f"{len(self.uncompared)} weights with a gradient have no counterpart of their "
-                f"name: {names}. Pass `rename`. Layers that PyTorch stores packed, such as "
-                f"attention and recurrent cells, are not compared."
+                f"name: {names}. Pass `rename`."
             )
         if first is None and missing:
             return [f"Undecided: {number}, and what was compared agrees.", *missing]

@@ -75,5 +75,5 @@ def test_each_norm_is_compared_with_its_own_momentum():
         samples.ours.statistics[f"late.{leaf}"] = other.ours.statistics[f"bn.{leaf}"]
     samples.batches[0]["late"] = other.batches[0]["bn"]
     (text,) = explain_statistics(samples, "float64")
-    assert "of 1 of 2 weights (late) differs: JAX computes 0.7 * old + 0.3 * batch" in text
+    assert "of 1 of 2 norms (late) differs: JAX computes 0.7 * old + 0.3 * batch" in text
     assert "PyTorch has momentum=0.2" in text
