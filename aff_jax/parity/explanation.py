@@ -20,6 +20,10 @@ from aff_jax.parity.weight_causes import explain_weights
 __all__ = ["explain", "explain_one_sided"]
 
 
+LAYER_LEAVES = {"kernel", "bias", "scale", "mean", "var", "embedding"}
+"""Names of the variables of layers."""
+
+
 def explain(first: Row, evidence: Evidence) -> str:
     """Explain the first mismatch of two networks.
 
@@ -31,7 +35,7 @@ def explain(first: Row, evidence: Evidence) -> str:
         Sentences: whether the inputs of the layer differ, or the layer itself, and why.
     """
     place = next(i for i, pair in enumerate(evidence.pairs) if pair.row is first)
-    earlier = [*evidence.inputs, *_earlier(evidence.pairs[:place])]
+    earlier = [*_parameters(evidence), *evidence.inputs, *_earlier(evidence.pairs[:place])]
     allowed = max([p.row.allowed for p in evidence.pairs] if first.note else [first.allowed])
     allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = _quote(first)
@@ -53,7 +57,9 @@ def explain(first: Row, evidence: Evidence) -> str:
             )
         if not _fits(ours, theirs, allowed):
             return _explain_input(name, which, ours, theirs, earlier, allowed, evidence)
-    same_input = f"{name} gets the same input in both networks, and its output differs"
+    same_input = (
+        f"{name[:1].upper()}{name[1:]} gets the same input in both networks, and its output differs"
+    )
     if first.note:
         cause = _explain_layer(evidence, allowed, earlier, place)
         return f"{same_input} in shape: {first.note}, and here it is {first.shape}. {cause}"
@@ -75,7 +81,7 @@ def _explain_input(
     if missing.any() and np.array_equal(missing, np.isnan(theirs)):
         return f"The {which} of {name} has NaN at the same places in both networks."
     relation = _relate(ours, theirs, earlier, allowed)
-    last = earlier[-1].label if earlier else "the input"
+    last = next((e.label for e in earlier[::-1] if not e.is_parameter), "the input")
     sentences = [
         f"The {which} of {name} already differs, and every compared activation before it agrees. "
         f"So the networks differ in what they compute between {last} and this layer.",
@@ -177,9 +183,10 @@ def _make_test(
 
     def has_outputs(layer: SingleLayer, inputs: Sequence[np.ndarray], expected: Any) -> bool:
         outputs = layer.run(inputs)
-        if outputs is None or len(outputs) != len(expected):
+        # PyTorch's layer may return more arrays, as attention does.
+        if outputs is None or len(outputs) > len(expected):
             return False
-        aligned = [align(array, ours) for ours, array in zip(outputs, expected, strict=True)]
+        aligned = [align(array, ours) for ours, array in zip(outputs, expected, strict=False)]
         return all(
             a is not None and _fits(ours, a.array, 10 * allowed)
             for ours, a in zip(outputs, aligned, strict=True)
@@ -209,6 +216,16 @@ def _earlier(pairs: Sequence[Pair]) -> list[Earlier]:
         Earlier(f"the output of {_quote(pair.row)}", pair.ours, pair.theirs)
         for pair in pairs
         if pair.ours is not None and pair.theirs is not None and not pair.row.differs
+    ]
+
+
+def _parameters(evidence: Evidence) -> list[Earlier]:
+    """List PyTorch's parameters that belong to no layer, such as embeddings of positions."""
+    return [
+        Earlier(f"the parameter `{leaf}`", array, array, is_parameter=True)
+        for weights in evidence.torch_weights.values()
+        for leaf, array in weights.items()
+        if leaf not in LAYER_LEAVES
     ]
 
 

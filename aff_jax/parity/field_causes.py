@@ -131,6 +131,7 @@ FIELDS: Mapping[str, Mapping[str, Read]] = {
     "InstanceNorm": NORM,
     "GroupNorm": {**NORM, "num_groups": lambda theirs, _: theirs.num_groups},
     "PReLU": {},
+    "MultiHeadDotProductAttention": {"num_heads": lambda theirs, _: theirs.num_heads},
 }
 """For each class of linen and NNX, its fields and where PyTorch has their values."""
 

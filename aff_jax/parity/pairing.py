@@ -28,7 +28,10 @@ LOW_PRECISION = 4
 """`MULTIPLE` and `ULPS` for dtypes with fewer digits than float32.
 
 Frameworks add products in float32 and round the sum, so two results are a few units apart. 64 units
-of bfloat16 would be half of the largest value.
+of bfloat16 would be half of the largest value. Measured in bfloat16 and float16, against PyTorch in
+float32 and under autocast: right networks need a multiple of up to 1.9 (ResNet-50 with a quarter of
+the channels, 144 rows) and 2.1 (a transformer of 12 layers and width 48, 111 rows). Wrong ones need
+17 at least: SiLU for GELU in bfloat16; ReLU for GELU needs 30.
 """
 
 ALIKE = 1e-2

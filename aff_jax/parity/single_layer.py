@@ -64,7 +64,23 @@ class SingleLayer:
                 setattr(module, name, value)
         else:
             module = self.module.clone(**fields)
-        return dataclasses.replace(self, module=module, padding_mode=mode)
+        layer = dataclasses.replace(self, module=module, padding_mode=mode)
+        return layer._split_heads() if "num_heads" in fields else layer
+
+    def _split_heads(self) -> "SingleLayer":
+        """Split the channels of the weights of attention into its number of heads."""
+        heads = self.module.num_heads
+        params = {name: dict(leaves) for name, leaves in self.variables.get("params", {}).items()}
+        for name, leaves in params.items():
+            for leaf, array in leaves.items():
+                # The axes of heads are the last two ones, and the first two ones of `out`.
+                if name != "out" and array.size % heads == 0:
+                    *before, a, b = array.shape
+                    leaves[leaf] = np.reshape(array, (*before, heads, a * b // heads))
+                elif leaf == "kernel":
+                    a, b, features = array.shape
+                    leaves[leaf] = np.reshape(array, (heads, a * b // heads, features))
+        return dataclasses.replace(self, variables={**self.variables, "params": params})
 
     def with_weights(self, weights: Mapping[str, np.ndarray]) -> "SingleLayer":
         """Return the layer with other weights.
