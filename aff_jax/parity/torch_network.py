@@ -1,6 +1,6 @@
 """A PyTorch module as one side of a comparison."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,10 +15,35 @@ from aff_jax.parity.recording import Call, Inputs
 from aff_jax.parity.rows import Output, list_outputs
 from aff_jax.parity.torch_recording import copy_torch, record_torch
 
-__all__ = ["TorchNetwork"]
+__all__ = ["TorchNetwork", "list_surplus"]
 
 WHOLE = "(whole)"
 """Name of the whole PyTorch module where `rename` maps a submodule to the empty name."""
+
+
+def list_surplus(
+    state: Mapping[str, Any], new_names: Mapping[str, str], expected: Collection[str]
+) -> list[str]:
+    """List the names of tied weights that are expected under another name.
+
+    Args:
+        state: Tensors by name.
+        new_names: Names in `state` by their new names.
+        expected: New names of the weights that the linen module has.
+
+    Returns:
+        Names in `state`.
+    """
+    tied: dict[int, list[str]] = {}
+    for new, old in new_names.items():
+        if state[old].numel():
+            tied.setdefault(state[old].data_ptr(), []).append(new)
+    return [
+        new_names[name]
+        for names in tied.values()
+        for name in names
+        if name not in expected and set(expected) & set(names)
+    ]
 
 
 class TorchNetwork:
@@ -143,16 +168,7 @@ class TorchNetwork:
                 f"torch.nn.ModuleList. Or pass `variables`."
             )
         new_names = rename_prefixes({name: name for name in state}, self.rename)
-        tied: dict[int, list[str]] = {}
-        for new, old in new_names.items():
-            if state[old].numel():
-                tied.setdefault(state[old].data_ptr(), []).append(new)
-        surplus = {
-            new_names[name]
-            for names in tied.values()
-            for name in names
-            if name not in expected and expected & set(names)
-        }
+        surplus = list_surplus(state, new_names, expected)
         # Float64 weights would lose digits in float32 parameters.
         is_wide = self.dtype == "float64" and hasattr(module, "param_dtype")
         target = module.clone(param_dtype=jnp.float64) if is_wide else module

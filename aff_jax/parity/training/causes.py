@@ -137,6 +137,22 @@ def _explain_some_gradients(
 ) -> list[str]:
     """Explain gradients that differ though the losses agree."""
     sentences = []
+    for names in samples.tied:
+        if set(names) & set(off):
+            listed = " and ".join(f"`{name}`" for name in names)
+            sentences.append(
+                f"{same} and so does the loss, but {listed} are one weight in PyTorch and "
+                f"{len(names)} weights in JAX. PyTorch's gradient is the sum of both. Tie them in "
+                f"JAX, as with `nn.Embed.attend`."
+            )
+            off = [name for name in off if name not in names]
+    for name in [name for name in off if name in samples.padding]:
+        sentences.append(
+            f"{same} and so does the loss, but the gradient of {name} differs. PyTorch's embedding "
+            f"has padding_idx={samples.padding[name]}, so that row gets no gradient, and Flax's "
+            f"nn.Embed has no such field. Set the gradient of the row to zero in JAX."
+        )
+        off = [other for other in off if other != name]
     for who, side, other in (
         ("JAX", samples.ours, samples.theirs),
         ("PyTorch", samples.theirs, samples.ours),

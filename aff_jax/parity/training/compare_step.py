@@ -27,7 +27,7 @@ from aff_jax.inspection import inspect_module
 from aff_jax.lookup import unknown_name
 from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.inputs import as_dtype, enable_dtype, perturb
-from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.torch_network import TorchNetwork, list_surplus
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some
@@ -113,6 +113,11 @@ def compare_step(
     with enable_dtype(dtype):
         inputs, torch_inputs = as_dtype((inputs, torch_inputs), dtype)
         arguments, keywords = bind_training_arguments(module, inputs, kwargs)
+        structure = inspect_module(module, arguments, kwargs=keywords)
+        entries = list_entries(structure, PYTORCH)
+        renamed = _list_names(network.module, rename, prefix)
+        packing = Packing(select_forms(list_forms(structure), renamed))
+        read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
         if variables is None:
             widened = float64 and hasattr(module, "param_dtype")
             wide = module.clone(param_dtype=jnp.float64) if widened else module
@@ -124,14 +129,9 @@ def compare_step(
                 kwargs=keywords,
                 prefix=prefix,
                 rename=rename,
-                ignore=ignore,
+                ignore=[*ignore, *_list_tied(state, renamed, read, prefix)],
             )
         variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
-        structure = inspect_module(module, arguments, kwargs=keywords)
-        entries = list_entries(structure, PYTORCH)
-        renamed = _list_names(network.module, rename, prefix)
-        packing = Packing(select_forms(list_forms(structure), renamed))
-        read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
         names = _match_names(read, renamed)
         ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names, packing)
         theirs = TorchTraining(
@@ -164,6 +164,7 @@ def compare_step(
             rows += [row for row in compared if number or row.differs]
     samples.settings, samples.optimizer_name = theirs.settings, theirs.optimizer_name
     samples.norm_momenta = theirs.norm_momenta()
+    samples.tied, samples.padding = theirs.tied_weights(), theirs.padding_rows()
     differs = any(row.differs for row in rows)
     explanation = explain_steps(samples, rows, dtype) if differs else ""
     notes = _list_notes(theirs, samples)
@@ -179,6 +180,15 @@ def _list_names(torch_module: Any, rename: Mapping[str, str] | None, prefix: str
     return rename_prefixes(
         select_prefix({name: name for name in arrays}, prefix), rename, strict=False
     )
+
+
+def _list_tied(
+    state: Mapping[str, Any], renamed: Mapping[str, str], read: Sequence[str], prefix: str
+) -> list[str]:
+    """List the tied weights that the linen module has under another name, without the prefix."""
+    known = {new: old for new, old in renamed.items() if old in state}
+    surplus = list_surplus(state, known, read)
+    return [name.removeprefix(prefix).removeprefix(".") for name in surplus]
 
 
 def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:

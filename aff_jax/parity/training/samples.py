@@ -76,6 +76,8 @@ class Samples:
         optimizer_name: Class of PyTorch's optimizer.
         norm_momenta: Momentum of each batch norm of PyTorch.
         rounding: Weights whose gradients are rounding errors.
+        tied: Groups of names of one weight of PyTorch, all of which JAX has.
+        padding: Row of each embedding of PyTorch that gets no gradient.
         summed: Biases of PyTorch that belong to one bias of JAX.
         unmatched_moments: Names of states of the optimizer that one side lacks.
     """
@@ -87,6 +89,8 @@ class Samples:
     optimizer_name: str = ""
     norm_momenta: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     rounding: set[str] = dataclasses.field(default_factory=set)
+    tied: list[list[str]] = dataclasses.field(default_factory=list)
+    padding: Mapping[str, int] = dataclasses.field(default_factory=dict)
     summed: set[str] = dataclasses.field(default_factory=set)
     unmatched_moments: set[str] = dataclasses.field(default_factory=set)
 

@@ -147,6 +147,22 @@ class TorchTraining:
         kind = torch.nn.modules.batchnorm._BatchNorm
         return {n: m.momentum for n, m in self.module.named_modules() if isinstance(m, kind)}
 
+    def tied_weights(self) -> list[list[str]]:
+        """Return the groups of recorded names that belong to one weight."""
+        groups: dict[int, list[str]] = {}
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            if name in self.names:
+                groups.setdefault(id(parameter), []).append(name)
+        return [names for names in groups.values() if len(names) > 1]
+
+    def padding_rows(self) -> dict[str, int]:
+        """Return the rows of embeddings that get no gradient, by the name of the weight."""
+        return {
+            f"{name}.weight": part.padding_idx
+            for name, part in self.module.named_modules()
+            if isinstance(getattr(part, "padding_idx", None), int)
+        }
+
     def _make_optimizer(self, module: Any) -> Any:
         import torch
 
@@ -170,7 +186,9 @@ class TorchTraining:
                 "expected a `torch_optimizer` that takes one step per gradient, got LBFGS, which "
                 "computes the loss several times. Compare another optimizer."
             )
-        by_id = {id(p): n for n, p in module.named_parameters(remove_duplicate=False)}
+        by_id: dict[int, list[str]] = {}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            by_id.setdefault(id(parameter), []).append(name)
         settings: dict[str, Mapping[str, Any]] = {}
         for group in optimizer.param_groups:
             values = {key: value for key, value in group.items() if key != "params"}
@@ -181,7 +199,7 @@ class TorchTraining:
                         "the module. Use the parameters that the function is called with, as in "
                         "`lambda p: torch.optim.SGD(p, 0.1)`, and not those of your module."
                     )
-                settings[by_id[id(parameter)]] = values
+                settings |= dict.fromkeys(by_id[id(parameter)], values)
         self.settings, self.optimizer_name = settings, type(optimizer).__name__
         return optimizer
 
