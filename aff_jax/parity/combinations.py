@@ -19,6 +19,9 @@ MOST_SOURCES = 6
 SAMPLE = 512
 """Number of values in which a sum or product is looked for."""
 
+BEHIND = ("the identity", "relu", "silu")
+"""Functions that may follow a sum or product."""
+
 MOST_POSITIONS = 1024
 """Longest sequence for which attention is tried."""
 
@@ -54,14 +57,18 @@ def name_combination(target: np.ndarray, sources: Sequence[Named], fits: Fits) -
     if not terms:
         return ""
     table, owner = np.stack(terms), np.array(owners)
-    for word, operation in (("times", np.multiply), ("plus", np.add)):
+    outer = [f for f in list_elementwise() if f[0] in BEHIND]
+    for (after, function), (word, operation) in itertools.product(
+        outer, (("times", np.multiply), ("plus", np.add))
+    ):
         for first, label in enumerate(labels):
-            results = operation(table[first], table)
+            results = function(operation(table[first], table))
             near = np.max(np.abs(results[:, :16] - values[:16]), axis=1)
             likely = near <= 1e-2 * np.max(np.abs(values))
             for second in np.flatnonzero(likely & (owner > owner[first])):
                 if fits(results[second], values):
-                    return f"{labels[second]} {word} {label}"
+                    found = f"{labels[second]} {word} {label}"
+                    return found if after == "the identity" else f"{after} of ({found})"
     return ""
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from aff_jax.parity.array_differences import largest_difference
 from aff_jax.parity.evidence import Evidence
 from aff_jax.parity.field_causes import explain_fields
-from aff_jax.parity.layouts import align
+from aff_jax.parity.layouts import align, list_layouts
 from aff_jax.parity.pairing import ULPS
 from aff_jax.parity.relations import RULED_OUT, Earlier, find_relation
+from aff_jax.parity.reordering import find_padding
 from aff_jax.parity.rows import ONLY_FLAX, Pair, Row
 from aff_jax.parity.single_layer import SingleLayer
 from aff_jax.parity.weight_causes import explain_weights
@@ -39,7 +40,7 @@ def explain(first: Row, evidence: Evidence) -> str:
     allowed = max([p.row.allowed for p in evidence.pairs] if first.note else [first.allowed])
     allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = _quote(first)
-    pairs = _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
+    pairs = _align_inputs(evidence)
     for position, (ours, theirs) in enumerate(pairs):
         which = "input" if len(pairs) == 1 else f"input {position + 1}"
         if theirs is None:
@@ -48,6 +49,12 @@ def explain(first: Row, evidence: Evidence) -> str:
                 f"PyTorch passes fewer arrays."
             )
         if ours.shape != theirs.shape:
+            if (widths := find_padding(ours, theirs)) is not None:
+                return (
+                    f"PyTorch pads the {which} of {name} with zeros by {widths} (batch, spatial "
+                    f"axes, channels) before the layer, and this network does not. Otherwise the "
+                    f"{which} agrees. Compare that with the `padding` of this layer."
+                )
             return (
                 f"The {which} of {name} has the shape {ours.shape} and in PyTorch {theirs.shape}. "
                 + (
@@ -107,9 +114,7 @@ def _explain_layer(
     pair = evidence.pairs[place]
     inside = [
         Earlier(f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", ours, theirs)
-        for i, (ours, theirs) in enumerate(
-            _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
-        )
+        for i, (ours, theirs) in enumerate(_align_inputs(evidence))
         if theirs is not None and ours.shape == theirs.shape
     ]
     relation = ""
@@ -175,7 +180,7 @@ def _make_test(
     Its argument is a dict of other fields. With `checked`, the layer must have its own recorded
     output on its own input.
     """
-    pairs = _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
+    pairs = _align_inputs(evidence)
     if not pairs or any(theirs is None or o.shape != theirs.shape for o, theirs in pairs):
         return None
     own_inputs = [ours for ours, _ in pairs]
@@ -199,14 +204,19 @@ def _make_test(
     )
 
 
-def _align_inputs(
-    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Pair inputs in order, PyTorch's in the layout of the others where the shapes allow it."""
+def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Pair inputs in order, PyTorch's in the layout of the others where the shapes allow it.
+
+    Those of convolutions and the like are channels first, even if others would fit better.
+    """
+    ours, theirs = evidence.call.inputs, evidence.torch_call.inputs
+    is_first = type(evidence.torch_layer).__name__.endswith(("1d", "2d", "3d"))
     pairs: list[tuple[np.ndarray, np.ndarray | None]] = []
     for position, array in enumerate(ours):
         other = theirs[position] if position < len(theirs) else None
-        aligned = None if other is None else align(other, array)
+        options = [] if other is None else list(list_layouts(other, array.shape))
+        first = [option for option in options if is_first and option.layout == "channels first"]
+        aligned = None if other is None else align(other, array, first or options)
         pairs.append((array, other if aligned is None else aligned.array))
     return pairs
 

@@ -234,12 +234,14 @@ def _find_one_function(
 ) -> str:
     """Find the function that one of the networks applies to an earlier activation."""
     for earlier in recent[:RECENT]:
-        if mine := _name_function(earlier.ours, ours, fits):
+        mine = _name_function(earlier.ours, ours, fits)
+        if mine and mine != "the identity":
             return (
                 f"This network applies {mine} to {earlier.label}. PyTorch does something else "
                 f"that was not found."
             )
-        if other := _name_function(earlier.theirs, theirs, fits):
+        other = _name_function(earlier.theirs, theirs, fits)
+        if other and other != "the identity":
             return (
                 f"PyTorch applies {other} to {earlier.label}. This network does something else "
                 f"that was not found."

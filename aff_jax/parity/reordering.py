@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Fits", "find_axes", "find_order", "find_shift"]
+__all__ = ["Fits", "find_axes", "find_order", "find_padding", "find_shift"]
 
 Fits = Callable[[np.ndarray, np.ndarray], bool]
 """Returns whether two arrays are equal up to rounding."""
@@ -88,6 +88,33 @@ def find_order(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
                     f"before you flatten."
                 )
     return "PyTorch has the same values in another order."
+
+
+def find_padding(ours: np.ndarray, theirs: np.ndarray) -> tuple[tuple[int, int], ...] | None:
+    """Find zeros that surround an array.
+
+    Args:
+        ours: The array of the linen network.
+        theirs: The array of the PyTorch network, channels last or first.
+
+    Returns:
+        The number of zeros before and after each axis of `ours`, or None if `theirs` is not `ours`
+        with zeros around it.
+    """
+    if theirs.ndim != ours.ndim or theirs.ndim < 3:
+        return None
+    for padded in (theirs, np.moveaxis(theirs, 1, -1)):
+        places, filled = np.argwhere(padded != 0), np.argwhere(ours != 0)
+        if not len(places) or not len(filled):
+            continue
+        before = places.min(0) - filled.min(0)
+        after = np.array(padded.shape) - ours.shape - before
+        if (before < 0).any() or (after < 0).any():
+            continue
+        widths = tuple(zip(before.tolist(), after.tolist(), strict=True))
+        if np.allclose(np.pad(ours, widths), padded, rtol=1e-4, atol=1e-6 * np.max(np.abs(ours))):
+            return widths
+    return None
 
 
 def find_shift(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:

@@ -20,14 +20,13 @@ import numpy as np
 from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.mapping import list_entries
 from aff_jax.convert.packing import list_forms, select_forms
-from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
-from aff_jax.lookup import unknown_name
 from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.inputs import as_dtype, enable_dtype, perturb
-from aff_jax.parity.torch_network import TorchNetwork, list_surplus
+from aff_jax.parity.nnx_recording import is_nnx
+from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some
@@ -35,6 +34,7 @@ from aff_jax.parity.training.packed_arrays import Packing
 from aff_jax.parity.training.record import TrainingStep
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.step_parity import StepParity, StepRow
+from aff_jax.parity.training.torch_names import list_names, list_tied, match_names
 from aff_jax.parity.training.torch_steps import TorchTraining
 
 __all__ = ["compare_step"]
@@ -101,13 +101,17 @@ def compare_step(
         The compared arrays, and an explanation of the differences.
 
     Raises:
-        TypeError: If an optimizer is of the wrong kind.
+        TypeError: If an optimizer or a module is of the wrong kind.
         ValueError: If the weights do not match the module, the networks share no name, a loss is
             not a scalar, a network draws random numbers, or `steps` is less than 1.
     """
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got steps={steps}. A wrong momentum needs 2.")
     check_arguments(torch_module, module, variables, None, (inputs, kwargs))
+    if is_nnx(module):
+        raise TypeError(
+            "expected a linen module, got an NNX module, which compare_step can't train."
+        )
     dtype = "float64" if float64 else "float32"
     network = TorchNetwork(torch_module, dtype, rename=None)
     with enable_dtype(dtype):
@@ -115,7 +119,7 @@ def compare_step(
         arguments, keywords = bind_training_arguments(module, inputs, kwargs)
         structure = inspect_module(module, arguments, kwargs=keywords)
         entries = list_entries(structure, PYTORCH)
-        renamed = _list_names(network.module, rename, prefix)
+        renamed = list_names(network.module, rename, prefix)
         packing = Packing(select_forms(list_forms(structure), renamed))
         read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
         if variables is None:
@@ -129,10 +133,10 @@ def compare_step(
                 kwargs=keywords,
                 prefix=prefix,
                 rename=rename,
-                ignore=[*ignore, *_list_tied(state, renamed, read, prefix)],
+                ignore=[*ignore, *list_tied(state, renamed, read, prefix)],
             )
         variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
-        names = _match_names(read, renamed)
+        names = match_names(read, renamed)
         ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names, packing)
         theirs = TorchTraining(
             network,
@@ -173,24 +177,6 @@ def compare_step(
     return StepParity(rows, dtype, steps, explanation, notes, uncompared)
 
 
-def _list_names(torch_module: Any, rename: Mapping[str, str] | None, prefix: str) -> dict[str, str]:
-    """Return the names in the PyTorch module by the new names."""
-    arrays = [n for n, _ in torch_module.named_parameters(remove_duplicate=False)]
-    arrays += [name for name, _ in torch_module.named_buffers()]
-    return rename_prefixes(
-        select_prefix({name: name for name in arrays}, prefix), rename, strict=False
-    )
-
-
-def _list_tied(
-    state: Mapping[str, Any], renamed: Mapping[str, str], read: Sequence[str], prefix: str
-) -> list[str]:
-    """List the tied weights that the linen module has under another name, without the prefix."""
-    known = {new: old for new, old in renamed.items() if old in state}
-    surplus = list_surplus(state, known, read)
-    return [name.removeprefix(prefix).removeprefix(".") for name in surplus]
-
-
 def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:
     """Add the biases of PyTorch that belong to one bias of JAX."""
     if not packing.summed:
@@ -198,18 +184,6 @@ def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) 
     new_names = {n: step.weights[old] for n, old in names.items() if old in step.weights}
     added = {names[new]: array for new, array in packing.add_biases(new_names).items()}
     return dataclasses.replace(step, weights=added)
-
-
-def _match_names(expected: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
-    """Return the names in the PyTorch module by those of the arrays of JAX."""
-    names = {name: renamed[name] for name in expected if name in renamed}
-    if not names:
-        first = expected[0] if expected else "a weight"
-        raise ValueError(
-            f"the networks share no name: {unknown_name('name', first, renamed)} Pass `rename` or "
-            f"`prefix`, as in aff_jax.convert.from_torch."
-        )
-    return names
 
 
 def _compare_steps(

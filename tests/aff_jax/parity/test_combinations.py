@@ -203,3 +203,75 @@ def test_another_number_of_heads_is_a_field():
     result = parity.compare(randomized(Torch()), Ours(), None, images(2, 5, WIDTH), float64=True)
     assert result.first_mismatch.path == "attention"
     assert "`num_heads` is 2, PyTorch's is 3" in result.explanation
+
+
+class TorchResidual(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.inner, self.out = (torch.nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x):
+        x = self.enter(x)
+        return self.out(torch.relu(x + self.inner(x)))
+
+
+class Residual(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(6, name="enter")(x)
+        return nn.Dense(6, name="out")(x + nn.relu(nn.Dense(6, name="inner")(x)))
+
+
+def test_an_activation_at_another_place_of_a_sum_is_named():
+    result = parity.compare(TorchResidual(), Residual(), None, images(5, 6), float64=True)
+    assert "computes the output of `enter` plus relu of the output of `inner`" in result.explanation
+    assert (
+        "PyTorch relu of (the output of `enter` plus the output of `inner`)" in result.explanation
+    )
+
+
+class TorchCausal(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(4, 4, 3)
+
+    def forward(self, x):
+        return self.conv(F.pad(x, (2, 0)))
+
+
+class Causal(nn.Module):
+    padding: str = "CAUSAL"
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Conv(4, (3,), padding=self.padding, name="conv")(x)
+
+
+def test_padding_in_front_of_a_layer_is_named():
+    x = images(2, 9, 4)
+    assert parity.compare(TorchCausal(), Causal(), None, x, float64=True).equal
+    result = parity.compare(TorchCausal(), Causal("SAME"), None, x, float64=True)
+    assert "pads the input of `conv` with zeros by ((0, 0), (2, 0), (0, 0))" in result.explanation
+
+
+class TorchSquare(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x)))
+
+
+class Square(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = jnp.tanh(nn.Conv(4, (1, 1), name="a")(x)).swapaxes(1, 2)
+        return nn.Conv(4, (1, 1), name="b")(x)
+
+
+def test_inputs_of_convolutions_are_channels_first_where_all_axes_are_equal():
+    result = parity.compare(TorchSquare(), Square(), None, images(4, 4, 4, 4), float64=True)
+    assert result.first_mismatch.path == "b"
+    assert "axes 1 and 2 in another order" in result.explanation
+    assert "The layer itself agrees with PyTorch's on PyTorch's input" in result.explanation

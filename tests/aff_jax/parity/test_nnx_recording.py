@@ -169,3 +169,17 @@ def test_structure():
     assert not is_nnx(TorchCNN())
     paths = [path for path, _ in inspect_nnx(CNN()).leaves("params")]
     assert ("layers", "0", "kernel") in paths
+
+
+def test_training_steps_of_nnx_are_refused():
+    with pytest.raises(TypeError, match="expected a linen module, got an NNX module"):
+        parity.compare_step(
+            TorchCNN(),
+            CNN(),
+            None,
+            images(1, 5, 6, 3),
+            loss=jnp.sum,
+            torch_loss=torch.sum,
+            optimizer=None,
+            torch_optimizer=torch.optim.SGD,
+        )
