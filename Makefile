@@ -20,9 +20,10 @@ test-all: lint
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 	$(MAKE) test-optimized
 
-# The tests of what networks and steps compute, compiled with all optimizations.
+# The tests of what networks and steps compute, compiled with all optimizations, and with run-time
+# checks of the annotated types and shapes.
 test-optimized: .venv/dev.stamp
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest --numprocesses=2 -m 'not slow' \
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 CHECK_SHAPES=1 $(BIN)/python -m pytest --numprocesses=2 -m 'not slow' \
 	    $(addprefix tests/aff_jax/, attention fast fusion nn) tests/train/steps $(ARGS)
 
 docs: .venv/dev.stamp

@@ -1,6 +1,7 @@
 """The structure of a linen module: its layers by path, and shapes and dtypes of its variables."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,21 +11,19 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array
 
+from aff_jax.hosts.base import is_in_first_layer
 from aff_jax.hosts.registry import host_classes
 
 __all__ = [
-    "FIRST_LAYERS",
     "Layer",
     "ModulePath",
     "Structure",
+    "count_flops",
     "count_parameters",
     "example_images",
     "image_channels",
     "inspect_module",
 ]
-
-FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
-"""Names of the layers of hosts that see the channels of the images."""
 
 ModulePath = tuple[str, ...]
 """Names of submodules from the outermost to the innermost. The last may be that of a variable."""
@@ -126,17 +125,17 @@ def inspect_module(
         example_inputs = example_images(module, channels)
     layers: dict[ModulePath, Layer] = {}
 
-    def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def record(call: Any, args: Any, named: Any, context: nn.module.InterceptorContext) -> Any:
         path = tuple(context.module.path)
         if context.method_name != "__call__":
-            return call(*args, **kwargs)
+            return call(*args, **named)
         # The first call of a module counts. An outer call begins before the ones inside of it.
         is_first = path not in layers
         if is_first:
-            first = next((x for x in (*args, *kwargs.values()) if hasattr(x, "ndim")), None)
+            first = next((x for x in (*args, *named.values()) if hasattr(x, "ndim")), None)
             axes = 0 if first is None else max(0, first.ndim - 2)
             layers[path] = Layer(context.module, axes)
-        output = call(*args, **kwargs)
+        output = call(*args, **named)
         if is_first:  # `init` creates the variables in the call
             seen = traverse_util.flatten_dict(dict(context.module.variables))
             shapes = {
@@ -164,7 +163,7 @@ def image_channels(variables: Mapping[str, Any]) -> int:
         Number of input channels of the first convolution of the stem, or 3 if there is no stem.
     """
     for path, leaf in traverse_util.flatten_dict(dict(variables.get("params", {}))).items():
-        if path[-1] == "kernel" and set(FIRST_LAYERS) & set(path):
+        if path[-1] == "kernel" and is_in_first_layer(path):
             return int(leaf.shape[-2])
     return 3
 
@@ -179,3 +178,17 @@ def count_parameters(params: Any) -> int:
         Sum of the sizes of all leaves.
     """
     return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def count_flops(program: jax.stages.Lowered | jax.stages.Compiled) -> float:
+    """Return the number of floating-point operations of a program, as XLA counts them.
+
+    Args:
+        program: The program, such as `jax.jit(model.apply).lower(variables, images)`. It need not
+            be compiled. Compiled, it may have fewer operations.
+
+    Returns:
+        The number of operations. A multiply-add is two. NaN if XLA does not report it.
+    """
+    cost = program.cost_analysis() or {}
+    return float(cost.get("flops", math.nan))

@@ -20,6 +20,7 @@ the first network only (`--compile=all` for all). On a GPU, ImageNet networks ha
 224 x 224 pixels per step, in bfloat16. It takes ten minutes on two CPU cores.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,8 @@ def make_row(
     row[f"times {COMPILED}"] = compiled / seconds[AFF_JAX] if compiled else None
     if floors and mode == "training":
         flops = measured["flops"]
-        row["time / arithmetic floor"] = flops and seconds[AFF_JAX] * floors.arithmetic / flops
+        multiple = seconds[AFF_JAX] * floors.arithmetic / flops
+        row["time / arithmetic floor"] = None if math.isnan(flops) else multiple
     row["largest difference"] = f"{measured['difference']:.0e}"
     if mode == "training":
         row |= {f"{side}, peak MB": measured[side] / 1e6 for side in (AFF_JAX, EAGER_LAST)}

@@ -36,6 +36,9 @@ def get_config() -> ConfigDict:
     config.data_dir = ""
     # Feature that is the label, for datasets with several; "" is the dataset's default.
     config.label_key = ""
+    # Value of masks that is not trained on and not evaluated, such as 11, or several, such as
+    # (0, 11); 255 always is one. For folders of masks only.
+    config.ignore_label = FieldReference((), field_type=object)
     # Size of images in pixels: a number for squares, or (height, width). 0 keeps the size of the
     # images, which must be the same for all.
     config.image_size = FieldReference(0, field_type=object)
@@ -47,6 +50,8 @@ def get_config() -> ConfigDict:
     config.image_channels = 0
     # In training, crop a random rectangle of each image and resize it, not the central square.
     config.random_resized_crop = False
+    # Smallest and largest share of the image's area in this random crop.
+    config.crop_scale = (0.08, 1.0)
     # Training data up to this size in MiB, decoded, is cached on every device; 0 caches none.
     config.device_cache_mib = 512
     # Number of processes that read data that is not cached on the device; 0 uses two threads.

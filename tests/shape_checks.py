@@ -1,8 +1,20 @@
 """The run-time checks of types and shapes, for `jaxtyping.install_import_hook`."""
 
-from beartype import BeartypeConf, beartype
+from numbers import Integral, Real
+
+import jax
+import numpy as np
+from beartype import BeartypeConf, FrozenDict, beartype
+from jax import export
 
 __all__ = ["check"]
 
-# As in type checkers, an int is a float.
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+# Type checkers see an int where the size of an axis is symbolic.
+SYMBOLIC = type(export.symbolic_shape("size")[0])
+# The fields of modules take numbers of NumPy and JAX, and make Python numbers of them.
+ARRAYS = np.ndarray | jax.Array
+check = beartype(
+    conf=BeartypeConf(
+        hint_overrides=FrozenDict({float: Real | ARRAYS, int: Integral | ARRAYS | SYMBOLIC})
+    )
+)

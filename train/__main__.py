@@ -19,24 +19,24 @@ from rich.markup import escape
 
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_run_flags, run_command
-from train.runtime.lasting_output import LastingOutput
+from train.runtime.disconnect_tolerant_output import DisconnectTolerantOutput
 
 __all__ = ["main"]
 
 define_run_flags()
 PROFILE = flags.DEFINE_string(
-    "profile", None, "FIRST:LAST, steps of which a trace is written to WORKDIR/profile."
+    "profile", None, "FIRST:LAST. Write a profiler trace of these steps to WORKDIR/profile."
 )
 EXTEND = flags.DEFINE_bool(
     "extend",
     False,
-    "Train the run in --workdir for longer, from its last checkpoint with its optimizer state: "
-    "more --config.epochs, another learning rate, schedule or augmentation.",
+    "Continue the run in --workdir from its last checkpoint, with its optimizer state and changed "
+    "fields of the config: more epochs, another learning rate, schedule or augmentation.",
 )
 COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address",
     None,
-    "HOST:PORT of process 0 if the run has several; detected on Slurm, Open MPI and TPU.",
+    "HOST:PORT of process 0, in a run of several processes. Detected on Slurm, Open MPI and TPU.",
 )
 NUM_PROCESSES = flags.DEFINE_integer(
     "num_processes", None, "Number of processes of the run.", lower_bound=1
@@ -45,7 +45,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, fr
 PROCESS_TIMEOUT = flags.DEFINE_integer(
     "process_timeout",
     100,
-    "Seconds after which a process that is missing or does not respond ends the run.",
+    "Seconds to wait for a process that is missing or does not respond, before the run ends.",
     lower_bound=1,
 )
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
     """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
-    console = Console(file=cast(IO[str], LastingOutput(sys.stdout)))
+    console = Console(file=cast(IO[str], DisconnectTolerantOutput(sys.stdout)))
     workdir = flags.FLAGS.workdir
     summary = _train(workdir, console)
     if summary is not None:
@@ -122,7 +122,9 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
             f"\n  {name:<16} {content}"
             for name, content in written.items()
             if (workdir / name).exists()
-        ),
+        )
+        + "\n\nto predict other images:\n  python -m train.predict "
+        + f"--workdir={escape(str(workdir))} --images=PATH --output=PATH",
         highlight=False,
         soft_wrap=True,
     )

@@ -7,6 +7,7 @@ modules that need it are imported in functions, so that a wrong flag is reported
 import contextlib
 import difflib
 import re
+import warnings
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ __all__ = [
     "exit_after_error",
     "explain_config_error",
     "explain_unknown_flag",
+    "warnings_in_one_line",
 ]
 
 
@@ -45,7 +47,9 @@ def explain_config_error(error: Exception) -> str:
 
 
 def explain_unknown_flag(error: flags.UnrecognizedFlagError) -> str:
-    """Return a message with the closest flags, of which the fields of the config are some.
+    """Return a message that suggests the flags with the most similar names.
+
+    The fields of the config are flags too: `--config.FIELD`.
 
     Args:
         error: The error of absl.
@@ -84,6 +88,29 @@ def errors_in_one_line(
         if not _is_expected(error) and not several_processes:
             raise
         exit_after_error(error, traceback=traceback, several_processes=several_processes)
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Show warnings for users as one line, without the line of code that raised them."""
+    formatted = warnings.formatwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if category is UserWarning:
+            return f"warning: {message}\n"
+        return formatted(message, category, filename, lineno, line)
+
+    warnings.formatwarning = show
+    try:
+        yield
+    finally:
+        warnings.formatwarning = formatted
 
 
 def exit_after_error(

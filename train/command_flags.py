@@ -12,7 +12,11 @@ from typing import Any
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from train.command_errors import explain_config_error, explain_unknown_flag
+from train.command_errors import (
+    explain_config_error,
+    explain_unknown_flag,
+    warnings_in_one_line,
+)
 from train.runtime.interruption import interrupts_in_one_line
 
 # `--help` lists the flags under the command that calls a function of this module.
@@ -99,7 +103,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
     Raises:
         SystemExit: Always; 0 if `main` returns, 130 after Ctrl-C.
     """
-    with interrupts_in_one_line():
+    with interrupts_in_one_line(), warnings_in_one_line():
         app.run(main, flags_parser=parse_flags)
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from train.command_errors import errors_in_one_line, exit_after_error
 from train.command_flags import define_run_flags, run_command
-from train.runtime.lasting_output import LastingOutput
+from train.runtime.disconnect_tolerant_output import DisconnectTolerantOutput
 
 __all__ = ["main"]
 
@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
     from train.runtime.malloc import retain_freed_memory
 
     options = flags.FLAGS
-    console, workdir = Console(file=cast(IO[str], LastingOutput(sys.stdout))), options.workdir
+    console = Console(file=cast(IO[str], DisconnectTolerantOutput(sys.stdout)))
+    workdir = options.workdir
     with errors_in_one_line(traceback=options.traceback):
         retain_freed_memory()
         enable_compilation_cache(options.compilation_cache)

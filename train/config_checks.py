@@ -97,6 +97,17 @@ def check_config(config: ConfigDict) -> None:
             f"  mix_off_epochs: expected at most epochs, {config.epochs:g}, got "
             f"{config.mix_off_epochs:g}: no step would be left to mix in"
         )
+    scale = tuple(config.crop_scale)
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        errors.append(
+            f"  crop_scale: expected (smallest, largest) share of an image's area, above 0 and at "
+            f"most 1, such as '(0.25, 1.0)', got {scale}"
+        )
+    if scale != (0.08, 1.0) and not config.random_resized_crop:
+        errors.append(
+            f"  crop_scale: expected random_resized_crop=True with {scale}, got False: no random "
+            f"crop would use it"
+        )
     if config.freeze and config.recalibration_batches > 0:
         errors.append(
             f"  recalibration_batches: expected 0 with freeze={tuple(config.freeze)}, got "

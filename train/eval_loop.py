@@ -9,6 +9,7 @@ from train.data.batch import Batch
 from train.data.feed import eval_feed
 from train.data.feed_timeout import TimeoutFeed
 from train.data.sources.data_source import Source
+from train.evaluation import Evaluation
 from train.setup import Run
 from train.steps.recalibration import zero_moments
 from train.steps.state import TrainState
@@ -50,7 +51,7 @@ def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> Tra
 
 
 def evaluate(
-    run: Run,
+    run: Evaluation,
     state: TrainState,
     after_batch: Callable[[], object] = lambda: None,
     source: Source | None = None,
@@ -58,7 +59,7 @@ def evaluate(
     """Evaluate a state on every example of a split, once each.
 
     Args:
-        run: The run.
+        run: The run, or its evaluation alone.
         state: The state to evaluate.
         after_batch: Called after each batch. An exception in it ends the evaluation.
         source: The split; the evaluation split of the run by default.

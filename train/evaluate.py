@@ -5,7 +5,11 @@ For example::
     python -m train.evaluate --workdir=runs/digits --step=best
 
 The network, the dataset and the evaluation split are those of the run's config.json. The workdir
-does not change, so the run may still be training. One process evaluates on all its devices.
+does not change, so the run may still be training. The training data are not needed. One process
+evaluates on all its devices.
+
+With --original_size, masks are compared in the sizes of their images, as `python -m train.predict`
+writes them, instead of the size that the network reads. One device evaluates.
 """
 
 from collections.abc import Sequence
@@ -29,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
     """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
+    from train.reporting.class_scores import class_table
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.saved_run import evaluate_checkpoint
@@ -36,13 +41,25 @@ def main(argv: Sequence[str]) -> None:
     options = flags.FLAGS
     enable_compilation_cache(None)
     with errors_in_one_line():
-        metrics = evaluate_checkpoint(
-            options.workdir, options.step, split=options.split, data_dir=options.data_dir
+        evaluated = evaluate_checkpoint(
+            options.workdir,
+            options.step,
+            split=options.split,
+            data_dir=options.data_dir,
+            original_size=options.original_size,
         )
-    print(f"step {metrics['step']}: {format_metrics(metrics)}")
+    metrics = evaluated.metrics
+    print(f"step {evaluated.step}: {format_metrics(metrics)}")
+    if "unseen" in metrics:
+        print(
+            f"{metrics['unseen']:.1%} of the labels are not counted: the network reads only the "
+            f"center of images of another shape. Train with --config.resize=pad."
+        )
+    print("\n".join(class_table(evaluated.scores)))
 
 
 if __name__ == "__main__":
     define_checkpoint_flags()
+    flags.DEFINE_bool("original_size", False, "Compare masks in the sizes of their images.")
     flags.DEFINE_string("split", "", "Another split, as TFDS names it: train, test[:10%].")
     run_command(main)

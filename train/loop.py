@@ -14,6 +14,7 @@ from train.data.batch import Batch
 from train.data.feed_timeout import TimeoutFeed
 from train.data.pipeline import make_train_feed, parse_image_size
 from train.reporting.config_file import read_config
+from train.reporting.dataset_file import record_dataset
 from train.reporting.extension import extend_workdir
 from train.reporting.run_report import RunReport
 from train.reporting.run_start import describe_start
@@ -79,6 +80,7 @@ def train(
         else:
             claim_workdir(workdir, config)
         require_shared(workdir)
+        dataset_warning = record_dataset(workdir, run.train_source)
         with (
             lock_workdir(workdir),
             TimeoutFeed[Batch](feed, config.data_timeout_seconds) as batches,
@@ -111,6 +113,8 @@ def train(
                 else:
                     for line in run.init_report:
                         report.log(line)
+                if dataset_warning:
+                    report.log(dataset_warning)
                 for line in _describe(run):
                     report.log(line)
                 report.log(f"Running on {run.parallel.describe()}.")

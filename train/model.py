@@ -1,6 +1,5 @@
 """Make the network of a config, check its outputs, and compute its cost."""
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 
 import aff_jax
 from aff_jax.hosts.resnet_v1d import MSRA_PRELU
-from aff_jax.inspection import count_parameters
+from aff_jax.inspection import count_flops, count_parameters
 from aff_jax.lookup import look_up
 from train.data.pipeline import open_splits
 from train.data.sources.data_source import Source
@@ -85,8 +84,8 @@ def network_cost(config: ConfigDict) -> tuple[int, float]:
     image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     check_output_shape(config, model, variables, source)
-    cost = jax.jit(model.apply).lower(variables, image).cost_analysis() or {}
-    return count_parameters(variables["params"]), cost.get("flops", math.nan)
+    flops = count_flops(jax.jit(model.apply).lower(variables, image))
+    return count_parameters(variables["params"]), flops
 
 
 def check_output_shape(

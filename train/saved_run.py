@@ -1,86 +1,176 @@
 """Evaluate a checkpoint of a run, or write its weights to a file.
 
-These functions do not change the workdir, so the run may still be training.
+These functions do not change the workdir, so the run may still be training. They do not need the
+training data.
 """
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
 
 import aff_jax
-from train.checkpoints.reading import Restored, check_step, read_checkpoint
-from train.data.pipeline import open_split
+from aff_jax.images import ImageTask
+from aff_jax.prediction import Predictor
+from train.checkpoints.reading import check_step, read_eval_variables
+from train.data.pipeline import open_split, split_names
+from train.data.sources.datasets import find_dataset
 from train.eval_loop import evaluate
+from train.evaluation import make_evaluation
 from train.model import make_model
+from train.original_size import evaluate_in_original_size
+from train.reporting.class_scores import ClassScores, class_scores
 from train.reporting.config_file import read_config
-from train.setup import Run, prepare
+from train.reporting.dataset_file import read_dataset
+from train.reporting.metrics import TASKS
+from train.steps.parallel import PARALLEL
 from train.steps.state import TrainState
 
-__all__ = ["evaluate_checkpoint", "export_checkpoint", "open_run"]
+__all__ = [
+    "EvaluatedCheckpoint",
+    "SavedNetwork",
+    "evaluate_checkpoint",
+    "export_checkpoint",
+    "restore_network",
+]
 
 
-def open_run(
-    workdir: Path, step: str = "best", data_dir: str | None = None, **changes: Any
-) -> tuple[Run, Restored[TrainState]]:
-    """Make the run of a workdir, and restore one of its checkpoints.
+class SavedNetwork(NamedTuple):
+    """The network of a checkpoint.
+
+    Attributes:
+        config: The config of the run.
+        model: The network, with batch norm that is not synchronized.
+        variables: The variables that are evaluated: the moving averages if the run has them, with
+            the recalibrated statistics if the run has them.
+        image_task: The images that the network reads, and the classes that it predicts.
+        step: Step of the checkpoint.
+        metrics: Metrics of its evaluation; empty if it was not evaluated.
+    """
+
+    config: ConfigDict
+    model: nn.Module
+    variables: dict[str, Any]
+    image_task: ImageTask
+    step: int
+    metrics: dict[str, float]
+
+
+class EvaluatedCheckpoint(NamedTuple):
+    """The evaluation of a checkpoint.
+
+    Attributes:
+        step: Step of the checkpoint.
+        metrics: The metrics of the task and the mean `loss`. There is no loss for an evaluation in
+            the original size.
+        scores: Scores of each class.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    scores: ClassScores
+
+
+def restore_network(workdir: Path, step: str = "best", data_dir: str | None = None) -> SavedNetwork:
+    """Restore the network of a checkpoint.
 
     Args:
         workdir: Directory of the run.
         step: "best", "last" or the number of a step.
-        data_dir: TFDS data directory, if other than that of the run.
-        **changes: Config fields with new values.
+        data_dir: Data directory, if other than that of the run. It is read only for a run of an
+            earlier version, which has no dataset.json.
 
     Returns:
-        A tuple of the run and the checkpoint.
+        The network.
 
     Raises:
         ValueError: If the checkpoint is damaged, or does not match the config of the run.
-        FileNotFoundError: If there is no such run, checkpoint or dataset.
+        FileNotFoundError: If there is no such run or checkpoint.
     """
     check_step(step)
     config = read_config(workdir)
     if data_dir is not None:
         config.data_dir = data_dir
-    config.update(changes)
+    config.sync_batch_norm = False
     try:
-        run = prepare(config, from_checkpoint=True)
+        dataset = find_dataset(config.dataset)
+        record = read_dataset(workdir)
+        if record is None:
+            image_task = open_split(config, dataset.train_split).image_task
+        else:
+            image_task = record.image_task
+        model = make_model(config, image_task.num_classes)
     except (AttributeError, KeyError) as error:
         raise ValueError(
             f"the config.json of {workdir} was written by another version of this program "
             f"({error})."
         ) from error
-    best_metric = f"eval_{run.task.score}"
-    return run, read_checkpoint(workdir / "checkpoints", step, run.state, best_metric=best_metric)
+    images = jnp.zeros((1, *image_task.input_shape))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    restored = read_eval_variables(
+        workdir / "checkpoints", step, shapes, best_metric=f"eval_{TASKS[dataset.task].score}"
+    )
+    variables = {"batch_stats": {}, **restored.state}
+    return SavedNetwork(config, model, variables, image_task, restored.step, restored.metrics)
 
 
 def evaluate_checkpoint(
-    workdir: Path, step: str = "best", *, split: str = "", data_dir: str | None = None
-) -> dict[str, float]:
+    workdir: Path,
+    step: str = "best",
+    *,
+    split: str = "",
+    data_dir: str | None = None,
+    original_size: bool = False,
+) -> EvaluatedCheckpoint:
     """Evaluate a checkpoint on every example of a split, once each.
 
     Args:
         workdir: Directory of the run.
         step: "best", "last" or the number of a step.
         split: A split as TFDS names it; the run's evaluation split by default.
-        data_dir: TFDS data directory, if other than that of the run.
+        data_dir: Data directory, if other than that of the run.
+        original_size: Whether to compare masks in the sizes of their images, see
+            `train.original_size`.
 
     Returns:
-        The metrics of the task, the mean `loss`, and the `step` of the checkpoint.
+        The metrics and the scores of each class.
 
     Raises:
         ValueError: If there is no such split, the checkpoint is damaged, or it does not match the
             config of the run.
         FileNotFoundError: If there is no such run, checkpoint or dataset.
     """
-    run, restored = open_run(workdir, step, data_dir)
-    if split:
-        run = dataclasses.replace(run, eval_source=open_split(run.config, split))
-    metrics, _ = evaluate(run, restored.state)
-    return {**metrics, "step": restored.step}
+    network = restore_network(workdir, step, data_dir)
+    config = network.config
+    names = network.image_task.class_names
+    source = open_split(config, split or split_names(config).evaluation, names)
+    if original_size:
+        predictor = Predictor(network.model, network.variables, network.image_task)
+        metrics, confusion = evaluate_in_original_size(predictor, source)
+        return _evaluated(network, metrics, confusion)
+    parallel = PARALLEL[config.parallel](None)
+    run = make_evaluation(config, network.model, network.image_task, source, parallel)
+    state = TrainState(
+        step=jnp.int32(network.step),
+        params=network.variables["params"],
+        batch_stats=network.variables["batch_stats"],
+        opt_state=(),
+    )
+    return _evaluated(network, *evaluate(run, parallel.replicate(state)))
+
+
+def _evaluated(
+    network: SavedNetwork, metrics: dict[str, float], confusion: np.ndarray
+) -> EvaluatedCheckpoint:
+    task = network.image_task
+    scores = class_scores(confusion, task.class_names, TASKS[task.task].class_metrics)
+    return EvaluatedCheckpoint(network.step, metrics, scores)
 
 
 def export_checkpoint(
@@ -93,10 +183,10 @@ def export_checkpoint(
 ) -> int:
     """Write the weights of a checkpoint and their model to a file for `aff_jax.load`.
 
-    The weights are those that are evaluated: the moving averages if the run has them, with the
-    recalibrated statistics if the run has them. The model has unsynchronized batch norm, so it can
-    be trained without a mapped axis. The file also has the `ImageTask`, which preprocesses images
-    and names the classes, and the config, step, metrics and versions as `origin`.
+    The weights are those that are evaluated, see `SavedNetwork`. The model has unsynchronized batch
+    norm, so it can be trained without a mapped axis. The file also has the `ImageTask`, which
+    preprocesses images and names the classes, and the config, step, metrics and versions as
+    `origin`.
 
     Args:
         workdir: Directory of the run.
@@ -113,17 +203,16 @@ def export_checkpoint(
         FileNotFoundError: If there is no such run, checkpoint or dataset.
         FileExistsError: If the file exists, and `overwrite` is False.
     """
-    run, restored = open_run(workdir, step, data_dir, sync_batch_norm=False)
-    model = make_model(run.config, run.train_source.num_classes)
+    network = restore_network(workdir, step, data_dir)
     aff_jax.save(
         output,
-        restored.state.eval_variables,
-        model,
-        image_task=run.train_source.image_task,
+        network.variables,
+        network.model,
+        image_task=network.image_task,
         origin={
-            "config": json.loads(run.config.to_json_best_effort()),
-            "step": restored.step,
-            "metrics": restored.metrics,
+            "config": json.loads(network.config.to_json_best_effort()),
+            "step": network.step,
+            "metrics": network.metrics,
             "versions": {
                 "aff_jax": aff_jax.__version__,
                 "jax": jax.__version__,
@@ -132,4 +221,4 @@ def export_checkpoint(
         },
         overwrite=overwrite,
     )
-    return restored.step
+    return network.step

@@ -1,20 +1,14 @@
 """Turn a config into a run: network, data, optimizer, state and compiled steps."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import cast
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from aff_jax.lookup import look_up, unknown_name
 from train.config_checks import check_config
-from train.data.augment.augmentation import normalize
 from train.data.epochs import Epochs
 from train.data.pipeline import (
     make_training_examples,
@@ -23,14 +17,12 @@ from train.data.pipeline import (
     split_names,
 )
 from train.data.sources.data_source import Source
-from train.data.sources.datasets import find_dataset
+from train.evaluation import Evaluation, make_evaluation, make_normalize
 from train.model import check_output_shape, make_model
 from train.optim.frozen_submodules import FrozenSubmodules
 from train.optim.optimizers import Optimizer, create_optimizer
 from train.optim.pretrained import initialize_from, initialize_part_from
 from train.optim.schedules import Schedule, create_schedule
-from train.reporting.metrics import TASKS, Task
-from train.steps.eval_step import EvalStep, make_eval_step
 from train.steps.parallel import AXIS, PARALLEL, Parallel
 from train.steps.precision import DTYPES
 from train.steps.recalibration import RecalibrationStep, make_recalibration_step
@@ -41,22 +33,16 @@ from train.steps.training_loss import CLASS_WEIGHTS, LOSSES, TrainingLoss, balan
 __all__ = ["Run", "assemble", "prepare"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Evaluation):
     """Everything that a config describes, ready to start.
 
     Attributes:
-        config: The config.
-        task: Classification or segmentation: its metrics and their names.
-        parallel: The devices, and how steps run on them.
         state: The initial state, replicated.
         train_step: Training step on all devices.
-        eval_step: Evaluation step on all devices.
         recalibration_step: Step that recomputes running statistics, or None if the config has no
             `recalibration_batches`.
-        predict: Maps a state and uint8 images to predicted classes.
         train_source: Training split.
-        eval_source: Evaluation split.
         epochs: Conversion between epochs and steps.
         init_report: Lines that say what `init_from` has initialized, where it is not everything.
         test_source: Test split, if it is another one than the evaluation split.
@@ -64,16 +50,10 @@ class Run:
         eval_name: What the evaluation split is called: "validation" or "test".
     """
 
-    config: ConfigDict
-    task: Task
-    parallel: Parallel
     state: TrainState
     train_step: TrainStep
-    eval_step: EvalStep
     recalibration_step: RecalibrationStep | None
-    predict: Callable[[TrainState, np.ndarray], Array]
     train_source: Source
-    eval_source: Source
     epochs: Epochs
     init_report: tuple[str, ...]
     test_source: Source | None = None
@@ -144,11 +124,9 @@ def assemble(
     model = make_model(config, train_source.num_classes)
     frozen = FrozenSubmodules(model, config.freeze) if config.freeze else None
 
-    task = TASKS[find_dataset(config.dataset).task]
+    evaluation = make_evaluation(config, model, train_source.image_task, eval_source, parallel)
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
-    normalize_images = partial(
-        normalize, mean=train_source.mean, std=train_source.std, dtype=DTYPES[config.dtype]
-    )
+    normalize_images = make_normalize(config, train_source.image_task)
     augment = make_training_examples(config, train_source, epochs, normalize_images, AXIS)
 
     schedule = _make_schedule(config, epochs)
@@ -166,27 +144,21 @@ def assemble(
         schedule,
         augment,
         AXIS,
-        task.accuracy,
+        evaluation.task.accuracy,
         loss_function=loss_function,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
     )
-    eval_step = make_eval_step(model, normalize_images, AXIS)
     recalibration_step = None
     if config.recalibration_batches:
         recalibration_step = parallel.eval_step(make_recalibration_step(model, augment, AXIS))
 
     return Run(
-        config=config,
-        task=task,
-        parallel=parallel,
+        **vars(evaluation),
         state=parallel.replicate(state),
         train_step=parallel.train_step(train_step),
-        eval_step=parallel.eval_step(eval_step),
         recalibration_step=recalibration_step,
-        predict=_make_predict(model, normalize_images),
         train_source=train_source,
-        eval_source=eval_source,
         epochs=epochs,
         init_report=tuple(init_report),
     )
@@ -271,14 +243,3 @@ def _initial_state(
         names = ", ".join(new_head)
         report = [f"Newly initialized, since the file has other shapes: {names}."] * bool(names)
     return with_variables(state, variables), report
-
-
-def _make_predict(
-    model: nn.Module, normalize_images: Callable[[Array], Array]
-) -> Callable[[TrainState, np.ndarray], Array]:
-    @jax.jit
-    def predict(state: TrainState, images: Array) -> Array:
-        logits = cast(Array, model.apply(state.eval_variables, normalize_images(images)))
-        return jnp.argmax(logits, axis=-1)
-
-    return predict

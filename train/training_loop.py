@@ -258,4 +258,4 @@ class TrainingLoop:
         return summary
 
     def _draw(self) -> None:
-        self.report.draw(self.confusion, self.run.train_source.class_names, self.examples)
+        self.report.draw(self.confusion, self.run.train_source.image_task, self.examples)

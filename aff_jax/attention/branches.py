@@ -29,7 +29,7 @@ class Branch(nn.Module):
 
     The output is::
 
-        branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)
+        branch(u) = BN(W2 act(BN(W1 u + b1)) + b2)
 
     The collection `params` has W1 and b1 as `reduce`, the first BN as `reduce_norm`, W2 and b2 as
     `expand`, and the second BN as `expand_norm`. The kernels are `(in_channels, hidden)` and
@@ -41,6 +41,7 @@ class Branch(nn.Module):
         activation: Activation between the two layers.
         use_bias: Add b1 and b2.
         norm: Function that makes the normalizations, or None for none.
+        normalize_logits: Normalize the output too. If False, the second BN is left out.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters.
@@ -56,6 +57,7 @@ class Branch(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
     use_bias: bool = True
     norm: NormFactory | None = BatchNorm
+    normalize_logits: bool = True
     kernel_init: Initializer = nn.initializers.lecun_normal()
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
@@ -63,12 +65,12 @@ class Branch(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z: Float[Array, "batch *spatial in_channels"], train: bool = False
+        self, u: Float[Array, "batch *spatial in_channels"], train: bool = False
     ) -> Float[Array, "batch *spatial features"]:
         """Compute the logits of this scale.
 
         Args:
-            z: Array `(batch, *spatial, in_channels)`.
+            u: What this scale reads, `(batch, *spatial, in_channels)`.
             train: Normalize with the statistics of the batch, and update the running ones.
 
         Returns:
@@ -79,23 +81,24 @@ class Branch(nn.Module):
         reduce = nn.Dense(self.hidden, name="reduce", **linear)
         reduce_norm = normalization(self.norm, name="reduce_norm", **dtypes)
         expand = nn.Dense(self.features, name="expand", **linear)
-        expand_norm = normalization(self.norm, name="expand_norm", **dtypes)
+        last_norm = self.norm if self.normalize_logits else None
+        expand_norm = normalization(last_norm, name="expand_norm", **dtypes)
         if fast.takes_shortcut(
             "derived_statistics",
             self.implementation,
             train=train,
             dense=expand,
             norm=expand_norm,
-            hidden_shape=(*z.shape[:-1], self.hidden),
+            hidden_shape=(*u.shape[:-1], self.hidden),
             features=self.features,
         ):
-            return fast.derived_branch(z, reduce, reduce_norm, self.activation, expand, expand_norm)
-        hidden = self.activation(reduce_norm(reduce(z), train=train))
+            return fast.derived_branch(u, reduce, reduce_norm, self.activation, expand, expand_norm)
+        hidden = self.activation(reduce_norm(reduce(u), train=train))
         return expand_norm(expand(hidden), train=train)
 
 
 CONTEXTS: dict[str, Callable[[Array], Array]] = {
-    "local": lambda z: z,
+    "local": lambda u: u,
     "global": global_average,
 }
 """For each scale, the function of the input that a branch reads."""
@@ -104,21 +107,21 @@ CONTEXTS: dict[str, Callable[[Array], Array]] = {
 def sum_of_branches(
     branches: Sequence[Branch],
     scales: Sequence[str],
-    z: Float[Array, "batch *spatial in_channels"],
+    u: Float[Array, "batch *spatial in_channels"],
     train: bool,
 ) -> Float[Array, "batch *spatial_or_ones features"]:
     """Compute the logits of attention.
 
     They are::
 
-        logits = sum over scales of branch(context(z))
+        logits = sum over scales of branch(context(u))
 
-    where the context of "local" is z and that of "global" is the mean of z over the spatial axes.
+    where the context of "local" is u and that of "global" is the mean of u over the spatial axes.
 
     Args:
         branches: One branch for each scale.
         scales: "local" or "global" for each branch.
-        z: Array `(batch, *spatial, in_channels)`.
+        u: Input of the attention, `(batch, *spatial, in_channels)`.
         train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
@@ -133,7 +136,7 @@ def sum_of_branches(
             f"expected at least one of the scales {', '.join(CONTEXTS)}, got an empty sequence."
         )
     logits = [
-        branch(look_up(CONTEXTS, "scale", scale)(z), train)
+        branch(look_up(CONTEXTS, "scale", scale)(u), train)
         for scale, branch in zip(scales, branches, strict=True)
     ]
     return sum(logits[1:], start=logits[0])
@@ -168,13 +171,13 @@ def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
     return names
 
 
-def make_branches(module: Any, channels: int, outputs: int = 1) -> list[Branch]:
-    """Make the branches of the first pass of attention, one for each of `module.scales`.
+def make_branches(module: Any, channels: int, **options: Any) -> list[Branch]:
+    """Make the branches of one pass of attention, one for each of `module.scales`.
 
     Args:
         module: As in `make_branch`.
         channels: Number of channels C.
-        outputs: Number of logits for each channel.
+        **options: Further arguments of `make_branch`.
 
     Returns:
         The branches.
@@ -183,11 +186,17 @@ def make_branches(module: Any, channels: int, outputs: int = 1) -> list[Branch]:
         ValueError: As in `make_branch`.
     """
     positions = range(len(module.scales))
-    return [make_branch(module, position, channels, outputs) for position in positions]
+    return [make_branch(module, position, channels, **options) for position in positions]
 
 
 def make_branch(
-    module: Any, position: int, channels: int, outputs: int = 1, pass_number: int = 1
+    module: Any,
+    position: int,
+    channels: int,
+    *,
+    outputs: int = 1,
+    normalize_logits: bool = True,
+    pass_number: int = 1,
 ) -> Branch:
     """Make a branch of attention as a submodule of the module whose `__call__` is running.
 
@@ -197,6 +206,7 @@ def make_branch(
         position: Position of its scale in `module.scales`.
         channels: Number of channels C.
         outputs: Number of logits for each channel. All are computed from one hidden layer.
+        normalize_logits: As in `Branch`.
         pass_number: Number of the pass, from 1.
 
     Returns:
@@ -222,6 +232,7 @@ def make_branch(
         activation=module.activation,
         use_bias=module.use_bias,
         norm=norm_of(module, position),
+        normalize_logits=normalize_logits,
         kernel_init=module.kernel_init,
         dtype=module.dtype,
         param_dtype=module.param_dtype,

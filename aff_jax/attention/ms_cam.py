@@ -2,9 +2,12 @@
 
 With C channels and reduction r, MS-CAM computes::
 
-    branch(z) = BN(W2 act(BN(W1 z + b1)) + b2)            max(1, C // r) hidden channels
-    M(z)      = sigmoid(local(z) + global(mean of z))     local and global are branches
+    branch(u) = BN(W2 act(BN(W1 u + b1)) + b2)            max(1, C // r) hidden channels
+    M(u)      = sigmoid(local(u) + global(mean of u))     local and global are branches
     MSCAM(x)  = x * M(x)
+
+where x is the input of a module, u is what the attention reads, and M(u) are the weights. MS-CAM
+reads its input, so u is x. A fusion reads a combination of its two inputs.
 
 In the paper, local is L, global is g, W1 and W2 are PWConv1 and PWConv2, act is the ReLU (delta),
 and BN is B. `aff_jax.attention.branches` has the branches. A pointwise convolution is a dense layer
@@ -21,11 +24,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
-from aff_jax.attention.branches import (
-    Branch,
-    make_branches,
-    sum_of_branches,
-)
+from aff_jax.attention.branches import Branch, make_branches, sum_of_branches
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
@@ -104,22 +103,22 @@ class MSCAM(CheckedModule, kw_only=True):
 
 def attention_weights(
     module: Any,
-    z: Float[Array, "batch *spatial in_channels"],
+    u: Float[Array, "batch *spatial in_channels"],
     channels: int,
     train: bool,
 ) -> Float[Array, "batch *spatial_or_ones channels"]:
-    """Compute the weights M(z) of attention with one pass, and sow them.
+    """Compute the weights M(u) of attention in one pass, and sow them.
 
     They are::
 
-        M(z) = sigmoid(logit_scale * sum over scales of branch(context(z)))
+        M(u) = sigmoid(logit_scale * sum over scales of branch(context(u)))
 
     M is sown as `fusion_weights` in the collection `intermediates`. The branches and the sigmoid
     become submodules of the module whose `__call__` is running.
 
     Args:
         module: The module whose `__call__` is running; see `make_branch`.
-        z: Array `(batch, *spatial, in_channels)`.
+        u: Input of the attention, `(batch, *spatial, in_channels)`.
         channels: Number of channels C of M.
         train: Normalize with the statistics of the batch, and update the running ones.
 
@@ -132,29 +131,29 @@ def attention_weights(
     """
     branches = make_branches(module, channels)
     sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
-    return weights_of_pass(module, branches, sigmoid, z, train)
+    return weights_of_pass(module, branches, sigmoid, u, train)
 
 
 def weights_of_pass(
     module: Any,
     branches: Sequence[Branch],
     sigmoid: "Sigmoid",
-    z: Float[Array, "batch *spatial in_channels"],
+    u: Float[Array, "batch *spatial in_channels"],
     train: bool,
 ) -> Float[Array, "batch *spatial_or_ones channels"]:
-    """Compute the weights M(z) of one pass from its branches, and sow them.
+    """Compute the weights M(u) of one pass from its branches, and sow them.
 
     Args:
         module: The module whose `__call__` is running.
         branches: The branches of the pass, one for each of `module.scales`.
         sigmoid: The sigmoid, the same in all passes.
-        z: Array `(batch, *spatial, in_channels)`.
+        u: Input of the attention, `(batch, *spatial, in_channels)`.
         train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
         As `attention_weights`.
     """
-    M = sigmoid(sum_of_branches(branches, module.scales, z, train), train)
+    M = sigmoid(sum_of_branches(branches, module.scales, u, train), train)
     module.sow("intermediates", SOWN, M)
     return M
 

@@ -1,6 +1,7 @@
 """`aff-jax export`: write a saved network as StableHLO, which runs without this library."""
 
 import argparse
+import json
 import re
 from os.path import expanduser
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 
 import aff_jax
 from aff_jax.cli.network_flags import check_target, help_line
+from aff_jax.files.atomic_write import atomic_file
 from aff_jax.hosts.registry import host_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
 from aff_jax.inspection import image_channels
@@ -45,9 +47,9 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--size",
         type=_size,
-        required=True,
         metavar="HxW",
-        help="height and width of the images, such as 224x224",
+        help="height and width of the images, such as 224x224; default: those of the source, if it "
+        "says which images its network reads",
     )
     command.add_argument(
         "--platform",
@@ -61,6 +63,9 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a saved network as a StableHLO file, which runs in JAX without aff_jax.
+
+    If the source says which images its network reads and which classes it predicts, as files of
+    `python -m train.export` do, this is written beside the target as `.json`.
 
     Args:
         arguments: Parsed flags of this command.
@@ -80,15 +85,30 @@ def export(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{target}: expected the extension .stablehlo.")
     if target.exists() and not arguments.force:
         raise FileExistsError(f"{target} already exists; pass --force to overwrite it.")
-    model, variables = aff_jax.load(arguments.source)
+    saved = aff_jax.load(arguments.source)
+    model, variables, task = saved.model, saved.variables, saved.image_task
     if type(model) not in host_classes():
         raise ValueError(
             f"{arguments.source}: expected a network of create_model, which takes images; got "
             f"{type(model).__name__}. Call aff_jax.inference.save_stablehlo with its inputs "
             f"instead."
         )
+    task_file = target.with_suffix(".json")
+    if task is not None and task_file.exists() and not arguments.force:
+        raise FileExistsError(f"{task_file} already exists; pass --force to overwrite it.")
+    size = arguments.size or (task and task.image_size)
+    if not size:
+        raise ValueError(
+            f"expected --size=HxW, such as 224x224: {arguments.source} does not say which images "
+            f"its network reads."
+        )
+    if task is not None and size != task.image_size:
+        raise ValueError(
+            f"expected the size that the network was trained with, --size="
+            f"{'x'.join(map(str, task.image_size))}, got {'x'.join(map(str, size))}. Leave it out."
+        )
     symbolic = arguments.batch == "symbolic"
-    shape = (1 if symbolic else arguments.batch, *arguments.size, image_channels(variables))
+    shape = (1 if symbolic else arguments.batch, *size, image_channels(variables))
     exported = save_stablehlo(
         target,
         model,
@@ -98,8 +118,14 @@ def export(arguments: argparse.Namespace) -> int:
         platforms=arguments.platform or ("cpu", "cuda", "tpu"),
         overwrite=arguments.force,
     )
+    if task is not None:
+        text = json.dumps(task.to_json(), indent=2) + "\n"
+        with atomic_file(task_file, overwrite=arguments.force) as partial:
+            partial.write_text(text, encoding="utf-8")
     megabytes = target.stat().st_size / 1e6
     print(f"{arguments.source} -> {target}: {megabytes:.1f} MB for {', '.join(exported.platforms)}")
+    if task is not None:
+        print(f"{task_file}: classes, size and normalization of the images")
     print(f"{_shapes(exported.in_avals)} -> {_shapes(exported.out_avals)}")
     return 0
 

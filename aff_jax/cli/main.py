@@ -1,4 +1,4 @@
-"""Convert, compare, list and export attentional feature fusion networks."""
+"""Convert, compare, list, export and use attentional feature fusion networks."""
 
 import argparse
 import logging
@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 import aff_jax
-from aff_jax.cli import compare, convert, export, models, summary
+from aff_jax.cli import compare, convert, export, models, predict, summary
 from aff_jax.cli.closed_output import ClosableOutput
 from aff_jax.cli.network_flags import network_flags
 
@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments of the command line. None reads `sys.argv`.
 
     Returns:
-        The exit code: 0 for success, 1 if compared networks differ, 2 for an error, 130 after
-        Ctrl-C.
+        The exit code: 0 for success, 1 if compared networks differ or some images could not be
+        read, 2 for an error, 130 after Ctrl-C.
     """
     with ClosableOutput():
         arguments = _parser().parse_args(argv)
@@ -58,6 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=aff_jax.__version__)
     commands = parser.add_subparsers(title="commands", required=True)
     network = network_flags()
-    for command in (models, convert, compare, summary, export):
+    for command in (models, convert, compare, summary, export, predict):
         command.add_parser(commands, network)
     return parser

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import aff_jax
 from aff_jax.cli.network_flags import channels_flag, create, help_line, positive
 from aff_jax.hosts.registry import HOSTS
-from aff_jax.inspection import count_parameters
+from aff_jax.inspection import count_flops, count_parameters
 from aff_jax.lookup import unknown_name
 
 __all__ = ["add_parser", "models"]
@@ -72,8 +72,7 @@ def models(arguments: argparse.Namespace) -> int:
             variables = jax.eval_shape(model.init, jax.random.key(0), images)
             cells.append(f"{count_parameters(variables['params']):>14,}")
         if arguments.cost:
-            # XLA counts a multiply-add as two operations.
-            cost = jax.jit(model.apply).lower(variables, images).cost_analysis() or {}
-            cells.append(f"{cost.get('flops', float('nan')) / 1e9:>22.3g}")
+            flops = count_flops(jax.jit(model.apply).lower(variables, images))
+            cells.append(f"{flops / 1e9:>22.3g}")
         print("".join(cells).rstrip(), flush=True)
     return 0

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
+from aff_jax.convert.entries import KERNEL_LAYOUTS, UNREAD, Entry
 from aff_jax.convert.prefixes import find_prefixes
-from aff_jax.hosts.base import HEAD
-from aff_jax.inspection import FIRST_LAYERS, ModulePath
+from aff_jax.hosts.base import HEAD, is_in_first_layer
+from aff_jax.inspection import ModulePath
 
 __all__ = ["Mismatch", "explain_shapes", "guess_cause"]
 
@@ -168,7 +168,7 @@ def _cause_of(mismatch: Mismatch) -> str:
     path, expected, found = mismatch
     if path[0] == HEAD and expected[:-1] == found[:-1]:
         return "head"
-    if set(FIRST_LAYERS) & set(path) and len(expected) == len(found):
+    if is_in_first_layer(path) and len(expected) == len(found):
         axis = _channel_axis(mismatch)
         same = [e == f for e, f in zip(expected, found, strict=True)]
         del same[axis]
@@ -192,7 +192,7 @@ def _shape_in_flax(entry: Entry, array: np.ndarray) -> tuple[int, ...]:
         return tuple(array.shape)
     if entry.layout == "dense":
         array = array.reshape(*array.shape[:2], -1)[..., 0]
-    return tuple(LAYOUTS[entry.layout].to_flax(array).shape)
+    return tuple(KERNEL_LAYOUTS[entry.layout].to_flax(array).shape)
 
 
 def _guess_fusion(names: Iterable[str]) -> str:

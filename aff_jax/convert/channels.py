@@ -11,7 +11,8 @@ from jaxtyping import Array
 
 from aff_jax.convert.mapping import list_entries
 from aff_jax.convert.rules import Framework
-from aff_jax.inspection import FIRST_LAYERS, image_channels, inspect_module
+from aff_jax.hosts.base import FIRST_LAYERS, is_in_first_layer
+from aff_jax.inspection import image_channels, inspect_module
 
 __all__ = ["adapt_channels", "channels_in"]
 
@@ -44,7 +45,7 @@ def adapt_channels(variables: Mapping[str, Any], channels: int) -> dict[str, Any
     old = image_channels(variables)
     flat = traverse_util.flatten_dict(dict(variables))
     for path, leaf in flat.items():
-        if not set(FIRST_LAYERS) & set(path) or old == channels:
+        if not is_in_first_layer(path) or old == channels:
             continue
         if path[-1] == "kernel" and leaf.shape[-2] == old:
             kernel = _spread(leaf, channels, -2)

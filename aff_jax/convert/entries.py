@@ -8,7 +8,7 @@ import numpy as np
 
 from aff_jax.inspection import ModulePath
 
-__all__ = ["LAYOUTS", "UNREAD", "Entry", "Layout"]
+__all__ = ["KERNEL_LAYOUTS", "UNREAD", "Entry", "Layout"]
 
 UNREAD = "unread"
 """Collection of the arrays of a checkpoint that its network never reads."""
@@ -32,7 +32,7 @@ def _spatial_axes(array: np.ndarray) -> tuple[int, ...]:
     return tuple(range(array.ndim - 2))
 
 
-LAYOUTS = {
+KERNEL_LAYOUTS = {
     "same": Layout(lambda a: a, lambda a: a, lambda s: s),
     # Reference (out, in), followed by axes of size 1 for a convolution; Flax (in, out).
     "dense": Layout(lambda a: a.T, lambda a: a.T, lambda s: s[::-1]),
@@ -63,7 +63,7 @@ class Entry:
         path: Path of the variable in the collection.
         dtype: Dtype of the variable.
         leaf_shape: Shape of the variable.
-        layout: Key of `LAYOUTS`. The axes of the array may be flattened, as those of
+        layout: Key of `KERNEL_LAYOUTS`. The axes of the array may be flattened, as those of
             `nn.DenseGeneral` are.
         index: Position of the array in a variable that stacks those of several layers, as
             `nn.scan` does. The empty index is the whole variable.
@@ -114,7 +114,8 @@ class Entry:
         """
         if self.layout == "dense":
             array = array.reshape(array.shape[:2])
-        return LAYOUTS[self.layout].to_flax(array).astype(self.dtype).reshape(self.part_shape)
+        converted = KERNEL_LAYOUTS[self.layout].to_flax(array)
+        return converted.astype(self.dtype).reshape(self.part_shape)
 
     def to_array(self, leaf: Any) -> np.ndarray:
         """Convert a variable to the layout of the checkpoint.
@@ -128,6 +129,6 @@ class Entry:
         part = np.asarray(leaf)[self.index]
         if self.layout == "dense":
             part = part.reshape(self.shape[1], self.shape[0])
-        array = LAYOUTS[self.layout].to_reference(part)
+        array = KERNEL_LAYOUTS[self.layout].to_reference(part)
         # Copy: NumPy views of JAX arrays are read-only, and PyTorch needs writable memory.
         return np.array(array, order="C").reshape(self.shape)

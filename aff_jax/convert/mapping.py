@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from aff_jax.attention.branches import Branch, branch_names
 from aff_jax.convert.causes import guess_cause
-from aff_jax.convert.entries import LAYOUTS, UNREAD, Entry
+from aff_jax.convert.entries import KERNEL_LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
 from aff_jax.convert.stacks import find_stacks, index_of, numbered_name
 from aff_jax.differences import count_differences, list_differences
@@ -76,7 +76,7 @@ def _complete(entry: Entry, structure: Structure, framework: Framework) -> Entry
         if isinstance(module, nn.DenseGeneral):
             inputs = len(shape) - _count(module.features)
             shape = (math.prod(shape[:inputs]), math.prod(shape[inputs:]))
-        shape = LAYOUTS[layout].reference_shape(shape)
+        shape = KERNEL_LAYOUTS[layout].reference_shape(shape)
         if layout == "dense":
             shape += (1,) * _spatial_axes_of_branch(entry.path, structure)
     elif isinstance(module, nn.DenseGeneral):
@@ -238,7 +238,7 @@ def _list_expected(
 def _layout_of_kernel(
     path: ModulePath, axes: int, structure: Structure, framework: Framework
 ) -> str:
-    """Return the key of `LAYOUTS` for the kernel at `path`.
+    """Return the key of `KERNEL_LAYOUTS` for the kernel at `path`.
 
     Raises:
         ValueError: If the layer is not a dense layer or a convolution.

@@ -57,7 +57,7 @@ def list_forms(structure: Structure) -> list[list[Form]]:
     stacks = find_stacks(structure)
     layers = []
     for path, layer in structure.layers.items():
-        make = next((make for kind, make in KINDS.items() if isinstance(layer.module, kind)), None)
+        make = next((make for kind, make in FORMS.items() if isinstance(layer.module, kind)), None)
         if make is None:
             continue
         outer = next((s for key, s in stacks.items() if key[1 : len(path) + 1] == path), [])
@@ -205,11 +205,11 @@ def _attention_forms(
     }
     in_bias = {_join(own, "in_proj_bias"): tuple(biases[layer] for layer in layers[:3])}
     in_weight = {_join(own, "in_proj_weight"): tuple(weights[layer] for layer in layers[:3])}
-    apart = {_join(own, f"{name[0]}_proj_weight"): (weights[name],) for name in layers[:3]}
+    apart = {_join(own, f"{layer[0]}_proj_weight"): (weights[layer],) for layer in layers[:3]}
     linear = {
-        _join(own, f"{layer[0]}_proj.{leaf}"): (names[layer],)
+        _join(own, f"{layer[0]}_proj.{leaf}"): (parts[layer],)
         for layer in layers[:3]
-        for leaf, names in (("weight", weights), ("bias", biases))
+        for leaf, parts in (("weight", weights), ("bias", biases))
     }
     fused_form, apart_form = (
         Form({**in_weight, **in_bias, **out}),
@@ -302,7 +302,7 @@ def _gates(prefix: str, gates: str) -> tuple[str, ...]:
 
 _lstm_forms = _cell_forms(tuple("ifgo"), _gates("h", "ifgo"), _gates("h", "ifgo"))
 
-KINDS: dict[type[nn.Module], Callable[..., list[Form]]] = {
+FORMS: dict[type[nn.Module], Callable[..., list[Form]]] = {
     nn.MultiHeadDotProductAttention: _attention_forms,
     nn.LSTMCell: _lstm_forms,
     nn.OptimizedLSTMCell: _lstm_forms,

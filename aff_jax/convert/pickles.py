@@ -164,7 +164,7 @@ def _string(text: str) -> bytes:
     return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
 
 
-def _encoded_bytes(content: bytes) -> bytes:
+def _encoded_bytes(content: bytes | bytearray) -> bytes:
     """Return the call by which protocol 2 stores bytes."""
     text = _string(content.decode("latin-1"))
     return b"c_codecs\nencode\n" + text + _string("latin1") + pickle.TUPLE2 + pickle.REDUCE

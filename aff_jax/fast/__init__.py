@@ -2,8 +2,8 @@
 
 The files of the modules show the formulas. Where XLA compiles a formula to a slow program, a
 shortcut computes the same result in another way. `takes_shortcut` alone decides where, and
-`implementation="plain"` on a module turns all shortcuts off. The tests compare the shortcuts with
-the formulas in float64: outputs, gradients and statistics.
+`implementation="plain"` on a module turns all shortcuts off. A change of a formula needs the same
+change of its shortcut: the tests compare them in float64, outputs, gradients and statistics.
 """
 
 from aff_jax.fast.branch import derived_branch

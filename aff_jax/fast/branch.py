@@ -20,7 +20,7 @@ __all__ = ["dense_norm", "derived_branch"]
 
 
 def derived_branch(
-    z: Float[Array, "batch *spatial in_channels"],
+    u: Float[Array, "batch *spatial in_channels"],
     reduce: nn.Dense,
     reduce_norm: Callable[..., Array],
     activation: Callable[[Array], Array],
@@ -31,12 +31,12 @@ def derived_branch(
 
     The result is::
 
-        expand_norm(expand(activation(reduce_norm(reduce(z)))))
+        expand_norm(expand(activation(reduce_norm(reduce(u)))))
 
     The running statistics of both norms are updated, as the formula does.
 
     Args:
-        z: Array `(batch, *spatial, in_channels)`.
+        u: Array `(batch, *spatial, in_channels)`.
         reduce: Dense layer to the hidden channels, bound to its variables, as the other layers are.
         reduce_norm: Normalization of the hidden layer.
         activation: Function that is applied to the normalized hidden layer.
@@ -48,8 +48,8 @@ def derived_branch(
     """
     assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
     # Flatten to 2-D: avoids a transpose in the gradient of a kernel.
-    hidden = activation(reduce_norm(reduce(z.reshape(-1, z.shape[-1])), train=True))
-    return dense_norm(expand, expand_norm, hidden).reshape(*z.shape[:-1], -1)
+    hidden = activation(reduce_norm(reduce(u.reshape(-1, u.shape[-1])), train=True))
+    return dense_norm(expand, expand_norm, hidden).reshape(*u.shape[:-1], -1)
 
 
 def dense_norm(

@@ -8,9 +8,7 @@ __all__ = ["explicit_sigmoid", "gain_inside_sum"]
 
 
 @jax.custom_jvp
-def explicit_sigmoid(
-    logits: Float[Array, "batch *spatial channels"],
-) -> Float[Array, "batch *spatial channels"]:
+def explicit_sigmoid(logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Compute the logistic function with an explicit exponential.
 
     The result is::

@@ -22,11 +22,11 @@ class AFF(Fusion, kw_only=True):
 
     The output is::
 
-        AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))
+        AFF(x, y) = gain * (x * M(u) + y * (1 - M(u))),  u = x + y
 
-    where M is multi-scale channel attention (see `aff_jax.attention.ms_cam` for its formula and
-    `aff_jax.attention.branches` for its branches). M is sown as `fusion_weights` in the collection
-    `intermediates`.
+    where x and y are the two inputs, u is what the attention reads, and M is multi-scale channel
+    attention (see `aff_jax.attention.ms_cam` for its formula and `aff_jax.attention.branches` for
+    its branches). M(u) is sown as `fusion_weights` in the collection `intermediates`.
 
     The defaults are the paper's. Open-aff's code has `gain=2`, so that the weights of x and y sum
     to 2 as they do in addition. 3D-Speaker's ERes2Net has `gain=2`, `combine="concat"`,
@@ -46,8 +46,8 @@ class AFF(Fusion, kw_only=True):
         hidden: Number of hidden channels of a branch, or a function that returns it for C, such
             as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         gain: Factor of the output.
-        combine: Input of M, the initial integration of the paper: "sum" is x + y, "concat" is x
-            and y concatenated.
+        combine: How u is made of x and y. "sum" adds them, as in the paper. "concat" concatenates
+            their channels.
         scales: Branches of M whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
@@ -81,9 +81,9 @@ class AFF(Fusion, kw_only=True):
     implementation: str = "auto"
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute `gain * (x * M + y * (1 - M))`."""
-        z = combine_inputs(x, y, self.combine)
-        M = attention_weights(self, z, x.shape[-1], train)
+        """Compute `gain * (x * M(u) + y * (1 - M(u)))`."""
+        u = combine_inputs(x, y, self.combine)
+        M = attention_weights(self, u, x.shape[-1], train)
         return weighted_sum(x, y, M, self.gain, self.implementation)
 
 
@@ -123,7 +123,7 @@ COMBINE: dict[str, Callable[[Array, Array], Array]] = {
     "sum": lambda x, y: x + y,
     "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
 }
-"""For each value of the field `combine`, the function that combines x and y for the attention."""
+"""For each value of the field `combine`, the function that makes u of x and y."""
 
 
 def combine_inputs(
@@ -131,7 +131,7 @@ def combine_inputs(
     y: Float[Array, "batch *spatial channels"],
     combine: str,
 ) -> Float[Array, "batch *spatial in_channels"]:
-    """Combine `x` and `y` to the input of the attention.
+    """Compute u, the input of the attention, from `x` and `y`.
 
     Args:
         x: Array `(batch, *spatial, channels)`.

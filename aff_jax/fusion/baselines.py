@@ -60,6 +60,7 @@ class Concat(Fusion):
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `W BN([x, y]) + b`."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        z = jnp.concatenate([x, y], axis=-1)
-        z = normalization(self.norm, use_bias=False, name="concat_norm", **dtypes)(z, train=train)
-        return nn.Dense(x.shape[-1], kernel_init=self.kernel_init, name="project", **dtypes)(z)
+        both = jnp.concatenate([x, y], axis=-1)
+        norm = normalization(self.norm, use_bias=False, name="concat_norm", **dtypes)
+        project = nn.Dense(x.shape[-1], kernel_init=self.kernel_init, name="project", **dtypes)
+        return project(norm(both, train=train))

@@ -2,11 +2,12 @@
 
 Their weights come from a gate that reads global context only::
 
-    M(z) = sigmoid(G(z))
-    G(z) = global(mean of z)
+    M(u) = sigmoid(G(u))
+    G(u) = global(mean of u)
 
-where global is a branch of `aff_jax.attention.branches`, and G(z) are its logits. With
-`scales=("local", "global")`, M is that of AFF, so that only the scheme differs.
+where u is what the gate reads, global is a branch of `aff_jax.attention.branches`, and G(u) are its
+logits. All have this gate rather than those of their own papers, so that the paper's table compares
+only the schemes. With `scales=("local", "global")`, M is that of AFF.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,15 +34,13 @@ class GatedFusion(Fusion, kw_only=True):
     Attributes:
         reduction: Reduction r; a branch of the gate has `max(1, C // r)` hidden channels.
         hidden: Number of hidden channels of a branch, or a function that returns it for C. None is
-            `max(1, C // r)`. SKNet has `hidden=lambda channels: max(channels // r, 32)`.
+            `max(1, C // r)`.
         scales: Branches of the gate whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
         use_bias: Add biases in both layers of a branch.
         norm: Function that makes the normalizations after both layers of a branch, or None for
-            none. A tuple has one of these for each of `scales`. The bottleneck of
-            Squeeze-and-Excitation has `norm=None`. SKNet has only the first norm, which no field
-            gives.
+            none. A tuple has one of these for each of `scales`.
         kernel_init: Initializer of the kernels.
         param_dtype: Dtype of the parameters.
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
@@ -126,24 +125,36 @@ class SK(GatedFusion):
 
     The output is::
 
-        SK(x, y)   = a * x + b * y
+        SK(x, y)   = gain * (a * x + b * y)
         a          = exp(l_a) / (exp(l_a) + exp(l_b)),  b = 1 - a
-        (l_a, l_b) = global(mean of x + y)
+        (l_a, l_b) = global(mean of u),  u = x + y
 
     One hidden layer of `max(1, C // r)` channels is expanded twice, to C logits for x and C for y.
-    The branch is the one of the other fusions, so that only the scheme differs; see `hidden` and
-    `norm` in `GatedFusion` for the differences from SKNet. The fields are those of
-    `GatedFusion`; a is sown.
+    The weights a are sown. The other fields are those of `GatedFusion`.
+
+    With `gain=2` this is `SKFuse` of open-acm without the convolution that follows. SKNet has
+    `hidden=lambda channels: max(channels // r, 32)`, `use_bias=False` and
+    `normalize_logits=False`.
+
+    Attributes:
+        gain: Factor of the output.
+        normalize_logits: Normalize after the second layer of the branch too.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection"; Li et al.,
-        Selective Kernel Networks, 2019, equations 3 to 6.
+        Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection"; open-acm
+        `model/fusion.py`, by the same authors; Li et al., Selective Kernel Networks, 2019,
+        equations 3 to 6.
     """
 
+    gain: float = 1.0
+    normalize_logits: bool = True
+
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute `a * x + b * y`."""
-        branches = make_branches(self, x.shape[-1], outputs=2)
+        """Compute `gain * (a * x + b * y)`."""
+        branches = make_branches(
+            self, x.shape[-1], outputs=2, normalize_logits=self.normalize_logits
+        )
         logits = self.logit_scale * sum_of_branches(branches, self.scales, x + y, train)
         a, b = nn.softmax(jnp.stack(jnp.split(logits, 2, axis=-1)), axis=0)
         self.sow("intermediates", SOWN, a)
-        return a * x + b * y
+        return self.gain * (a * x + b * y)

@@ -22,13 +22,15 @@ class IAFF(Fusion, kw_only=True):
 
     The output is::
 
-        z_0 = x + y                                    or x and y concatenated; see `combine`
-        z_i = gain * (x * M_i(z_(i-1)) + y * (1 - M_i(z_(i-1))))
-        IAFF(x, y) = z_iterations
+        u_1 = x + y
+        z_i = gain * (x * M_i(u_i) + y * (1 - M_i(u_i)))
+        u_(i+1) = z_i
+        IAFF(x, y) = z_i of the last pass
 
-    where each M_i is multi-scale channel attention with separate branches (see
-    `aff_jax.attention.ms_cam`). M_1, M_2 and so on are sown as `fusion_weights` in the collection
-    `intermediates`.
+    where x and y are the two inputs, u_i is what the attention of pass i reads, z_i is the output
+    of that pass, and each M_i is multi-scale channel attention with separate branches (see
+    `aff_jax.attention.ms_cam`). M_1(u_1), M_2(u_2) and so on are sown as `fusion_weights` in the
+    collection `intermediates`.
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
@@ -38,7 +40,8 @@ class IAFF(Fusion, kw_only=True):
         iterations: Number of passes. The paper has 2, and 1 is AFF.
         share_global: Use the first pass's global branch in every pass. Open-aff's PyTorch port
             does this; its second global branch exists and is never read.
-        combine: Input of M_1: "sum" is x + y, "concat" is x and y concatenated.
+        combine: How u_1 is made of x and y. "sum" adds them, as in the paper. "concat"
+            concatenates their channels.
         scales: Branches of each M_i whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
@@ -79,10 +82,11 @@ class IAFF(Fusion, kw_only=True):
             raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
         passes = self._make_passes(x.shape[-1])
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
-        z = combine_inputs(x, y, self.combine)
+        u = combine_inputs(x, y, self.combine)
         for branches in passes:
-            M = weights_of_pass(self, branches, sigmoid, z, train)
+            M = weights_of_pass(self, branches, sigmoid, u, train)
             z = weighted_sum(x, y, M, self.gain, self.implementation)
+            u = z
         return z
 
     def _make_passes(self, channels: int) -> list[list[Branch]]:
@@ -90,13 +94,11 @@ class IAFF(Fusion, kw_only=True):
         first = make_branches(self, channels)
         passes = [first]
         for number in range(2, self.iterations + 1):
-            branches = []
-            for position, scale in enumerate(self.scales):
-                is_shared = self.share_global and scale == "global"
-                branches.append(
-                    first[position]
-                    if is_shared
-                    else make_branch(self, position, channels, pass_number=number)
-                )
+            branches = [
+                first[position]
+                if self.share_global and scale == "global"
+                else make_branch(self, position, channels, pass_number=number)
+                for position, scale in enumerate(self.scales)
+            ]
             passes.append(branches)
         return passes

@@ -1,6 +1,6 @@
 """The base class of all host networks: shared fields, the loop over stages, and the head."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,18 @@ from aff_jax.nn.input_checks import check_images
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.rematerialization import rematerialize
 
-__all__ = ["HEAD", "Host", "ModuleFactory", "apply_block", "logits_dtype"]
+__all__ = [
+    "FIRST_LAYERS",
+    "HEAD",
+    "Host",
+    "ModuleFactory",
+    "apply_block",
+    "is_in_first_layer",
+    "logits_dtype",
+]
+
+FIRST_LAYERS = ("deep_stem1", "stem1", "stem", "input_norm")
+"""Names of the layers that see the channels of the images, in any host."""
 
 HEAD = "head"
 """Name of the dense layer that computes the logits of every host."""
@@ -34,9 +45,9 @@ class Host(CheckedModule):
     mean of the last feature map. Each stage after the first starts with stride 2 and has twice the
     channels of the previous one.
 
-    A subclass defines `apply_stem`, `make_block` and `first_channels`. It may also override
-    `feature_maps` and `head_input`. A submodule must not have the name of a field or a method,
-    because `flax.nnx.bridge.ToNNX` stores submodules as attributes of the same object.
+    A subclass defines `apply_stem`, `make_block` and `first_channels`, or `feature_maps` instead of
+    these three. It may also override `head_input`. A submodule must not have the name of a field or
+    a method, because `flax.nnx.bridge.ToNNX` stores submodules as attributes of the same object.
 
     Attributes:
         num_classes: Number of classes.
@@ -228,6 +239,18 @@ class Host(CheckedModule):
     @property
     def _dtypes(self) -> dict[str, Any]:
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+
+def is_in_first_layer(path: Collection[str]) -> bool:
+    """Return whether a variable belongs to a layer that sees the channels of the images.
+
+    Args:
+        path: Path of the variable.
+
+    Returns:
+        True if one of `FIRST_LAYERS` is in the path.
+    """
+    return any(layer in path for layer in FIRST_LAYERS)
 
 
 def apply_block(block: nn.Module, x: Array, train: bool, remat: bool | str) -> Array:

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float
 
 from aff_jax.hosts.base import ModuleFactory
 from aff_jax.hosts.pre_activation import PreActivationHost, skip_connection
-from aff_jax.nn.convolution import convolution
 from aff_jax.nn.norm import NormFactory
 
 __all__ = ["InceptionBlock", "InceptionLayer", "InceptionNet"]
@@ -156,7 +155,7 @@ class InceptionNet(PreActivationHost):
         """Make a block of Inception layers; see `Host.make_block`."""
         return InceptionBlock(
             channels,
-            conv=partial(convolution, **self.layer_fields),
+            conv=self.make_conv,
             norm=self.make_norm,
             fusion=fusion,
             strides=strides,

@@ -32,8 +32,10 @@ class PyramidHost(Host):
     With `features_only` the result is (z_1, z_2, z_3). `blocks_per_stage` is that of the backbone.
     The fusion with c_i belongs to stage i: it adds if i is less than `fusion_start`.
 
-    Two things differ from open-acm and have no field: there the backbone is post-activation, and
-    the 3x3 convolution of the head has a quarter of the channels and dropout.
+    These are not the networks of open-acm with other fusions. There the backbone is
+    post-activation, the transposed convolutions have biases, a convolution follows each fusion, and
+    the 3x3 convolution of the head has a quarter of the channels and dropout. No fields set these,
+    because no weights with a fusion of the paper are published that such a network could load.
 
     Attributes:
         width: Factor of the number of channels of all stages, as in `CIFARResNet`.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:  # The library can be imported without Pillow.
     from aff_jax.images.resizing import View
 
 __all__ = ["TASKS", "ImageTask"]
+
+ArrayType = TypeVar("ArrayType", np.ndarray, jax.Array)
 
 TASKS = ("classification", "segmentation")
 """One class per image, or one class per pixel."""
@@ -41,6 +45,10 @@ class ImageTask:
             `aff_jax.images.resizing.RESIZES`.
         crop_ratio: For "crop", the size before the crop divided by `image_size`.
         use_exif_orientation: Whether photographs are rotated by their EXIF orientation.
+        class_colors: Color in which each class is drawn, as `#rrggbb`. Empty if the dataset does
+            not define colors.
+        mask_values: Value of each class in the masks of the dataset. Empty if it is the number of
+            the class.
 
     Raises:
         ValueError: If a value is not possible. The message names the field.
@@ -55,13 +63,16 @@ class ImageTask:
     resize: str = "crop"
     crop_ratio: float = 1.0
     use_exif_orientation: bool = True
+    class_colors: tuple[str, ...] = ()
+    mask_values: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("class_names", "image_size", "mean", "std"):
+        for name in ("class_names", "image_size", "mean", "std", "class_colors", "mask_values"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
+        classes = len(self.class_names)
         checks = {
             "task": (self.task in TASKS, " or ".join(TASKS)),
-            "class_names": (len(self.class_names) > 0, "at least one name"),
+            "class_names": (classes > 0, "at least one name"),
             "image_size": (
                 len(self.image_size) == 2 and min(self.image_size) > 0,
                 "(height, width) in pixels",
@@ -74,6 +85,15 @@ class ImageTask:
             ),
             "resize": (self.resize in ("crop", "pad", "stretch"), "crop, pad or stretch"),
             "crop_ratio": (self.crop_ratio >= 1, "at least 1"),
+            "class_colors": (
+                len(self.class_colors) in (0, classes) and all(map(_is_color, self.class_colors)),
+                f"{classes} colors such as '#3f90da'",
+            ),
+            "mask_values": (
+                len(set(self.mask_values)) in (0, classes)
+                and all(0 <= value <= 255 for value in self.mask_values),
+                f"{classes} different values in 0 .. 255",
+            ),
         }
         for name, (is_possible, expected) in checks.items():
             if not is_possible:
@@ -172,16 +192,15 @@ class ImageTask:
         resized = resizing.resize_to_view(mask, view, self.image_size, resizing.MASK_FILTER, fill)
         return np.array(resized)
 
-    def normalize(
-        self, pixels: UInt8[np.ndarray, "height width channels"]
-    ) -> Float[np.ndarray, "height width channels"]:
+    def normalize(self, pixels: ArrayType) -> ArrayType:
         """Normalize pixels: `(pixels / 255 - mean) / std`.
 
         Args:
-            pixels: uint8 `(..., channels)`.
+            pixels: uint8 `(..., channels)`, a NumPy or a JAX array. Inside of `jax.jit` the result
+                is the same as in training, up to the last bit.
 
         Returns:
-            float32 of the same shape.
+            float32 of the same shape and kind.
 
         Raises:
             ValueError: If the pixels have another dtype.
@@ -192,8 +211,7 @@ class ImageTask:
                 f"divided by 255 or normalized already; pass the pixels of the image file."
             )
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
-        scaled: np.ndarray = pixels.astype(np.float32) / np.float32(255)
-        return (scaled - mean) / std
+        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values.
@@ -220,8 +238,16 @@ class ImageTask:
             ValueError: If a field is missing or unknown, or has a value that is not possible.
         """
         try:
-            return cls(**fields)
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in {**fields}.items()
+            }
+            return cls(**values)
         except TypeError as error:  # a missing or unknown field
             raise ValueError(
                 f"expected the fields of an ImageTask, got {sorted(fields)}: {error}"
             ) from error
+
+
+def _is_color(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch("#[0-9a-fA-F]{6}", text) is not None

@@ -5,10 +5,11 @@ An image and its mask use the same geometry and different resampling filters.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from aff_jax.lookup import look_up
@@ -20,6 +21,7 @@ __all__ = [
     "RESIZE_RATIO",
     "Box",
     "View",
+    "classes_of_scores",
     "place",
     "resize_scores",
     "resize_to_view",
@@ -168,6 +170,47 @@ def resize_scores(
     Returns:
         float32 scores, `(height, width, classes)` of the image.
     """
+    result = np.full((*image, scores.shape[-1]), np.nan, np.float32)
+    inside, planes = _resized_planes(scores, view, image)
+    for k, plane in enumerate(planes):
+        result[(*inside, k)] = plane
+    return result
+
+
+def classes_of_scores(
+    scores: Float[np.ndarray, "view_height view_width classes"],
+    view: View,
+    image: tuple[int, int],
+    outside: int,
+) -> UInt8[np.ndarray, "height width"]:
+    """Return the class with the highest score for each pixel of the image.
+
+    This is the argmax of `resize_scores`, without the memory for all resized scores at once.
+
+    Args:
+        scores: Scores of at most 255 classes, `(height, width, classes)` of the view.
+        view: Placement of the image in the view.
+        image: (height, width) of the image.
+        outside: Value of the pixels that were cropped.
+
+    Returns:
+        uint8 classes, `(height, width)` of the image.
+    """
+    result = np.full(image, outside, np.uint8)
+    inside, planes = _resized_planes(scores, view, image)
+    best = next(planes)
+    classes = np.zeros(best.shape, np.uint8)
+    for k, plane in enumerate(planes, start=1):
+        classes[plane > best] = k  # of equal scores the first one, as `np.argmax`
+        best = np.maximum(best, plane)
+    result[inside] = classes
+    return result
+
+
+def _resized_planes(
+    scores: np.ndarray, view: View, image: tuple[int, int]
+) -> tuple[tuple[slice, slice], Iterator[np.ndarray]]:
+    """Return the part of the image that the view has, and its scores, class by class."""
     left, top, right, bottom = view.source
     row, column = view.offset
     inside = scores[row : row + bottom - top, column : column + right - left]
@@ -183,13 +226,13 @@ def resize_scores(
         rows.stop / down - top,
     )
     box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], right - left), min(box[3], bottom - top))
-    size = len(columns), len(rows)
-    result = np.full((height, width, scores.shape[-1]), np.nan, np.float32)
-    for k in range(scores.shape[-1]):
-        plane = Image.fromarray(np.ascontiguousarray(inside[..., k], np.float32))
-        resized = np.asarray(plane.resize(size, IMAGE_FILTER, box=box))
-        result[rows.start : rows.stop, columns.start : columns.stop, k] = resized
-    return result
+
+    def planes() -> Iterator[np.ndarray]:
+        for k in range(scores.shape[-1]):
+            plane = Image.fromarray(np.ascontiguousarray(inside[..., k], np.float32))
+            yield np.asarray(plane.resize((len(columns), len(rows)), IMAGE_FILTER, box=box))
+
+    return (slice(rows.start, rows.stop), slice(columns.start, columns.stop)), planes()
 
 
 def _centers_inside(start: int, stop: int, side: int, resized: int) -> range:

@@ -6,7 +6,7 @@ A norm can be folded if the jaxpr connects a layer's mark and the norm's mark an
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -28,9 +28,9 @@ _LAYER, _NORM, _OTHER = "after layer ", "before norm ", "other"
 
 
 def find_foldings(
-    module: nn.Module, variables: Mapping[str, Any], inputs: tuple[Any, ...]
+    apply: Callable[..., Any], variables: Mapping[str, Any], inputs: tuple[Any, ...]
 ) -> dict[ModulePath, Folding]:
-    """Find the layer that each batch norm of `module` can be folded into.
+    """Find the layer that each batch norm of a module can be folded into.
 
     A norm is folded into a dense or convolution layer if
 
@@ -44,7 +44,8 @@ def find_foldings(
     The search reads the jaxpr, so it works for any linen module.
 
     Args:
-        module: A module with batch norms of `aff_jax.BatchNorm` or `flax.linen.BatchNorm`.
+        apply: Function `(variables, *inputs)` such as the `apply` of a module. Its batch norms are
+            `aff_jax.BatchNorm` or `flax.linen.BatchNorm`.
         variables: Variables of the module, arrays or `jax.ShapeDtypeStruct` objects.
         inputs: Example inputs; only shapes and dtypes matter.
 
@@ -71,11 +72,9 @@ def find_foldings(
             args = (checkpoint_name(args[0], _NORM + "/".join(path)), *args[1:])
         return call(*args, **kwargs)
 
-    def apply(variables: Mapping[str, Any], *inputs: Any) -> Any:
-        return module.apply(variables, *inputs)
-
     with nn.intercept_methods(mark):
-        traced = jax.make_jaxpr(apply)(variables, *inputs)
+        # A new function, since JAX does not call one again that it has traced before.
+        traced = jax.make_jaxpr(lambda *arguments: apply(*arguments))(variables, *inputs)
     neighbors: dict[str, set[str]] = {}
     for writer, reader in _edges(traced.jaxpr):
         neighbors.setdefault(writer, set()).add(reader)

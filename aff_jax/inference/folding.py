@@ -1,7 +1,7 @@
 """Batch normalization folded into the layers before it, for evaluation."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -84,25 +84,25 @@ def fold(variables: Mapping[str, Any], foldings: Mapping[ModulePath, Folding]) -
 
 
 def apply_folded(
-    module: nn.Module,
+    apply: Callable[..., Any],
     foldings: Mapping[ModulePath, Folding],
     variables: Mapping[str, Any],
     *inputs: Any,
     dtype: Any = None,
 ) -> Any:
-    """Apply `module` in evaluation mode with folded variables.
+    """Apply a module in evaluation mode with folded variables.
 
     Calls of folded norms are intercepted. Each applies the scale and the shift that remain, if any.
 
     Args:
-        module: The module that the foldings were found in.
+        apply: Function that the foldings were found in, such as the `apply` of a module.
         foldings: Foldings by path of the norm, from `find_foldings`.
         variables: Variables from `fold`.
-        *inputs: Inputs of the module.
+        *inputs: Inputs of `apply`.
         dtype: Dtype of the outputs of folded norms whose field `dtype` is None.
 
     Returns:
-        The output of `module.apply` with the original variables, up to rounding.
+        The output of `apply` with the original variables, up to rounding.
     """
     remaining = traverse_util.flatten_dict(dict(variables.get(NORMS, {})))
 
@@ -121,7 +121,7 @@ def apply_folded(
 
     with nn.intercept_methods(replace_norm):
         module_variables = {name: tree for name, tree in variables.items() if name != NORMS}
-        return module.apply(module_variables, *inputs)
+        return apply(module_variables, *inputs)
 
 
 def _output_dtype(norm: nn.Module, x: jax.Array) -> Any:

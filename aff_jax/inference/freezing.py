@@ -78,25 +78,22 @@ def freeze(
     if has_dtype:
         model = model.clone(dtype=dtype)
 
-    # Check the variables against those that the model initializes.
     variables = nn.meta.unbox(variables)  # Partitioned parameters are boxed.
     inputs = _zeros_for_structs(example_inputs) or example_images(model, image_channels(variables))
     expected = nn.meta.unbox(inspect_module(model, inputs).variables)
     check_variables(model, expected, variables)
     variables = {collection: variables[collection] for collection in expected}
 
-    # Find the foldings and fold.
-    module, inputs = _fix_flags(model, inputs)
-    foldings = find_foldings(module, variables, inputs)
+    evaluate, inputs = _fix_flags(model, inputs)
+    foldings = find_foldings(evaluate, variables, inputs)
     folded = fold(variables, foldings)
 
     def apply(variables: Mapping[str, Any], *inputs: Any) -> Any:
         if dtype is not None and not has_dtype:
             inputs = tuple(x.astype(dtype) for x in inputs)
         norm_dtype = None if has_dtype else dtype
-        return apply_folded(module, foldings, variables, *inputs, dtype=norm_dtype)
+        return apply_folded(evaluate, foldings, variables, *inputs, dtype=norm_dtype)
 
-    # Drop what evaluation does not read, and cast.
     folded = _drop_unused(folded, apply, inputs)
     if has_dtype:
         folded = _cast_by_layer(folded, apply, inputs, jnp.dtype(dtype))
@@ -104,7 +101,6 @@ def freeze(
         params = folded.get("params", {})
         folded["params"] = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
-    # Wrap the function and its variables.
     if devices is not None or chunk_size is not None:
         check_batch_axes(apply, folded, inputs)
     return Frozen(
@@ -123,29 +119,24 @@ def _zeros_for_structs(inputs: Sequence[Any]) -> tuple[Any, ...]:
     )
 
 
-def _fix_flags(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """Return a module with its flags fixed, and the other inputs.
+def _fix_flags(
+    model: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Return `model.apply` as a function of arrays only, with its flags fixed, and the arrays.
 
     Flags such as `train` must remain Python values, since a module branches on them. They are
     therefore not arguments of the frozen function, whose arguments are traced.
     """
     flags = {i: x for i, x in enumerate(inputs) if x is None or isinstance(x, bool | str)}
     arrays = tuple(x for i, x in enumerate(inputs) if i not in flags)
-    return (_FixedFlags(model, flags) if flags else model), arrays
 
-
-class _FixedFlags:
-    """A module with fixed flags at some positions of its inputs. It has only `apply`."""
-
-    def __init__(self, module: nn.Module, flags: Mapping[int, Any]) -> None:
-        self.module, self.flags = module, flags
-
-    def apply(self, variables: Mapping[str, Any], *inputs: Any) -> Any:
-        """Call `module.apply` with the flags at their positions."""
-        arguments = list(inputs)
-        for position, flag in self.flags.items():
+    def evaluate(variables: Mapping[str, Any], *arrays: Any) -> Any:
+        arguments = list(arrays)
+        for position, flag in flags.items():
             arguments.insert(position, flag)
-        return self.module.apply(variables, *arguments)
+        return model.apply(variables, *arguments)
+
+    return evaluate, arrays
 
 
 def _drop_unused(

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 
 from aff_jax.convert.prefixes import Rename
@@ -34,7 +33,7 @@ __all__ = ["compare"]
 
 def compare(
     torch_module: Any,
-    module: nn.Module,
+    module: Any,
     variables: Mapping[str, Any] | None = None,
     *inputs: Any,
     float64: bool = False,
@@ -42,7 +41,7 @@ def compare(
     rename: Rename | None = None,
     ignore: Sequence[str] = (),
     kwargs: Mapping[str, Any] | None = None,
-    torch_inputs: Sequence[Any] | None = None,
+    torch_inputs: Any = None,
     torch_kwargs: Mapping[str, Any] | None = None,
     layout: str | None = None,
 ) -> Parity:
@@ -72,7 +71,8 @@ def compare(
             `from_torch`. `*` is any text.
         kwargs: Keyword arguments of `module`. Arguments such as `train` that have no default are
             set for evaluation.
-        torch_inputs: Inputs of `torch_module`, in PyTorch's layout. None gives it `inputs`.
+        torch_inputs: Inputs of `torch_module`, in PyTorch's layout: a sequence, or one tensor. None
+            gives it `inputs`.
         torch_kwargs: Keyword arguments of `torch_module`. None gives it the arrays of `kwargs`.
         layout: Layout of the inputs of `torch_module` with more than two axes: "channels_first"
             makes the last axis the second one, "sequence_first" swaps the first two, and "same"
@@ -235,7 +235,7 @@ def _has_arrays(tree: Any) -> bool:
 
 
 def _convert(
-    torch_network: TorchNetwork, module: nn.Module, inputs: Inputs, structure: Structure
+    torch_network: TorchNetwork, module: Any, inputs: Inputs, structure: Structure
 ) -> Mapping[str, Any]:
     """Convert the weights, with a suggestion of `rename` in the error."""
     try:

@@ -55,7 +55,7 @@ class Evidence:
 
 
 class LinenNetwork(NamedTuple):
-    """A linen module as one side of a comparison.
+    """A linen or NNX module as one side of a comparison.
 
     Attributes:
         module: The module.
@@ -64,7 +64,7 @@ class LinenNetwork(NamedTuple):
         structure: Its structure.
     """
 
-    module: nn.Module
+    module: Any
     variables: Mapping[str, Any]
     inputs: Inputs
     structure: Structure

@@ -215,7 +215,8 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
     for stride in (2, 3, 4):
         for start in range(stride):
             kept = slice(start, None, stride)
-            yield f"every {stride}th pixel, from {start}", functools.partial(_slice, kept=kept)
+            ordinal = {2: "2nd", 3: "3rd", 4: "4th"}[stride]
+            yield f"every {ordinal} pixel, from {start}", functools.partial(_slice, kept=kept)
 
 
 def _slice(x: np.ndarray, kept: slice) -> np.ndarray:

@@ -3,10 +3,9 @@
 import contextlib
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,7 +143,7 @@ def list_runs(
         yield perturb((variables, inputs)) if is_perturbed else (variables, inputs)
 
 
-def with_evaluation_flags(module: nn.Module, inputs: Inputs) -> Inputs:
+def with_evaluation_flags(module: Callable[..., Any], inputs: Inputs) -> Inputs:
     """Add the flags for evaluation that a module needs and that were not given.
 
     Args:
@@ -155,7 +154,7 @@ def with_evaluation_flags(module: nn.Module, inputs: Inputs) -> Inputs:
         The inputs with `train=False`, `deterministic=True` and the like, if `__call__` has such an
         argument without a default value.
     """
-    signature = inspect.signature(module.__call__)
+    signature = inspect.signature(module)
     try:
         given = signature.bind_partial(*inputs.args, **inputs.kwargs).arguments
     except TypeError:

@@ -30,32 +30,34 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
-def branch(z, params, stats, train, act=relu, unbiased=False):
-    """Compute BN(W2 act(BN(W1 z + b1)) + b2)."""
-    z = z @ params["reduce"]["kernel"] + params["reduce"]["bias"]
-    z = batch_norm(z, params["reduce_norm"], stats["reduce_norm"], train, unbiased)
-    z = act(z) @ params["expand"]["kernel"] + params["expand"]["bias"]
-    return batch_norm(z, params["expand_norm"], stats["expand_norm"], train, unbiased)
+def branch(u, params, stats, train, act=relu, unbiased=False):
+    """Compute BN(W2 act(BN(W1 u + b1)) + b2). The biases and the last BN may be absent."""
+    hidden = u @ params["reduce"]["kernel"] + params["reduce"].get("bias", 0)
+    hidden = batch_norm(hidden, params["reduce_norm"], stats["reduce_norm"], train, unbiased)
+    out = act(hidden) @ params["expand"]["kernel"] + params["expand"].get("bias", 0)
+    if "expand_norm" not in params:
+        return out
+    return batch_norm(out, params["expand_norm"], stats["expand_norm"], train, unbiased)
 
 
-def spatial_mean(z):
-    for axis in range(1, z.ndim - 1):
-        z = z.sum(axis=axis, keepdims=True) / z.shape[axis]
-    return z
+def spatial_mean(u):
+    for axis in range(1, u.ndim - 1):
+        u = u.sum(axis=axis, keepdims=True) / u.shape[axis]
+    return u
 
 
-def logits(z, params, stats, train, names=("local", "global"), logit_scale=1, **options):
+def logits(u, params, stats, train, names=("local", "global"), logit_scale=1, **options):
     """Sum the branches in `names`."""
     total = 0
     for name in names:
-        pooled = z if name.startswith("local") else spatial_mean(z)
+        pooled = u if name.startswith("local") else spatial_mean(u)
         total = total + branch(pooled, params[name], stats[name], train, **options)
     return logit_scale * total
 
 
-def weights(z, params, stats, train, **options):
-    """Compute M(z) from the branches in `names`."""
-    return 1 / (1 + np.exp(-logits(z, params, stats, train, **options)))
+def weights(u, params, stats, train, **options):
+    """Compute M(u) from the branches in `names`."""
+    return 1 / (1 + np.exp(-logits(u, params, stats, train, **options)))
 
 
 def ms_cam(x, params, stats, train=False, **options):
@@ -63,24 +65,24 @@ def ms_cam(x, params, stats, train=False, **options):
 
 
 def aff(x, y, params, stats, train=False, gain=1, concat=False, **options):
-    z = np.concatenate([x, y], axis=-1) if concat else x + y
-    m = weights(z, params, stats, train, **options)
+    u = np.concatenate([x, y], axis=-1) if concat else x + y
+    m = weights(u, params, stats, train, **options)
     return gain * (x * m + y * (1 - m))
 
 
 def iaff(x, y, params, stats, train=False, gain=1, passes=(), **options):
     """Apply one pass per tuple of branch names in `passes`."""
-    z = x + y
+    u = x + y
     for names in passes or (("local", "global"), ("local2", "global2")):
-        m = weights(z, params, stats, train, names=names, **options)
-        z = gain * (x * m + y * (1 - m))
+        m = weights(u, params, stats, train, names=names, **options)
+        u = z = gain * (x * m + y * (1 - m))
     return z
 
 
 def concat(x, y, params, stats, train=False):
-    z = np.concatenate([x, y], axis=-1)
-    z = batch_norm(z, {**params["concat_norm"], "bias": 0}, stats["concat_norm"], train)
-    return z @ params["project"]["kernel"] + params["project"]["bias"]
+    both = np.concatenate([x, y], axis=-1)
+    both = batch_norm(both, {**params["concat_norm"], "bias": 0}, stats["concat_norm"], train)
+    return both @ params["project"]["kernel"] + params["project"]["bias"]
 
 
 def se(x, y, params, stats, train=False, names=("global",), **options):
@@ -96,7 +98,7 @@ def highway(x, y, params, stats, train=False, names=("global",), **options):
     return g * x + (1 - g) * y
 
 
-def sk(x, y, params, stats, train=False, names=("global",), **options):
+def sk(x, y, params, stats, train=False, gain=1, names=("global",), **options):
     both = logits(x + y, params, stats, train, names=names, **options)
     of_x, of_y = np.exp(both[..., : x.shape[-1]]), np.exp(both[..., x.shape[-1] :])
-    return (of_x * x + of_y * y) / (of_x + of_y)
+    return gain * (of_x * x + of_y * y) / (of_x + of_y)

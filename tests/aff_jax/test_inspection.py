@@ -1,5 +1,8 @@
 """The structure of a module: layers by path, variables, norms, and numbers read from variables."""
 
+import math
+from unittest.mock import Mock
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import pytest
 
 from aff_jax import AFF, create_model
 from aff_jax.inspection import (
+    count_flops,
     count_parameters,
     example_images,
     image_channels,
@@ -82,3 +86,14 @@ def test_counts_the_parameters_of_aff():
 def shapes_of_aff(channels, reduction):
     x = jax.ShapeDtypeStruct((2, channels), jnp.float32)
     return jax.eval_shape(AFF(reduction=reduction).init, jax.random.key(0), x, x)["params"]
+
+
+def test_a_multiply_add_is_two_operations():
+    x = jax.ShapeDtypeStruct((3, 4), jnp.float32)
+    lowered = jax.jit(lambda x: x @ x.T).lower(x)
+    assert count_flops(lowered) == count_flops(lowered.compile()) == 2 * 3 * 4 * 3
+
+
+def test_operations_that_xla_does_not_report_are_nan():
+    program = Mock(spec=jax.stages.Lowered, **{"cost_analysis.return_value": None})
+    assert math.isnan(count_flops(program))

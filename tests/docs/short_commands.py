@@ -10,8 +10,11 @@ SMALLER = {
         r"\1 --only=add --config.seeds='(0,)' --config.epochs"
     ),
     # Addition compiles in half the time, and the first command covers AFF.
-    r"(-m train .*(?:configs/image_folder\.py|--config\.ema_decay).*)": (r"\1 --config.fusion=add"),
-    r"=PATH\b": "=images",
+    r"(-m train .*(?:configs/(?:image|mask)_folder\.py|--config\.ema_decay).*)": (
+        r"\1 --config.fusion=add"
+    ),
+    r"(configs/mask_folder\.py .*=)PATH\b": r"\1masks",
+    r"([= ])PATH\b": r"\1images",
     # The weight files of the fixture are of small networks.
     r"(--model resnet50) (.*)": (
         r"\1 \2 --field base_channels=8 --field 'blocks_per_stage=(1, 1, 1, 1)'"

@@ -59,6 +59,13 @@ def directory(tmp_path_factory):
         for index in range(32):
             pixels = np.full((40, 36, 3), index + 100 * (label == "light"), np.uint8)
             Image.fromarray(pixels).save(folder / f"{index}.png")
+    for split, kind in itertools.product(("train", "val"), ("images", "masks")):
+        folder = here / "masks" / split / kind
+        folder.mkdir(parents=True)
+        for index in range(8):
+            pixels = np.arange(48 * 64).reshape(48, 64) // 32 % 2
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    (here / "masks" / "classes.txt").write_text("left\nright\n")
     return here
 
 

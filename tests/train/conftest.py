@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import flax.linen as nn
 import pytest
@@ -18,6 +19,15 @@ from train.data.sources.data_source import Source
 from train.data.sources.load import load_source
 from train.steps.parallel import AXIS
 from train.steps.precision import DTYPES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """The user's cache directory of all tests, which is empty at the start."""
+    with pytest.MonkeyPatch.context() as patch:
+        directory = tmp_path_factory.mktemp("cache_home")
+        patch.setenv("XDG_CACHE_HOME", str(directory))
+        yield directory
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Mistakes in flags and configs, and errors that end a command with one line or a traceback."""
 
+import warnings
+
 import pytest
 from absl import flags
 
@@ -10,6 +12,7 @@ from train.command_errors import (
     exit_after_error,
     explain_config_error,
     explain_unknown_flag,
+    warnings_in_one_line,
 )
 from train.data.feed_timeout import FeedError
 from train.reporting.step_metrics import NonFiniteError
@@ -92,3 +95,11 @@ def test_a_feed_that_hangs_exits_immediately(exits):
     with pytest.raises(SystemExit):
         exit_after_error(FeedError("no batch"))
     assert exits == [("no batch", False)]
+
+
+def test_warnings_for_users_have_no_line_of_code():
+    original = warnings.formatwarning
+    with warnings_in_one_line():
+        assert warnings.formatwarning("no mask", UserWarning, "a.py", 3) == "warning: no mask\n"
+        assert "a.py:3: " in warnings.formatwarning("old", DeprecationWarning, "a.py", 3)
+    assert warnings.formatwarning is original

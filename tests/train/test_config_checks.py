@@ -67,3 +67,20 @@ def test_refuses_to_recalibrate_frozen_statistics():
     config.freeze, config.recalibration_batches = ("stem",), 1
     with pytest.raises(ValueError, match="frozen statistics can't be recomputed"):
         check_config(config)
+
+
+@pytest.mark.parametrize("scale", [(0.0, 1.0), (0.5, 0.25), (0.5, 1.5), (0.5,)])
+def test_refuses_a_scale_of_crops_that_is_not_possible(scale):
+    config = base.get_config()
+    config.crop_scale = scale
+    with pytest.raises(ValueError, match=r"crop_scale: expected \(smallest, largest\) share"):
+        check_config(config)
+
+
+def test_refuses_a_scale_of_crops_without_random_crops():
+    config = base.get_config()
+    config.crop_scale = (0.25, 1.0)
+    with pytest.raises(ValueError, match=r"crop_scale: expected random_resized_crop=True with"):
+        check_config(config)
+    config.random_resized_crop = True
+    check_config(config)

@@ -29,9 +29,11 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     best = max(logged, key=lambda step: (logged[step]["accuracy"], step))
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     found = evaluate_checkpoint(run, "best")
-    assert found == {name: logged[best][name] for name in ("accuracy", "loss", "step")}
+    assert found.step == best
+    assert found.metrics == {name: logged[best][name] for name in ("accuracy", "loss")}
+    assert sum(scores["labels"] for scores in found.scores.values()) == 360
     half = evaluate_checkpoint(run, "last", split="test[:50%]")
-    assert half["accuracy"] * 180 == pytest.approx(round(half["accuracy"] * 180))
+    assert half.metrics["accuracy"] * 180 == pytest.approx(round(half.metrics["accuracy"] * 180))
 
     # The network of the file has the accuracy of the run.
     assert export_checkpoint(run, file, "last") == 14
@@ -64,7 +66,7 @@ def test_another_split_is_resized_as_the_config_of_the_run_says(config, console,
     config.epochs, config.warmup_epochs = 0.3, 0.0
     loop.train(config, tmp_path / "run", console)
     found = evaluate_checkpoint(tmp_path / "run", "last", split="train[:10%]")
-    assert found["accuracy"] * 144 == pytest.approx(round(found["accuracy"] * 144))
+    assert found.metrics["accuracy"] * 144 == pytest.approx(round(found.metrics["accuracy"] * 144))
 
 
 def test_refuses_a_wrong_step_and_a_missing_run(tmp_path):

@@ -1,8 +1,9 @@
 """Read checkpoints without changing any file, also while a run writes more of them."""
 
+import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,10 +25,12 @@ __all__ = [
     "rank_by_metric",
     "read_arrays",
     "read_checkpoint",
+    "read_eval_variables",
     "read_metrics",
 ]
 
 State = TypeVar("State")
+Leaf = TypeVar("Leaf")
 
 
 class Restored(NamedTuple, Generic[State]):
@@ -65,6 +68,46 @@ def read_checkpoint(
         ValueError: If `step` is something else, or the checkpoint is damaged or has other arrays
             than `template`.
     """
+    with _found_checkpoint(directory, step, best_metric) as (checkpoint, record):
+        checkpoint_record.require_same_leaves(checkpoint, record, template)
+        arrays = read_arrays(checkpoint, record)
+    return make_restored(record, arrays, template)
+
+
+def read_eval_variables(
+    directory: Path, step: str, template: Mapping[str, Any], *, best_metric: str
+) -> Restored[dict[str, Any]]:
+    """Read the variables with which a checkpoint of a run is evaluated.
+
+    They are the moving averages if the run has them, else the parameters and the running
+    statistics.
+
+    Args:
+        directory: Directory of the checkpoints.
+        step: `"last"`, `"best"` or the number of a step.
+        template: Variables of the network, or their shapes.
+        best_metric: Name of the metric whose highest value marks the best checkpoint.
+
+    Returns:
+        The variables as NumPy arrays. The feed state is empty.
+
+    Raises:
+        FileNotFoundError: As in `read_checkpoint`.
+        ValueError: As in `read_checkpoint`.
+    """
+    with _found_checkpoint(directory, step, best_metric) as (checkpoint, record):
+        leaves = {**record, "leaves": _eval_variables(record["leaves"])}
+        checkpoint_record.require_same_leaves(checkpoint, leaves, template)
+        arrays = _eval_variables(read_arrays(checkpoint, record))
+    variables = traverse_util.unflatten_dict(arrays, sep="/")
+    return Restored(variables, {}, record["step"], record["metrics"])
+
+
+@contextlib.contextmanager
+def _found_checkpoint(
+    directory: Path, step: str, best_metric: str
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the directory and the record of a checkpoint, and raise `ValueError` for damage."""
     check_step(step)
     steps = checkpoint_steps(directory)
     if not steps:
@@ -73,16 +116,22 @@ def read_checkpoint(
             f"of a run, or the run has not saved a checkpoint yet."
         )
     number = _find_step(directory, step, steps, best_metric)
+    checkpoint = directory / str(number)
     try:
-        record = checkpoint_record.read_record(directory / str(number))
-        checkpoint_record.require_same_leaves(directory / str(number), record, template)
-        arrays = read_arrays(directory / str(number), record)
+        yield checkpoint, checkpoint_record.read_record(checkpoint)
     except DamagedError as error:
         raise ValueError(
             f"the checkpoint of step {number} in {directory} is damaged: {error}. Use another one "
             f"with --step, of steps {', '.join(map(str, steps))}."
         ) from error
-    return make_restored(record, arrays, template)
+
+
+def _eval_variables(leaves: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """Return the leaves of `TrainState.eval_variables` among those of a `TrainState`."""
+    averages = {x.removeprefix("ema/"): leaf for x, leaf in leaves.items() if x.startswith("ema/")}
+    return averages or {
+        name: leaf for name, leaf in leaves.items() if name.startswith(("params/", "batch_stats/"))
+    }
 
 
 def check_step(step: str) -> None:

@@ -160,7 +160,8 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
     }
     expected = named_leaves(template)
     lines = list_differences(expected, saved)
-    if lines and {f"/{n}/".replace("/norm/", "/final_norm/")[1:-1] for n in saved} == set(expected):
+    renamed = {f"/{name}/".replace("/norm/", "/final_norm/")[1:-1] for name in saved}
+    if renamed != set(saved) and renamed == set(expected):
         raise ValueError(
             f"an earlier version of this program wrote the checkpoint {path}: it named the final "
             f"norm of the network `norm` instead of `final_norm`. Write its weights to a file with "

@@ -27,7 +27,7 @@ __all__ = ["TrainFeed", "eval_feed", "training_order"]
 
 
 class TrainFeed:
-    """An endless iterator over shuffled global batches, of which it returns this process's block.
+    """An endless iterator over shuffled batches: this process's block of each global batch.
 
     A batch is::
 

@@ -1,6 +1,6 @@
 """Make the input pipeline of a config: its dataset, its training feed, and its augmentation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ __all__ = [
     "make_training_examples",
     "open_split",
     "open_splits",
+    "parse_ignore_label",
     "parse_image_size",
     "split_names",
 ]
@@ -38,12 +39,13 @@ IMAGE_LABELS_ONLY = (
 """Config fields that support classification only."""
 
 
-def open_split(config: ConfigDict, split: str) -> Source:
+def open_split(config: ConfigDict, split: str, class_names: Sequence[str] = ()) -> Source:
     """Open a split of a config's dataset.
 
     Args:
         config: The config.
         split: Any split that the dataset has, see `load_source`.
+        class_names: Names of the classes of a run, which the dataset must have; () accepts any.
 
     Returns:
         The examples.
@@ -52,14 +54,15 @@ def open_split(config: ConfigDict, split: str) -> Source:
         ValueError: If `load_source` raises it.
         FileNotFoundError: If the dataset is not prepared, or the data directory does not exist.
     """
-    return load_source(config.dataset, split, **_source_arguments(config))
+    return load_source(config.dataset, split, class_names=class_names, **_source_arguments(config))
 
 
-def open_splits(config: ConfigDict) -> tuple[Source, Source]:
+def open_splits(config: ConfigDict, class_names: Sequence[str] = ()) -> tuple[Source, Source]:
     """Open the training and the evaluation split of a config's dataset.
 
     Args:
         config: The config.
+        class_names: Names of the classes of a run, which the dataset must have; () accepts any.
 
     Returns:
         A tuple of the training and the evaluation examples.
@@ -68,7 +71,7 @@ def open_splits(config: ConfigDict) -> tuple[Source, Source]:
         ValueError: If `load_splits` raises it.
         FileNotFoundError: If the dataset is not prepared, or the data directory does not exist.
     """
-    return load_splits(config.dataset, **_source_arguments(config))
+    return load_splits(config.dataset, class_names=class_names, **_source_arguments(config))
 
 
 def split_names(config: ConfigDict) -> SplitNames:
@@ -93,7 +96,30 @@ def _source_arguments(config: ConfigDict) -> dict[str, Any]:
         "image_size": parse_image_size(config.image_size),
         "resize": config.resize,
         "image_channels": config.image_channels,
+        "crop_scale": config.crop_scale,
+        "ignore_label": parse_ignore_label(config.ignore_label),
     }
+
+
+def parse_ignore_label(value: object) -> tuple[int, ...]:
+    """Return the values of the config field `ignore_label`.
+
+    Args:
+        value: A value of a mask, or several.
+
+    Returns:
+        The values.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    values = value if isinstance(value, tuple | list) else (value,)
+    if all(type(item) is int and item >= 0 for item in values):
+        return tuple(values)
+    raise ValueError(
+        f"expected an ignore_label that is a value of masks, such as 11, or several, such as "
+        f"'(0, 11)', got {value!r}."
+    )
 
 
 def parse_image_size(value: object) -> tuple[int, int] | None:

@@ -16,9 +16,9 @@ __all__ = ["FrozenSubmodules"]
 class FrozenSubmodules:
     """A network with frozen submodules.
 
-    The frozen submodules are those of the network itself whose names start with one of the
-    prefixes. Their parameters get neither gradients nor updates. They run in evaluation mode, so
-    their batch norms use the running statistics and do not change them.
+    A direct submodule of the network is frozen if its name starts with one of the prefixes. All
+    layers inside it are frozen too. Their parameters get neither gradients nor updates. They run in
+    evaluation mode, so their batch norms use the running statistics and do not change them.
 
     Attributes:
         model: The network.
@@ -49,7 +49,7 @@ class FrozenSubmodules:
         Raises:
             ValueError: If no submodule has one of the prefixes, or all parameters are frozen.
         """
-        # A batch norm without scale and bias has statistics only.
+        # All collections, because a batch norm without scale and bias has no parameters.
         names = {name for collection in variables.values() for name in collection}
         for prefix in self.prefixes:
             if not any(name.startswith(prefix) for name in names):
@@ -94,7 +94,8 @@ class FrozenSubmodules:
         def frozen(params: Mapping[str, Any]) -> dict[str, bool]:
             return {name: self.is_frozen(name) for name in params}
 
-        # As `optax.freeze`, whose mask would need the parameters here already.
+        # `optax.transforms.freeze` does the same, but needs its mask now. This one is computed from
+        # the parameters, which the optimizer gets in `init`.
         return optax.chain(optimizer, optax.masked(optax.set_to_zero(), frozen))
 
     def _evaluate_frozen(
@@ -106,8 +107,9 @@ class FrozenSubmodules:
     ) -> Any:
         """Replace `train=True` by False in calls of a frozen submodule.
 
-        Only the network's own submodules are intercepted. They pass `train` on to all layers inside
-        them, including layers that are computed together.
+        Only calls of direct submodules are changed. They pass `train` to all layers inside them.
+        Calls of the inner layers would not be enough: the shortcuts of `aff_jax.fast` compute some
+        layers together, without calling each.
         """
         path = context.module.path
         if len(path) != 1 or not self.is_frozen(path[0]):

@@ -137,7 +137,7 @@ def adagrad(settings: Settings) -> Optimizer:
         w <- w - rate * g / sqrt(h + 1e-7)
 
     Args:
-        settings: Hyperparameters, of which the momentum is not used.
+        settings: Hyperparameters. The momentum is not used.
 
     Returns:
         The optimizer.

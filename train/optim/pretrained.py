@@ -10,8 +10,8 @@ from flax import traverse_util
 import aff_jax
 from aff_jax.convert.causes import Mismatch, explain_shapes
 from aff_jax.differences import count_differences, list_differences
-from aff_jax.hosts.base import HEAD
-from aff_jax.inspection import FIRST_LAYERS, image_channels
+from aff_jax.hosts.base import HEAD, is_in_first_layer
+from aff_jax.inspection import image_channels
 
 __all__ = ["initialize_from", "initialize_part_from"]
 
@@ -142,7 +142,7 @@ def _advice(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) ->
             "`aff-jax summary` and the metadata of the file. Only the head may differ in shape."
         )
     channels = image_channels(traverse_util.unflatten_dict(dict(expected), sep="/"))
-    if all(set(FIRST_LAYERS) & set(mismatch.path) for mismatch in mismatches):
+    if all(is_in_first_layer(mismatch.path) for mismatch in mismatches):
         return (
             "Only the number of input channels differs. Adapt the first convolution to the images, "
             "by the sum or repetition of its channels, and set init_from=adapted.safetensors:\n"

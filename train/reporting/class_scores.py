@@ -56,11 +56,12 @@ def class_scores(
     }
 
 
-def class_table(scores: ClassScores) -> list[str]:
+def class_table(scores: ClassScores, file: str = "") -> list[str]:
     """Format scores as a table with one row per class.
 
     Args:
         scores: Scores from `class_scores`.
+        file: Name of the file that has the scores of all classes, if there is one.
 
     Returns:
         Lines: a head, and the classes in their order; if there are more than `MAX_ROWS`, the worst
@@ -74,8 +75,8 @@ def class_table(scores: ClassScores) -> list[str]:
         rows = sorted(scored, key=lambda row: row[1][metrics[0]] or 0.0)[:WORST_ROWS]
         title = metrics[0].replace("iou", "IoU")
         note = [
-            f"These are the {len(rows)} classes of {len(scores)} with the lowest {title}; "
-            f"summary.json has all."
+            f"These are the {len(rows)} classes of {len(scores)} with the lowest {title}"
+            + (f"; {file} has all." if file else ".")
         ]
     width = max(5, *(len(printable(name)) for name, _ in rows)) if rows else 5
     heads = [f"{name.replace('iou', 'IoU'):>10}" for name in (*metrics, "labels")]

@@ -24,6 +24,8 @@ CONFIG_FILE = "config.json"
 
 ADDED_FIELDS = {
     "class_weights": "",
+    "crop_scale": (0.08, 1.0),
+    "ignore_label": (),
     "init_prefix": "",
     "loss": "cross_entropy",
     "resize": "crop",
@@ -124,7 +126,11 @@ def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[st
     Returns:
         Lines for an error message by field, such as `optimizer` or `model_fields.width`.
     """
-    before, now = (flatten_fields({**ADDED_FIELDS, **fields}) for fields in (stored, current))
+    # JSON has lists for tuples.
+    before, now = (
+        flatten_fields(json.loads(json.dumps({**ADDED_FIELDS, **fields})))
+        for fields in (stored, current)
+    )
     lines = {}
     for name in sorted(before.keys() | now.keys()):
         if name in RESUMABLE_FIELDS or (

@@ -1,7 +1,5 @@
 """Plot curves, confusion matrix and predictions of a run, and compare variants."""
 
-import itertools
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,18 +15,17 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
+from aff_jax.images import ImageTask
+from aff_jax.prediction.class_colors import IGNORED_COLOR
+from aff_jax.prediction.drawing import task_colors
 from train.data.batch import IGNORE_LABEL
 from train.reporting.class_scores import printable
 from train.reporting.metrics import DISPLAY_NAMES
 
 __all__ = [
-    "BACKGROUND_COLOR",
-    "CLASS_COLORS",
     "EVAL_COLOR",
-    "IGNORED_COLOR",
     "MAX_NAMED_CLASSES",
     "TRAIN_COLOR",
-    "class_colors",
     "draw_classified",
     "draw_comparison",
     "draw_confusion",
@@ -38,41 +35,10 @@ __all__ = [
 
 # Blue and orange of the palette of Okabe and Ito, which is safe for color-blind readers.
 TRAIN_COLOR, EVAL_COLOR = "#0072B2", "#D55E00"
-# Ten colors that remain distinct with color vision deficiencies: M. A. Petroff, Accessible Color
-# Sequences for Data Visualization, 2021, arXiv 2107.02270.
-CLASS_COLORS = (
-    "#3f90da",
-    "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
-)
-BACKGROUND_COLOR, IGNORED_COLOR = "#000000", "#ffffff"
 MAX_NAMED_CLASSES = 25
 """Largest number of class names that a plot has space for."""
 MAX_NAME_LENGTH = 24
 """Longer names are shortened, since they would leave no space for the plot."""
-
-
-def class_colors(class_names: Sequence[str]) -> list[str]:
-    """Return the color of each class in masks.
-
-    Class 0 is black if its name says that it is the background. The other classes share ten colors.
-
-    Args:
-        class_names: Names of the classes.
-
-    Returns:
-        Colors as `#rrggbb`.
-    """
-    background = re.sub("[^a-z]", "", class_names[0].lower()) in ("background", "bg")
-    colors = itertools.islice(itertools.cycle(CLASS_COLORS), len(class_names) - background)
-    return [BACKGROUND_COLOR] * background + list(colors)
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path, eval_name: str = "test") -> None:
@@ -151,18 +117,18 @@ def draw_predictions(
     images: np.ndarray,
     labels: np.ndarray,
     predictions: np.ndarray,
-    class_names: Sequence[str],
+    task: ImageTask,
     path: Path,
 ) -> None:
     """Plot images above their masks and predictions, with a legend of the largest classes.
 
-    Classes have the colors of `class_colors`, and ignored pixels are white.
+    Ignored pixels are white.
 
     Args:
         images: uint8 (count, height, width, channels), with one or three channels.
         labels: Integers (count, height, width).
         predictions: Integers (count, height, width).
-        class_names: Names of the classes.
+        task: The classes and their colors.
         path: File to write.
     """
     count, (height, width) = len(images), labels.shape[1:]
@@ -176,7 +142,7 @@ def draw_predictions(
         layout="constrained",
         squeeze=False,
     )
-    colors = {**dict(enumerate(class_colors(class_names))), IGNORE_LABEL: IGNORED_COLOR}
+    colors = {**dict(enumerate(task_colors(task))), IGNORE_LABEL: IGNORED_COLOR}
     for row, name in enumerate(("image", "mask", "prediction")):
         axes[row, 0].set_ylabel(name)
         for column, axis in enumerate(axes[row]):
@@ -188,7 +154,7 @@ def draw_predictions(
                 for k in np.unique(classes).tolist():
                     pixels[classes == k] = to_rgb(colors[k])
             _show(axis, pixels)
-    names = {**dict(enumerate(class_names)), IGNORE_LABEL: "ignored"}
+    names = {**dict(enumerate(task.class_names)), IGNORE_LABEL: "ignored"}
     patches = [
         Patch(facecolor=colors[k], edgecolor="black", label=_as_text(names[k]))
         for k in sorted(largest.tolist())
@@ -201,7 +167,7 @@ def draw_classified(
     images: np.ndarray,
     labels: np.ndarray,
     predictions: np.ndarray,
-    class_names: Sequence[str],
+    task: ImageTask,
     path: Path,
 ) -> None:
     """Plot images with their class and, below it, a predicted class that is another one.
@@ -210,7 +176,7 @@ def draw_classified(
         images: uint8 (count, height, width, channels), with one or three channels.
         labels: Integers (count,).
         predictions: Integers (count,).
-        class_names: Names of the classes.
+        task: The classes.
         path: File to write.
     """
     count, height, width = images.shape[:3]
@@ -225,8 +191,9 @@ def draw_classified(
     ):
         _show(axis, np.broadcast_to(image, (height, width, 3)))
         right = label == prediction
-        name = "ignored" if label == IGNORE_LABEL else _as_text(class_names[label])
-        text = "predicted correctly" if right else f"predicted: {_as_text(class_names[prediction])}"
+        name = "ignored" if label == IGNORE_LABEL else _as_text(task.class_names[label])
+        predicted = _as_text(task.class_names[prediction])
+        text = "predicted correctly" if right else f"predicted: {predicted}"
         axis.set_title(f"{name}\n{text}", color=TRAIN_COLOR if right else EVAL_COLOR, size=8)
     _save(figure, path)
 

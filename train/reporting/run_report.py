@@ -5,7 +5,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from aff_jax.images import ImageTask
 from train.reporting.class_scores import ClassScores, class_table, class_tags
 from train.reporting.metrics import format_metrics
 from train.reporting.picture_file import write_picture
@@ -177,7 +178,7 @@ class RunReport:
                             self._events.add(f"class_{name}/{tag}", value, step)
                 self._events.flush()
         self.log(f"Scores of each class on the {self.eval_name} split after step {step}:")
-        for line in class_table(scores):
+        for line in class_table(scores, SUMMARY_FILE):
             self.log(line)
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,14 +206,14 @@ class RunReport:
     def draw(
         self,
         confusion: np.ndarray,
-        class_names: Sequence[str],
+        task: ImageTask,
         examples: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """Draw the plots. A plot that can't be drawn is logged.
 
         Args:
             confusion: Confusion matrix of the last evaluation, (classes, classes).
-            class_names: Names of the classes.
+            task: The classes and their colors.
             examples: Images, labels and predictions, to draw next to each other.
         """
         if not is_primary_process():
@@ -227,7 +228,7 @@ class RunReport:
         def draw_confusion(file: Path) -> None:
             from train.reporting import plots
 
-            plots.draw_confusion(confusion, class_names, file)
+            plots.draw_confusion(confusion, task.class_names, file)
 
         def draw_examples(file: Path) -> None:
             assert examples is not None
@@ -235,7 +236,7 @@ class RunReport:
 
             segments = examples[1].ndim == 3
             draw = plots.draw_predictions if segments else plots.draw_classified
-            draw(*examples, class_names, file)
+            draw(*examples, task, file)
 
         write_picture(self.workdir / "curves.png", draw_curves, self.log)
         write_picture(self.workdir / "confusion.png", draw_confusion, self.log)

@@ -12,7 +12,7 @@ from train.steps.state import Metrics
 __all__ = ["NOT_AVERAGED", "NonFiniteError", "StepMetrics", "raise_non_finite"]
 
 NOT_AVERAGED = ("learning_rate", "loss_scale", "skipped")
-"""Metrics of which the value of the last step is reported instead of the mean."""
+"""Metrics that are reported as the value of the last step instead of the mean."""
 
 
 class NonFiniteError(RuntimeError):

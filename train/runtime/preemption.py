@@ -93,8 +93,9 @@ class StopSignals:
     def should_stop(self) -> bool:
         """Return whether to stop here.
 
-        With several processes, all of them call this method equally often. JAX then finds a call
-        that no process has reached yet, and all processes get True from that call.
+        With several processes, all must call this method the same number of times. After a signal,
+        JAX agrees on a later call that no process has made yet, and that call returns True in all
+        processes.
         """
         if self._distributed:
             self._calls += 1
@@ -120,6 +121,7 @@ class StopSignals:
             os._exit(128 + signal.SIGINT)
 
     def _print(self, text: str) -> None:
-        # Python forbids to print from a handler that interrupted a write to the same file.
+        # If the signal interrupted a write to the same file, Python raises an error here. The
+        # message is lost then, and the run stops as it should.
         with contextlib.suppress(RuntimeError):
             self._console.print(text, highlight=False)

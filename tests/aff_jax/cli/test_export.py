@@ -1,11 +1,14 @@
 """`aff-jax export`: StableHLO files of saved networks, and errors."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 import aff_jax
 from aff_jax.cli import main as cli
+from aff_jax.images import ImageTask
 from tests.aff_jax.random_variables import random_variables
 
 X = np.float32(np.random.default_rng(0).standard_normal((3, 16, 12, 1)))
@@ -39,6 +42,26 @@ def test_exports_a_saved_network(saved, tmp_path, capsys):
     assert cli.main([*command, "--force", "--batch=3"]) == 0
     program = jax.export.deserialize(target.read_bytes())
     assert program.in_avals[0].shape == (3, 16, 12, 1)
+
+
+def test_writes_which_images_the_network_reads(saved, tmp_path, capsys):
+    source, _ = saved
+    model, variables = aff_jax.load(source)
+    task = ImageTask("classification", tuple("abcde"), (16, 12), 1, (0.5,), (0.25,))
+    network, target = tmp_path / "net.safetensors", tmp_path / "model.stablehlo"
+    aff_jax.save(network, variables, model, image_task=task)
+    command = ["export", str(network), str(target), "--platform=cpu"]
+    assert cli.main([*command, "--size=16x16"]) == 2
+    assert "trained with, --size=16x12, got 16x16" in capsys.readouterr().err
+    assert cli.main(command) == 0
+    assert jax.export.deserialize(target.read_bytes()).in_avals[0].shape[1:] == (16, 12, 1)
+    assert ImageTask.from_json(json.loads((tmp_path / "model.json").read_text())) == task
+    target.unlink()
+    assert cli.main(command) == 2
+    assert "model.json already exists" in capsys.readouterr().err
+    # A file without an image task needs the size.
+    assert cli.main(["export", str(source), str(tmp_path / "other.stablehlo")]) == 2
+    assert "expected --size=HxW" in capsys.readouterr().err
 
 
 def test_rejects_unknown_sizes_batches_and_platforms(saved, tmp_path, capsys):

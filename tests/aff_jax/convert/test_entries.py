@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from aff_jax.convert.entries import LAYOUTS, Entry
+from aff_jax.convert.entries import KERNEL_LAYOUTS, Entry
 
 rng = np.random.default_rng(0)
 
 
 def entry(layout, shape, dtype=np.float32):
-    leaf_shape = LAYOUTS[layout].to_flax(np.zeros(shape)).shape
+    leaf_shape = KERNEL_LAYOUTS[layout].to_flax(np.zeros(shape)).shape
     return Entry("weight", shape, "params", ("layer", "kernel"), dtype, leaf_shape, layout)
 
 
@@ -20,7 +20,7 @@ def entry(layout, shape, dtype=np.float32):
     [("dense", ())]
     + [
         (layout, size)
-        for layout in sorted(LAYOUTS.keys() - {"dense"})
+        for layout in sorted(KERNEL_LAYOUTS.keys() - {"dense"})
         for size in ((), (3,), (2, 3), (2, 3, 4))
     ],
 )
@@ -28,7 +28,7 @@ def test_round_trip_is_bit_exact(layout, size):
     array = rng.standard_normal((4, 5, *size), np.float32)
     kernel = entry(layout, array.shape)
     leaf = kernel.to_leaf(array)
-    assert LAYOUTS[layout].reference_shape(leaf.shape) == array.shape
+    assert KERNEL_LAYOUTS[layout].reference_shape(leaf.shape) == array.shape
     back = kernel.to_array(leaf)
     np.testing.assert_array_equal(back, array)
     assert back.flags.c_contiguous

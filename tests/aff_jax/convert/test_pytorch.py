@@ -55,8 +55,8 @@ def torch_resnet(fuse_type):
     return torch_aff.ResNet(torch_aff.basic_block, (1, 1), fuse_type, num_classes=5, features=8)
 
 
-def linen_resnet(fusion):
-    fields = {"blocks_per_stage": (1, 1), "base_channels": 8}
+def linen_resnet(fusion, **fields):
+    fields = {"blocks_per_stage": (1, 1), "base_channels": 8, **fields}
     return aff_jax.create_model("resnet18", fusion, "pytorch", num_classes=5, **fields)
 
 
@@ -76,6 +76,59 @@ def test_networks_agree_and_round_trip_bit_exactly(fuse_type):
     assert_same(back, {key: value.numpy() for key, value in network.state_dict().items()})
     again = torch_resnet(fuse_type)
     again.load_state_dict({key: torch.from_numpy(value) for key, value in back.items()})
+
+
+@pytest.mark.parametrize(
+    "fuse_type",
+    ["AFF", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("DAF", "iAFF"))],
+)
+def test_training_agrees_in_block_outputs_gradients_and_statistics(fuse_type):
+    network = randomized(torch_resnet(fuse_type)).double().train()
+    state = {key: value.numpy().copy() for key, value in network.state_dict().items()}
+    names = {"layer1.0": "stage1_block0", "layer2.0": "stage2_block0"}
+    outputs = {}
+    for name, path in names.items():
+        network.get_submodule(name).register_forward_hook(
+            lambda _, inputs, output, path=path: outputs.update({path: output})
+        )
+    x = images(2, 33, 40, 3).astype(np.float64)
+    network(channels_first(x)).sin().sum().backward()
+
+    def loss(params):
+        logits, new = model.apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            mutable=["batch_stats", "intermediates"],
+            capture_intermediates=lambda module, method: (
+                module.name in names.values() and method == "__call__"
+            ),
+        )
+        return jnp.sum(jnp.sin(logits)), new
+
+    with jax.enable_x64(True):
+        fusion = {"DAF": "add"}.get(fuse_type, fuse_type.lower())
+        model = linen_resnet(fusion, param_dtype=jnp.float64)
+        variables = from_torch(state, model)
+        gradients, new = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+        gradients = to_torch({**variables, "params": gradients}, model)
+        statistics = to_torch({**variables, "batch_stats": new["batch_stats"]}, model)
+
+    def assert_close(result, expected, name):
+        expected = expected.detach().numpy()
+        # float64 on both sides. The gradient of a bias before a norm is rounding.
+        np.testing.assert_allclose(result, expected, rtol=1e-8, atol=1e-10, err_msg=name)
+
+    for path in names.values():
+        (output,) = new["intermediates"][path]["__call__"]
+        assert_close(np.moveaxis(output, -1, 1), outputs[path], path)
+    compared = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert len(compared) >= 17
+    for name, gradient in compared.items():
+        assert_close(gradients[name], gradient, name)
+    for name, buffer in network.named_buffers():
+        if not name.endswith("num_batches_tracked") and "global_att2" not in name:
+            assert_close(statistics[name], buffer, name)
 
 
 def test_variables_without_unread_arrays_load_strictly_in_pytorch():

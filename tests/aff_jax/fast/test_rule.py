@@ -1,5 +1,6 @@
 """The rule of the shortcuts."""
 
+import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 
@@ -8,21 +9,15 @@ from aff_jax.fast import takes_shortcut
 from aff_jax.fast.rule import IMPLEMENTATIONS, RULES
 
 
-class Bound:
-    """A layer that has its variables."""
-
-    def has_variable(self, collection, name):
-        return True
-
-
-def derives(monkeypatch, hidden_shape, features, implementation="auto", train=True):
-    norm = BatchNorm()
-    monkeypatch.setattr(BatchNorm, "has_variable", lambda *_: True)
+def derives(hidden_shape, features, implementation="auto", train=True):
+    # Only the names of the variables matter.
+    dense = nn.Dense(features).bind({"params": {"kernel": None}})
+    norm = BatchNorm().bind({"batch_stats": {"mean": None}})
     return takes_shortcut(
         "derived_statistics",
         implementation,
         train=train,
-        dense=Bound(),
+        dense=dense,
         norm=norm,
         hidden_shape=hidden_shape,
         features=features,
@@ -40,18 +35,16 @@ def derives(monkeypatch, hidden_shape, features, implementation="auto", train=Tr
         ((32, 32, 32, 64), 64, False),  # the hidden layer is not narrower than the output
     ],
 )
-def test_statistics_are_derived_where_the_output_is_wide_and_long(
-    monkeypatch, hidden_shape, features, expected
-):
-    assert derives(monkeypatch, hidden_shape, features) == expected
+def test_statistics_are_derived_where_the_output_is_wide_and_long(hidden_shape, features, expected):
+    assert derives(hidden_shape, features) == expected
 
 
-def test_statistics_are_not_derived_in_evaluation(monkeypatch):
-    assert not derives(monkeypatch, (32, 32, 32, 16), 64, train=False)
+def test_statistics_are_not_derived_in_evaluation():
+    assert not derives((32, 32, 32, 16), 64, train=False)
 
 
-def test_plain_takes_no_shortcut(monkeypatch):
-    assert not derives(monkeypatch, (32, 32, 32, 16), 64, implementation="plain")
+def test_plain_takes_no_shortcut():
+    assert not derives((32, 32, 32, 16), 64, implementation="plain")
     assert not takes_shortcut("explicit_sigmoid", "plain", train=False)
     assert not takes_shortcut("gain_inside_sum", "plain")
     assert set(RULES) == {"derived_statistics", "explicit_sigmoid", "gain_inside_sum"}

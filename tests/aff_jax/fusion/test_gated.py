@@ -73,6 +73,17 @@ def test_sk_expands_one_hidden_vector_twice():
     assert params["global"]["expand"]["kernel"].shape == (2, 16)
 
 
+@TRAIN
+def test_sk_as_in_sknet_and_in_open_acm(train):
+    sknet = SK(use_bias=False, normalize_logits=False, param_dtype=jnp.float64)
+    with jax.enable_x64(True):
+        params = random_variables(sknet, *pair((3, 2, 8)))["params"]["global"]
+    assert params.keys() == {"reduce", "reduce_norm", "expand"}
+    assert params["expand"].keys() == {"kernel"}
+    compare(sknet, oracle.sk, (3, 4, 2, 6), train)
+    compare(SK(gain=2.0, param_dtype=jnp.float64), oracle.sk, (3, 4, 2, 6), train, gain=2)
+
+
 def test_sk_with_equal_inputs_is_the_identity():
     """The two weights sum to one."""
     x, _ = map(np.float32, pair((3, 2, 6)))

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -72,6 +73,12 @@ def test_other_images_are_refused(image: object, error: type[Exception], message
         color_task().preprocess(image)
 
 
+def test_pixels_in_a_compiled_function_are_normalized_alike() -> None:
+    task = color_task()
+    # XLA may multiply by the reciprocal of a divisor, which rounds differently.
+    np.testing.assert_allclose(jax.jit(task.normalize)(PIXELS), task.normalize(PIXELS), atol=1e-6)
+
+
 def test_float_pixels_are_not_normalized_again() -> None:
     with pytest.raises(ValueError, match=r"got float32\. Probably they are divided by 255"):
         color_task().normalize(np.zeros((2, 2, 3), np.float32))
@@ -89,6 +96,11 @@ def test_float_pixels_are_not_normalized_again() -> None:
         {"std": (0.2, 0.2, 0.0)},
         {"resize": "squeeze"},
         {"crop_ratio": 0.5},
+        {"class_colors": ("#ff0000",)},
+        {"class_colors": ("#ff0000", "red")},
+        {"mask_values": (1,)},
+        {"mask_values": (3, 3)},
+        {"mask_values": (0, 256)},
     ],
 )
 def test_impossible_values_are_refused(changes: dict[str, object]) -> None:

@@ -9,6 +9,7 @@ from aff_jax.images.resizing import (
     MASK_FILTER,
     RESIZE_RATIO,
     View,
+    classes_of_scores,
     place,
     resize_scores,
     resize_to_view,
@@ -161,3 +162,23 @@ def test_scores_return_to_the_image(image: tuple[int, int], resize: str) -> None
     # of a pixel, and less exact next to the border of the crop.
     assert np.quantile(error, 0.8) < 0.1 * max(1, *scale)
     assert error.max() < 2 * max(1, *scale)
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("image", [(9, 20), (20, 9), (7, 5)])
+def test_classes_are_the_argmax_of_the_resized_scores(image, resize):
+    scores = np.random.default_rng(0).standard_normal((6, 8, 5)).astype(np.float32)
+    scores[..., 3] = scores[..., 1]  # of equal scores the first one wins
+    view = place(image, (6, 8), resize)
+    resized = resize_scores(scores, view, image)
+    outside = np.isnan(resized).any(-1)
+    expected = np.where(outside, 255, np.nan_to_num(resized).argmax(-1))
+    found = classes_of_scores(scores, view, image, outside=255)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_scores_in_the_size_of_the_image_stay_as_they_are():
+    scores = np.random.default_rng(0).standard_normal((6, 8, 5)).astype(np.float32)
+    view = place((6, 8), (6, 8), "pad")
+    np.testing.assert_array_equal(resize_scores(scores, view, (6, 8)), scores)

@@ -30,9 +30,9 @@ def freeze_and_compare(body, x=X):
     with jax.enable_x64(True):
         x = jnp.asarray(x)
         variables = random_variables(module, x)
-        foldings = find_foldings(module, variables, (x,))
+        foldings = find_foldings(module.apply, variables, (x,))
         folded = fold(variables, foldings)
-        result = apply_folded(module, foldings, folded, x)
+        result = apply_folded(module.apply, foldings, folded, x)
         expected = module.apply(variables, x)
     # In float64 only the order of a few operations differs.
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
@@ -116,7 +116,7 @@ def test_an_output_of_the_module_counts_as_read():
     module = Net(lambda x: (lambda y: (norm()(y), y))(conv()(x)))
     with jax.enable_x64(True):
         variables = random_variables(module, X)
-        assert find_foldings(module, variables, (X,))[("norm",)].layer is None
+        assert find_foldings(module.apply, variables, (X,))[("norm",)].layer is None
 
 
 def test_a_layer_called_twice_is_folded_only_if_the_same_norm_follows_both_calls():

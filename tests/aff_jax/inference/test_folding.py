@@ -49,6 +49,6 @@ def test_a_flax_norm_without_parameters_keeps_the_dtype_of_its_input():
     module = nn.BatchNorm(True, use_scale=False, use_bias=False)
     x = jnp.ones((2, 3), jnp.bfloat16)
     variables = module.init(jax.random.key(0), x)
-    foldings = find_foldings(module, variables, (x,))
-    result = apply_folded(module, foldings, fold(variables, foldings), x)
+    foldings = find_foldings(module.apply, variables, (x,))
+    result = apply_folded(module.apply, foldings, fold(variables, foldings), x)
     assert result.dtype == module.apply(variables, x).dtype == jnp.bfloat16

@@ -1,10 +1,11 @@
 """Test reading checkpoints of a run that may still write more of them."""
 
+import chex
 import numpy as np
 import pytest
 
 from train.checkpoints.manager import Checkpoints
-from train.checkpoints.reading import rank_by_metric, read_checkpoint
+from train.checkpoints.reading import rank_by_metric, read_checkpoint, read_eval_variables
 
 
 @pytest.fixture
@@ -69,3 +70,21 @@ def test_a_checkpoint_with_the_old_name_of_the_final_norm_is_refused_plainly(tmp
         ):
             with pytest.raises(ValueError, match=r"earlier version .*train\.export .*init_from"):
                 read()
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_reads_the_evaluated_variables_without_an_optimizer(tmp_path, averaged):
+    def variables(value):
+        return {"params": {"w": np.full(3, value)}, "batch_stats": {"mean": np.full(2, value)}}
+
+    state = {**variables(1.0), "opt_state": {"momentum": np.zeros(3)}}
+    if averaged:
+        state["ema"] = variables(2.0)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, state, {}, {"score": 0.5})
+    restored = read_eval_variables(tmp_path, "best", variables(0.0), best_metric="score")
+    assert (restored.step, restored.metrics) == (4, {"score": 0.5})
+    chex.assert_trees_all_equal(restored.state, variables(2.0 if averaged else 1.0))
+    other = {"params": {"w": np.zeros(4)}, "batch_stats": {"mean": np.zeros(2)}}
+    with pytest.raises(ValueError, match=r"(?s)has other arrays .*params/w"):
+        read_eval_variables(tmp_path, "last", other, best_metric="score")

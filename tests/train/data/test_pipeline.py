@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from configs import base
+from tests.train.data.example_images import write_image
 from train.data.augment.augmentation import Augmentation, augmentation_key, normalize
 from train.data.epochs import Epochs
-from train.data.pipeline import make_training_examples, parse_image_size
+from train.data.pipeline import (
+    make_training_examples,
+    open_split,
+    open_splits,
+    parse_ignore_label,
+    parse_image_size,
+)
 from train.steps import parallel
 
 normalize_digits = functools.partial(normalize, mean=(0.3,), std=(0.4,))
@@ -136,3 +143,31 @@ def test_image_size_is_a_number_or_height_and_width(value, expected):
 def test_other_image_sizes_are_refused(value):
     with pytest.raises(ValueError, match="expected an image_size in pixels"):
         parse_image_size(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [((), ()), (0, (0,)), (11, (11,)), ((0, 11), (0, 11)), ([3], (3,))]
+)
+def test_ignore_label_is_one_value_or_several(value, expected):
+    assert parse_ignore_label(value) == expected
+
+
+@pytest.mark.parametrize("value", [-1, "void", None, (1.5,), True, ((1, 2),)])
+def test_other_ignored_labels_are_refused(value):
+    with pytest.raises(ValueError, match=r"expected an ignore_label that is a value of masks"):
+        parse_ignore_label(value)
+
+
+def test_fields_of_a_config_open_its_splits(tmp_path):
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "images" / "a.png", np.zeros((8, 8), np.uint8))
+        mask = np.arange(64).reshape(8, 8) % 4
+        write_image(tmp_path / split / "masks" / "a.png", mask.astype(np.uint8))
+    (tmp_path / "classes.txt").write_text("sky\nroad\ntree\nhouse\n")
+    config = base.get_config()
+    config.update(dataset="mask_folder", data_dir=str(tmp_path), image_size=4, ignore_label=3)
+    names = ("sky", "road", "tree")
+    for source in (*open_splits(config, names), open_split(config, "validation", names)):
+        assert source.class_names == names
+    with pytest.raises(ValueError, match="'road' was class 0 and is class 1"):
+        open_splits(config, ("road", "sky", "tree"))

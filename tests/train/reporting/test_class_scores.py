@@ -38,7 +38,9 @@ def test_the_table_has_the_classes_in_their_order():
 def test_the_table_of_many_classes_has_the_worst_ones_and_says_so():
     confusion = np.diag(np.arange(30)) + np.eye(30, k=1, dtype=int)
     names = [f"class {k}" for k in range(30)]
-    table = class_table(class_scores(confusion, names, TASKS["segmentation"].class_metrics))
+    scores = class_scores(confusion, names, TASKS["segmentation"].class_metrics)
+    table = class_table(scores, "summary.json")
+    assert class_table(scores)[-1].endswith("with the lowest IoU.")
     assert len(table) == 12
     assert [line.split("  ")[0] for line in table[1:-1]] == names[:10]
     assert table[-1] == (

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from aff_jax.images import ImageTask
 from tests.train.reporting.event_files import read_events
 from train.reporting import plots, run_report
 from train.reporting.run_report import RunReport, read_metrics
@@ -79,7 +80,8 @@ def test_a_plot_that_cannot_be_drawn_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "draw_classified", fail)
     examples = np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, int), np.zeros(1, int)
     with make_report(tmp_path) as report:
-        report.draw(np.eye(2, dtype=int), ["a", "b"], examples)
+        task = ImageTask("classification", ("a", "b"), (2, 2), 1, (0.5,), (0.5,))
+        report.draw(np.eye(2, dtype=int), task, examples)
     out = report.console.export_text()
     for name in ("confusion.png", "predictions.png"):
         assert f"Could not draw {tmp_path / name}: RuntimeError: no font at all. All numbers" in out

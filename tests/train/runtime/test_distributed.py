@@ -151,7 +151,7 @@ def test_two_processes_train_like_one_and_resume_as_one_or_two(start, tmp_path):
     # One process evaluates the last state like two processes.
     record = read_record(both / "checkpoints" / str(STEPS))
     assert len(record["feed_states"]) == 2
-    found = evaluate_checkpoint(both, "last")
+    found = evaluate_checkpoint(both, "last").metrics
     assert found["accuracy"] == record["metrics"]["eval_accuracy"]
     assert found["loss"] == pytest.approx(record["metrics"]["eval_loss"], rel=1e-5)
 

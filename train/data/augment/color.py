@@ -1,4 +1,4 @@
-"""The color operations of Pillow, of which AutoAugment applies random ones.
+"""The color operations of Pillow that AutoAugment applies at random.
 
 Images are uint8 with the shape (height, width, 3) for RGB or (height, width, 1) for gray.
 Operations keep the shape and the dtype. Values are rounded down after each operation, as in Pillow.

@@ -13,10 +13,11 @@ from PIL import Image
 from aff_jax.images import ImageTask
 from aff_jax.images.image_files import PILLOW_MODES, decode_image
 from aff_jax.images.resizing import IMAGE_FILTER, MASK_FILTER, RESIZE_RATIO
+from train.data.sources.class_table import IGNORED_VALUE, ClassTable, color_code
 from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD
 from train.data.sources.encoded_examples import EncodedExamples
-from train.data.sources.mask_files import IGNORED_VALUE, decode_mask, mask_labels
-from train.data.sources.random_crop import crop_and_resize, random_box
+from train.data.sources.mask_files import decode_mask, mask_labels
+from train.data.sources.random_crop import AREAS, crop_and_resize, random_box
 
 __all__ = ["Source"]
 
@@ -50,6 +51,7 @@ class Source:
         resize: How images with another aspect ratio are resized, a name in
             `aff_jax.images.resizing.RESIZES`.
         image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
+        crop_scale: Smallest and largest share of an image's area in a random crop.
         cache_bytes: Cache the decoded examples if all of them take at most this many bytes.
 
     Raises:
@@ -67,6 +69,7 @@ class Source:
         image_size: tuple[int, int] | None = None,
         resize: str = "crop",
         image_channels: int = 0,
+        crop_scale: tuple[float, float] = AREAS,
         cache_bytes: int = 0,
     ) -> None:
         self._rebuild = functools.partial(
@@ -76,11 +79,13 @@ class Source:
             image_size=image_size,
             resize=resize,
             image_channels=image_channels,
+            crop_scale=crop_scale,
             cache_bytes=cache_bytes,
         )
         _check_one_shape(encoded, image_size, image_channels)
         self._encoded = encoded
         self._resizes = image_size is not None
+        self._crop_scale = crop_scale
         channels = image_channels or encoded.image_shape[-1]
         self.image_task = ImageTask(
             task="segmentation" if encoded.is_mask else "classification",
@@ -95,6 +100,8 @@ class Source:
             # crop.
             crop_ratio=1.0 if encoded.is_mask else RESIZE_RATIO,
             use_exif_orientation=encoded.use_exif_orientation,
+            class_colors=tuple(f"#{color_code(color):06x}" for color in encoded.class_colors or ()),
+            mask_values=_mask_values(encoded.class_table),
         )
         self.image_shape: tuple[int, ...] = self.image_task.input_shape
         self.label_shape: tuple[int, ...] = self.image_task.image_size if encoded.is_mask else ()
@@ -155,9 +162,10 @@ class Source:
             encoded.image_origin,
             self._encoded.use_exif_orientation,
         )
-        if isinstance(encoded.label, bytes):
+        table = self._encoded.class_table
+        if isinstance(encoded.label, bytes) and table is not None:
             shape = (image.height, image.width)
-            mask = decode_mask(encoded.label, shape, self.num_classes, encoded.label_origin)
+            mask = decode_mask(encoded.label, shape, table, encoded.label_origin)
             return image, Image.fromarray(mask)
         return image, int(encoded.label)
 
@@ -180,8 +188,8 @@ class Source:
                 f"--config.image_size, for example to 224."
             )
         image, label = self.decode(position)
-        box = random_box(rng, *image.size)
         size = self.image_task.image_size
+        box = random_box(rng, *image.size, self._crop_scale, size[1] / size[0])
         pixels = np.array(crop_and_resize(image, box, size, IMAGE_FILTER))
         example = {"image": pixels.reshape(self.image_shape), "index": np.int64(position)}
         if isinstance(label, Image.Image):
@@ -191,7 +199,10 @@ class Source:
 
     @property
     def class_counts(self) -> np.ndarray | None:
-        """Return the number of labels of each class, int64 (classes,); None if not known."""
+        """Return the number of labels of each class, int64 (classes,); None if not known.
+
+        For segmentation these are the pixels of the masks in their own size.
+        """
         return self._encoded.class_counts
 
     @property
@@ -209,6 +220,15 @@ class Source:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._rebuild, (self._encoded,)
+
+
+def _mask_values(table: ClassTable | None) -> tuple[int, ...]:
+    """Return the value of each class in masks; () if it is the number of the class, or a color."""
+    if table is None or table.by_color:
+        return ()
+    values = tuple(table.first_values())
+    # Predicted masks have 8 bits.
+    return () if values == tuple(range(len(values))) or max(values) > 255 else values
 
 
 def _check_one_shape(

@@ -62,7 +62,8 @@ class Dataset:
         std: Standard deviation of the same pixels; () is `DEFAULT_STD`.
         task: "classification" for one label per image, "segmentation" for one per pixel.
         open: Function of (name, split, data_dir, label_key) that opens a split, as
-            `open_prepared`.
+            `open_prepared`. The readers of a user's folder also take `class_names`, and those of
+            masks `ignore_label`.
         find_splits: Function of data_dir that chooses the splits by what a user's folder has; None
             takes `eval_split`.
     """
@@ -74,7 +75,7 @@ class Dataset:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     task: str = "classification"
-    open: Callable[[str, str, str | None, str], EncodedExamples] = open_prepared
+    open: Callable[..., EncodedExamples] = open_prepared
     find_splits: Callable[[str | None], SplitNames] | None = None
 
     def split_names(self, data_dir: str | None) -> SplitNames:

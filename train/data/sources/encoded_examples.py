@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from train.data.sources.class_table import RGB, ClassTable
+
 __all__ = ["EncodedExample", "EncodedExamples"]
 
 
@@ -39,6 +41,8 @@ class EncodedExamples(Protocol):
         mixed_sizes: Describes how the image sizes differ; "" if all images have the same size.
         mixed_channels: Describes how the channels differ; "" if all images have the same number.
         use_exif_orientation: Whether to rotate images by their EXIF orientation.
+        class_table: Which class each value of a mask is; None for classification.
+        class_colors: Color of each class; None if it is not known.
     """
 
     name: str
@@ -48,6 +52,8 @@ class EncodedExamples(Protocol):
     mixed_sizes: str
     mixed_channels: str
     use_exif_orientation: bool
+    class_table: ClassTable | None
+    class_colors: tuple[RGB, ...] | None
 
     @property
     def class_counts(self) -> np.ndarray | None:

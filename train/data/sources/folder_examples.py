@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from aff_jax.images.image_files import Header
+from train.data.sources.class_table import RGB, ClassTable
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.folder_layout import raise_for_files
 
@@ -18,6 +21,10 @@ __all__ = ["FolderExamples", "check_files", "collect_examples"]
 
 # Most of the time is spent waiting for the disk, especially for a network file system.
 _THREADS = 8
+# A check of this many files shows its progress, in a terminal.
+_MANY_FILES = 1000
+# An error message ends with this many of the notes of its files.
+_MOST_NOTES = 2
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,6 +37,9 @@ class FolderExamples:
     Attributes:
         images: Paths of the image files.
         labels: Class numbers, or paths of the mask files.
+        class_table: Which class each value of a mask is; None for classification.
+        pixel_counts: Number of pixels of each class in all masks.
+        class_colors: Color of each class; None if it is not known.
     """
 
     name: str
@@ -42,12 +52,15 @@ class FolderExamples:
     is_mask: bool
     # Photographs of a phone are often stored rotated, and their masks are not.
     use_exif_orientation: bool = True
+    class_table: ClassTable | None = None
+    pixel_counts: tuple[int, ...] = ()
+    class_colors: tuple[RGB, ...] | None = None
 
     @property
     def class_counts(self) -> np.ndarray | None:
-        """Return the number of images of each class; None for masks, which are not read."""
+        """Return the number of images, or of pixels of masks, of each class."""
         if self.is_mask:
-            return None
+            return np.asarray(self.pixel_counts, np.int64)
         return np.bincount(np.asarray(self.labels, np.int64), minlength=len(self.class_names))
 
     def __len__(self) -> int:
@@ -94,7 +107,7 @@ def collect_examples(
 
 
 def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> list[B]:
-    """Call a function on each file, in threads.
+    """Call a function on each file, in threads, with a progress bar if there are many.
 
     Args:
         folder: Folder of the files, for the error message.
@@ -106,7 +119,7 @@ def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> li
 
     Raises:
         ValueError: If `check` raised it or an `OSError` for some of the files. The message lists
-            all of them.
+            all of them, and the notes of the errors once.
     """
 
     def attempt(file: A) -> B | ValueError | OSError:
@@ -115,10 +128,23 @@ def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> li
         except (ValueError, OSError) as error:
             return error
 
+    console = Console(stderr=True)
     with ThreadPool(_THREADS) as pool:
-        results = list(pool.imap(attempt, files, chunksize=64))
+        results = list(
+            track(
+                pool.imap(attempt, files, chunksize=64),
+                f"checking {folder}",
+                total=len(files),
+                console=console,
+                transient=True,
+                disable=len(files) < _MANY_FILES or not console.is_terminal,
+            )
+        )
     errors = ValueError, OSError
-    raise_for_files([str(result) for result in results if isinstance(result, errors)], folder)
+    failed = [result for result in results if isinstance(result, errors)]
+    notes = [note for error in failed for note in getattr(error, "__notes__", ())]
+    # Many files often have the same problem.
+    raise_for_files([*map(str, failed)], folder, "\n".join([*dict.fromkeys(notes)][:_MOST_NOTES]))
     return [result for result in results if not isinstance(result, errors)]
 
 

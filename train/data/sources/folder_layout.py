@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from aff_jax.images.image_folder import (
+    IMAGE_SUFFIXES,
+    MAX_NAMED,
+    abbreviate,
+    list_images,
+    raise_for_broken_links,
+)
+from train.data.sources.cache_files import cache_path, write_cached
+
 __all__ = [
-    "IMAGE_SUFFIXES",
+    "MASK_SUFFIXES",
     "SPLIT_FOLDERS",
-    "abbreviate",
-    "image_files",
     "images_and_masks",
     "is_folder",
     "raise_for_files",
@@ -20,20 +26,8 @@ __all__ = [
     "subfolders",
 ]
 
-IMAGE_SUFFIXES = (
-    ".bmp",
-    ".jfif",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pgm",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
-"""Suffixes of image files. Other files, and names that start with a dot, are ignored."""
+MASK_SUFFIXES = (".bmp", ".pgm", ".png", ".ppm", ".tif", ".tiff")
+"""Suffixes of masks: formats that keep the values of pixels."""
 
 SPLIT_FOLDERS = {
     "train": ("train",),
@@ -41,9 +35,6 @@ SPLIT_FOLDERS = {
     "test": ("test",),
 }
 """Folder names of each split. The first one that exists is used."""
-
-# Error messages name at most this many files.
-_MAX_NAMED = 10
 
 
 def split_folder(name: str, split: str, data_dir: str | None) -> Path:
@@ -84,9 +75,12 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
     if not found:
         files = abbreviate(sorted(os.listdir(root)))
         found = f"no folders, only {files}" if files else "an empty folder"
+    hint = "Perhaps data_dir is one folder too high or too low."
+    if split != "train" and is_folder(root / "train"):
+        hint = f"Move a part of the training examples, such as a tenth, to {root / 'val'}."
     raise FileNotFoundError(
         f"expected {expected} in {root}, got {found}. Training and evaluation need separate "
-        f"examples. Perhaps data_dir is one folder too high or too low."
+        f"examples. {hint}"
     )
 
 
@@ -105,7 +99,7 @@ def is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        _raise_for_broken_links([os.fspath(path)])
+        raise_for_broken_links([os.fspath(path)])
         return False
 
 
@@ -123,60 +117,6 @@ def subfolders(folder: Path) -> list[str]:
     """
     names = [name for name in os.listdir(folder) if not name.startswith((".", "__"))]
     return sorted(name for name in names if is_folder(folder / name))
-
-
-def image_files(folder: Path) -> list[str]:
-    """List the image files in a folder and its subfolders.
-
-    Links are followed. Files with other suffixes are ignored with a warning.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        Paths in ascending order.
-
-    Raises:
-        OSError: If a folder may not be read, or a link without the suffix of an image leads to
-            nothing.
-    """
-    images: list[str] = []
-    others: list[str] = []
-    visited = set()  # A link to a parent folder would be followed forever.
-    for place, folders, files in os.walk(folder, onerror=_raise_for_folder, followlinks=True):
-        if (real_path := os.path.realpath(place)) in visited:
-            folders.clear()
-            continue
-        visited.add(real_path)
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
-        for file in files:
-            if not file.startswith("."):
-                is_image = file.lower().endswith(IMAGE_SUFFIXES)
-                (images if is_image else others).append(os.path.join(place, file))
-    _raise_for_broken_links(others)
-    if others:
-        warnings.warn(
-            f"ignored files without the suffix of an image: {abbreviate(sorted(others))}.",
-            stacklevel=3,
-        )
-    return sorted(images)
-
-
-def _raise_for_folder(error: OSError) -> None:
-    # `os.walk` leaves out what it can't read.
-    raise OSError(
-        f"cannot read the folder {error.filename}: {error.strerror}. Its images would be missing: "
-        f"fix its permissions, or remove it."
-    ) from error
-
-
-def _raise_for_broken_links(paths: Sequence[str]) -> None:
-    broken = [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
-    if broken:
-        raise FileNotFoundError(
-            f"expected files and folders, got links to nothing: {abbreviate(sorted(broken))}. "
-            f"Mount or restore what they lead to, or remove them."
-        )
 
 
 def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
@@ -209,9 +149,10 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
         if stem not in images
     ]
     problems += [
-        f"{mask} is not a PNG file: other formats may change the values of a mask"
+        f"{mask} is not a PNG file: JPEG and WebP change the values of a mask. Export the masks "
+        f"again as PNG ({', '.join(MASK_SUFFIXES)} are read)"
         for stem, mask in masks.items()
-        if stem in images and not mask.lower().endswith(".png")
+        if stem in images and not mask.lower().endswith(MASK_SUFFIXES)
     ]
     if not images and not problems:
         problems = [f"{folder / 'images'} has no images ({', '.join(IMAGE_SUFFIXES)})"]
@@ -222,7 +163,7 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
 def _by_stem(folder: Path) -> dict[str, str]:
     """Return image files by their relative path without the suffix, which a mask shares."""
     files: dict[str, str] = {}
-    for path in image_files(folder):
+    for path in list_images(folder):
         stem = os.path.splitext(os.path.relpath(path, folder))[0]
         if stem in files:
             raise ValueError(
@@ -233,30 +174,26 @@ def _by_stem(folder: Path) -> dict[str, str]:
     return files
 
 
-def raise_for_files(problems: Sequence[str], folder: Path) -> None:
+def raise_for_files(problems: Sequence[str], folder: Path, note: str = "") -> None:
     """Raise an error that lists the problems of files, if there are any.
 
     Args:
         problems: One line for each file with a problem.
         folder: Folder of the files.
+        note: The last lines of the message, about all files.
 
     Raises:
-        ValueError: If there are problems. The message has the first ten.
+        ValueError: If there are problems. The message has the first ten, and names a file in the
+            cache directory that has all of them.
     """
     if problems:
-        listed = "".join(f"\n  {line}" for line in problems[:_MAX_NAMED])
-        more = f"\n  and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
-        raise ValueError(f"{len(problems)} of the files in {folder} cannot be used:{listed}{more}")
-
-
-def abbreviate(names: Sequence[str]) -> str:
-    """Join the first names of a list, and append the number of the others.
-
-    Args:
-        names: The names.
-
-    Returns:
-        The names, separated by commas.
-    """
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + more
+        listed = "".join(f"\n  {line}" for line in problems[:MAX_NAMED])
+        more = f"\n  and {len(problems) - MAX_NAMED} more" if len(problems) > MAX_NAMED else ""
+        if more:
+            file = cache_path("problems", folder, ".txt")
+            if write_cached(file, "".join(f"{line}\n" for line in problems)):
+                more += f"; all of them are listed in {file}"
+        last = f"\n{note}" if note else ""
+        raise ValueError(
+            f"{len(problems)} of the files in {folder} cannot be used:{listed}{more}{last}"
+        )

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 from aff_jax.images.image_files import Header, read_header
+from aff_jax.images.image_folder import IMAGE_SUFFIXES, abbreviate, list_images
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
-from train.data.sources.folder_layout import (
-    IMAGE_SUFFIXES,
-    abbreviate,
-    image_files,
-    is_folder,
-    split_folder,
-    subfolders,
-)
+from train.data.sources.folder_layout import is_folder, split_folder, subfolders
 
 __all__ = ["open_image_folder"]
 
 
 def open_image_folder(
-    name: str, split: str, data_dir: str | None, label_key: str = ""
+    name: str,
+    split: str,
+    data_dir: str | None,
+    label_key: str = "",
+    *,
+    class_names: Sequence[str] = (),
 ) -> FolderExamples:
     """Open `DATA_DIR/train/CLASS/*.jpg`, or the same in `val/` or `test/`.
 
@@ -37,6 +38,8 @@ def open_image_folder(
         split: "train", "validation" or "test".
         data_dir: Folder that contains the folders of the splits.
         label_key: Not used.
+        class_names: Names of the classes of a run, if there is one. They replace the folders in
+            `train/` if that does not exist.
 
     Returns:
         The examples of the split.
@@ -44,28 +47,24 @@ def open_image_folder(
     Raises:
         FileNotFoundError: If the folder does not exist, or has a link to nothing.
         OSError: If a folder may not be read.
-        ValueError: If a class has no images, the test split has a class that training does not
+        ValueError: If a class has no images, another split has a class that training does not
             have, or a file is not an image.
     """
     folder = split_folder(name, split, data_dir)
-    train_folder = split_folder(name, "train", data_dir)
-    class_names = subfolders(train_folder)
-    if len(class_names) < 2:
-        raise ValueError(
-            f"expected a folder of images for each of two or more classes in {train_folder}, such "
-            f"as {train_folder / 'cat'} and {train_folder / 'dog'}, got {class_names or 'none'}."
-        )
+    if not class_names or is_folder(folder.parent / "train"):
+        class_names = _training_classes(split_folder(name, "train", data_dir))
     unknown = [str(folder / found) for found in subfolders(folder) if found not in class_names]
     if unknown:
         raise ValueError(
-            f"expected the classes of {train_folder}, got others: {abbreviate(unknown)}. A network "
-            f"cannot predict a class that it was not trained on. Remove or rename these folders."
+            f"expected the classes of {folder.parent / 'train'}, got others: "
+            f"{abbreviate(unknown)}. A network cannot predict a class that it was not trained on. "
+            f"Remove or rename these folders."
         )
     images, labels, empty = [], [], []
     for number, class_name in enumerate(class_names):
         class_folder = folder / class_name
         has_class = is_folder(class_folder)
-        found = image_files(class_folder) if has_class else []
+        found = list_images(class_folder) if has_class else []
         if has_class and not found:
             empty.append(str(class_folder))
         images += found
@@ -87,6 +86,16 @@ def open_image_folder(
         raise ValueError(f"expected a folder of images for each class in {folder}, got none.")
     headers = check_files(folder, _check_image, images)
     return collect_examples(f"{name} {folder.name}", headers, tuple(class_names), images, labels)
+
+
+def _training_classes(folder: Path) -> list[str]:
+    class_names = subfolders(folder)
+    if len(class_names) < 2:
+        raise ValueError(
+            f"expected a folder of images for each of two or more classes in {folder}, such as "
+            f"{folder / 'cat'} and {folder / 'dog'}, got {class_names or 'none'}."
+        )
+    return class_names
 
 
 def _check_image(path: str) -> Header:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from aff_jax.lookup import unknown_name
+from train.data.sources.class_names import require_same_classes
 from train.data.sources.data_source import Source
-from train.data.sources.datasets import find_dataset
+from train.data.sources.datasets import Dataset, find_dataset
+from train.data.sources.random_crop import AREAS
 
 __all__ = ["load_source", "load_splits"]
 
@@ -21,6 +24,9 @@ def load_source(
     image_size: tuple[int, int] | None = None,
     resize: str = "crop",
     image_channels: int = 0,
+    crop_scale: tuple[float, float] = AREAS,
+    ignore_label: Sequence[int] = (),
+    class_names: Sequence[str] = (),
     cache_bytes: int = 2**28,
 ) -> Source:
     """Open one split of a dataset.
@@ -35,6 +41,10 @@ def load_source(
         resize: How images with another aspect ratio are resized, a name in
             `aff_jax.images.resizing.RESIZES`.
         image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
+        crop_scale: Smallest and largest share of an image's area in a random crop.
+        ignore_label: Values of masks that are ignored besides 255, for a user's folder of masks.
+        class_names: Names of the classes of a run, in their order. The dataset must have the same
+            ones; () accepts any.
         cache_bytes: Decoded images are kept in memory after the first read if the whole split takes
             at most this many bytes. CIFAR with 147 MiB is cached with the default of 256 MiB,
             ImageNet is not.
@@ -43,8 +53,8 @@ def load_source(
         The examples of the split.
 
     Raises:
-        ValueError: If there is no such dataset, split or label key, or the images do not have one
-            size and number of channels.
+        ValueError: If there is no such dataset, split or label key, the images do not have one size
+            and number of channels, or the classes are not `class_names`.
         FileNotFoundError: If the dataset is not prepared, or the user's folder does not exist.
     """
     dataset = find_dataset(name)
@@ -54,15 +64,36 @@ def load_source(
     if data_dir is not None:
         # A shell does not expand the "~" of `--data_dir=~/tfds`, and TFDS does not either.
         data_dir = os.path.expanduser(data_dir)
+    options = _folder_options(dataset, tuple(ignore_label), tuple(class_names))
+    encoded = dataset.open(name, split, data_dir, label_key, **options)
+    if class_names:
+        where = f"{name!r} in {data_dir}" if data_dir else repr(name)
+        require_same_classes(class_names, encoded.class_names, where)
     return Source(
-        dataset.open(name, split, data_dir, label_key),
+        encoded,
         dataset.mean,
         dataset.std,
         image_size=image_size,
         resize=resize,
         image_channels=image_channels,
+        crop_scale=crop_scale,
         cache_bytes=cache_bytes,
     )
+
+
+def _folder_options(
+    dataset: Dataset, ignore_label: tuple[int, ...], class_names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return the arguments of `Dataset.open` that only the readers of a user's folder take."""
+    is_folder = dataset.find_splits is not None
+    has_masks = is_folder and dataset.task == "segmentation"
+    if ignore_label and not has_masks:
+        raise ValueError(
+            f"expected no ignore_label for {dataset.name!r}, got {ignore_label}: only the masks of "
+            f"'mask_folder' have values to ignore."
+        )
+    options: dict[str, Any] = {"class_names": class_names} if is_folder else {}
+    return {**options, "ignore_label": ignore_label} if has_masks else options
 
 
 def load_splits(name: str, **fields: Any) -> tuple[Source, Source]:

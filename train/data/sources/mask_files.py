@@ -1,31 +1,74 @@
-"""Read masks, images whose pixel values are class numbers, and convert them to labels."""
+"""Read masks, images whose values or colors are classes, and convert them to labels."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from PIL import Image
 
 from aff_jax.images.image_files import open_image
 from train.data.batch import IGNORE_LABEL
+from train.data.sources.class_table import (
+    IGNORED_VALUE,
+    RGB,
+    ClassTable,
+    color_code,
+    color_of,
+)
 
-__all__ = ["IGNORED_VALUE", "decode_mask", "mask_labels", "mask_values", "read_mask"]
+__all__ = [
+    "MaskFacts",
+    "check_values",
+    "decode_mask",
+    "describe_colors",
+    "mask_labels",
+    "read_facts",
+    "read_palette",
+]
 
-IGNORED_VALUE = 255
-"""Value of the pixels of a mask that are ignored. Pascal VOC and Cityscapes use it as well."""
+# Pillow's modes with one channel whose values are read as they are stored, and those with colors.
+_SMALL_MODES = ("1", "L", "P")
+_VALUE_MODES = (*_SMALL_MODES, "I;16", "I;16B", "I")
+_COLOR_MODES = (*_SMALL_MODES, "RGB", "RGBA", "LA", "PA")
+# A mask with more values than this has none of classes.
+_MOST_VALUES = 4096
+# Messages name at most this many values.
+_MOST_NAMED = 8
+_MOST_COLORS = 20
+
+
+class MaskFacts(NamedTuple):
+    """The values of a mask, without their places.
+
+    Attributes:
+        height: Height in pixels.
+        width: Width in pixels.
+        is_color: Whether the stored values are colors, as `color_code` numbers them.
+        counts: Number of pixels of each stored value; none if there are too many values.
+        colors: Color of each of these values, for masks with a palette or with 8 bits.
+    """
+
+    height: int
+    width: int
+    is_color: bool
+    counts: Mapping[int, int]
+    colors: Mapping[int, int]
 
 
 def decode_mask(
-    data: bytes, shape: tuple[int, ...], num_classes: int, origin: str
+    data: bytes, shape: tuple[int, ...], table: ClassTable, origin: str
 ) -> UInt8[np.ndarray, "height width"]:
     """Decode a mask and check its shape and its values.
 
     Args:
-        data: Bytes of an image file with one channel or a palette. The values of a palette image
-            are its indices.
+        data: Bytes of an image file. The values of a palette image are its indices, unless the
+            table has colors.
         shape: (height, width) of the image that the mask belongs to.
-        num_classes: Number of classes.
+        table: The classes.
         origin: Name of the mask in error messages.
 
     Returns:
@@ -35,55 +78,139 @@ def decode_mask(
         ValueError: If the mask cannot be read, has another shape, or has a value that is not a
             class.
     """
-    mask = read_mask(data, origin)
-    if mask.shape != shape:
+    with open_image(data, origin) as image:
+        mode, file_format = image.mode, image.format
+        if table.by_color and mode in _COLOR_MODES:
+            red, green, blue = np.moveaxis(np.array(image.convert("RGB"), np.uint32), -1, 0)
+            stored = red << 16 | green << 8 | blue
+        else:
+            stored = np.array(image)
+            stored = stored.astype(np.uint8) if stored.dtype == bool else stored
+    _check_kind(mode, file_format, table, origin)
+    if stored.shape != shape:
         raise ValueError(
-            f"expected a mask with one channel and the shape {shape} of its image, got "
-            f"{mask.shape} for {origin}. Probably image and mask were resized separately, or the "
-            f"mask contains colors; create the mask again from an image of this size."
+            f"expected a mask with the shape {shape} of its image, got {stored.shape} for "
+            f"{origin}. Probably image and mask were resized separately; create the mask again "
+            f"from an image of this size."
         )
-    values = mask_values(mask)
-    wrong = values[(values >= num_classes) & (values != IGNORED_VALUE) | (values < 0)]
-    if wrong.size:
-        raise ValueError(
-            f"expected mask values 0 .. {num_classes - 1}, or {IGNORED_VALUE} for ignored pixels, "
-            f"got {wrong.tolist()} in {origin}. If these pixels are void, save them as "
-            f"{IGNORED_VALUE}. If they are a class, add its name to classes.txt. Otherwise the "
-            f"mask probably contains gray values or colors instead of class numbers."
-        )
-    return mask.astype(np.uint8)
+    labels, unknown = table.labels(stored)
+    if unknown:
+        raise ValueError(f"{_describe_unknown(unknown, table, origin)} {_advice(unknown, table)}")
+    return labels
 
 
-def read_mask(data: bytes | str | os.PathLike[str], origin: str) -> np.ndarray:
-    """Read the stored values of a mask.
+def read_facts(path: str | os.PathLike[str]) -> MaskFacts:
+    """Read the values of a mask and count them.
 
     Args:
-        data: Bytes of an image file, or its path.
+        path: The mask.
+
+    Returns:
+        The facts.
+
+    Raises:
+        ValueError: If the file is not a complete image, or its format or mode is not one of masks.
+        OSError: If it may not be read.
+    """
+    origin = os.fspath(path)
+    counts: dict[int, int] = {}
+    colors: dict[int, int] = {}
+    with open_image(path, origin) as image:
+        mode, file_format, (width, height) = image.mode, image.format, image.size
+        if mode in _SMALL_MODES:
+            counts, colors = _count_values(image)
+        elif mode in _VALUE_MODES:
+            found, number = np.unique(np.array(image), return_counts=True)
+            if len(found) <= _MOST_VALUES:
+                counts = dict(zip(found.tolist(), number.tolist(), strict=True))
+        elif mode in _COLOR_MODES:
+            pixels: Any = image.convert("RGB").getcolors(_MOST_VALUES) or []
+            counts = {color_code(color): count for count, color in pixels}
+    _check_kind(mode, file_format, None, origin)
+    return MaskFacts(height, width, mode not in _VALUE_MODES, counts, colors)
+
+
+def check_values(facts: MaskFacts, table: ClassTable, origin: str) -> Int[np.ndarray, " classes"]:
+    """Check that a mask has only classes, and count their pixels.
+
+    Args:
+        facts: The values of the mask.
+        table: The classes.
         origin: Name of the mask in error messages.
 
     Returns:
-        Integers, `(height, width)` for an image with one channel or a palette.
+        Number of pixels of each class, int64 `(classes,)`.
 
     Raises:
-        ValueError: If the data is not a complete image.
+        ValueError: If the mask has colors and the table has values, or it has a value that is not
+            a class. A note says what the value may be.
     """
-    with open_image(data, origin) as image:
-        mask = np.array(image)
-    return mask.astype(np.uint8) if mask.dtype == bool else mask
+    if facts.is_color and facts.counts and not table.by_color:
+        error = ValueError(f"{origin} has colors: expected class numbers.")
+        error.add_note(describe_colors(facts.counts, "classes.txt"))
+        raise error
+    if not facts.counts:
+        raise ValueError(
+            f"{origin} has more than {_MOST_VALUES:,} different values, so it is no mask. It was "
+            f"probably compressed as JPEG, or resized with interpolation, or is a photograph."
+        )
+    counts = facts.counts
+    if table.by_color and not facts.is_color:
+        if not facts.colors:
+            raise ValueError(f"{origin} has 16 or 32 bits per pixel: expected colors of 8 bits.")
+        counts = {}
+        for value, number in facts.counts.items():
+            counts[facts.colors[value]] = counts.get(facts.colors[value], 0) + number
+    if unknown := table.unknown(counts):
+        error = ValueError(_describe_unknown(unknown, table, origin))
+        error.add_note(_advice(unknown, table))
+        raise error
+    return table.count(counts)
 
 
-def mask_values(mask: np.ndarray) -> Int[np.ndarray, " values"]:
-    """Find the distinct values of a mask.
+def describe_colors(counts: Mapping[int, int], classes_file: str | os.PathLike[str]) -> str:
+    """Say how the classes of masks with colors are named.
 
     Args:
-        mask: Integers, `(height, width)`.
+        counts: Number of pixels of each color.
+        classes_file: File with the classes.
 
     Returns:
-        The values in ascending order.
+        A sentence and the lines of the file, with the most frequent colors first.
     """
-    if mask.dtype != np.uint8:
-        return np.unique(mask)
-    return np.flatnonzero(np.bincount(mask.ravel()))  # much faster than sorting the pixels
+    common = sorted(counts, key=lambda code: -counts[code])
+    lines = "".join(f"\n  {_as_text(code, True)} NAME" for code in common[:_MOST_COLORS])
+    more = f"\n  and {len(common) - _MOST_COLORS} more" if len(common) > _MOST_COLORS else ""
+    return (
+        f"Write the color of each class to {os.fspath(classes_file)}, one per line, and 'void' for "
+        f"pixels to ignore. Found, the most frequent first:{lines}{more}"
+    )
+
+
+def read_palette(path: str | os.PathLike[str], table: ClassTable) -> tuple[RGB, ...] | None:
+    """Read the colors of the classes from the palette of a mask.
+
+    Args:
+        path: The mask.
+        table: The classes.
+
+    Returns:
+        The color of each class; None if the mask has no palette, or one of grays or with equal
+        colors for different classes.
+
+    Raises:
+        ValueError: If the file is not an image.
+        OSError: If it may not be read.
+    """
+    with open_image(path, os.fspath(path)) as image:
+        palette = image.getpalette() if image.mode == "P" else None
+    if palette is None or table.by_color:
+        return None
+    entries = [tuple(palette[3 * value : 3 * value + 3]) for value in table.first_values()]
+    is_gray = all(len(set(color)) == 1 for color in entries)
+    if is_gray or () in entries or len(set(entries)) < len(entries):
+        return None
+    return tuple(entries)  # type: ignore[arg-type]
 
 
 def mask_labels(mask: UInt8[np.ndarray, "height width"]) -> Int[np.ndarray, "height width"]:
@@ -96,3 +223,72 @@ def mask_labels(mask: UInt8[np.ndarray, "height width"]) -> Int[np.ndarray, "hei
         int32 labels of the same shape.
     """
     return np.where(mask == IGNORED_VALUE, IGNORE_LABEL, mask.astype(np.int32))
+
+
+def _count_values(image: Image.Image) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the number of pixels and the color of each value, of an image with 8 bits or one."""
+    pixels: Any = image.getcolors(256)
+    values = np.array([[value for _, value in pixels]], np.uint8)
+    shown = Image.fromarray(values)
+    if image.mode == "P":
+        shown.putpalette(image.getpalette() or [])
+    shown_colors = np.array(shown.convert("RGB"))[0].tolist()
+    if image.mode == "1":  # Pillow's white is 255
+        values //= 255
+    counts = dict(zip(values[0].tolist(), (count for count, _ in pixels), strict=True))
+    return counts, dict(zip(counts, map(color_code, shown_colors), strict=True))
+
+
+def _check_kind(mode: str, file_format: str | None, table: ClassTable | None, origin: str) -> None:
+    """Raise an error if masks are not stored in this format or mode."""
+    if file_format in ("JPEG", "MPO", "WEBP"):
+        raise ValueError(
+            f"{origin} is compressed as {file_format}, which changes the values of a mask. Export "
+            f"the masks again as PNG; renaming or converting the file does not help."
+        )
+    if table is None:
+        supported = mode in _VALUE_MODES or mode in _COLOR_MODES
+    else:
+        supported = mode in (_COLOR_MODES if table.by_color else _VALUE_MODES)
+    if not supported:
+        kind = "colors of 8 bits" if table and table.by_color else "one channel, or a palette"
+        raise ValueError(f"{origin} has Pillow's mode {mode!r}: expected {kind}.")
+
+
+def _describe_unknown(unknown: Sequence[int], table: ClassTable, origin: str) -> str:
+    classes = [value for value in table.numbers if table.numbers[value] != IGNORED_VALUE]
+    named = ", ".join(_as_text(value, table.by_color) for value in unknown[:_MOST_NAMED])
+    more = f" and {len(unknown) - _MOST_NAMED} more" if len(unknown) > _MOST_NAMED else ""
+    if table.by_color:
+        expected = f"the {len(table.numbers)} colors of classes.txt"
+    else:
+        expected = f"mask values {_as_ranges(classes)}, or {IGNORED_VALUE} for ignored pixels"
+    return f"expected {expected}, got [{named}]{more} in {origin}."
+
+
+def _advice(unknown: Sequence[int], table: ClassTable) -> str:
+    """Return what unknown values may be."""
+    if table.by_color:
+        color = _as_text(unknown[0], True)
+        void, name = f"give them a line in classes.txt, as in '{color} void'", f"'{color} NAME'"
+    else:
+        several = f"'{tuple(unknown[:_MOST_NAMED])}'"
+        void = f"set --config.ignore_label={unknown[0] if len(unknown) == 1 else several}"
+        name = "its name"
+    return (
+        f"If these pixels are void, {void}. If they are a class, add {name} to classes.txt. If "
+        f"they are at the borders of classes, the mask was compressed as JPEG or resized with "
+        f"interpolation: export it again as PNG."
+    )
+
+
+def _as_text(value: int, is_color: bool) -> str:
+    return " ".join(map(str, color_of(value))) if is_color else str(value)
+
+
+def _as_ranges(values: Sequence[int]) -> str:
+    """Describe values: `0 .. 10` without a gap, else all of them."""
+    ascending = sorted(values)
+    if ascending == list(range(ascending[0], ascending[-1] + 1)):
+        return f"{ascending[0]} .. {ascending[-1]}"
+    return ", ".join(map(str, ascending))

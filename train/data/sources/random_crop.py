@@ -19,30 +19,38 @@ MXNet and GluonCV, with which the authors train, have the same ranges.
 """
 
 
-def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
+def random_box(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    areas: tuple[float, float] = AREAS,
+    aspect: float = 1.0,
+) -> Box:
     """Draw a random rectangle inside an image.
 
-    The area is uniform in `AREAS`, and the logarithm of the aspect ratio is uniform in the range of
-    `ASPECTS`. A rectangle that is larger than the image is drawn again. After ten attempts the
-    result is the largest central rectangle whose aspect ratio is in `ASPECTS`.
+    The area is uniform in `areas`. The aspect ratio is `aspect` times a factor, whose logarithm is
+    uniform in the range of `ASPECTS`. A rectangle that is larger than the image is drawn again.
+    After ten attempts the result is the largest central rectangle with a possible aspect ratio.
 
     Args:
         rng: Random generator.
         width: Width of the image in pixels.
         height: Height of the image in pixels.
+        areas: Smallest and largest share of the image's area.
+        aspect: width / height of the size to which the rectangle will be resized.
 
     Returns:
         The rectangle, inside the image.
     """
     for _ in range(10):
-        area = width * height * rng.uniform(*AREAS)
-        aspect = math.exp(rng.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        area = width * height * rng.uniform(*areas)
+        drawn = aspect * math.exp(rng.uniform(math.log(ASPECTS[0]), math.log(ASPECTS[1])))
+        w, h = round(math.sqrt(area * drawn)), round(math.sqrt(area / drawn))
         if 0 < w <= width and 0 < h <= height:
             left, upper = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
             return left, upper, left + w, upper + h
-    w = min(width, max(1, round(height * ASPECTS[1])))
-    h = min(height, max(1, round(width / ASPECTS[0])))
+    w = min(width, max(1, round(height * ASPECTS[1] * aspect)))
+    h = min(height, max(1, round(width / (ASPECTS[0] * aspect))))
     left, upper = (width - w) // 2, (height - h) // 2
     return left, upper, left + w, upper + h
 

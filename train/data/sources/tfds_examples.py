@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from train.data.sources.class_table import RGB, ClassTable
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.tfds_prepare import (
     FILE_FORMAT,
@@ -98,6 +99,7 @@ class TfdsExamples:
     # Published results were computed from the pixels as they are stored.
     use_exif_orientation = False
     class_counts = None
+    class_colors: tuple[RGB, ...] | None = None
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> None:
         self._reopen = functools.partial(
@@ -110,6 +112,9 @@ class TfdsExamples:
         self._label_key = label_key
         self.name = self._records.name
         self.class_names: tuple[str, ...] = tuple(features[label_key].names)
+        self.class_table: ClassTable | None = (
+            ClassTable.numbered(self.class_names) if self.is_mask else None
+        )
         height, width, channels = features["image"].shape
         self.image_shape = (height or 0, width or 0, channels)
         self.mixed_sizes = "" if height and width else "the images of this dataset differ in size"

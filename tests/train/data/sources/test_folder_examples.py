@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from aff_jax.images.image_files import Header
+from train.data.sources import folder_examples
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.folder_examples import check_files, collect_examples
 
@@ -45,3 +46,36 @@ def test_the_first_image_that_differs_is_named() -> None:
     examples = collect_examples("mine", headers, ("cat",), ["a", "b", "c"], [0, 0, 0])
     assert examples.mixed_sizes == "a is 3 x 2, c is 3 x 5"
     assert examples.mixed_channels == "a is gray, b is color"
+
+
+def fail(number: int) -> int:
+    error = ValueError(f"file {number} is wrong")
+    error.add_note("rename it")
+    raise error
+
+
+def test_notes_of_many_files_are_said_once(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"(?s)3 of the files .*file 2 is wrong\nrename it$"
+    ) as error:
+        check_files(tmp_path, fail, range(3))
+    assert str(error.value).count("rename it") == 1
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_many_files_show_their_progress(
+    is_terminal: bool,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(folder_examples, "_MANY_FILES", 100)
+    if is_terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    assert check_files(tmp_path, check, range(8, 50)) == [number**2 for number in range(8, 50)]
+    assert capsys.readouterr().err == ""
+    files = [number for number in range(200) if number % 50 != 7]
+    assert len(check_files(tmp_path, check, files)) == 196
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert ("checking" in printed.err) == is_terminal

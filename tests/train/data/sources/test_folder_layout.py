@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from train.data.sources.folder_layout import image_files, images_and_masks, split_folder, subfolders
+from aff_jax.images.image_folder import list_images
+from train.data.sources.folder_layout import images_and_masks, split_folder, subfolders
 
 
 def touch(root: pathlib.Path, *names: str) -> None:
@@ -18,42 +19,29 @@ def touch(root: pathlib.Path, *names: str) -> None:
         (root / name).touch()
 
 
-def test_images_are_found_in_order_and_at_any_depth(tmp_path: pathlib.Path) -> None:
-    touch(tmp_path, "b.png", "a.JPG", "c/d/e.webp", "B.jpeg")
-    found = [pathlib.Path(path).relative_to(tmp_path).as_posix() for path in image_files(tmp_path)]
-    assert found == ["B.jpeg", "a.JPG", "b.png", "c/d/e.webp"]
-
-
 def test_hidden_files_are_ignored(tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "a.png", ".DS_Store", "._a.png", ".cache/a.png", "__MACOSX/a.png", "cat/a.png")
-    assert len(image_files(tmp_path)) == 2
+    assert len(list_images(tmp_path)) == 2
     assert subfolders(tmp_path) == ["cat"]
 
 
 def test_links_are_followed(tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "elsewhere/a.png", "split/b.png")
     (tmp_path / "split" / "cat").symlink_to(tmp_path / "elsewhere")
-    assert len(image_files(tmp_path / "split")) == 2
+    assert len(list_images(tmp_path / "split")) == 2
     assert subfolders(tmp_path / "split") == ["cat"]
-
-
-def test_link_to_a_parent_folder_is_not_followed_forever(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "a.png").touch()
-    (tmp_path / "cat" / "all").symlink_to(tmp_path)
-    assert image_files(tmp_path) == [str(tmp_path / "cat" / "a.png")]
-
-
-def test_other_files_are_ignored_with_a_warning(tmp_path: pathlib.Path) -> None:
-    touch(tmp_path, "a.png", "b.heic", *(f"notes{n:02}.txt" for n in range(12)))
-    with pytest.warns(UserWarning, match=r"ignored files.*b\.heic.*notes08\.txt and 3 more"):
-        assert len(image_files(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(("split", "folder"), [("train", "train"), ("validation", "validation")])
 def test_folder_of_a_split(split: str, folder: str, tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "train/a.png", "validation/a.png")
     assert split_folder("mine", split, str(tmp_path)) == tmp_path / folder
+
+
+def test_training_images_alone_are_not_enough(tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "train/a.png")
+    with pytest.raises(FileNotFoundError, match=r"got train\..* a tenth, to .*val\.$"):
+        split_folder("mine", "validation", str(tmp_path))
 
 
 def test_val_and_test_are_different_splits(tmp_path: pathlib.Path) -> None:
@@ -116,7 +104,7 @@ def test_error_names_an_unreadable_folder(
     touch(tmp_path, "train/cat/a.png", "train/cat/night/b.png")
     unreadable(tmp_path / folder)
     with pytest.raises(OSError, match=rf"{re.escape(str(tmp_path / folder))}\b.*Permission denied"):
-        image_files(tmp_path / "train")
+        list_images(tmp_path / "train")
     if folder == "train":
         with pytest.raises(PermissionError, match=re.escape(str(tmp_path / folder))):
             subfolders(tmp_path / folder)
@@ -133,7 +121,7 @@ def test_error_names_a_link_to_nothing(link: str, tmp_path: pathlib.Path) -> Non
     def find() -> None:
         folder = split_folder("mine", "train", str(tmp_path))
         for name in subfolders(folder):
-            image_files(folder / name)
+            list_images(folder / name)
 
     with pytest.raises(FileNotFoundError, match=message):
         find()

@@ -52,3 +52,13 @@ def test_labels_are_needed_for_evaluation(tmp_path: pathlib.Path, find: object) 
     data_dir = make(tmp_path, "train/masks", "test")
     with pytest.raises(ValueError, match=r"got a test/ without them.*training images to .*val"):
         find(data_dir)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("layout", ["test", "test/images"])
+def test_a_flat_folder_of_test_images_has_no_labels(tmp_path: pathlib.Path, layout: str) -> None:
+    data_dir = make(tmp_path, "train/cat", "valid/cat", layout)
+    (tmp_path / layout / "1.jpg").write_bytes(b"")
+    for find in (find_image_splits, find_mask_splits):
+        names = find(data_dir)
+        assert names[:2] == ("validation", "")
+        assert names.note.startswith("valid/ chooses the best one; test/ has no labels")

@@ -3,12 +3,14 @@
 import pathlib
 import pickle
 import re
+import shutil
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.train.data.example_images import GRADIENT, write_image
+from tests.train.data.example_images import GRADIENT, encode, write_image
 from train.data.sources.load import load_source, load_splits
 
 
@@ -153,3 +155,42 @@ def test_images_can_differ_if_size_and_channels_are_chosen(images: pathlib.Path)
     assert train.image_shape == test.image_shape == (4, 4, 3)
     assert all(example["image"].shape == (4, 4, 3) for example in train)
     assert train.mean == (0.485, 0.456, 0.406)
+
+
+def test_validation_may_lack_a_class(images: pathlib.Path) -> None:
+    (images / "test").rename(images / "val")
+    write_image(images / "train" / "bird" / "1.png")
+    train, validation = load_splits("image_folder", data_dir=images)
+    assert train.class_names == validation.class_names == ("bird", "cat", "dog")
+    assert [int(example["label"]) for example in validation] == [1, 2]
+    np.testing.assert_array_equal(validation.class_counts, [0, 1, 1])
+    write_image(images / "val" / "fish" / "1.png")
+    with pytest.raises(ValueError, match=r"got others: .*val/fish\."):
+        load_splits("image_folder", data_dir=images)
+
+
+def test_a_new_folder_of_a_class_is_noticed(images: pathlib.Path) -> None:
+    names = ("cat", "dog")
+    assert load_source("image_folder", "train", data_dir=images, class_names=names).num_classes == 2
+    write_image(images / "train" / "bird" / "1.png")
+    with pytest.raises(ValueError, match=r"with, got 3 in 'image_folder' in .*New: 'bird'"):
+        load_source("image_folder", "test", data_dir=images, class_names=names)
+
+
+def test_classes_of_a_run_replace_the_training_folder(images: pathlib.Path) -> None:
+    shutil.rmtree(images / "train")
+    test = load_source("image_folder", "test", data_dir=images, class_names=("bird", "cat", "dog"))
+    assert test.class_names == ("bird", "cat", "dog")
+    assert [int(example["label"]) for example in test] == [1, 2]
+    with pytest.raises(ValueError, match=r"got others: .*test/dog\."):
+        load_source("image_folder", "test", data_dir=images, class_names=("bird", "cat"))
+
+
+def test_photographs_are_rotated(images: pathlib.Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer rotates it clockwise
+    photograph = encode(Image.fromarray(GRADIENT), "JPEG", exif=exif, quality=100)
+    (images / "train" / "cat" / "0.jpg").write_bytes(photograph)
+    train = load_source("image_folder", "train", data_dir=images, image_size=(8, 6), resize="pad")
+    difference = train[0]["image"][..., 0].astype(int) - np.rot90(GRADIENT, -1)
+    assert np.abs(difference).max() < 5

@@ -46,3 +46,26 @@ def test_splits_with_images_of_different_sizes_are_refused(tmp_path: pathlib.Pat
         load_splits("image_folder", data_dir=tmp_path)
     train, test = load_splits("image_folder", data_dir=tmp_path, image_size=(4, 4))
     assert train.image_shape == test.image_shape == (4, 4, 1)
+
+
+def test_only_masks_have_values_to_ignore(digits_dir: pathlib.Path) -> None:
+    for name in ("digits", "digit_scenes"):
+        with pytest.raises(ValueError, match=rf"no ignore_label for '{name}', got \(3,\)"):
+            load_source(name, "test", data_dir=digits_dir, ignore_label=[3])
+
+
+def test_classes_of_a_run_are_those_of_the_dataset(digits_dir: pathlib.Path) -> None:
+    names = tuple("0123456789")
+    assert load_source("digits", "test", data_dir=digits_dir, class_names=names).num_classes == 10
+    with pytest.raises(ValueError, match=r"the 11 classes .* got 10 in 'digits'.*Missing: 'ten'"):
+        load_source("digits", "test", data_dir=digits_dir, class_names=[*names, "ten"])
+
+
+def test_scale_of_random_crops(digits_dir: pathlib.Path) -> None:
+    fields = {"data_dir": digits_dir, "image_size": (64, 64)}
+    scenes = load_source("digit_scenes", "test", crop_scale=(1.0, 1.0), **fields)  # type: ignore[arg-type]
+    # Only a box of the whole image has its area and a possible aspect ratio.
+    crops = [scenes.random_crop(3, np.random.default_rng(seed)) for seed in range(3)]
+    for crop in crops:
+        np.testing.assert_array_equal(crop["image"], scenes[3]["image"])
+        np.testing.assert_array_equal(crop["label"], scenes[3]["label"])

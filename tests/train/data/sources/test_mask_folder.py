@@ -42,7 +42,7 @@ def test_masks_are_class_numbers(masks: pathlib.Path, cache_bytes: int) -> None:
 
 
 def test_classes_without_names_are_announced(masks: pathlib.Path) -> None:
-    with pytest.warns(UserWarning, match=r"values 0 \.\. 2 of.*3 classes.*means void, save it as"):
+    with pytest.warns(UserWarning, match=r"values 0 \.\. 2 of.*3 classes.* void, .*ignore_label=2"):
         load_source("mask_folder", "train", data_dir=masks)
 
 
@@ -87,7 +87,7 @@ def test_binary_masks_with_0_and_255_cause_a_warning(masks: pathlib.Path) -> Non
     (masks / "classes.txt").write_text("no\nyes\n")
     for name in ("a", "b"):
         write_image(masks / "train" / "masks" / f"{name}.png", 255 * np.uint8(GRADIENT > 90))
-    with pytest.warns(UserWarning, match=r"masks/a\.png, contain only 0 and 255.* save it as 1"):
+    with pytest.warns(UserWarning, match=r"masks/a\.png, contain only 0 and 255.* '255 yes'"):
         open_mask_folder("mask_folder", "train", str(masks))
 
 
@@ -138,7 +138,10 @@ def damage_classes(root: pathlib.Path) -> None:
             r"ROOT/train/masks/a\.png has 8 x 4 pixels, and its image ROOT/train/images/a\.jpg has "
             r"8 x 6",
         ),
-        (damage_mask_color, r"ROOT/train/masks/a\.png has Pillow's mode 'RGB': expected one chan"),
+        (
+            damage_mask_color,
+            r"got colors\. Write .* to ROOT/classes\.txt.*first:\n  \d+ \d+ \d+ NAME\n",
+        ),
         (damage_mask_format, r"ROOT/train/masks/a\.jpg is not a PNG"),
         (damage_gap, r"without a gap.*got \[0, 1, 2, 7, 255\].* 7 in ROOT/train/masks/b\.png"),
         (damage_all_masks, r"got \[0, 255\] .* 255 in ROOT/train/masks/a\.png\. Probably .* gray"),
@@ -154,9 +157,24 @@ def test_error_names_the_wrong_masks(
     assert re.search(message.replace("ROOT", re.escape(str(masks))), str(error.value))
 
 
-def test_error_names_a_mask_with_an_unknown_class_when_it_is_read(masks: pathlib.Path) -> None:
-    (masks / "classes.txt").write_text("sky\ntree\n")
+def test_error_names_a_mask_that_changed_when_it_is_read(masks: pathlib.Path) -> None:
+    (masks / "classes.txt").write_text("sky\ntree\nhouse\n")
     train = load_source("mask_folder", "train", data_dir=masks)
     path = masks / "train" / "masks" / "b.png"
-    with pytest.raises(ValueError, match=rf"got \[2\] in {re.escape(str(path))}"):
+    write_image(path, np.full_like(GRADIENT, 3))
+    with pytest.raises(ValueError, match=rf"got \[3\] in {re.escape(str(path))}\. .* void, set"):
         train[1]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_mask_with_an_unknown_class_is_named_at_the_start(
+    masks: pathlib.Path, split: str
+) -> None:
+    (masks / "classes.txt").write_text("sky\ntree\nhouse\n")
+    for name in ("a", "b"):
+        write_image(masks / split / "masks" / f"{name}.png", np.full_like(GRADIENT, 11))
+    with pytest.raises(ValueError, match=r"2 of the files") as error:
+        load_source("mask_folder", split, data_dir=masks)
+    message = str(error.value)
+    assert len(re.findall(r"\n.*0 \.\. 2, or 255 .*, got \[11\] in .*\.png\.", message)) == 2
+    assert message.count("set --config.ignore_label=11") == 1

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from aff_jax.images.resizing import IMAGE_FILTER
+from configs import base
 from train.data.sources.random_crop import AREAS, ASPECTS, crop_and_resize, random_box
 
 
@@ -47,3 +48,24 @@ def test_crop_of_the_final_size_is_not_resized():
         crop_and_resize(Image.fromarray(pixels), (5, 2, 13, 10), (8, 8), IMAGE_FILTER)
     )
     np.testing.assert_array_equal(crop, pixels[2:10, 5:13])
+
+
+def test_areas_and_aspects_are_those_of_the_result():
+    rng = np.random.default_rng(0)
+    boxes = np.array([random_box(rng, 640, 480, (0.25, 0.5), 2.0) for _ in range(1000)])
+    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert (w / h > 0.98 * 2 * ASPECTS[0]).all()
+    assert (w / h < 1.02 * 2 * ASPECTS[1]).all()
+    assert (w * h > 0.98 * 0.25 * 640 * 480).all()
+    assert (w * h < 1.02 * 0.5 * 640 * 480).all()
+    # The whole image has an aspect ratio of 4 / 3, and a square is cropped to 3 / 4 at most.
+    assert random_box(rng, 30, 30, (1.0, 1.0), 2.0) == (0, 5, 30, 25)
+
+
+def test_default_of_the_config_is_that_of_the_papers():
+    assert base.get_config().crop_scale == AREAS
+
+
+def test_boxes_of_the_papers_recipes_do_not_change():
+    boxes = [random_box(np.random.default_rng(seed), 500, 375) for seed in range(3)]
+    assert boxes == [(65, 166, 194, 337), (4, 13, 370, 295), (111, 94, 342, 354)]

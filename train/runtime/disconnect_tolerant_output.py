@@ -1,18 +1,18 @@
-"""Output that may get lost without ending a run."""
+"""Output to a terminal or a pipe that may go away during a run."""
 
 import contextlib
 import os
 from typing import Any, TextIO
 
-__all__ = ["LastingOutput"]
+__all__ = ["DisconnectTolerantOutput"]
 
 
-class LastingOutput:
-    """A text stream that a run can write to when its terminal or its reader is gone.
+class DisconnectTolerantOutput:
+    """A text stream whose writes do not fail when its terminal or its reader is gone.
 
     After a lost connection every write to the terminal is an error, which would end the run before
-    it saves. The first error replaces the file of the stream by the null device. Characters that
-    the stream can't encode, such as bytes of a file name that is not UTF-8, become escapes.
+    it saves. Here the first error redirects the stream to the null device. Characters that the
+    stream can't encode, such as bytes of a file name that is not UTF-8, are written as escapes.
 
     Args:
         stream: The stream, such as `sys.stdout`.

@@ -1,0 +1,64 @@
+"""The colors in which classes are drawn in masks."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+__all__ = ["BACKGROUND_COLOR", "CLASS_COLORS", "IGNORED_COLOR", "class_colors", "colors_as_pixels"]
+
+CLASS_COLORS = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+"""Ten colors that remain distinct with color vision deficiencies.
+
+References:
+    M. A. Petroff, Accessible Color Sequences for Data Visualization, 2021, arXiv 2107.02270.
+"""
+
+BACKGROUND_COLOR = "#000000"
+"""Color of class 0 if its name says that it is the background."""
+
+IGNORED_COLOR = "#ffffff"
+"""Color of pixels without a class."""
+
+
+def class_colors(class_names: Sequence[str]) -> list[str]:
+    """Return the color of each class in masks.
+
+    Class 0 is black if its name says that it is the background. The other classes share ten colors.
+
+    Args:
+        class_names: Names of the classes.
+
+    Returns:
+        Colors as `#rrggbb`.
+    """
+    background = re.sub("[^a-z]", "", class_names[0].lower()) in ("background", "bg")
+    colors = itertools.islice(itertools.cycle(CLASS_COLORS), len(class_names) - background)
+    return [BACKGROUND_COLOR] * background + list(colors)
+
+
+def colors_as_pixels(colors: Sequence[str]) -> UInt8[np.ndarray, "colors 3"]:
+    """Convert colors to pixels.
+
+    Args:
+        colors: Colors as `#rrggbb`.
+
+    Returns:
+        uint8 red, green and blue, `(colors, 3)`.
+    """
+    return np.array([list(bytes.fromhex(color[1:])) for color in colors], np.uint8).reshape(-1, 3)

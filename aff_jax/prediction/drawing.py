@@ -1,0 +1,96 @@
+"""Draw predicted masks: as PNG files with a palette, over their images, and with a legend."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from aff_jax.images.image_task import ImageTask
+from aff_jax.prediction.class_colors import IGNORED_COLOR, class_colors, colors_as_pixels
+from aff_jax.prediction.predictor import NO_CLASS
+
+__all__ = ["draw_legend", "draw_mask", "draw_overlay", "task_colors"]
+
+OPACITY = 0.5
+"""Opacity of a mask over its image."""
+
+
+def task_colors(task: ImageTask) -> list[str]:
+    """Return the color of each class: that of the dataset, or one of `class_colors`.
+
+    Args:
+        task: The classes.
+
+    Returns:
+        Colors as `#rrggbb`.
+    """
+    return list(task.class_colors) or class_colors(task.class_names)
+
+
+def draw_mask(classes: UInt8[np.ndarray, "height width"], task: ImageTask) -> Image.Image:
+    """Draw a mask as a picture with a palette, which has a value and a color for each class.
+
+    Args:
+        classes: Number of the class of each pixel, or `NO_CLASS`.
+        task: The classes. Their values are `mask_values`, or else their numbers.
+
+    Returns:
+        A Pillow image of mode "P" and the same size.
+    """
+    values = np.arange(256)
+    values[: task.num_classes] = task.mask_values or range(task.num_classes)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[NO_CLASS] = colors_as_pixels([IGNORED_COLOR])
+    palette[values[: task.num_classes]] = colors_as_pixels(task_colors(task))
+    mask = Image.fromarray(values.astype(np.uint8)[classes])
+    mask.putpalette(palette.tobytes())  # changes the mode to "P"
+    return mask
+
+
+def draw_overlay(
+    image: Image.Image, classes: UInt8[np.ndarray, "height width"], task: ImageTask
+) -> Image.Image:
+    """Draw a mask over its image. Pixels with `NO_CLASS` show the image alone.
+
+    Args:
+        image: The image.
+        classes: Number of the class of each pixel, or `NO_CLASS`.
+        task: The classes and their colors.
+
+    Returns:
+        A Pillow image of mode "RGB" and the same size.
+    """
+    colors = np.zeros((256, 3), np.uint8)
+    colors[: task.num_classes] = colors_as_pixels(task_colors(task))
+    image = image.convert("RGB")
+    blended = Image.blend(image, Image.fromarray(colors[classes]), OPACITY)
+    return Image.composite(blended, image, Image.fromarray(classes != NO_CLASS))
+
+
+def draw_legend(task: ImageTask) -> Image.Image:
+    """Draw the colors and names of the classes, one line for each.
+
+    Args:
+        task: The classes and their colors.
+
+    Returns:
+        A Pillow image of mode "RGB".
+    """
+    font = ImageFont.load_default(size=16)
+    line, margin = 26, 8
+    width = max(font.getlength(_drawable(name)) for name in task.class_names)
+    size = (round(width) + line + 3 * margin, line * task.num_classes + margin)
+    legend = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(legend)
+    for number, (name, color) in enumerate(zip(task.class_names, task_colors(task), strict=True)):
+        top = margin + number * line
+        box = (margin, top, margin + line, top + line - margin)
+        draw.rectangle(box, fill=color, outline="black")
+        draw.text((line + 2 * margin, top - 2), _drawable(name), fill="black", font=font)
+    return legend
+
+
+def _drawable(name: str) -> str:
+    # The bitmap font of a Pillow without FreeType has the characters of Latin-1 only.
+    return name.encode("latin-1", "replace").decode("latin-1")

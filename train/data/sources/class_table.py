@@ -1,0 +1,165 @@
+"""Which class each stored value or color of a mask is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+__all__ = ["IGNORED_VALUE", "MOST_CLASSES", "RGB", "ClassTable", "color_code", "color_of"]
+
+IGNORED_VALUE = 255
+"""Label of the pixels of a mask that are ignored. Pascal VOC and Cityscapes store it as well."""
+
+MOST_CLASSES = IGNORED_VALUE
+"""Largest number of classes, because labels have 8 bits."""
+
+RGB = tuple[int, int, int]
+"""Red, green and blue, each in 0 .. 255."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassTable:
+    """Which class each value of a mask is.
+
+    Attributes:
+        class_names: Names of the classes, in the order of their numbers.
+        numbers: Class number of each stored value, or `IGNORED_VALUE`. Several values may be one
+            class.
+        by_color: Whether the stored values are colors, as `color_code` numbers them.
+    """
+
+    class_names: tuple[str, ...]
+    numbers: Mapping[int, int]
+    by_color: bool = False
+
+    @classmethod
+    def numbered(cls, class_names: Iterable[str]) -> ClassTable:
+        """Return the table of masks whose values are class numbers, and 255 for ignored pixels.
+
+        Args:
+            class_names: Names of the classes.
+
+        Returns:
+            The table.
+        """
+        names = tuple(class_names)
+        return cls(names, {**{k: k for k in range(len(names))}, IGNORED_VALUE: IGNORED_VALUE})
+
+    def ignoring(self, values: Iterable[int]) -> ClassTable:
+        """Return the table in which some values are ignored as well.
+
+        A class without another value is left out, and the classes after it have smaller numbers.
+
+        Args:
+            values: Values of masks, see the config field `ignore_label`.
+
+        Returns:
+            The table.
+
+        Raises:
+            ValueError: If the masks have colors.
+        """
+        ignored = dict.fromkeys(values, IGNORED_VALUE)
+        if not ignored:
+            return self
+        if self.by_color:
+            raise ValueError(
+                f"expected no ignore_label for masks whose classes are colors, got "
+                f"{sorted(ignored)}. Name the color 'void' in classes.txt, as in '0 0 0 void'."
+            )
+        numbers = {**self.numbers, **ignored}
+        kept = sorted(set(numbers.values()) - {IGNORED_VALUE})
+        renumbered = {number: k for k, number in enumerate(kept)} | {IGNORED_VALUE: IGNORED_VALUE}
+        return ClassTable(
+            tuple(self.class_names[number] for number in kept),
+            {value: renumbered[number] for value, number in numbers.items()},
+        )
+
+    @property
+    def class_colors(self) -> tuple[RGB, ...] | None:
+        """Return the color of each class, or None if the values are no colors."""
+        return tuple(map(color_of, self.first_values())) if self.by_color else None
+
+    def unknown(self, values: Iterable[int]) -> list[int]:
+        """Find the values that are no class and not ignored.
+
+        Args:
+            values: Values of a mask.
+
+        Returns:
+            These values in ascending order.
+        """
+        return sorted(set(values) - self.numbers.keys())
+
+    def labels(
+        self, stored: Int[np.ndarray, "height width"]
+    ) -> tuple[UInt8[np.ndarray, "height width"], list[int]]:
+        """Convert the stored values of a mask to class numbers.
+
+        Args:
+            stored: Integers.
+
+        Returns:
+            A tuple of uint8 class numbers, or `IGNORED_VALUE`, and of the values that are not in
+            the table, in ascending order.
+        """
+        known = np.array(sorted(self.numbers))
+        labels = np.array([self.numbers[value] for value in known.tolist()], np.uint8)
+        if stored.dtype == np.uint8:
+            every_label = np.full(256, IGNORED_VALUE, np.uint8)
+            every_label[known[known < 256]] = labels[known < 256]
+            # Much faster than sorting the pixels.
+            values = np.flatnonzero(np.bincount(stored.ravel()))
+            return every_label[stored], self.unknown(values.tolist())
+        index = np.searchsorted(known, stored).clip(max=len(known) - 1)
+        wrong = known[index] != stored
+        return labels[index], np.unique(stored[wrong]).tolist()
+
+    def count(self, counts: Mapping[int, int]) -> Int[np.ndarray, " classes"]:
+        """Count the pixels of each class.
+
+        Args:
+            counts: Number of pixels of each stored value, all of them in the table.
+
+        Returns:
+            int64 `(classes,)`.
+        """
+        pixels = np.zeros(IGNORED_VALUE + 1, np.int64)
+        for value, count in counts.items():
+            pixels[self.numbers[value]] += count
+        return pixels[: len(self.class_names)]
+
+    def first_values(self) -> list[int]:
+        """Return one stored value of each class, the first one in the table."""
+        values: dict[int, int] = {}
+        for value, number in self.numbers.items():
+            values.setdefault(number, value)
+        return [values[number] for number in range(len(self.class_names))]
+
+
+def color_code(color: Iterable[int]) -> int:
+    """Number a color: `R * 65536 + G * 256 + B`.
+
+    Args:
+        color: Red, green and blue.
+
+    Returns:
+        The number.
+    """
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+def color_of(code: int) -> RGB:
+    """Return the color that `color_code` numbers.
+
+    Args:
+        code: The number.
+
+    Returns:
+        Red, green and blue.
+    """
+    return code >> 16, code >> 8 & 255, code & 255
