@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from aff_jax.convert.entries import LAYOUTS
+from aff_jax.convert.entries import KERNEL_LAYOUTS
 from aff_jax.parity.nnx_recording import submodules_of_nnx
 from aff_jax.parity.single_layer import SingleLayer
 from aff_jax.parity.torch_network import TorchNetwork
@@ -82,5 +82,5 @@ def _convert(layer: Any, part: Any) -> dict[str, np.ndarray]:
         value = getattr(part, name, None)
         if isinstance(value, torch.Tensor):
             array = from_tensor(value)
-            arrays[leaf] = LAYOUTS[layout].to_flax(array) if name == "weight" else array
+            arrays[leaf] = KERNEL_LAYOUTS[layout].to_flax(array) if name == "weight" else array
     return arrays
