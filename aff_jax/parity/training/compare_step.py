@@ -19,7 +19,8 @@ import numpy as np
 
 from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.mapping import list_entries
-from aff_jax.convert.packing import list_forms, select_forms
+from aff_jax.convert.packed_forms import select_forms
+from aff_jax.convert.packing import list_forms
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aff_jax.convert.packing import Form
+from aff_jax.convert.packed_forms import Form
 from aff_jax.parity.training.record import NamedArrays
 
 __all__ = ["Packing"]

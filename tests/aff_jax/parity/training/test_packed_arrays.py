@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aff_jax import parity
-from aff_jax.convert.packing import Form
+from aff_jax.convert.packed_forms import Form
 from aff_jax.parity.training.packed_arrays import Packing
 from tests.aff_jax.convert.states import images, randomized
 
