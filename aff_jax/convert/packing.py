@@ -19,28 +19,17 @@ References:
 import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
+from aff_jax.convert.packed_forms import Form, select_forms
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.stacks import find_stacks, numbered_name
 from aff_jax.inspection import ModulePath, Structure
 
-__all__ = ["Form", "list_forms", "pack", "unpack"]
-
-
-class Form(NamedTuple):
-    """One way in which PyTorch stores the arrays of a layer.
-
-    Attributes:
-        parts: For each array of PyTorch, the arrays that are concatenated along its first axis.
-        optional: Arrays that are missing with `bias=False`, and then zero.
-    """
-
-    parts: Mapping[str, tuple[str, ...]]
-    optional: tuple[str, ...] = ()
+__all__ = ["list_forms", "pack", "unpack"]
 
 
 def list_forms(structure: Structure) -> list[list[Form]]:
@@ -130,10 +119,7 @@ def pack(
         Arrays of the checkpoint by name, bit-exact.
     """
     result = dict(arrays)
-    for forms in layers:
-        form = max(forms, key=lambda form: _fit(form, names, prefixes))  # the first of the best
-        if form is forms[-1]:
-            continue
+    for form in select_forms(layers, names, prefixes):
         written: set[str] = set()
         for name, parts in form.parts.items():
             if not all(part in arrays for part in parts):
@@ -151,18 +137,6 @@ def pack(
             if part not in form.parts:
                 del result[part]
     return result
-
-
-def _fit(form: Form, names: Collection[str], prefixes: Collection[str]) -> float:
-    """Return how well a form fits: the share of known names, or the longest prefix of one."""
-    if names:
-        return sum(name in names for name in form.parts) / len(form.parts)
-    begins = (
-        len(prefix)
-        for prefix in prefixes
-        if any(f"{name}.".startswith(f"{prefix}.") for name in form.parts)
-    )
-    return max(begins, default=0)
 
 
 NameOf = Callable[[ModulePath], str]

@@ -4,8 +4,9 @@ from typing import Any
 
 import flax.linen as nn
 
-from aff_jax.parity.comparison import Parity, compare
+from aff_jax.parity.comparison import compare
 from aff_jax.parity.report import to_text
+from aff_jax.parity.result import Parity
 
 __all__ = ["assert_parity"]
 

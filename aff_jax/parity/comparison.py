@@ -7,7 +7,7 @@ linen modules ran.
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -15,73 +15,20 @@ from aff_jax.convert.prefixes import Rename
 from aff_jax.inspection import Structure, inspect_module
 from aff_jax.parity.about import describe
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.evidence import LinenNetwork, gather_evidence
+from aff_jax.parity.evidence import LinenNetwork, gather_evidence, list_arrays
 from aff_jax.parity.explanation import explain, explain_one_sided
-from aff_jax.parity.inputs import as_dtype, list_torch_inputs, with_evaluation_flags
+from aff_jax.parity.inputs import as_dtype, enable_dtype, list_torch_inputs, with_evaluation_flags
 from aff_jax.parity.linen_recording import record_linen
-from aff_jax.parity.names import name_outputs
+from aff_jax.parity.names import name_outputs, use_keys
 from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
+from aff_jax.parity.pairing import compare_outputs
 from aff_jax.parity.recording import Inputs, is_array
-from aff_jax.parity.rows import Row, compare_outputs, list_outputs
+from aff_jax.parity.result import Parity
+from aff_jax.parity.rows import Output, Pair, Row, list_outputs
 from aff_jax.parity.suggestions import check_common_layers, suggest_rename
 from aff_jax.parity.torch_network import TorchNetwork
 
-__all__ = ["Parity", "compare"]
-
-TOO_NOISY = 1e-3
-"""Above this noise, a comparison cannot detect typical mistakes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Parity:
-    """Result of a comparison.
-
-    Attributes:
-        rows: Compared activations in the order of the linen network, the output last.
-        dtype: Dtype that both networks ran in.
-        tolerance: Largest allowed `max_rel` of a row, or None if it was measured for each row.
-        unmatched: Layers with weights of either network, and outputs of PyTorch, that have no
-            counterpart in the other one. They were not compared.
-        explanation: Why the first mismatch differs, in sentences. Empty if the networks are equal.
-        about: What was compared: modules, inputs and versions, by title.
-    """
-
-    rows: Sequence[Row]
-    dtype: str
-    tolerance: float | None = None
-    unmatched: Sequence[str] = ()
-    explanation: str = ""
-    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def first_mismatch(self) -> Row | None:
-        """Return the first row that differs, or None.
-
-        A call that only one of the networks made counts if the next compared activation differs.
-        An array that only one of the networks returns always counts.
-        """
-        first = None
-        for row in self.rows:
-            if row.is_one_sided and row.is_output:
-                return first or row
-            if row.is_one_sided:
-                first = first or row
-            elif row.differs:
-                return first or row
-            else:
-                first = None
-        return None
-
-    @property
-    def equal(self) -> bool:
-        """Return True if the outputs were compared and no compared activation differs."""
-        compared = any(row.is_output and not row.is_one_sided for row in self.rows)
-        return compared and self.first_mismatch is None
-
-    @property
-    def is_too_noisy(self) -> bool:
-        """Return True if rounding may hide mistakes."""
-        return self.tolerance is None and any(row.allowed > TOO_NOISY for row in self.rows)
+__all__ = ["compare"]
 
 
 def compare(
@@ -101,10 +48,13 @@ def compare(
     """Run both modules in evaluation mode on the same inputs and compare every activation.
 
     Two activations differ if their difference is larger than rounding explains. To measure that,
-    each network runs again with numbers moved by one unit in the last place: the inputs and weights
-    of the linen network, and the inputs of every PyTorch submodule. The allowed difference is 50
-    times the larger one of the two changes, and at least 64 units in the last place of the largest
-    value of the layer; for dtypes narrower than float32, 4 times and 4 units.
+    each network runs again with numbers changed by one unit in the last place: the inputs and
+    weights of the linen network, and the inputs of every PyTorch submodule. The allowed difference
+    is 50 times the larger one of the two changes, and at least 64 units in the last place of the
+    largest value of the layer; for dtypes narrower than float32, 4 times and 4 units.
+
+    The hooks of `torch_module` run too, in the copy and once per run, since they may be a part of
+    what it computes. Remove those that only observe before the comparison.
 
     Args:
         torch_module: PyTorch module. It is copied and not changed.
@@ -125,9 +75,9 @@ def compare(
             gives it `inputs`.
         torch_kwargs: Keyword arguments of `torch_module`. None gives it the arrays of `kwargs`.
         layout: Layout of the inputs of `torch_module` with more than two axes: "channels_first"
-            moves the last axis behind the first one, "sequence_first" swaps the first two, "same"
-            leaves them. None tries all, and takes the one that PyTorch accepts and that fits best.
-            With `torch_inputs` it is "same".
+            makes the last axis the second one, "sequence_first" swaps the first two, and "same"
+            changes nothing. None tries all, and takes the one that PyTorch accepts and that fits
+            best. With `torch_inputs` it is "same".
 
     Returns:
         The compared activations, in the order in which the linen modules ran.
@@ -138,49 +88,119 @@ def compare(
             an input is empty, PyTorch's forward raises, or `tolerance` is negative.
     """
     check_arguments(torch_module, module, variables, tolerance, (inputs, kwargs))
-    record = record_nnx if is_nnx(module) else record_linen
-    if not is_nnx(module) and getattr(module, "remat", False) is True:
-        # In evaluation, rematerialization changes nothing.
-        module = module.clone(remat=False)
     dtype = "float64" if float64 else "float32"
     ours_in = with_evaluation_flags(module, Inputs(*as_dtype((inputs, dict(kwargs or {})), dtype)))
-    if torch_inputs is not None:
-        layout = layout or "same"
-    arrays = {name: value for name, value in ours_in.kwargs.items() if _has_arrays(value)}
-    given = inputs if torch_inputs is None else torch_inputs
-    torch_args = (given,) if is_array(given) or hasattr(given, "detach") else tuple(given)
-    torch_named = dict(arrays if torch_kwargs is None else torch_kwargs)
-    theirs_in = Inputs(*as_dtype((torch_args, torch_named), dtype))
-    torch_network = TorchNetwork(torch_module, dtype, rename, ignore)
-    with jax.enable_x64(float64):
-        if is_nnx(module):
-            structure, variables = inspect_nnx(module), state_of_nnx(module)
-        else:
-            structure = inspect_module(module, ours_in.args, kwargs=ours_in.kwargs)
-        if variables is None:
-            variables = _convert(torch_network, module, ours_in, structure)
-        variables = as_dtype(jax.device_get(dict(variables)), dtype)
-        runs = record(module, variables, ours_in, moves=(False, True))
-    ours = list_outputs(*runs)
+    theirs_in = as_dtype(_select_torch_inputs(ours_in, inputs, torch_inputs, torch_kwargs), dtype)
+    layout = layout if torch_inputs is None else layout or "same"
+    torch_network = TorchNetwork(torch_module, dtype, rename, ignore, folds=True)
+    with enable_dtype(dtype):
+        network = _prepare(module, variables, ours_in, torch_network)
+        ours = _run(network)
+        best = _compare_in_best_layout(ours, network, torch_network, theirs_in, layout, tolerance)
+        result = Parity([pair.row for pair in best.pairs], dtype, tolerance)
+        if not result.equal:
+            check_common_layers(result.rows, torch_network, network.structure)
+        explanation = _explain_first_mismatch(result, best, network, torch_network)
+    return dataclasses.replace(
+        result,
+        unmatched=_list_unmatched(result.rows, network.structure, torch_network, best.outputs),
+        explanation=explanation,
+        about=describe(torch_module, module, ours_in, best.inputs),
+    )
 
-    best = None
+
+class _Candidate(NamedTuple):
+    """The comparison with inputs of PyTorch in one layout.
+
+    Attributes:
+        pairs: The compared activations.
+        inputs: Inputs of the PyTorch module.
+        outputs: Names of the outputs of the PyTorch network.
+    """
+
+    pairs: Sequence[Pair]
+    inputs: Inputs
+    outputs: Collection[str]
+
+    @property
+    def agreeing(self) -> int:
+        """Return the number of rows before the first mismatch."""
+        result = Parity([pair.row for pair in self.pairs], "")
+        first = result.first_mismatch
+        return len(result.rows) if first is None else result.rows.index(first)
+
+
+def _select_torch_inputs(
+    ours: Inputs,
+    inputs: Sequence[Any],
+    torch_inputs: Sequence[Any] | None,
+    torch_kwargs: Mapping[str, Any] | None,
+) -> Inputs:
+    """Return PyTorch's inputs: those that were given, or else the arrays of the linen module."""
+    given = inputs if torch_inputs is None else torch_inputs
+    args = (given,) if is_array(given) or hasattr(given, "detach") else tuple(given)
+    arrays = {name: value for name, value in ours.kwargs.items() if _has_arrays(value)}
+    return Inputs(args, dict(arrays if torch_kwargs is None else torch_kwargs))
+
+
+def _prepare(
+    module: Any,
+    variables: Mapping[str, Any] | None,
+    inputs: Inputs,
+    torch_network: TorchNetwork,
+) -> LinenNetwork:
+    """Inspect the module in JAX, and convert PyTorch's weights if there are no variables."""
+    if is_nnx(module):
+        structure, variables = inspect_nnx(module), state_of_nnx(module)
+    else:
+        if getattr(module, "remat", False) is True:
+            # In evaluation, rematerialization changes nothing.
+            module = module.clone(remat=False)
+        structure = inspect_module(module, inputs.args, kwargs=inputs.kwargs)
+        if variables is None:
+            variables = _convert(torch_network, module, inputs, structure)
+    variables = as_dtype(jax.device_get(dict(variables)), torch_network.dtype)
+    return LinenNetwork(module, variables, inputs, structure)
+
+
+def _run(network: LinenNetwork) -> list[Output]:
+    """Run the network in JAX, and again with perturbed variables and inputs."""
+    record = record_nnx if is_nnx(network.module) else record_linen
+    runs = record(network.module, network.variables, network.inputs, perturbed=(False, True))
+    return list_outputs(*runs)
+
+
+def _compare_in_best_layout(
+    ours: Sequence[Output],
+    network: LinenNetwork,
+    torch_network: TorchNetwork,
+    torch_inputs: Inputs,
+    layout: str | None,
+    tolerance: float | None,
+) -> _Candidate:
+    """Run PyTorch with its inputs in each layout, and compare where most rows agree.
+
+    Raises:
+        ValueError: If PyTorch's forward raises an error with every layout.
+    """
+    best: _Candidate | None = None
     failures = []
     names = set(torch_network.names.values())
-    for shapes, candidate in list_torch_inputs(theirs_in, layout, torch_network.has_sequences):
+    for shapes, inputs in list_torch_inputs(torch_inputs, layout, torch_network.has_sequences):
         try:
-            theirs = torch_network.record_twice(candidate)
+            theirs = torch_network.record_twice(inputs)
         except Exception as error:  # the user's module may raise anything
             failures.append(f"  with {shapes}: {type(error).__name__}: {error}")
             continue
-        their_names = {output.module for output in theirs}
-        our_names = name_outputs(ours, structure, torch_network.first_name, their_names)
-        pairs = compare_outputs(ours, theirs, our_names, names, tolerance)
-        result = Parity([pair.row for pair in pairs], dtype, tolerance)
-        first = result.first_mismatch
-        agreeing = len(pairs) if first is None else result.rows.index(first)
-        if best is None or agreeing > best[0]:
-            best = (agreeing, result, pairs, candidate, their_names)
-        if first is None:
+        outputs = {output.module for output in theirs}
+        our_names = name_outputs(ours, network.structure, torch_network.first_name, outputs)
+        by_key = use_keys(ours, theirs, our_names)
+        both = list(zip(list_arrays(network.inputs), list_arrays(inputs), strict=False))
+        pairs = compare_outputs(*by_key, names, tolerance, both)
+        candidate = _Candidate(pairs, inputs, {output.module for output in by_key[1]})
+        if best is None or candidate.agreeing > best.agreeing:
+            best = candidate
+        if candidate.agreeing == len(pairs):
             break
     if best is None:
         raise ValueError(
@@ -188,31 +208,25 @@ def compare(
             + "\n".join(failures)
             + "\nPass `torch_inputs` and `torch_kwargs` as the module takes them."
         )
-    _, result, pairs, torch_in, torch_outputs = best
-    has_weights = torch_network.has_weights
-    if not result.equal:
-        check_common_layers(result.rows, torch_network, structure)
-    explanation = ""
-    first = result.first_mismatch
+    return best
+
+
+def _explain_first_mismatch(
+    result: Parity, compared: _Candidate, network: LinenNetwork, torch_network: TorchNetwork
+) -> str:
+    """Explain the first mismatch; return an empty string if there is none."""
+    first, explanation = result.first_mismatch, ""
     if first is not None and first.is_one_sided:
         explanation = explain_one_sided(first, result.rows)
         # A call that one side does not make may be harmless, and the next difference a mistake.
-        place = result.rows.index(first)
-        compared = [row for row in result.rows[place:] if not row.is_one_sided]
-        first = next((row for row in compared if row.differs), None)
+        later = result.rows[result.rows.index(first) :]
+        first = next((row for row in later if row.differs and not row.is_one_sided), None)
         explanation += " After it: " if first is not None else ""
-    if first is not None:
-        network = LinenNetwork(module, variables, ours_in, structure)
-        with jax.enable_x64(float64):
-            pair = next(pair for pair in pairs if pair.row is first)
-            evidence = gather_evidence(pair, pairs, network, torch_network, torch_in)
-            explanation += explain(first, evidence)
-    return dataclasses.replace(
-        result,
-        unmatched=_list_unmatched(result.rows, structure, has_weights, torch_outputs),
-        explanation=explanation,
-        about=describe(torch_module, module, ours_in, torch_in),
-    )
+    if first is None:
+        return explanation
+    pair = next(pair for pair in compared.pairs if pair.row is first)
+    evidence = gather_evidence(pair, compared.pairs, network, torch_network, compared.inputs)
+    return explanation + explain(first, evidence)
 
 
 def _has_arrays(tree: Any) -> bool:
@@ -236,7 +250,7 @@ def _convert(
 def _list_unmatched(
     rows: Sequence[Row],
     structure: Structure,
-    has_weights: Mapping[str, bool],
+    torch_network: TorchNetwork,
     torch_outputs: Collection[str],
 ) -> list[str]:
     """List the layers with weights, and PyTorch's outputs, that were not compared."""
@@ -248,5 +262,7 @@ def _list_unmatched(
     unmatched = [path for path in map("/".join, layers) if path not in paths]
     unmatched += [f"the output {name} (PyTorch)" for name in outputs]
     return unmatched + [
-        f"{name} (PyTorch)" for name, has in has_weights.items() if has and name not in matched
+        f"{name} (PyTorch)"
+        for name, has in torch_network.has_weights.items()
+        if has and name not in matched
     ]

@@ -5,22 +5,24 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.inspection import Structure
+from aff_jax.convert.rules import PYTORCH
+from aff_jax.inspection import ModulePath, Structure
 from aff_jax.parity.layouts import align
 from aff_jax.parity.linen_recording import record_linen
+from aff_jax.parity.nnx_layers import convert_to_nnx, find_nnx_layer
 from aff_jax.parity.nnx_recording import is_nnx, record_nnx
 from aff_jax.parity.recording import Call, Inputs, is_array
 from aff_jax.parity.relations import Earlier
 from aff_jax.parity.rows import Pair
+from aff_jax.parity.single_layer import SingleLayer
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.weight_causes import Weights
 
-__all__ = ["Evidence", "LinenNetwork", "gather_evidence"]
+__all__ = ["Evidence", "LinenNetwork", "gather_evidence", "list_arrays"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +34,23 @@ class Evidence:
         inputs: Inputs of both networks, as activations that agree.
         call: The linen call of the first mismatch, with its inputs.
         torch_call: The PyTorch call, with its inputs.
-        layer: The linen module, without variables. None if it is not known.
+        layer: The layer with its variables. None if it is not known.
         torch_layer: The PyTorch module.
-        variables: Variables of the layer by collection.
         weights: Variables of the layer itself by the name of the leaf.
         torch_weights: PyTorch's weights, converted, by layer and name of the leaf. Empty if they
             cannot be converted.
+        torch_names: Names in PyTorch of the layers in `torch_weights`.
     """
 
     pairs: Sequence[Pair]
     inputs: Sequence[Earlier]
     call: Call
     torch_call: Call
-    layer: nn.Module | None
+    layer: SingleLayer | None
     torch_layer: Any
-    variables: Mapping[str, Any]
     weights: Weights
     torch_weights: Mapping[str, Weights]
+    torch_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class LinenNetwork(NamedTuple):
@@ -92,25 +94,30 @@ def gather_evidence(
     record = record_nnx if is_nnx(module) else record_linen
     (calls,) = record(module, variables, inputs, inputs_of=(path,))
     torch_calls = torch_network.record(torch_inputs, inputs_of=(name,))
-    weights: Mapping[str, Any] = {}
-    if not is_nnx(module):
+    if is_nnx(module):
+        layer = find_nnx_layer(module, variables, path)
+        torch_weights = convert_to_nnx(torch_network, module)
+    else:
+        at = tuple(path.split("/")) if path else ()
+        layer = _find_layer(structure, variables, at)
+        torch_weights = {}
         # If the variables were given, PyTorch's may not match.
         with contextlib.suppress(ValueError):
-            weights = torch_network.convert(module, inputs, structure)
-    at = tuple(path.split("/")) if path else ()
-    layer = structure.layers.get(at)
-    given = zip(_arrays(inputs), _arrays(torch_inputs), strict=False)
+            torch_weights = _weights_by_layer(torch_network.convert(module, inputs, structure))
+    call = _select(calls, path, first.call)
+    torch_call = _order_outputs(_select(torch_calls, name, pair.torch_call), call.keys)
+    given = zip(list_arrays(inputs), list_arrays(torch_inputs), strict=False)
     aligned = [(ours, align(theirs, ours)) for ours, theirs in given]
     return Evidence(
         pairs=pairs,
         inputs=[Earlier("the input", ours, a.array) for ours, a in aligned if a is not None],
-        call=_select(calls, path, first.call),
-        torch_call=_select(torch_calls, name, pair.torch_call),
-        layer=None if layer is None else layer.module.clone(parent=None, name=None),
+        call=call,
+        torch_call=torch_call,
+        layer=layer,
         torch_layer=torch_network.module.get_submodule(torch_network.old_name(name)),
-        variables={collection: _subtree(tree, at) for collection, tree in variables.items()},
         weights=_weights_by_layer(variables).get(path, {}),
-        torch_weights=_weights_by_layer(weights),
+        torch_weights=torch_weights,
+        torch_names={layer: _name(layer, structure, torch_network) for layer in torch_weights},
     )
 
 
@@ -119,20 +126,52 @@ def _select(calls: Sequence[Call], module: str, number: int) -> Call:
     return [call for call in calls if call.module == module and call.number <= number][-1]
 
 
-def _subtree(tree: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        tree = tree.get(name, {})
-    return tree
+def _order_outputs(call: Call, keys: Sequence[str]) -> Call:
+    """Put the outputs of a call in the order of these keys, if it has the same ones."""
+    if set(call.keys) != set(keys) or len(call.keys) != len(set(keys)):
+        return call
+    by_key = dict(zip(call.keys, call.outputs, strict=True))
+    return call._replace(outputs=tuple(by_key[key] for key in keys), keys=tuple(keys))
+
+
+def _find_layer(
+    structure: Structure, variables: Mapping[str, Any], at: ModulePath
+) -> SingleLayer | None:
+    """Find a layer of a linen module by its path."""
+    layer = structure.layers.get(at)
+    if layer is None:
+        return None
+    own = dict(variables)
+    for collection in own:
+        for name in at:
+            own[collection] = own[collection].get(name, {})
+    return SingleLayer(layer.module.clone(parent=None, name=None), own)
+
+
+def _name(path: str, structure: Structure, torch_network: TorchNetwork) -> str:
+    """Return the name of a layer in PyTorch, before `rename`."""
+    name = PYTORCH.name_of(tuple(path.split("/")) if path else (), structure)
+    return torch_network.old_name(name) if name in torch_network.names.values() else name
 
 
 def _weights_by_layer(variables: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
     layers: dict[str, dict[str, np.ndarray]] = {}
-    for collection in ("params", "batch_stats"):
+    for collection in ("params", "batch_stats", "nnx"):
         flat = traverse_util.flatten_dict(dict(variables.get(collection, {})))
         for path, leaf in flat.items():
-            layers.setdefault("/".join(path[:-1]), {})[path[-1]] = np.asarray(leaf)
+            if is_array(leaf):
+                *layer, name = map(str, path)
+                layers.setdefault("/".join(layer), {})[name] = np.asarray(leaf)
     return layers
 
 
-def _arrays(inputs: Inputs) -> list[np.ndarray]:
+def list_arrays(inputs: Inputs) -> list[np.ndarray]:
+    """List the arrays among the inputs of a network.
+
+    Args:
+        inputs: The inputs.
+
+    Returns:
+        The arrays in order.
+    """
     return [leaf for leaf in jax.tree.leaves(tuple(inputs)) if is_array(leaf)]

@@ -2,23 +2,27 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
-import jax
 import numpy as np
 
+from aff_jax.parity.array_differences import largest_difference
 from aff_jax.parity.evidence import Evidence
 from aff_jax.parity.field_causes import explain_fields
-from aff_jax.parity.inputs import with_evaluation_flags
-from aff_jax.parity.layouts import align, largest_difference
-from aff_jax.parity.recording import Inputs
+from aff_jax.parity.layouts import align, list_layouts
+from aff_jax.parity.pairing import ULPS
 from aff_jax.parity.relations import RULED_OUT, Earlier, find_relation
-from aff_jax.parity.rows import ONLY_FLAX, ULPS, Pair, Row
-from aff_jax.parity.weight_causes import Weights, explain_weights
+from aff_jax.parity.reordering import find_padding
+from aff_jax.parity.rows import ONLY_FLAX, Pair, Row
+from aff_jax.parity.single_layer import SingleLayer
+from aff_jax.parity.weight_causes import explain_weights
 
 __all__ = ["explain", "explain_one_sided"]
+
+
+LAYER_LEAVES = {"kernel", "bias", "scale", "mean", "var", "embedding"}
+"""Names of the variables of layers."""
 
 
 def explain(first: Row, evidence: Evidence) -> str:
@@ -32,11 +36,11 @@ def explain(first: Row, evidence: Evidence) -> str:
         Sentences: whether the inputs of the layer differ, or the layer itself, and why.
     """
     place = next(i for i, pair in enumerate(evidence.pairs) if pair.row is first)
-    earlier = [*evidence.inputs, *_earlier(evidence.pairs[:place])]
+    earlier = [*_parameters(evidence), *evidence.inputs, *_earlier(evidence.pairs[:place])]
     allowed = max([p.row.allowed for p in evidence.pairs] if first.note else [first.allowed])
     allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = _quote(first)
-    pairs = _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
+    pairs = _align_inputs(evidence)
     for position, (ours, theirs) in enumerate(pairs):
         which = "input" if len(pairs) == 1 else f"input {position + 1}"
         if theirs is None:
@@ -45,6 +49,12 @@ def explain(first: Row, evidence: Evidence) -> str:
                 f"PyTorch passes fewer arrays."
             )
         if ours.shape != theirs.shape:
+            if (widths := find_padding(ours, theirs)) is not None:
+                return (
+                    f"PyTorch pads the {which} of {name} with zeros by {widths} (batch, spatial "
+                    f"axes, channels) before the layer, and this network does not. Otherwise the "
+                    f"{which} agrees. Compare that with the `padding` of this layer."
+                )
             return (
                 f"The {which} of {name} has the shape {ours.shape} and in PyTorch {theirs.shape}. "
                 + (
@@ -54,7 +64,9 @@ def explain(first: Row, evidence: Evidence) -> str:
             )
         if not _fits(ours, theirs, allowed):
             return _explain_input(name, which, ours, theirs, earlier, allowed, evidence)
-    same_input = f"{name} gets the same input in both networks, and its output differs"
+    same_input = (
+        f"{name[:1].upper()}{name[1:]} gets the same input in both networks, and its output differs"
+    )
     if first.note:
         cause = _explain_layer(evidence, allowed, earlier, place)
         return f"{same_input} in shape: {first.note}, and here it is {first.shape}. {cause}"
@@ -76,15 +88,15 @@ def _explain_input(
     if missing.any() and np.array_equal(missing, np.isnan(theirs)):
         return f"The {which} of {name} has NaN at the same places in both networks."
     relation = _relate(ours, theirs, earlier, allowed)
-    last = earlier[-1].label if earlier else "the input"
+    last = next((e.label for e in earlier[::-1] if not e.is_parameter), "the input")
     sentences = [
         f"The {which} of {name} already differs, and every compared activation before it agrees. "
         f"So the networks differ in what they compute between {last} and this layer.",
         relation or f"What it is was not found. Ruled out: {RULED_OUT}.",
     ]
-    agrees = _make_test(evidence, allowed)
-    if agrees is not None and evidence.layer is not None:
-        if agrees(evidence.layer):
+    agrees = _make_test(evidence, evidence.layer, allowed)
+    if agrees is not None:
+        if agrees({}):
             sentences.append("The layer itself agrees with PyTorch's on PyTorch's input.")
         else:
             cause, _ = _explain_own(evidence, agrees, allowed)
@@ -96,15 +108,13 @@ def _explain_layer(
     evidence: Evidence, allowed: float, earlier: Sequence[Earlier], place: int
 ) -> str:
     """Explain a layer that has another output for the same input."""
-    own, fields = _explain_own(evidence, _make_test(evidence, allowed), allowed)
+    own, fields = _explain_own(evidence, _make_test(evidence, evidence.layer, allowed), allowed)
     if own:
         return own
     pair = evidence.pairs[place]
     inside = [
         Earlier(f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", ours, theirs)
-        for i, (ours, theirs) in enumerate(
-            _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
-        )
+        for i, (ours, theirs) in enumerate(_align_inputs(evidence))
         if theirs is not None and ours.shape == theirs.shape
     ]
     relation = ""
@@ -141,82 +151,72 @@ def _relate(
 
 
 def _explain_own(
-    evidence: Evidence, agrees: Callable[[nn.Module], bool] | None, allowed: float
+    evidence: Evidence, agrees: Callable[[Mapping[str, Any]], bool] | None, allowed: float
 ) -> tuple[str, list[str]]:
     """Explain a difference in the weights or fields of the layer, and list the compared fields."""
-    path = evidence.call.module
-    others = {n: w for n, w in evidence.torch_weights.items() if n != path}
+    path, layer = evidence.call.module, evidence.layer
+    names = evidence.torch_names
+    others = {names.get(n, n): w for n, w in evidence.torch_weights.items() if n != path}
     theirs = evidence.torch_weights.get(path, {})
     causes: list[str] = []
     fields: list[str] = []
     if evidence.weights and theirs and (cause := explain_weights(evidence.weights, theirs, others)):
         causes.append(cause)
-        agrees = agrees and _make_test(_with_weights(evidence, theirs), allowed, checked=False)
-        if agrees is not None and evidence.layer is not None and agrees(evidence.layer):
+        layer = layer and layer.with_weights(theirs)
+        agrees = agrees and _make_test(evidence, layer, allowed, checked=False)
+        if agrees is not None and agrees({}):
             return f"{cause} With PyTorch's weights the layer agrees.", []
-    if evidence.layer is not None and agrees is not None and not agrees(evidence.layer):
-        cause, fields = explain_fields(evidence.layer, evidence.torch_layer, agrees)
+    if layer is not None and agrees is not None and not agrees({}):
+        cause, fields = explain_fields(layer.module, evidence.torch_layer, agrees)
         causes += [cause] if cause else []
     return " ".join(causes), fields
 
 
-def _with_weights(evidence: Evidence, weights: Weights) -> Evidence:
-    variables = {
-        collection: {leaf: weights.get(leaf, value) for leaf, value in leaves.items()}
-        for collection, leaves in evidence.variables.items()
-    }
-    return dataclasses.replace(evidence, variables=variables)
-
-
 def _make_test(
-    evidence: Evidence, allowed: float, checked: bool = True
-) -> Callable[[nn.Module], bool] | None:
+    evidence: Evidence, layer: SingleLayer | None, allowed: float, checked: bool = True
+) -> Callable[[Mapping[str, Any]], bool] | None:
     """Return a function that tests whether a layer has PyTorch's output on PyTorch's input.
 
-    With `checked`, the layer must have its own recorded output on its own input.
+    Its argument is a dict of other fields. With `checked`, the layer must have its own recorded
+    output on its own input.
     """
-    if evidence.layer is None:
-        return None
-    pairs = _align_inputs(evidence.call.inputs, evidence.torch_call.inputs)
+    pairs = _align_inputs(evidence)
     if not pairs or any(theirs is None or o.shape != theirs.shape for o, theirs in pairs):
         return None
     own_inputs = [ours for ours, _ in pairs]
     inputs = [theirs.astype(ours.dtype) for ours, theirs in pairs if theirs is not None]
 
-    def run(layer: nn.Module, inputs: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        flags = with_evaluation_flags(layer, Inputs(tuple(inputs), {}))
-        for kwargs in (flags.kwargs, {"use_running_average": True}):
-            try:
-                with jax.default_matmul_precision("highest"):
-                    result = layer.apply(evidence.variables, *flags.args, **kwargs)
-            except Exception:  # it may need other arguments, or refuse the value of a field
-                continue
-            return [np.asarray(leaf) for leaf in jax.tree.leaves(result)]
-        return None
-
-    def has_outputs(layer: nn.Module, inputs: Sequence[np.ndarray], expected: Any) -> bool:
-        outputs = run(layer, inputs)
-        if outputs is None or len(outputs) != len(expected):
+    def has_outputs(layer: SingleLayer, inputs: Sequence[np.ndarray], expected: Any) -> bool:
+        outputs = layer.run(inputs)
+        # PyTorch's layer may return more arrays, as attention does.
+        if outputs is None or len(outputs) > len(expected):
             return False
-        aligned = [align(array, ours) for ours, array in zip(outputs, expected, strict=True)]
+        aligned = [align(array, ours) for ours, array in zip(outputs, expected, strict=False)]
         return all(
             a is not None and _fits(ours, a.array, 10 * allowed)
             for ours, a in zip(outputs, aligned, strict=True)
         )
 
-    if checked and not has_outputs(evidence.layer, own_inputs, evidence.call.outputs):
+    if layer is None or (checked and not has_outputs(layer, own_inputs, evidence.call.outputs)):
         return None  # it was called with arguments that are not known here
-    return lambda layer: has_outputs(layer, inputs, evidence.torch_call.outputs)
+    return lambda fields: has_outputs(
+        layer.with_fields(fields) if fields else layer, inputs, evidence.torch_call.outputs
+    )
 
 
-def _align_inputs(
-    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Pair inputs in order, PyTorch's in the layout of the others where the shapes allow it."""
+def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Pair inputs in order, PyTorch's in the layout of the others where the shapes allow it.
+
+    Those of convolutions and the like are channels first, even if others would fit better.
+    """
+    ours, theirs = evidence.call.inputs, evidence.torch_call.inputs
+    is_first = type(evidence.torch_layer).__name__.endswith(("1d", "2d", "3d"))
     pairs: list[tuple[np.ndarray, np.ndarray | None]] = []
     for position, array in enumerate(ours):
         other = theirs[position] if position < len(theirs) else None
-        aligned = None if other is None else align(other, array)
+        options = [] if other is None else list(list_layouts(other, array.shape))
+        first = [option for option in options if is_first and option.layout == "channels first"]
+        aligned = None if other is None else align(other, array, first or options)
         pairs.append((array, other if aligned is None else aligned.array))
     return pairs
 
@@ -226,6 +226,16 @@ def _earlier(pairs: Sequence[Pair]) -> list[Earlier]:
         Earlier(f"the output of {_quote(pair.row)}", pair.ours, pair.theirs)
         for pair in pairs
         if pair.ours is not None and pair.theirs is not None and not pair.row.differs
+    ]
+
+
+def _parameters(evidence: Evidence) -> list[Earlier]:
+    """List PyTorch's parameters that belong to no layer, such as embeddings of positions."""
+    return [
+        Earlier(f"the parameter `{leaf}`", array, array, is_parameter=True)
+        for weights in evidence.torch_weights.values()
+        for leaf, array in weights.items()
+        if leaf not in LAYER_LEAVES
     ]
 
 

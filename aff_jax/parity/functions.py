@@ -15,7 +15,9 @@ __all__ = [
     "Function",
     "apply_torch",
     "list_activations",
+    "list_elementwise",
     "list_poolings",
+    "list_reductions",
     "list_resizings",
     "negative_slope",
 ]
@@ -42,8 +44,12 @@ def apply_torch(function: Callable[..., Any], array: np.ndarray, **options: Any)
     return result
 
 
-def list_activations() -> list[Function]:
-    """List activation functions.
+def _of(function: Callable[..., Any], **options: Any) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda x: apply_torch(function, x, **options)
+
+
+def list_elementwise() -> list[Function]:
+    """List activation functions of single values.
 
     Returns:
         The identity first, then the others, the most common ones first.
@@ -51,36 +57,47 @@ def list_activations() -> list[Function]:
     import torch
     from torch.nn import functional as F
 
-    def of(function: Callable[..., Any], **options: Any) -> Callable[[np.ndarray], np.ndarray]:
-        return lambda x: apply_torch(function, x, **options)
-
     return [
         ("the identity", lambda x: x),
         ("relu", lambda x: np.maximum(x, 0)),
-        ("gelu with erf", of(F.gelu)),
-        ("gelu with tanh", of(F.gelu, approximate="tanh")),
+        ("gelu with erf", _of(F.gelu)),
+        ("gelu with tanh", _of(F.gelu, approximate="tanh")),
         ("gelu with sigmoid, x * sigmoid(1.702 x)", lambda x: x / (1 + np.exp(-1.702 * x))),
-        ("silu", of(F.silu)),
-        ("sigmoid", of(torch.sigmoid)),
-        ("tanh", of(torch.tanh)),
-        ("elu", of(F.elu)),
-        ("selu", of(F.selu)),
-        ("celu", of(F.celu)),
-        ("relu6", of(F.relu6)),
-        ("hard_swish", of(F.hardswish)),
-        ("hard_sigmoid", of(F.hardsigmoid)),
-        ("hard_tanh", of(F.hardtanh)),
-        ("softplus", of(F.softplus)),
-        ("mish", of(F.mish)),
-        ("softsign", of(F.softsign)),
-        ("log_sigmoid", of(F.logsigmoid)),
-        ("exp", of(torch.exp)),
+        ("silu", _of(F.silu)),
+        ("sigmoid", _of(torch.sigmoid)),
+        ("tanh", _of(torch.tanh)),
+        ("elu", _of(F.elu)),
+        ("selu", _of(F.selu)),
+        ("celu", _of(F.celu)),
+        ("relu6", _of(F.relu6)),
+        ("hard_swish", _of(F.hardswish)),
+        ("hard_sigmoid", _of(F.hardsigmoid)),
+        ("hard_tanh", _of(F.hardtanh)),
+        ("softplus", _of(F.softplus)),
+        ("mish", _of(F.mish)),
+        ("softsign", _of(F.softsign)),
+        ("log_sigmoid", _of(F.logsigmoid)),
+        ("exp", _of(torch.exp)),
         ("the square", lambda x: np.square(x)),
         ("relu squared", lambda x: np.square(np.maximum(x, 0))),
-        ("softmax over the channels", of(torch.softmax, dim=-1)),
-        ("softmax over axis 1", of(torch.softmax, dim=1)),
-        ("log_softmax over the channels", of(torch.log_softmax, dim=-1)),
-        ("division by the L2 norm of the channels", of(F.normalize, dim=-1)),
+    ]
+
+
+def list_activations() -> list[Function]:
+    """List activation functions.
+
+    Returns:
+        Those of `list_elementwise`, and then those of all channels or positions.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    return [
+        *list_elementwise(),
+        ("softmax over the channels", _of(torch.softmax, dim=-1)),
+        ("softmax over axis 1", _of(torch.softmax, dim=1)),
+        ("log_softmax over the channels", _of(torch.log_softmax, dim=-1)),
+        ("division by the L2 norm of the channels", _of(F.normalize, dim=-1)),
     ]
 
 
@@ -104,12 +121,40 @@ def negative_slope(x: np.ndarray, y: np.ndarray) -> float | None:
     return slope if is_leaky else None
 
 
-def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Function]:
-    """List poolings of images that map one spatial size to another.
+def list_reductions(source: tuple[int, ...], target: tuple[int, ...]) -> list[Function]:
+    """List functions that leave one vector of channels for each example.
 
     Args:
-        size: Height and width of the input.
-        target: Height and width of the output.
+        source: Shape of the input, `(batch, *spatial, channels)`.
+        target: Shape of the output.
+
+    Returns:
+        Means, maxima, sums, and single positions. Empty if `target` is not `(batch, channels)`.
+    """
+    if len(source) < 3 or target != (source[0], source[-1]):
+        return []
+    axes = tuple(range(1, len(source) - 1))
+    over = "positions" if len(source) == 3 else "image"
+    functions: list[Function] = [
+        (f"the mean over the {over}", lambda x: x.mean(axes)),
+        (f"the maximum over the {over}", lambda x: x.max(axes)),
+        (f"the sum over the {over}", lambda x: x.sum(axes)),
+    ]
+    if len(source) == 3:
+        functions += [
+            ("selection of the first position", lambda x: x[:, 0]),
+            ("selection of the last position", lambda x: x[:, -1]),
+            ("the mean over the positions without the first", lambda x: x[:, 1:].mean(1)),
+        ]
+    return functions
+
+
+def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Function]:
+    """List poolings that map one spatial size to another.
+
+    Args:
+        size: Size of the input along one to three spatial axes.
+        target: Size of the output.
 
     Yields:
         Maximum and average pooling with windows from 2 to 7, global pooling, and strided slicing.
@@ -123,9 +168,11 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
 
         return apply
 
-    if target == (1, 1):
-        yield "the mean over the image", lambda x: x.mean((1, 2), keepdims=True)
-        yield "the maximum over the image", lambda x: x.max((1, 2), keepdims=True)
+    axes = tuple(range(1, len(size) + 1))
+    max_pool, avg_pool = (getattr(F, f"{kind}_pool{len(size)}d") for kind in ("max", "avg"))
+    if target == (1,) * len(size):
+        yield "the mean over the image", lambda x: x.mean(axes, keepdims=True)
+        yield "the maximum over the image", lambda x: x.max(axes, keepdims=True)
     for window, stride in itertools.product((2, 3, 4, 5, 7), (1, 2, 3, 4)):
         if stride > window:
             continue
@@ -140,21 +187,19 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
                 continue
             where = "" if before == after == 0 else f", padding ({before}, {after})"
             what = f"pooling with window {window}, stride {stride}{where}"
-            pads = (before, after, before, after)
+            pads = (before, after) * len(size)
             options = {"kernel_size": window, "stride": stride}
             yield (
                 f"maximum {what}",
                 images(
-                    lambda x, pads=pads, options=options: F.max_pool2d(
+                    lambda x, pads=pads, options=options: max_pool(
                         F.pad(x, pads, value=-np.inf), **options
                     )
                 ),
             )
             yield (
                 f"average {what}",
-                images(
-                    lambda x, pads=pads, options=options: F.avg_pool2d(F.pad(x, pads), **options)
-                ),
+                images(lambda x, pads=pads, options=options: avg_pool(F.pad(x, pads), **options)),
             )
             if before or after:
                 counted = f"average {what}, with the padding not counted"
@@ -162,8 +207,8 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
                     counted,
                     images(
                         lambda x, pads=pads, options=options: (
-                            F.avg_pool2d(F.pad(x, pads), **options)
-                            / F.avg_pool2d(F.pad(x * 0 + 1, pads), **options)
+                            avg_pool(F.pad(x, pads), **options)
+                            / avg_pool(F.pad(x * 0 + 1, pads), **options)
                         )
                     ),
                 )
@@ -175,30 +220,34 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
 
 
 def _slice(x: np.ndarray, kept: slice) -> np.ndarray:
-    return x[:, kept, kept]
+    return x[:, *(kept,) * (x.ndim - 2)]
 
 
 def list_resizings(target: tuple[int, ...]) -> Iterator[Function]:
-    """List ways to resize images.
+    """List ways to resize.
 
     Args:
-        target: Height and width of the output.
+        target: Size of the output along one to three spatial axes.
 
     Yields:
-        Nearest, bilinear and bicubic interpolation, with and without aligned corners, and the
-        bilinear one with an antialiasing filter.
+        Nearest and linear interpolation, with and without aligned corners; for images, also bicubic
+        interpolation and an antialiasing filter.
     """
     from torch.nn import functional as F
 
+    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(target)]
     options: list[dict[str, Any]] = [
         {"mode": "nearest"},
-        {"mode": "bilinear", "align_corners": False},
-        {"mode": "bilinear", "align_corners": True},
-        {"mode": "bilinear", "align_corners": False, "antialias": True},
-        {"mode": "bicubic", "align_corners": False},
-        {"mode": "bicubic", "align_corners": True},
+        {"mode": linear, "align_corners": False},
+        {"mode": linear, "align_corners": True},
         {"mode": "nearest-exact"},
     ]
+    if linear == "bilinear":
+        options += [
+            {"mode": "bilinear", "align_corners": False, "antialias": True},
+            {"mode": "bicubic", "align_corners": False},
+            {"mode": "bicubic", "align_corners": True},
+        ]
     for option in options:
         listed = ", ".join(f"{name}={value!r}" for name, value in option.items())
 

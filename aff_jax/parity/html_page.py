@@ -5,8 +5,8 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from aff_jax.parity.comparison import Parity
 from aff_jax.parity.plot import plot_errors
+from aff_jax.parity.result import Parity
 from aff_jax.parity.rows import Row
 from aff_jax.parity.verdict import COLUMNS, format_row, outcome, verdict
 

@@ -1,5 +1,6 @@
 """Inputs of the two networks: dtypes, layouts, flags, and changes of one unit in the last place."""
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +18,11 @@ from aff_jax.parity.torch_recording import from_tensor
 __all__ = [
     "EVALUATION",
     "as_dtype",
+    "enable_dtype",
     "has_floats",
     "list_runs",
     "list_torch_inputs",
-    "move_by_ulp",
+    "perturb",
     "with_evaluation_flags",
 ]
 
@@ -66,6 +68,29 @@ def as_dtype(tree: Any, dtype: str) -> Any:
     return jax.tree.map(convert, tree)
 
 
+@contextlib.contextmanager
+def enable_dtype(dtype: str) -> Iterator[None]:
+    """Enable a dtype in JAX.
+
+    Args:
+        dtype: "float32" or "float64".
+
+    Raises:
+        ValueError: If a module mixes float32 with float64 where JAX does not allow it.
+    """
+    with jax.enable_x64(dtype == "float64"):
+        try:
+            yield
+        except TypeError as error:
+            if not (dtype == "float64" and "float32" in str(error) and "float64" in str(error)):
+                raise
+            raise ValueError(
+                f"{error}\nexpected a module that computes in float64, got one with a float32 "
+                f"array of its own, probably the initial state of a recurrent cell. Give it "
+                f"param_dtype=jnp.float64, or compare with float64=False."
+            ) from error
+
+
 def has_floats(tree: Any) -> bool:
     """Return whether a tree has an array of floating-point numbers.
 
@@ -78,19 +103,19 @@ def has_floats(tree: Any) -> bool:
     return any(is_array(x) and jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(tree))
 
 
-def move_by_ulp(tree: Any, seed: int = 0) -> Any:
-    """Move every floating-point number of a tree by one unit in the last place, up or down.
+def perturb(tree: Any, seed: int = 0) -> Any:
+    """Change every floating-point number of a tree by one unit in the last place, up or down.
 
     Args:
         tree: A tree of NumPy arrays and other values.
         seed: Seed of the random directions.
 
     Returns:
-        The moved tree. Integers and other values are not changed.
+        The perturbed tree. Integers and other values are not changed.
     """
     rng = np.random.default_rng(seed)
 
-    def move(x: Any) -> Any:
+    def change(x: Any) -> Any:
         if not has_floats(x):
             return x
         x = np.asarray(x)
@@ -98,24 +123,24 @@ def move_by_ulp(tree: Any, seed: int = 0) -> Any:
         infinity = np.asarray(np.inf, x.dtype)
         return np.nextafter(x, np.where(up, infinity, -infinity))
 
-    return jax.tree.map(move, tree)
+    return jax.tree.map(change, tree)
 
 
 def list_runs(
-    variables: Any, inputs: Inputs, moves: Sequence[bool]
+    variables: Any, inputs: Inputs, perturbed: Sequence[bool]
 ) -> Iterator[tuple[Any, Inputs]]:
     """List the variables and inputs of several runs, one after the other to save memory.
 
     Args:
         variables: Variables of the network.
         inputs: Inputs of the network.
-        moves: For each run, whether both are moved by one unit in the last place.
+        perturbed: For each run, whether both are changed by one unit in the last place.
 
     Yields:
         The variables and inputs of each run.
     """
-    for moved in moves:
-        yield move_by_ulp((variables, inputs)) if moved else (variables, inputs)
+    for is_perturbed in perturbed:
+        yield perturb((variables, inputs)) if is_perturbed else (variables, inputs)
 
 
 def with_evaluation_flags(module: Callable[..., Any], inputs: Inputs) -> Inputs:
@@ -178,8 +203,8 @@ def list_torch_inputs(
         axes = {(leaves[place].ndim, name) for place, name in zip(places, chosen, strict=True)}
         if shares and len(axes) > len({number for number, _ in axes}):
             continue
-        moved = list(leaves)
+        candidate = list(leaves)
         for place, name in zip(places, chosen, strict=True):
-            moved[place] = LAYOUTS[name](leaves[place])
-        shapes = ", ".join(str(x.shape) for x in moved if is_array(x))
-        yield shapes, Inputs(*jax.tree.unflatten(structure, moved))
+            candidate[place] = LAYOUTS[name](leaves[place])
+        shapes = ", ".join(str(x.shape) for x in candidate if is_array(x))
+        yield shapes, Inputs(*jax.tree.unflatten(structure, candidate))

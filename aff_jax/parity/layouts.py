@@ -1,11 +1,13 @@
 """Find how the axes of two arrays with the same content correspond."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Aligned", "align", "channels_first", "largest_difference", "list_layouts"]
+from aff_jax.parity.array_differences import largest_difference
+
+__all__ = ["Aligned", "align", "channels_first", "list_layouts"]
 
 
 class Aligned(NamedTuple):
@@ -22,7 +24,7 @@ class Aligned(NamedTuple):
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:
-    """Move the last axis behind the first one.
+    """Transpose an array from channels last to channels first.
 
     Args:
         array: Array `(batch, *spatial, channels)`.
@@ -44,16 +46,16 @@ def list_layouts(theirs: np.ndarray, shape: tuple[int, ...]) -> Iterator[Aligned
     Yields:
         The array in the shape `shape`, the most common layouts first.
     """
-    moved = [Aligned(theirs, "same")]
+    transposed = [Aligned(theirs, "same")]
     if theirs.ndim > 2:
-        moved += [
+        transposed += [
             Aligned(np.moveaxis(theirs, 1, -1), "channels first"),
             Aligned(np.swapaxes(theirs, 0, 1), "sequence first"),
             Aligned(np.moveaxis(theirs, -1, 1), "channels last"),
         ]
-    whole = [candidate for candidate in moved if candidate.array.shape == shape]
+    whole = [candidate for candidate in transposed if candidate.array.shape == shape]
     yield from whole
-    for array, layout in () if whole else moved:
+    for array, layout in () if whole else transposed:
         if array.size == np.prod(shape) and array.size:
             # Axes are merged or split, and the batch or the channels stay.
             if array.shape[:1] == shape[:1] or array.shape[-1:] == shape[-1:]:
@@ -65,7 +67,9 @@ def list_layouts(theirs: np.ndarray, shape: tuple[int, ...]) -> Iterator[Aligned
                 yield Aligned(copies[0], f"{layout}, repeated")
 
 
-def align(theirs: np.ndarray, ours: np.ndarray) -> Aligned | None:
+def align(
+    theirs: np.ndarray, ours: np.ndarray, candidates: Sequence[Aligned] | None = None
+) -> Aligned | None:
     """Bring an array of PyTorch to the layout of another one.
 
     Where shapes allow several layouts, it is the one with the smallest difference.
@@ -73,32 +77,16 @@ def align(theirs: np.ndarray, ours: np.ndarray) -> Aligned | None:
     Args:
         theirs: The array of PyTorch.
         ours: The other array.
+        candidates: Layouts to choose from. None takes those of `list_layouts`.
 
     Returns:
         The array in the shape of `ours`, and its layout, or None if no layout has this shape.
     """
-    candidates = list(list_layouts(theirs, ours.shape))
+    if candidates is None:
+        candidates = list(list_layouts(theirs, ours.shape))
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     # NaN is larger than every difference here, so that NaN on one side never fits.
     return min(
         candidates, key=lambda c: np.nan_to_num(largest_difference(c.array, ours), nan=1e308)
     )
-
-
-def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the largest absolute difference of two arrays of the same shape.
-
-    Args:
-        a: The first array.
-        b: The second array.
-
-    Returns:
-        The difference, in float64 or complex128. Equal infinities do not differ, and NaN differs
-        from everything. It is 0 for empty arrays.
-    """
-    wide = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(np.asarray(a, wide) - np.asarray(b, wide))
-    difference = np.where(np.asarray(a == b), 0.0, difference)
-    return float(np.max(difference, initial=0.0))

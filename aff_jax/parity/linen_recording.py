@@ -17,7 +17,7 @@ def record_linen(
     variables: Mapping[str, Any],
     inputs: Inputs,
     inputs_of: Collection[str] = (),
-    moves: Sequence[bool] = (False,),
+    perturbed: Sequence[bool] = (False,),
 ) -> list[list[Call]]:
     """Run a linen module and record the outputs of all submodules.
 
@@ -26,8 +26,8 @@ def record_linen(
         variables: Its variables.
         inputs: Its inputs.
         inputs_of: Paths of the submodules whose inputs are recorded too.
-        moves: For each run, whether the variables and inputs are moved by one unit in the last
-            place.
+        perturbed: For each run, whether the variables and inputs are changed by one unit in the
+            last place.
 
     Returns:
         For each run, the calls in the order in which they end. The last one is that of `module`.
@@ -48,7 +48,7 @@ def record_linen(
             module.apply(variables, *args, **kwargs)
 
     try:
-        return record(program, list_runs(variables, inputs, moves), recorder)
+        return record(program, list_runs(variables, inputs, perturbed), recorder)
     except (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError) as error:
         raise ValueError(
             f"{error}\nexpected a module that runs in evaluation mode, got one that updates "

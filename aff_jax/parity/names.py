@@ -9,7 +9,7 @@ from aff_jax.convert.stacks import Stack, find_stacks, numbered_name
 from aff_jax.inspection import ModulePath, Structure
 from aff_jax.parity.rows import Output
 
-__all__ = ["name_outputs"]
+__all__ = ["name_outputs", "use_keys"]
 
 
 def name_outputs(
@@ -54,6 +54,46 @@ def name_outputs(
             full = other if position in ("", "0]") and other in torch_outputs else full
         names.append(full)
     return names
+
+
+def use_keys(
+    ours: Sequence[Output], theirs: Sequence[Output], names: Sequence[str]
+) -> tuple[list[Output], list[Output], list[str]]:
+    """Name the arrays of dicts by their keys instead of their positions.
+
+    Args:
+        ours: Outputs of the linen network.
+        theirs: Outputs of the PyTorch network.
+        names: Name of each linen output in PyTorch.
+
+    Returns:
+        The arguments, with other names where a call returns several arrays and the dicts of both
+        networks have a key in common.
+    """
+    our_keys: dict[str, set[str]] = {}
+    their_keys: dict[str, set[str]] = {}
+    for name, output in zip(names, ours, strict=True):
+        our_keys.setdefault(name.partition("[")[0], set()).add(output.key)
+    for output in theirs:
+        their_keys.setdefault(output.module.partition("[")[0], set()).add(output.key)
+    shared = {
+        name
+        for name in our_keys.keys() & their_keys.keys()
+        if (our_keys[name] & their_keys[name]) - {""} and len(our_keys[name] | their_keys[name]) > 1
+    }
+
+    def rename(module: str, name: str, key: str) -> str:
+        base = module.partition("[")[0]
+        return f"{base}[{key}]" if name.partition("[")[0] in shared else module
+
+    renamed = [
+        o._replace(module=rename(o.module, n, o.key)) for n, o in zip(names, ours, strict=True)
+    ]
+    return (
+        renamed,
+        [o._replace(module=rename(o.module, o.module, o.key)) for o in theirs],
+        [rename(name, name, o.key) for name, o in zip(names, ours, strict=True)],
+    )
 
 
 def _stacks_by_root(structure: Structure) -> dict[ModulePath, list[Stack]]:

@@ -12,7 +12,7 @@ from aff_jax.inspection import Structure
 from aff_jax.parity.inputs import list_runs
 from aff_jax.parity.recording import Call, Inputs, Recorder, record
 
-__all__ = ["inspect_nnx", "is_nnx", "record_nnx", "state_of_nnx"]
+__all__ = ["copy_nnx", "inspect_nnx", "is_nnx", "record_nnx", "state_of_nnx", "submodules_of_nnx"]
 
 PATH = "_aff_jax_path"
 """Attribute of each submodule of a copy with its path. Transformations such as `nnx.remat` make new
@@ -28,7 +28,7 @@ def is_nnx(module: Any) -> bool:
     Returns:
         True for instances of `nnx.Module`.
     """
-    # Who has such a module has imported `flax.nnx`, which takes long.
+    # Importing `flax.nnx` is slow. If it was not imported yet, this is no NNX module.
     nnx = sys.modules.get("flax.nnx")
     return nnx is not None and isinstance(module, nnx.Module)
 
@@ -45,6 +45,39 @@ def state_of_nnx(module: Any) -> dict[str, Any]:
     from flax import nnx
 
     return {"nnx": nnx.to_pure_dict(nnx.state(module))}
+
+
+def copy_nnx(module: Any, variables: Mapping[str, Any]) -> Any:
+    """Copy an NNX module.
+
+    Args:
+        module: The module.
+        variables: Variables of the copy, as `state_of_nnx` returns them.
+
+    Returns:
+        The copy, in evaluation mode.
+    """
+    from flax import nnx
+
+    graph, state = nnx.split(module)
+    nnx.replace_by_pure_dict(state, variables["nnx"])
+    copied = nnx.merge(graph, state)
+    copied.eval()
+    return copied
+
+
+def submodules_of_nnx(module: Any) -> dict[tuple[Any, ...], Any]:
+    """Return the submodules of an NNX module.
+
+    Args:
+        module: The module.
+
+    Returns:
+        Submodules by path. The empty path is the module itself.
+    """
+    from flax import nnx
+
+    return {tuple(path): submodule for path, submodule in nnx.iter_modules(module)}
 
 
 def inspect_nnx(module: Any) -> Structure:
@@ -70,7 +103,7 @@ def record_nnx(
     variables: Mapping[str, Any],
     inputs: Inputs,
     inputs_of: Collection[str] = (),
-    moves: Sequence[bool] = (False,),
+    perturbed: Sequence[bool] = (False,),
 ) -> list[list[Call]]:
     """Run an NNX module in evaluation mode and record the outputs of all submodules.
 
@@ -79,8 +112,8 @@ def record_nnx(
         variables: Its variables, as `state_of_nnx` returns them.
         inputs: Its inputs.
         inputs_of: Paths of the submodules whose inputs are recorded too.
-        moves: For each run, whether the variables and inputs are moved by one unit in the last
-            place.
+        perturbed: For each run, whether the variables and inputs are changed by one unit in the
+            last place.
 
     Returns:
         For each run, the calls in the order in which they end. The last one is that of `module`.
@@ -89,21 +122,19 @@ def record_nnx(
     """
     from flax import nnx
 
-    copied = nnx.clone(module)
-    copied.eval()
+    copied = copy_nnx(module, variables)
     kinds = set()
-    for path, submodule in nnx.iter_modules(copied):
+    for path, submodule in submodules_of_nnx(copied).items():
         setattr(submodule, PATH, "/".join(map(str, path)))
         kinds.add(type(submodule))
     graph, state = nnx.split(copied)
-    nnx.replace_by_pure_dict(state, variables["nnx"])
     recorder = Recorder(inputs_of)
 
     def program(state: Any, *args: Any, **kwargs: Any) -> None:
         nnx.merge(graph, state)(*args, **kwargs)
 
     with _wrapped(kinds, recorder):
-        return record(program, list_runs(state, inputs, moves), recorder)
+        return record(program, list_runs(state, inputs, perturbed), recorder)
 
 
 @contextlib.contextmanager

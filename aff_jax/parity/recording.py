@@ -1,5 +1,6 @@
 """Record the calls of submodules while a program of JAX runs."""
 
+import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Call", "Inputs", "Recorder", "is_array", "record"]
+__all__ = ["Call", "Inputs", "Recorder", "is_array", "list_leaves", "record"]
 
 COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of XLA for a program that runs twice: compiling it takes longer than running it."""
@@ -39,12 +40,15 @@ class Call(NamedTuple):
         number: Number of the call of this submodule, starting at 1.
         outputs: Arrays that the call returned.
         inputs: Arrays that the call got, if they were asked for.
+        keys: For each array of `outputs`, its key if the call returned a dict, as "logits" or
+            "parts.0", and otherwise an empty string.
     """
 
     module: str
     number: int
     outputs: tuple[np.ndarray, ...]
     inputs: tuple[np.ndarray, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 def is_array(x: Any) -> bool:
@@ -59,6 +63,33 @@ def is_array(x: Any) -> bool:
     return isinstance(x, np.ndarray | np.generic | jax.Array) and not jax.dtypes.issubdtype(
         x.dtype, jax.dtypes.extended
     )
+
+
+def list_leaves(tree: Any, outer: tuple[str | int, ...] = ()) -> list[tuple[str, Any]]:
+    """List the leaves of a tree with their keys.
+
+    Args:
+        tree: Dicts, sequences, data classes and other values. Dicts keep their order.
+        outer: Keys and positions of the tree in the tree that contains it.
+
+    Returns:
+        Pairs of a key and a leaf. The key joins the keys and positions on the way to the leaf with
+        dots. It is empty if there are only positions.
+    """
+    items: Iterable[tuple[str | int, Any]]
+    if isinstance(tree, Mapping):
+        items = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, tuple) and (names := getattr(tree, "_fields", ())):
+        items = zip(names, tree, strict=True)
+    elif isinstance(tree, list | tuple):
+        items = enumerate(tree)
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        items = [(field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree)]
+    else:
+        is_named = any(isinstance(step, str) for step in outer)
+        key = ".".join(map(str, outer)) if is_named else ""
+        return [(key, leaf) for leaf in jax.tree.leaves(tree)]
+    return [pair for step, value in items for pair in list_leaves(value, (*outer, step))]
 
 
 class Recorder:
@@ -84,9 +115,12 @@ class Recorder:
             output: What the call returned.
             inputs: Arguments of the call.
         """
-        arrays = (_arrays(output), _arrays(inputs) if path in self._inputs_of else [])
+        outputs = [(key, leaf) for key, leaf in list_leaves(output) if is_array(leaf)]
+        keys = tuple(key for key, _ in outputs)
+        given = [leaf for _, leaf in list_leaves(inputs) if is_array(leaf)]
+        arrays = ([leaf for _, leaf in outputs], given if path in self._inputs_of else [])
         dtypes = jax.tree.map(lambda x: x.dtype, arrays)
-        keep = functools.partial(self._keep, path, dtypes)
+        keep = functools.partial(self._keep, path, dtypes, keys)
         jax.debug.callback(keep, *jax.tree.map(_pack, arrays), ordered=True)
 
     def take(self) -> list[Call]:
@@ -100,10 +134,13 @@ class Recorder:
         self._numbers.clear()
         return calls
 
-    def _keep(self, path: str, dtypes: Any, outputs: Any, inputs: Any) -> None:
+    def _keep(
+        self, path: str, dtypes: Any, keys: tuple[str, ...], outputs: Any, inputs: Any
+    ) -> None:
         self._numbers[path] += 1
         outputs, inputs = jax.tree.map(_unpack, (outputs, inputs), dtypes)
-        self._calls.append(Call(path, self._numbers[path], tuple(outputs), tuple(inputs)))
+        number = self._numbers[path]
+        self._calls.append(Call(path, number, tuple(outputs), tuple(inputs), keys))
 
 
 def record(
@@ -140,10 +177,6 @@ def record(
             run(variables, arrays, flags, structure)
         recorded.append(recorder.take())
     return recorded
-
-
-def _arrays(tree: Any) -> list[Any]:
-    return [leaf for leaf in jax.tree.leaves(tree) if is_array(leaf)]
 
 
 def _pack(x: Any) -> jax.Array:

@@ -9,14 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aff_jax.parity.array_differences import best_factor, largest_difference
+from aff_jax.parity.combinations import name_attention, name_combination
 from aff_jax.parity.functions import (
     Function,
     list_activations,
     list_poolings,
+    list_reductions,
     list_resizings,
     negative_slope,
 )
-from aff_jax.parity.layouts import largest_difference
 from aff_jax.parity.reordering import Fits, find_order, find_shift
 
 __all__ = ["RULED_OUT", "Earlier", "find_relation"]
@@ -37,21 +39,23 @@ RULED_OUT = (
 """Relations that `find_relation` looks for."""
 
 BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
-"""Activations that may stand before a pooling, or behind a sum."""
+"""Activations that are tried before a pooling or resizing, and after a sum or product."""
 
 
 class Earlier(NamedTuple):
-    """An activation that both networks have computed before and that agrees.
+    """An activation that both networks have computed before and that agrees, or a parameter.
 
     Attributes:
         label: Its name in sentences.
         ours: The array of the linen network.
         theirs: The array of the PyTorch network, in the same layout.
+        is_parameter: True for a parameter. It may be a term or a factor, and not an input.
     """
 
     label: str
     ours: np.ndarray
     theirs: np.ndarray
+    is_parameter: bool = False
 
 
 def find_relation(
@@ -71,9 +75,11 @@ def find_relation(
     if np.iscomplexobj(ours) or np.iscomplexobj(theirs):
         is_conjugate = largest_difference(ours.conj(), theirs) <= allowed * np.max(np.abs(theirs))
         return "PyTorch's values are the complex conjugates." if is_conjugate else ""
-    recent = [Earlier(e.label, *_wide(e.ours, e.theirs)) for e in earlier[::-1]]
+    wide = [Earlier(e.label, *_wide(e.ours, e.theirs), e.is_parameter) for e in earlier[::-1]]
+    recent = [e for e in wide if not e.is_parameter]
+    operands = [*recent[:OPERANDS], *(_expand(e, ours.ndim) for e in wide if e.is_parameter)]
     ours, theirs = _wide(ours, theirs)
-    # An approximation is no relation: a wrong function may be as near as a few percent.
+    # The limit is at most 1e-3: another activation may differ from the right one by a few percent.
     limit = min(max(10 * allowed, 1e-12), 1e-3)
     if ours.shape == theirs.shape:
         # A relation must remove most of the difference.
@@ -88,8 +94,9 @@ def find_relation(
     return (
         _find_factor(ours, theirs, fits)
         or find_order(ours, theirs, fits)
-        or _find_sum(ours, theirs, recent, fits)
+        or _find_sum(ours, theirs, operands, fits)
         or _find_functions(ours, theirs, recent, fits)
+        or _find_combinations(ours, theirs, recent, fits)
         or _find_line(ours, theirs, fits)
         or find_shift(ours, theirs, fits)
         or _find_one_function(ours, theirs, recent, fits)
@@ -100,8 +107,7 @@ def _find_factor(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
     """Find a factor or an offset of the whole array."""
     if ours.shape != theirs.shape or not ours.size:
         return ""
-    squares = float(np.vdot(ours, ours))
-    factor = float(np.vdot(ours, theirs)) / squares if squares else 0.0
+    factor = best_factor(ours, theirs)
     if factor and fits(factor * ours, theirs):
         inverse = f", and this one is {1 / factor:.4g} times PyTorch's"
         return f"PyTorch's values are {factor:.4g} times these{inverse if factor < 1 else ''}."
@@ -141,7 +147,7 @@ def _find_line(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
     )
 
 
-def _find_sum(ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits) -> str:
+def _find_sum(ours: np.ndarray, theirs: np.ndarray, known: Sequence[Earlier], fits: Fits) -> str:
     """Find a term or a factor that one side lacks."""
     if ours.shape != theirs.shape:
         return ""
@@ -150,7 +156,7 @@ def _find_sum(ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], f
     places = np.sort(rng.permutation(ours.size)[:SAMPLE])
     operands: list[tuple[str, tuple[np.ndarray, np.ndarray]]] = []
     simple = [f for f in list_activations() if f[0] in BEFORE]
-    for earlier in recent[:OPERANDS]:
+    for earlier in known:
         if earlier.ours.ndim == ours.ndim and _broadcasts(earlier.ours.shape, ours.shape):
             sample = [
                 np.broadcast_to(array, ours.shape).ravel()[places]
@@ -207,17 +213,35 @@ def _find_functions(
     return ""
 
 
+def _find_combinations(
+    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits
+) -> str:
+    """Find what the two networks compute from several earlier activations."""
+    mine, other = (
+        name_combination(target, sources, fits) or name_attention(target, sources, fits)
+        for target, sources in (
+            (ours, [(earlier.label, earlier.ours) for earlier in recent]),
+            (theirs, [(earlier.label, earlier.theirs) for earlier in recent]),
+        )
+    )
+    if mine and other and mine != other:
+        return f"This network computes {mine}, and PyTorch {other}."
+    return ""
+
+
 def _find_one_function(
     ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits
 ) -> str:
     """Find the function that one of the networks applies to an earlier activation."""
     for earlier in recent[:RECENT]:
-        if mine := _name_function(earlier.ours, ours, fits):
+        mine = _name_function(earlier.ours, ours, fits)
+        if mine and mine != "the identity":
             return (
                 f"This network applies {mine} to {earlier.label}. PyTorch does something else "
                 f"that was not found."
             )
-        if other := _name_function(earlier.theirs, theirs, fits):
+        other = _name_function(earlier.theirs, theirs, fits)
+        if other and other != "the identity":
             return (
                 f"PyTorch applies {other} to {earlier.label}. This network does something else "
                 f"that was not found."
@@ -233,17 +257,27 @@ def _name_function(source: np.ndarray, target: np.ndarray, fits: Fits) -> str:
             return name
     if source.shape == target.shape and (slope := negative_slope(source, target)) is not None:
         return f"a leaky relu with slope {slope:.4g}"
-    if source.ndim != 4 or target.ndim != 4 or source.shape[::3] != target.shape[::3]:
+    functions: list[Function] = list_reductions(source.shape, target.shape)
+    is_spatial = source.ndim == target.ndim and source.ndim in (3, 4, 5)
+    ends = (source.shape[:1], source.shape[-1:]), (target.shape[:1], target.shape[-1:])
+    if is_spatial and ends[0] == ends[1]:
+        size, reached = source.shape[1:-1], target.shape[1:-1]
+        functions += list_poolings(size, reached)
+        functions += list_resizings(reached)
+    if not functions:
         return ""
-    size, reached = source.shape[1:3], target.shape[1:3]
-    functions: list[Function] = list(list_poolings(size, reached))
-    functions += list_resizings(reached)
     for before, prepare in (f for f in activations if f[0] in BEFORE):
         prepared = prepare(source)
         for name, function in functions:
             if fits(function(prepared), target):
                 return name if before == "the identity" else f"{before} and {name}"
     return ""
+
+
+def _expand(earlier: Earlier, axes: int) -> Earlier:
+    """Add axes of size 1 in front, as broadcasting does."""
+    shape = (1,) * (axes - earlier.ours.ndim) + earlier.ours.shape
+    return earlier._replace(ours=earlier.ours.reshape(shape), theirs=earlier.theirs.reshape(shape))
 
 
 def _wide(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

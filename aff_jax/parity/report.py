@@ -5,8 +5,8 @@ import json
 import math
 import textwrap
 
-from aff_jax.parity.comparison import Parity
 from aff_jax.parity.html_page import to_html
+from aff_jax.parity.result import Parity
 from aff_jax.parity.rows import Row
 from aff_jax.parity.verdict import COLUMNS, format_row, verdict
 

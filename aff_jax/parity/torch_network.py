@@ -1,6 +1,6 @@
 """A PyTorch module as one side of a comparison."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,10 +15,35 @@ from aff_jax.parity.recording import Call, Inputs
 from aff_jax.parity.rows import Output, list_outputs
 from aff_jax.parity.torch_recording import copy_torch, record_torch
 
-__all__ = ["TorchNetwork"]
+__all__ = ["TorchNetwork", "list_surplus"]
 
 WHOLE = "(whole)"
 """Name of the whole PyTorch module where `rename` maps a submodule to the empty name."""
+
+
+def list_surplus(
+    state: Mapping[str, Any], new_names: Mapping[str, str], expected: Collection[str]
+) -> list[str]:
+    """List the names of tied weights that are expected under another name.
+
+    Args:
+        state: Tensors by name.
+        new_names: Names in `state` by their new names.
+        expected: New names of the weights that the linen module has.
+
+    Returns:
+        Names in `state`.
+    """
+    tied: dict[int, list[str]] = {}
+    for new, old in new_names.items():
+        if state[old].numel():
+            tied.setdefault(state[old].data_ptr(), []).append(new)
+    return [
+        new_names[name]
+        for names in tied.values()
+        for name in names
+        if name not in expected and set(expected) & set(names)
+    ]
 
 
 class TorchNetwork:
@@ -29,12 +54,18 @@ class TorchNetwork:
         dtype: Dtype of the copy, "float32" or "float64".
         rename: New names of the submodules, as in `from_torch`.
         ignore: Names of weights and buffers without a counterpart, as in `from_torch`.
+        folds: Replace weights under `weight_norm` and the like by plain ones, as `copy_torch` does.
     """
 
     def __init__(
-        self, module: Any, dtype: str, rename: Rename | None, ignore: Sequence[str] = ()
+        self,
+        module: Any,
+        dtype: str,
+        rename: Rename | None,
+        ignore: Sequence[str] = (),
+        folds: bool = False,
     ) -> None:
-        self.module = copy_torch(module, dtype)
+        self.module = copy_torch(module, dtype, folds)
         self.dtype = dtype
         self.rename = rename
         self.ignore = ignore
@@ -81,33 +112,33 @@ class TorchNetwork:
         return any(type(part).__name__.endswith("1d") for part in self.module.modules())
 
     def record(
-        self, inputs: Inputs, inputs_of: Collection[str] = (), moves: bool = False
+        self, inputs: Inputs, inputs_of: Collection[str] = (), perturb: bool = False
     ) -> list[Call]:
         """Run the module and record the outputs of all submodules.
 
         Args:
             inputs: Its inputs, in PyTorch's layout.
             inputs_of: Names of the submodules whose inputs are recorded too.
-            moves: Move the inputs of every submodule by one unit in the last place.
+            perturb: Change the inputs of every submodule by one unit in the last place.
 
         Returns:
             The calls, by the new names of the submodules.
         """
         old_names = [self.old_name(name) for name in inputs_of]
-        calls = record_torch(self.module, inputs, old_names, moves)
+        calls = record_torch(self.module, inputs, old_names, perturb)
         return [call._replace(module=self.names[call.module]) for call in calls]
 
     def record_twice(self, inputs: Inputs) -> list[Output]:
-        """Run the module, and again with inputs moved by one unit in the last place.
+        """Run the module, and again with its inputs perturbed.
 
         Args:
             inputs: Its inputs, in PyTorch's layout.
 
         Returns:
             The outputs of all submodules in order. In the second run, the inputs of every submodule
-            are moved.
+            change by one unit in the last place.
         """
-        return list_outputs(self.record(inputs), self.record(inputs, moves=True))
+        return list_outputs(self.record(inputs), self.record(inputs, perturb=True))
 
     def convert(self, module: nn.Module, inputs: Inputs, structure: Structure) -> dict[str, Any]:
         """Convert the weights to the variables of a linen module.
@@ -137,16 +168,7 @@ class TorchNetwork:
                 f"torch.nn.ModuleList. Or pass `variables`."
             )
         new_names = rename_prefixes({name: name for name in state}, self.rename)
-        tied: dict[int, list[str]] = {}
-        for new, old in new_names.items():
-            if state[old].numel():
-                tied.setdefault(state[old].data_ptr(), []).append(new)
-        surplus = {
-            new_names[name]
-            for names in tied.values()
-            for name in names
-            if name not in expected and expected & set(names)
-        }
+        surplus = list_surplus(state, new_names, expected)
         # Float64 weights would lose digits in float32 parameters.
         is_wide = self.dtype == "float64" and hasattr(module, "param_dtype")
         target = module.clone(param_dtype=jnp.float64) if is_wide else module

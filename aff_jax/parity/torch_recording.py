@@ -1,25 +1,26 @@
 """Run a PyTorch module and record what its submodules return."""
 
 import copy
-import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
 import numpy as np
 
-from aff_jax.parity.recording import Call, Inputs, is_array
+from aff_jax.parity.recording import Call, Inputs, is_array, list_leaves
 
 __all__ = ["copy_torch", "from_tensor", "record_torch"]
 
 
-def copy_torch(module: Any, dtype: str) -> Any:
+def copy_torch(module: Any, dtype: str, folds: bool = False) -> Any:
     """Copy a PyTorch module for a comparison.
 
     Args:
         module: A `torch.nn.Module`. It is not changed.
         dtype: "float32" or "float64".
+        folds: Replace weights under `weight_norm`, `spectral_norm` and other parametrizations by
+            plain weights of the same values and of the dtype of `module`.
 
     Returns:
         A copy on the CPU, of floating-point dtype `dtype`, in evaluation mode, without the wrappers
@@ -38,11 +39,22 @@ def copy_torch(module: Any, dtype: str) -> Any:
             else:
                 return module
 
-    module = copy.deepcopy(unwrap(module))
+    module = unwrap(module)
+    # Tensors with a gradient function cannot be copied. The old `torch.nn.utils.weight_norm` keeps
+    # the weight as such an attribute, and computes it again in every call.
+    computed = [
+        value
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and value.grad_fn is not None
+    ]
+    module = copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if unwrap(child) is not child:
                 setattr(parent, name, unwrap(child))
+    if folds:
+        _fold_parametrizations(module.eval())
     # `module.to(dtype)` would drop the imaginary parts of complex weights and buffers.
     wide, complex_dtype = {
         "float32": (torch.float32, torch.complex64),
@@ -57,8 +69,32 @@ def copy_torch(module: Any, dtype: str) -> Any:
     return module._apply(convert).eval()
 
 
+def _fold_parametrizations(module: Any) -> None:
+    """Replace computed weights by plain ones. Both networks then have the same rounded weights."""
+    import torch
+    from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+    from torch.nn.utils.spectral_norm import SpectralNorm
+    from torch.nn.utils.weight_norm import WeightNorm
+
+    for part in module.modules():
+        if parametrize.is_parametrized(part):
+            values = {name: getattr(part, name).detach() for name in part.parametrizations}
+            del part.parametrizations
+            # `remove_parametrizations` would change the class, which copies share.
+            part.__class__ = type(part).__bases__[0]
+            for name, value in values.items():
+                part.register_parameter(name, torch.nn.Parameter(value))
+        for hook in list(part._forward_pre_hooks.values()):
+            for kind, remove in (
+                (WeightNorm, remove_weight_norm),
+                (SpectralNorm, remove_spectral_norm),
+            ):
+                if isinstance(hook, kind):
+                    remove(part, hook.name)
+
+
 def record_torch(
-    module: Any, inputs: Inputs, inputs_of: Collection[str] = (), moves: bool = False
+    module: Any, inputs: Inputs, inputs_of: Collection[str] = (), perturb: bool = False
 ) -> list[Call]:
     """Run a PyTorch module and record the outputs of all submodules.
 
@@ -66,8 +102,8 @@ def record_torch(
         module: A `torch.nn.Module`, from `copy_torch`.
         inputs: Its inputs. Arrays become tensors.
         inputs_of: Names of the submodules whose inputs are recorded too.
-        moves: Move every floating-point input of every submodule by one unit in the last place, to
-            measure how the network amplifies the rounding of what it computes.
+        perturb: Change every floating-point input of every submodule by one unit in the last place,
+            to measure how the network amplifies the rounding of what it computes.
 
     Returns:
         The calls in the order in which they end. The last one is that of `module`. A submodule with
@@ -79,13 +115,14 @@ def record_torch(
     numbers: Counter[str] = Counter()
     given: dict[str, list[tuple[np.ndarray, ...]]] = {}
 
-    def to_arrays(tree: Any) -> tuple[np.ndarray, ...]:
-        return tuple(from_tensor(x) for x in _leaves(tree) if isinstance(x, torch.Tensor))
+    def to_arrays(tree: Any) -> dict[tuple[str, int], np.ndarray]:
+        leaves = [leaf for leaf in list_leaves(tree) if isinstance(leaf[1], torch.Tensor)]
+        return {(key, i): from_tensor(leaf) for i, (key, leaf) in enumerate(leaves)}
 
     def before(name: str) -> Callable[..., None]:
         # Recorded before the call, which may change its input in place.
         def note(_module: Any, args: Any, kwargs: Any) -> None:
-            given.setdefault(name, []).append(to_arrays((args, kwargs)))
+            given.setdefault(name, []).append(tuple(to_arrays((args, kwargs)).values()))
 
         return note
 
@@ -93,26 +130,28 @@ def record_torch(
         def note(_module: Any, _args: Any, output: Any) -> None:
             numbers[name] += 1
             inputs = given[name].pop() if name in inputs_of else ()
-            calls.append(Call(name, numbers[name], to_arrays(output), inputs))
+            outputs = to_arrays(output)
+            keys = tuple(key for key, _ in outputs)
+            calls.append(Call(name, numbers[name], tuple(outputs.values()), inputs, keys))
 
         return note
 
     generator = torch.Generator().manual_seed(0)
 
-    def move(x: Any) -> Any:
+    def change(x: Any) -> Any:
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             return x
         up = torch.rand(x.shape, generator=generator) < 0.5
         infinity = torch.full((), torch.inf, dtype=x.dtype)
         return torch.nextafter(x, torch.where(up, infinity, -infinity))
 
-    def move_inputs(_module: Any, args: Any, kwargs: Any) -> Any:
-        return tuple(map(move, args)), {name: move(value) for name, value in kwargs.items()}
+    def change_inputs(_module: Any, args: Any, kwargs: Any) -> Any:
+        return tuple(map(change, args)), {name: change(value) for name, value in kwargs.items()}
 
     hooks = []
     for name, submodule in module.named_modules():
-        if moves:
-            hooks.append(submodule.register_forward_pre_hook(move_inputs, with_kwargs=True))
+        if perturb:
+            hooks.append(submodule.register_forward_pre_hook(change_inputs, with_kwargs=True))
         if name in inputs_of:
             hooks.append(submodule.register_forward_pre_hook(before(name), with_kwargs=True))
         hooks.append(submodule.register_forward_hook(after(name)))
@@ -123,25 +162,12 @@ def record_torch(
 
     args, kwargs = jax.tree.map(to_tensor, tuple(inputs))
     try:
-        with torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             module(*args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
     return calls
-
-
-def _leaves(tree: Any) -> list[Any]:
-    """List the leaves of a tree, among them the values of objects such as model outputs."""
-    leaves = []
-    for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, Mapping):
-            leaves += _leaves(list(leaf.values()))
-        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            leaves += _leaves([getattr(leaf, f.name) for f in dataclasses.fields(leaf)])
-        else:
-            leaves.append(leaf)
-    return leaves
 
 
 def from_tensor(tensor: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import re
 
-from aff_jax.parity.comparison import Parity
+from aff_jax.parity.result import Parity
 from aff_jax.parity.rows import Row
 
 __all__ = ["COLUMNS", "format_row", "outcome", "verdict"]
@@ -78,7 +78,7 @@ def verdict(parity: Parity) -> str:
         return (
             f"Equal: {len(compared)} activations {terms}; the largest error is "
             f"{worst.max_rel:.1e}, at {worst.path or 'the output'}.{_advise(parity)}"
-            f"{_not_compared(parity)}"
+            f"{_name_ambiguous(parity)}{_not_compared(parity)}"
         )
     count = sum(row.differs for row in parity.rows)
     why = first.note or f"error {first.max_rel:.1e}"
@@ -108,6 +108,19 @@ def _advise(parity: Parity) -> str:
     if parity.dtype == "float64" or parity.tolerance is not None:
         return ""
     return " A mistake that is smaller than rounding in float32 shows in float64."
+
+
+def _name_ambiguous(parity: Parity) -> str:
+    """Name outputs in which a transposition would not be seen."""
+    rows = [r for r in parity.rows if r.layout.endswith(", by value") and "same" not in r.layout]
+    if not rows:
+        return ""
+    first = rows[0]
+    return (
+        f" Axes of {first.path or 'the output'} have equal sizes, so its layout "
+        f"({first.layout.partition(',')[0]}) was chosen by its values: compare with other sizes "
+        f"to rule out a transposition."
+    )
 
 
 def _not_compared(parity: Parity) -> str:

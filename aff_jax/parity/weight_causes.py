@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from aff_jax.parity.layouts import largest_difference
+from aff_jax.parity.array_differences import best_factor, largest_difference
+from aff_jax.parity.reordering import find_axes
 
 __all__ = ["Weights", "explain_weights"]
 
@@ -73,8 +74,7 @@ def _explain_leaf(leaf: str, ours: np.ndarray, theirs: np.ndarray) -> str:
             f" from PyTorch's; the first is {ours[index]:.6g} instead of {theirs[index]:.6g}, at "
             f"{index}."
         )
-    squares = float(np.vdot(ours, ours))
-    factor = float(np.vdot(ours, theirs)) / squares if squares else 0.0
+    factor = best_factor(ours, theirs)
     if factor and _is_same(factor * ours, theirs):
         return f"PyTorch's `{leaf}` is {factor:.6g} times this one."
     worst = largest_difference(ours, theirs)
@@ -85,22 +85,16 @@ def _explain_leaf(leaf: str, ours: np.ndarray, theirs: np.ndarray) -> str:
 
 def _find_order(ours: np.ndarray, theirs: np.ndarray) -> str:
     """Say in which order an array has the values of another one."""
-    axes = range(ours.ndim)
-    for order in itertools.permutations(axes):
-        moved = ours.transpose(order)
-        if moved.shape != theirs.shape:
-            continue
-        for count in range(ours.ndim + 1):
-            for flipped in itertools.combinations(axes, count):
-                if _is_same(np.flip(moved, flipped), theirs):
-                    return _describe_order(order, flipped)
+    found = find_axes(ours, theirs, _is_same)
+    if found is not None:
+        return _describe_order(*found)
     if _is_same(ours.ravel(), theirs.transpose().ravel()):
         return "reshaped instead of transposed"
     # Kernels as PyTorch stores them: (out, in, *size), or (out, in).
     stored = theirs.transpose(-1, -2, *range(theirs.ndim - 2)) if theirs.ndim > 1 else theirs
     if _is_same(ours.ravel(), stored.ravel()):
         return "reshaped instead of transposed"
-    for axis in axes:
+    for axis in range(ours.ndim):
         lined = np.moveaxis(ours, axis, 0).reshape(ours.shape[axis], -1)
         other = np.moveaxis(theirs, axis, 0).reshape(theirs.shape[axis], -1)
         if _is_same(lined[np.lexsort(lined.T)], other[np.lexsort(other.T)]):
@@ -110,10 +104,10 @@ def _find_order(ours: np.ndarray, theirs: np.ndarray) -> str:
 
 def _describe_order(order: tuple[int, ...], flipped: tuple[int, ...]) -> str:
     parts = []
-    moved = [axis for axis, source in enumerate(order) if axis != source]
-    if len(moved) == 2:
-        parts.append(f"with axes {moved[0]} and {moved[1]} swapped")
-    elif moved:
+    transposed = [axis for axis, source in enumerate(order) if axis != source]
+    if len(transposed) == 2:
+        parts.append(f"with axes {transposed[0]} and {transposed[1]} swapped")
+    elif transposed:
         parts.append(f"with the axes in another order: transpose them by {order}")
     if flipped:
         listed = ", ".join(map(str, flipped))

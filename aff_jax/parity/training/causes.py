@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aff_jax.parity.layouts import align, largest_difference
-from aff_jax.parity.training.optimizer_causes import explain_optimizers, list_some
+from aff_jax.parity.array_differences import best_factor, largest_difference
+from aff_jax.parity.layouts import align
+from aff_jax.parity.training.optimizer_causes import explain_optimizers, is_judged, list_some
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.statistics_causes import explain_statistics
 from aff_jax.parity.training.step_parity import StepRow
@@ -44,6 +45,13 @@ def explain_steps(samples: Samples, rows: Sequence[StepRow], dtype: str) -> str:
         sentences += _explain_gradients(samples, different, dtype)
     if any(row.kind == "statistic" for row in different):
         sentences += explain_statistics(samples, dtype)
+    if any(row.name in samples.summed and row.step for row in different):
+        names = sorted(samples.summed)
+        sentences.append(
+            f"PyTorch adds the biases {list_some(names)} in pairs and trains both, so their sum "
+            f"changes twice as fast as the one bias of JAX. Freeze one of each pair in PyTorch, as "
+            f"with `cell.bias_hh_l0.requires_grad_(False)`."
+        )
     if any(row.kind in ("weight", "moment") for row in different):
         sentences += explain_optimizers(samples, dtype)
         if not sentences and all(row.kind == "moment" for row in different):
@@ -52,10 +60,18 @@ def explain_steps(samples: Samples, rows: Sequence[StepRow], dtype: str) -> str:
         first = different[0]
         sentences.append(
             f"The first difference is the {first.kind} {first.name} in step {first.step}, "
-            f"{first.max_abs:.1e}. The optimizers are ruled out: the recorded gradients give the "
-            f"updates of both sides. Compare the activations with parity.compare."
+            f"{first.max_abs:.1e}.{_rule_out_optimizers(samples, dtype)} Compare the activations "
+            f"with parity.compare."
         )
     return " ".join(sentences)
+
+
+def _rule_out_optimizers(samples: Samples, dtype: str) -> str:
+    """Say that the optimizers follow their settings, if that can be said."""
+    judged = [name for name in samples.ours.gradients if is_judged(samples, name)]
+    if not judged or explain_optimizers(samples, dtype):
+        return ""
+    return " The optimizers are ruled out: the recorded gradients give the updates of both sides."
 
 
 def _explain_moments(different: Sequence[StepRow]) -> str:
@@ -121,6 +137,22 @@ def _explain_some_gradients(
 ) -> list[str]:
     """Explain gradients that differ though the losses agree."""
     sentences = []
+    for names in samples.tied:
+        if set(names) & set(off):
+            listed = " and ".join(f"`{name}`" for name in names)
+            sentences.append(
+                f"{same} and so does the loss, but {listed} are one weight in PyTorch and "
+                f"{len(names)} weights in JAX. PyTorch's gradient is the sum of both. Tie them in "
+                f"JAX, as with `nn.Embed.attend`."
+            )
+            off = [name for name in off if name not in names]
+    for name in [name for name in off if name in samples.padding]:
+        sentences.append(
+            f"{same} and so does the loss, but the gradient of {name} differs. PyTorch's embedding "
+            f"has padding_idx={samples.padding[name]}, so that row gets no gradient, and Flax's "
+            f"nn.Embed has no such field. Set the gradient of the row to zero in JAX."
+        )
+        off = [other for other in off if other != name]
     for who, side, other in (
         ("JAX", samples.ours, samples.theirs),
         ("PyTorch", samples.theirs, samples.ours),
@@ -178,7 +210,7 @@ def _gradient_ratios(samples: Samples, close: float) -> dict[str, float | None]:
         theirs = samples.theirs.gradients[name][0]
         if ours is None or theirs is None or name in samples.rounding or not np.any(theirs):
             continue
-        ratio = float(theirs @ ours) / float(theirs @ theirs)
+        ratio = best_factor(theirs, ours)
         constant = np.max(np.abs(ours - ratio * theirs)) <= close * max(
             np.max(np.abs(ours)), np.max(np.abs(theirs))
         )
@@ -219,6 +251,6 @@ def _find_penalty(samples: Samples, close: float) -> float | None:
         for side in (samples.theirs, samples.ours)
     )
     weights = np.concatenate([samples.theirs.weights[name][0] for name in names])
-    value = float(weights @ (ours - theirs)) / (float(weights @ weights) or 1.0)
+    value = best_factor(weights, ours - theirs)
     error = np.max(np.abs(ours - theirs - value * weights))
     return value if value and error <= close * np.max(np.abs(ours - theirs)) else None

@@ -3,11 +3,12 @@
 Both sides start from the same weights and take the same steps. Losses, gradients, running
 statistics, the moments of the optimizer and the updated weights are compared under PyTorch's names.
 
-How much rounding matters is measured: each side is trained a second time from weights that are
-moved by one unit in the last place. An array differs if its difference exceeds `MULTIPLE` times
-what that does to it on either side, and `FLOORS` times its largest value.
+Each side is trained a second time from weights that are changed by one unit in the last place. This
+measures the effect of rounding. An array differs if its difference exceeds `MULTIPLE` times this
+effect on either side, and `FLOORS` times the largest value of the array.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,20 +19,23 @@ import numpy as np
 
 from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.mapping import list_entries
-from aff_jax.convert.prefixes import rename_prefixes, select_prefix
+from aff_jax.convert.packed_forms import select_forms
+from aff_jax.convert.packing import list_forms
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
-from aff_jax.lookup import unknown_name
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.inputs import as_dtype, move_by_ulp
+from aff_jax.parity.inputs import as_dtype, enable_dtype, perturb
+from aff_jax.parity.nnx_recording import is_nnx
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some
+from aff_jax.parity.training.packed_arrays import Packing
 from aff_jax.parity.training.record import TrainingStep
 from aff_jax.parity.training.samples import Samples
 from aff_jax.parity.training.step_parity import StepParity, StepRow
+from aff_jax.parity.training.torch_names import list_names, list_tied, match_names
 from aff_jax.parity.training.torch_steps import TorchTraining
 
 __all__ = ["compare_step"]
@@ -43,10 +47,10 @@ MULTIPLE = 32
 """Largest allowed multiple of the measured effect of rounding."""
 
 SHARE = 1e-3
-"""Arrays below this share of the largest one of their kind are compared with the share.
+"""Smallest scale of a difference, relative to the largest array of the same kind.
 
-The gradient of a bias in front of a batch norm is zero by construction, and its computed value is
-the rounding error of larger terms.
+The gradient of a bias in front of a batch norm is zero by construction. Its computed value is the
+rounding error of larger terms, so it is not compared relative to itself.
 """
 
 
@@ -98,18 +102,27 @@ def compare_step(
         The compared arrays, and an explanation of the differences.
 
     Raises:
-        TypeError: If an optimizer is of the wrong kind.
+        TypeError: If an optimizer or a module is of the wrong kind.
         ValueError: If the weights do not match the module, the networks share no name, a loss is
             not a scalar, a network draws random numbers, or `steps` is less than 1.
     """
     if steps < 1:
         raise ValueError(f"expected at least 1 step, got steps={steps}. A wrong momentum needs 2.")
     check_arguments(torch_module, module, variables, None, (inputs, kwargs))
+    if is_nnx(module):
+        raise TypeError(
+            "expected a linen module, got an NNX module, which compare_step can't train."
+        )
     dtype = "float64" if float64 else "float32"
     network = TorchNetwork(torch_module, dtype, rename=None)
-    with jax.enable_x64(float64):
+    with enable_dtype(dtype):
         inputs, torch_inputs = as_dtype((inputs, torch_inputs), dtype)
         arguments, keywords = bind_training_arguments(module, inputs, kwargs)
+        structure = inspect_module(module, arguments, kwargs=keywords)
+        entries = list_entries(structure, PYTORCH)
+        renamed = list_names(network.module, rename, prefix)
+        packing = Packing(select_forms(list_forms(structure), renamed))
+        read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
         if variables is None:
             widened = float64 and hasattr(module, "param_dtype")
             wide = module.clone(param_dtype=jnp.float64) if widened else module
@@ -121,13 +134,11 @@ def compare_step(
                 kwargs=keywords,
                 prefix=prefix,
                 rename=rename,
-                ignore=ignore,
+                ignore=[*ignore, *list_tied(state, renamed, read, prefix)],
             )
         variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
-        entries = list_entries(inspect_module(module, arguments, kwargs=keywords), PYTORCH)
-        read = [entry.name for entry in entries if entry.collection != UNREAD]
-        names = _match_names(network.module, read, rename, prefix)
-        ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names)
+        names = match_names(read, renamed)
+        ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names, packing)
         theirs = TorchTraining(
             network,
             inputs,
@@ -138,22 +149,27 @@ def compare_step(
             layout=layout,
             expected=ours.first_outputs(variables) if torch_inputs is None else (),
         )
-        moved = {**variables, "params": move_by_ulp(variables["params"])}
-        samples, rows = Samples(), []
+        perturbed = {**variables, "params": perturb(variables["params"])}
+        samples, rows = Samples(summed={names[n] for n in packing.summed if n in names}), []
         runs = zip(
             theirs.run(steps),
             ours.run(variables, steps),
-            theirs.run(steps, moved=True),
-            ours.run(moved, steps),
+            theirs.run(steps, perturbed=True),
+            ours.run(perturbed, steps),
             strict=True,
         )
-        for number, sides in enumerate(runs):
+        for number, recorded in enumerate(runs):
+            sides = [
+                side if place % 2 else _add_biases(side, names, packing)
+                for place, side in enumerate(recorded)
+            ]
             samples.add(sides[0], sides[1])
             compared = _compare_steps(number, sides, FLOORS[dtype], samples)
             # Before the first step, only mistakes are of interest.
             rows += [row for row in compared if number or row.differs]
     samples.settings, samples.optimizer_name = theirs.settings, theirs.optimizer_name
     samples.norm_momenta = theirs.norm_momenta()
+    samples.tied, samples.padding = theirs.tied_weights(), theirs.padding_rows()
     differs = any(row.differs for row in rows)
     explanation = explain_steps(samples, rows, dtype) if differs else ""
     notes = _list_notes(theirs, samples)
@@ -162,29 +178,19 @@ def compare_step(
     return StepParity(rows, dtype, steps, explanation, notes, uncompared)
 
 
-def _match_names(
-    torch_module: Any, expected: Sequence[str], rename: Mapping[str, str] | None, prefix: str
-) -> dict[str, str]:
-    """Return the names in the PyTorch module by those of the entries."""
-    arrays = [n for n, _ in torch_module.named_parameters(remove_duplicate=False)]
-    arrays += [name for name, _ in torch_module.named_buffers()]
-    renamed = rename_prefixes(
-        select_prefix({name: name for name in arrays}, prefix), rename, strict=False
-    )
-    names = {name: renamed[name] for name in expected if name in renamed}
-    if not names:
-        first = expected[0] if expected else "a weight"
-        raise ValueError(
-            f"the networks share no name: {unknown_name('name', first, renamed)} Pass `rename` or "
-            f"`prefix`, as in aff_jax.convert.from_torch."
-        )
-    return names
+def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:
+    """Add the biases of PyTorch that belong to one bias of JAX."""
+    if not packing.summed:
+        return step
+    new_names = {n: step.weights[old] for n, old in names.items() if old in step.weights}
+    added = {names[new]: array for new, array in packing.add_biases(new_names).items()}
+    return dataclasses.replace(step, weights=added)
 
 
 def _compare_steps(
     number: int, sides: Sequence[TrainingStep], floor: float, samples: Samples
 ) -> Iterator[StepRow]:
-    """Yield the rows of one step of PyTorch, JAX, and both with moved weights."""
+    """Compare one step of PyTorch and JAX. The other two sides are these with perturbed weights."""
     theirs, ours = sides[:2]
     if number:
         losses = [np.asarray(side.loss) for side in sides]
@@ -195,16 +201,16 @@ def _compare_steps(
         if arrays[0] is not None:
             row = _compare(number, "gradient", name, arrays, floor, scale)
             size = _largest(arrays[:2])
-            # Rounding moves the gradient by about its size.
+            # Rounding changes the gradient by about its size.
             if 0 < size < scale and row.allowed > MULTIPLE / 10 * size:
                 samples.rounding.add(name)
             yield row
-        else:
+        elif name not in samples.summed:  # the other bias of the sum may have the gradient
             value = _largest(arrays[1:2])
             kind = "zero" if value == 0 else f"up to {value:.1e}"
             note = f"no gradient in PyTorch, {kind} in JAX"
             # A gradient that changes no weight is no mistake.
-            allowed = 0.0 if samples.moves(name) else np.inf
+            allowed = 0.0 if samples.is_updated(name) else np.inf
             yield StepRow(number, "gradient", name, value, value and 1.0, allowed, note)
     for kind, field in (
         ("statistic", "statistics"),
@@ -232,11 +238,11 @@ def _compare(
     floor: float,
     least: float,
 ) -> StepRow:
-    """Compare PyTorch's array and JAX's, followed by those of the moved weights."""
-    theirs, ours, theirs_moved, ours_moved = (np.asarray(a, np.float64) for a in arrays)
+    """Compare PyTorch's array and JAX's, followed by those with perturbed weights."""
+    theirs, ours, theirs_perturbed, ours_perturbed = (np.asarray(a, np.float64) for a in arrays)
     with np.errstate(invalid="ignore"):
         difference = _largest([ours - theirs])
-        rounding = max(_largest([theirs_moved - theirs]), _largest([ours_moved - ours]))
+        rounding = max(_largest([theirs_perturbed - theirs]), _largest([ours_perturbed - ours]))
     scale = max(_largest([theirs]), least)
     allowed = max(floor * scale, MULTIPLE * rounding)
     return StepRow(number, kind, name, difference, difference / (scale or 1.0), allowed)

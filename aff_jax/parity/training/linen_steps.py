@@ -13,12 +13,15 @@ from flax import errors, traverse_util
 from aff_jax.convert.entries import UNREAD, Entry
 from aff_jax.convert.mapping import variables_to_arrays
 from aff_jax.parity.inputs import EVALUATION
+from aff_jax.parity.training.packed_arrays import Packing
 from aff_jax.parity.training.record import NamedArrays, TrainingStep
 
 __all__ = ["LinenTraining", "bind_training_arguments"]
 
 TRAINING_FLAGS = {flag: not value for flag, value in EVALUATION.items()}
 """Arguments by which linen modules are put in training mode, and their values."""
+
+UNPACKED = Packing(())
 
 MOMENTS = {
     "trace": ("momentum_buffer",),
@@ -66,7 +69,8 @@ class LinenTraining:
         loss: Function of the outputs of the module that returns a scalar.
         optimizer: Optax gradient transformation.
         entries: Entries of the module, which name the arrays.
-        names: Names in the PyTorch module by the names of the entries.
+        names: Names in the PyTorch module by the names of the entries, after packing.
+        packing: Forms in which PyTorch packs arrays.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class LinenTraining:
         optimizer: Any,
         entries: Sequence[Entry],
         names: Mapping[str, str],
+        packing: Packing = UNPACKED,
     ):
         if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
             raise TypeError(
@@ -87,6 +92,7 @@ class LinenTraining:
         self.optimizer = optimizer
         self.entries = [entry for entry in entries if entry.collection != UNREAD]
         self.names = names
+        self.packing = packing
 
         def compute_loss(params: Any, state: Mapping[str, Any]) -> tuple[Any, Any]:
             outputs, new = module.apply(
@@ -164,16 +170,18 @@ class LinenTraining:
             yield TrainingStep(
                 loss=float(loss),
                 outputs=[np.asarray(leaf) for leaf in jax.tree.leaves(outputs)],
-                gradients=dict(self._name(gradients, state)[0]),
+                gradients=dict(self._name(gradients, state, sums=False)[0]),
                 moments=self._name_moments(optimizer_state, params, state),
                 weights=weights,
                 statistics=statistics,
             )
 
-    def _name(self, params: Any, state: Mapping[str, Any]) -> tuple[NamedArrays, NamedArrays]:
+    def _name(
+        self, params: Any, state: Mapping[str, Any], sums: bool = True
+    ) -> tuple[NamedArrays, NamedArrays]:
         """Return a tree of the shape of the parameters, and the statistics, by name."""
         variables = {"params": params, "batch_stats": state.get("batch_stats", {})}
-        arrays = variables_to_arrays(self.entries, variables)
+        arrays = self.packing.pack(variables_to_arrays(self.entries, variables), sums)
         is_statistic = {e.name for e in self.entries if e.collection == "batch_stats"}
         named: tuple[NamedArrays, NamedArrays] = ({}, {})
         for name, array in arrays.items():
@@ -191,7 +199,8 @@ class LinenTraining:
                 path: flat[path] if hasattr(flat.get(path), "shape") else np.full(shape, np.nan)
                 for path, shape in shapes.items()
             }
-            for name, array in self._name(traverse_util.unflatten_dict(leaves), state)[0].items():
+            unflattened = traverse_util.unflatten_dict(leaves)
+            for name, array in self._name(unflattened, state, sums=False)[0].items():
                 if not np.isnan(array).all():
                     moments |= {f"{name}.{theirs}": array for theirs in MOMENTS[field]}
         return moments

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from aff_jax.parity.array_differences import best_factor
 from aff_jax.parity.training.samples import Samples, Side
 from aff_jax.parity.training.update_fits import Fit, error_of, find_settings, rounding_of
 from aff_jax.parity.training.update_rules import RULES, Recorded, Settings, settings_of
 
-__all__ = ["explain_optimizers", "list_some"]
+__all__ = ["explain_optimizers", "is_judged", "list_some"]
 
 COLUMNS = 4096
 """Number of values that settings are searched with."""
@@ -48,8 +49,7 @@ def explain_optimizers(samples: Samples, dtype: str) -> list[str]:
         groups: dict[Group, list[str]] = {}
         total = 0
         for name in side.gradients:
-            known = _has_gradients(samples, name) and name in samples.settings
-            if not known or name in samples.rounding:
+            if not is_judged(samples, name):
                 continue
             found = settings_of(samples.optimizer_name, samples.settings[name])
             if found is None:
@@ -65,12 +65,27 @@ def explain_optimizers(samples: Samples, dtype: str) -> list[str]:
         if frozen:
             sentences.append(
                 f"{who}'s optimizer does not update {list_some(frozen, total)}, which "
-                f"{'PyTorch' if who == 'JAX' else 'JAX'}'s gradients would move: it is frozen or "
+                f"{'PyTorch' if who == 'JAX' else 'JAX'}'s gradients would change: it is frozen or "
                 f"masked there. Freeze the same weights on both sides."
             )
         for (rule, items), names in groups.items():
             sentences += _explain_group(who, rule, dict(items), side, names, total, dtype)
     return sentences
+
+
+def is_judged(samples: Samples, name: str) -> bool:
+    """Return whether the updates of a weight tell the settings of its optimizer.
+
+    Args:
+        samples: Samples of both sides.
+        name: Name of the weight.
+
+    Returns:
+        False without a gradient, outside of PyTorch's optimizer, if the gradient is a rounding
+        error, and for one of two biases that are added.
+    """
+    is_known = _has_gradients(samples, name) and name in samples.settings
+    return is_known and name not in samples.rounding | samples.summed
 
 
 def list_some(names: Sequence[str], total: int | None = None) -> str:
@@ -107,18 +122,20 @@ def _record(side: Side, names: Sequence[str]) -> Recorded:
 
 
 def _explain_missing_gradients(samples: Samples) -> list[str]:
-    """Explain weights that PyTorch skips, because they have no gradient, and JAX moves."""
-    moved: dict[str, list[str]] = {}
+    """Explain weights that PyTorch skips, because they have no gradient, and JAX updates."""
+    updated: dict[str, list[str]] = {}
     for name, gradients in samples.theirs.gradients.items():
+        if name in samples.summed:
+            continue
         weights = np.stack(samples.ours.weights[name])
         absent = all(gradient is None for gradient in gradients)
         if (absent or name not in samples.settings) and np.diff(weights, axis=0).any():
             zero = not any(np.any(g) for g in samples.ours.gradients[name] if g is not None)
             why = "absent" if name not in samples.settings else "zero" if zero else "frozen"
-            moved.setdefault(why, []).append(name)
+            updated.setdefault(why, []).append(name)
     texts = {
         "zero": "PyTorch has no gradient and JAX a zero gradient for {}. PyTorch's optimizer "
-        "skips such weights, and optax moves them by weight decay. Mask them with optax.masked.",
+        "skips such weights, and optax decays them. Mask them with optax.masked.",
         "frozen": "PyTorch has no gradient for {}, and JAX has one and updates them. In PyTorch "
         "they have requires_grad=False or are detached from the loss. Freeze them in optax, as "
         "with optax.multi_transform and optax.set_to_zero.",
@@ -126,7 +143,7 @@ def _explain_missing_gradients(samples: Samples) -> list[str]:
     }
     return [
         texts[why].format(f"{len(names)} weights {list_some(names)}")
-        for why, names in moved.items()
+        for why, names in updated.items()
     ]
 
 
@@ -230,7 +247,7 @@ def _explain_by_ratios(samples: Samples) -> list[str]:
     kind = samples.optimizer_name
     for what, column in (("factor", theirs), ("decay", before)):
         target = ours if what == "factor" else ours - theirs
-        value = float(column @ target) / (float(column @ column) or 1.0)
+        value = best_factor(column, target)
         error, size = np.max(np.abs(value * column - target)), np.max(np.abs(target))
         if error <= 1e-6 * size and abs(value - (what == "factor")) > 1e-6:
             if what == "factor":

@@ -76,6 +76,9 @@ class Samples:
         optimizer_name: Class of PyTorch's optimizer.
         norm_momenta: Momentum of each batch norm of PyTorch.
         rounding: Weights whose gradients are rounding errors.
+        tied: Groups of names of one weight of PyTorch, all of which JAX has.
+        padding: Row of each embedding of PyTorch that gets no gradient.
+        summed: Biases of PyTorch that belong to one bias of JAX.
         unmatched_moments: Names of states of the optimizer that one side lacks.
     """
 
@@ -86,6 +89,9 @@ class Samples:
     optimizer_name: str = ""
     norm_momenta: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     rounding: set[str] = dataclasses.field(default_factory=set)
+    tied: list[list[str]] = dataclasses.field(default_factory=list)
+    padding: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    summed: set[str] = dataclasses.field(default_factory=set)
     unmatched_moments: set[str] = dataclasses.field(default_factory=set)
 
     def add(self, theirs: TrainingStep, ours: TrainingStep) -> None:
@@ -107,7 +113,7 @@ class Samples:
             # JAX's field `nu` has two names in PyTorch, one of which is never there.
             self.unmatched_moments -= {"square_avg", "exp_avg_sq"}
 
-    def moves(self, name: str) -> bool:
+    def is_updated(self, name: str) -> bool:
         """Return whether the last step that was added changed a weight of JAX.
 
         Args:
@@ -120,12 +126,11 @@ class Samples:
         return not np.array_equal(before, after)
 
     def excuse_rounding(self, row: StepRow, share: float) -> StepRow:
-        """Allow a weight to differ by a share of its updates, or by all of them.
+        """Allow a weight to differ by a share of its updates.
 
-        optax computes 1 - beta^t in the dtype of the weights, which loses three digits.
-
-        Adam divides a gradient by its size, so the rounding errors of a gradient in `rounding` move
-        the weight as far as a true gradient.
+        optax computes 1 - beta^t in the dtype of the weights, which loses three digits. Weights in
+        `rounding` may differ by all of their updates: Adam divides a gradient by its size, so a
+        gradient that is a rounding error changes the weight as much as any other.
 
         Args:
             row: Row of a weight, moment or statistic.

@@ -1,16 +1,18 @@
 """Explain differences of the running statistics of batch norms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from aff_jax.parity.array_differences import best_factor
+from aff_jax.parity.training.optimizer_causes import list_some
 from aff_jax.parity.training.record import BatchMoments
 from aff_jax.parity.training.samples import Samples
 
 __all__ = ["explain_statistics"]
 
 CANDIDATES = (0.1, 0.01, 0.9, 0.99, 0.001, 0.05, 0.2, 1.0)
-"""Shares of the batch that are tried if no norm is called once."""
+"""Shares of the batch that are tried for norms that are called several times."""
 
 
 def explain_statistics(samples: Samples, dtype: str) -> list[str]:
@@ -37,32 +39,21 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
         for norm in norms
         for leaf in ("running_mean", "running_var")
     }
-    momenta = {samples.norm_momenta.get(norm) for norm in norms}
-    theirs = next(iter(momenta)) if len(momenta) == 1 else None
-    theirs = 0.1 if theirs is None else theirs
     if not any(np.diff(array, axis=0).any() for array in arrays.values()):
         return [
             "JAX's running statistics do not change: the linen module is not in training mode. "
             "Pass the argument that sets it as `kwargs`, such as {'train': True}."
         ]
-    share = _find_share(norms, arrays, theirs, bound)
-    if share is None:
-        return []
-    sentences = []
-    if abs(share - theirs) > 1e-3 * theirs:
-        swapped = ""
-        if abs(share + theirs - 1) < 1e-3:
-            swapped = f" PyTorch's value was probably passed on; Flax's is 1 - {theirs:.4g}."
-        sentences.append(
-            f"The momentum of the running statistics differs: JAX computes "
-            f"{1 - share:.4g} * old + {share:.4g} * batch, as momentum={1 - share:.4g} in Flax, "
-            f"and PyTorch has momentum={theirs:.4g}, which is momentum={1 - theirs:.4g} in Flax."
-            f"{swapped}"
-        )
+    shares = {
+        norm: share
+        for norm, calls in norms.items()
+        if (share := _find_share(calls, arrays, norm, samples.norm_momenta.get(norm), bound))
+    }
+    sentences = _explain_momenta(shares, samples.norm_momenta)
     kinds: dict[bool, list[str]] = {}
-    for norm, calls in norms.items():
+    for norm, share in shares.items():
         for unbiased in (True, False):
-            if _error(arrays[f"{norm}.running_var"], calls, share, True, unbiased) <= bound:
+            if _error(arrays[f"{norm}.running_var"], norms[norm], share, True, unbiased) <= bound:
                 kinds.setdefault(unbiased, []).append(norm)
                 break
     # For large batches both conventions agree.
@@ -78,7 +69,40 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
     return sentences
 
 
-def _move(
+def _explain_momenta(shares: Mapping[str, float], momenta: Mapping[str, float | None]) -> list[str]:
+    """Explain norms that take another share of the batch than PyTorch's."""
+    groups: dict[tuple[float, float | None], list[str]] = {}
+    for norm, share in shares.items():
+        theirs = momenta.get(norm)
+        if theirs is None or abs(share - theirs) > 1e-3 * theirs:
+            groups.setdefault((float(f"{share:.4g}"), theirs), []).append(norm)
+    sentences = []
+    for (share, theirs), names in groups.items():
+        where = ""
+        if len(names) < len(shares):
+            where = f" of {len(names)} of {len(shares)} norms {list_some(names)}"
+        ours = (
+            f"JAX computes {1 - share:.4g} * old + {share:.4g} * batch, as "
+            f"momentum={1 - share:.4g} in Flax"
+        )
+        if theirs is None:
+            sentences.append(
+                f"The running statistics{where} differ: PyTorch has momentum=None, which keeps the "
+                f"average of all batches so far, and {ours}. Flax's norms have no such average. "
+                f"Set a momentum in PyTorch."
+            )
+            continue
+        swapped = ""
+        if abs(share + theirs - 1) < 1e-3:
+            swapped = f" PyTorch's value was probably passed on; Flax's is 1 - {theirs:.4g}."
+        sentences.append(
+            f"The momentum of the running statistics{where} differs: {ours}, and PyTorch has "
+            f"momentum={theirs:.4g}, which is momentum={1 - theirs:.4g} in Flax.{swapped}"
+        )
+    return sentences
+
+
+def _predict(
     old: np.ndarray, calls: Sequence[BatchMoments], share: float, is_var: bool, unbiased: bool
 ) -> np.ndarray:
     for mean, var, size in calls:
@@ -93,29 +117,22 @@ def _error(
     array: np.ndarray, calls: Sequence[BatchMoments], share: float, is_var: bool, unbiased: bool
 ) -> float:
     """Return the error of a predicted statistic, relative to its change."""
-    error = np.max(np.abs(_move(array[0], calls, share, is_var, unbiased) - array[1]))
+    error = np.max(np.abs(_predict(array[0], calls, share, is_var, unbiased) - array[1]))
     return float(error / max(np.max(np.abs(array[1] - array[0])), 1e-30))
 
 
 def _find_share(
-    norms: dict[str, Sequence[BatchMoments]],
-    arrays: dict[str, np.ndarray],
-    theirs: float,
+    calls: Sequence[BatchMoments],
+    arrays: Mapping[str, np.ndarray],
+    norm: str,
+    theirs: float | None,
     bound: float,
 ) -> float | None:
-    """Find the share of the batch in JAX's running means, which most norms follow."""
-    shares = [theirs]
-    for norm, calls in norms.items():
-        if len(calls) == 1:
-            old, new = arrays[f"{norm}.running_mean"]
-            towards = calls[0].mean - old
-            shares.append(float(towards @ (new - old)) / (float(towards @ towards) or 1.0))
-            break
-    for share in (*shares, *CANDIDATES):
-        errors = [
-            _error(arrays[f"{norm}.running_mean"], calls, share, False, False)
-            for norm, calls in norms.items()
-        ]
-        if np.median(errors) <= bound:
-            return share
-    return None
+    """Find the share of the batch in the running mean of a JAX norm."""
+    means = arrays[f"{norm}.running_mean"]
+    shares = [] if theirs is None else [theirs]
+    if len(calls) == 1:
+        towards = calls[0].mean - means[0]
+        shares.append(best_factor(towards, means[1] - means[0]))
+    candidates = (share for share in (*shares, *CANDIDATES) if share)
+    return next((s for s in candidates if _error(means, calls, s, False, False) <= bound), None)

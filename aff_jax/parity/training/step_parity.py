@@ -9,7 +9,7 @@ KINDS = ("loss", "gradient", "statistic", "moment", "weight")
 """Kinds of rows, in the order in which a step computes them."""
 
 UNDECIDED = 1e-2
-"""Share of an array's largest value from which on an allowed difference decides nothing."""
+"""If rounding explains a larger share of an array than this, the array shows no mistake."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class StepRow:
 
     @property
     def undecided(self) -> bool:
-        """Return True if rounding alone moves the array too much to judge it."""
+        """Return True if rounding alone changes the array too much to judge it."""
         return not (self.differs or self.note) and bool(
             self.max_abs and self.max_rel and self.allowed * self.max_rel > UNDECIDED * self.max_abs
         )
@@ -130,8 +130,7 @@ class StepParity:
             names = ", ".join(self.uncompared[:5]) + (" ..." if len(self.uncompared) > 5 else "")
             missing.append(
                 f"{len(self.uncompared)} weights with a gradient have no counterpart of their "
-                f"name: {names}. Pass `rename`. Layers that PyTorch stores packed, such as "
-                f"attention and recurrent cells, are not compared."
+                f"name: {names}. Pass `rename`."
             )
         if first is None and missing:
             return [f"Undecided: {number}, and what was compared agrees.", *missing]
@@ -142,8 +141,8 @@ class StepParity:
             undecided = [row for row in self.rows if row.undecided]
             if undecided:
                 lines.append(
-                    f"Rounding alone may move {len(undecided)} of {len(self.rows)} arrays by more "
-                    f"than {UNDECIDED:.0%}, so they decide nothing."
+                    f"Rounding alone may change {len(undecided)} of {len(self.rows)} arrays by "
+                    f"more than {UNDECIDED:.0%}, so they decide nothing."
                     + (" Repeat with float64=True." if self.dtype == "float32" else "")
                 )
             return lines

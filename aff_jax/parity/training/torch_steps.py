@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from aff_jax.parity.inputs import list_torch_inputs, move_by_ulp
-from aff_jax.parity.layouts import align, largest_difference
+from aff_jax.parity.array_differences import largest_difference
+from aff_jax.parity.inputs import list_torch_inputs, perturb
+from aff_jax.parity.layouts import align
 from aff_jax.parity.recording import Inputs, is_array
 from aff_jax.parity.torch_network import TorchNetwork
 from aff_jax.parity.torch_recording import from_tensor
@@ -61,12 +62,12 @@ class TorchTraining:
         self.inputs = torch_inputs
         self._check_random()
 
-    def run(self, steps: int, moved: bool = False) -> Iterator[TrainingStep]:
+    def run(self, steps: int, perturbed: bool = False) -> Iterator[TrainingStep]:
         """Train.
 
         Args:
             steps: Number of steps.
-            moved: Start from weights that are moved by one unit in the last place.
+            perturbed: Start from weights that are changed by one unit in the last place.
 
         Yields:
             The state before the first step, and each step. Its arrays are views and change in the
@@ -84,8 +85,8 @@ class TorchTraining:
             for name, parameter in module.named_parameters(remove_duplicate=False)
             if name in self.names
         }
-        if moved:
-            arrays = move_by_ulp({name: w.detach().numpy() for name, w in weights.items()})
+        if perturbed:
+            arrays = perturb({name: w.detach().numpy() for name, w in weights.items()})
             with torch.no_grad():
                 for name, array in arrays.items():
                     weights[name].copy_(torch.from_numpy(array))
@@ -102,13 +103,14 @@ class TorchTraining:
         for _ in range(steps):
             batches.clear()
             optimizer.zero_grad()
-            outputs = module(*_to_tensors(self.inputs))
+            with torch.random.fork_rng(devices=[]):
+                outputs = module(*_to_tensors(self.inputs))
+                value = self.loss(outputs)
             recorded = [
                 from_tensor(leaf)
                 for leaf in jax.tree.leaves(outputs)
                 if isinstance(leaf, torch.Tensor)
             ]
-            value = self.loss(outputs)
             if not isinstance(value, torch.Tensor) or value.ndim:
                 got = f"shape {tuple(value.shape)}" if hasattr(value, "shape") else type(value)
                 raise ValueError(
@@ -139,11 +141,27 @@ class TorchTraining:
             )
 
     def norm_momenta(self) -> dict[str, float | None]:
-        """Return the momentum of each batch norm by name."""
+        """Return the momentum of each batch norm by name; None is a cumulative average."""
         import torch
 
         kind = torch.nn.modules.batchnorm._BatchNorm
         return {n: m.momentum for n, m in self.module.named_modules() if isinstance(m, kind)}
+
+    def tied_weights(self) -> list[list[str]]:
+        """Return the groups of recorded names that belong to one weight."""
+        groups: dict[int, list[str]] = {}
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            if name in self.names:
+                groups.setdefault(id(parameter), []).append(name)
+        return [names for names in groups.values() if len(names) > 1]
+
+    def padding_rows(self) -> dict[str, int]:
+        """Return the rows of embeddings that get no gradient, by the name of the weight."""
+        return {
+            f"{name}.weight": part.padding_idx
+            for name, part in self.module.named_modules()
+            if isinstance(getattr(part, "padding_idx", None), int)
+        }
 
     def _make_optimizer(self, module: Any) -> Any:
         import torch
@@ -168,7 +186,9 @@ class TorchTraining:
                 "expected a `torch_optimizer` that takes one step per gradient, got LBFGS, which "
                 "computes the loss several times. Compare another optimizer."
             )
-        by_id = {id(p): n for n, p in module.named_parameters(remove_duplicate=False)}
+        by_id: dict[int, list[str]] = {}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            by_id.setdefault(id(parameter), []).append(name)
         settings: dict[str, Mapping[str, Any]] = {}
         for group in optimizer.param_groups:
             values = {key: value for key, value in group.items() if key != "params"}
@@ -179,7 +199,7 @@ class TorchTraining:
                         "the module. Use the parameters that the function is called with, as in "
                         "`lambda p: torch.optim.SGD(p, 0.1)`, and not those of your module."
                     )
-                settings[by_id[id(parameter)]] = values
+                settings |= dict.fromkeys(by_id[id(parameter)], values)
         self.settings, self.optimizer_name = settings, type(optimizer).__name__
         return optimizer
 
@@ -208,7 +228,7 @@ class TorchTraining:
         import torch
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed sets those of GPUs too
             outputs = copy.deepcopy(self.module)(*_to_tensors(inputs))
         return [x for x in jax.tree.leaves(outputs) if isinstance(x, torch.Tensor)]
 

@@ -17,7 +17,6 @@ FLAGS = ("nesterov", "decoupled", "bias_correction", "eps_inside")
 """Settings that are on or off."""
 
 STARTS: dict[str, tuple[float, ...]] = {
-    "lr": (0.1,),
     "momentum": (0.5, 0.9),
     "dampening": (0.5,),
     "weight_decay": (1e-3,),
@@ -28,7 +27,7 @@ STARTS: dict[str, tuple[float, ...]] = {
     "eps_root": (1e-16, 1e-8, 1e-4),
     "initial_accumulator_value": (0.1,),
 }
-"""Values from which each setting is searched."""
+"""Values at which the search for a setting starts. The others start at values of the recording."""
 
 DECAYS = ("beta1", "beta2", "alpha")
 """Settings whose distance from 1 is searched on a logarithmic scale."""
@@ -120,7 +119,7 @@ def find_settings(rule: str, settings: Settings, recorded: Recorded, dtype: str)
 
 def _list_fits(rule: str, settings: Settings, recorded: Recorded) -> Iterator[list[Fit]]:
     """Yield fits of one change, of a learning rate per step, of two changes, and of other rules."""
-    scalars = [name for name in (*STARTS, "clip_norm", "clip_value") if name in settings]
+    scalars = [name for name in ("lr", *STARTS, "clip_norm", "clip_value") if name in settings]
     names = [*scalars, *(name for name in FLAGS if name in settings)]
     for number in (1, 2):
         fits = [
@@ -180,13 +179,13 @@ def _starts(names: Sequence[str], settings: Settings, recorded: Recorded) -> Ite
         "clip_value": tuple(np.quantile(sizes, (0.5, 0.9, 0.99))),
         "lr": (settings["lr"],),
     }
-    tables = [near.get(name, STARTS.get(name, ())) for name in names]
+    tables = [{**STARTS, **near}[name] for name in names]
     for values in itertools.product(*tables):
         yield dict(zip(names, (max(float(v), 1e-30) for v in values), strict=True))
 
 
 def _search(rule: str, settings: Settings, recorded: Recorded, start: Settings) -> Settings:
-    """Minimize the squared error by Gauss and Newton's method."""
+    """Minimize the squared error of the predicted updates by the Gauss-Newton method."""
     names = list(start)
     if not names:
         return {}
@@ -209,15 +208,15 @@ def _search(rule: str, settings: Settings, recorded: Recorded, start: Settings) 
             (residual(point + width * axis) - residual(point - width * axis)) / (2 * width)
             for width, axis in zip(widths, np.eye(len(point)), strict=True)
         ]
-        move = -np.linalg.lstsq(np.stack(slopes, 1), current, rcond=None)[0]
+        step = -np.linalg.lstsq(np.stack(slopes, 1), current, rcond=None)[0]
         for _ in range(8):
-            new = residual(point + move)
+            new = residual(point + step)
             if new @ new < current @ current:
                 break
-            move = move / 4
+            step = step / 4
         else:
             break
-        point, current = point + move, new
+        point, current = point + step, new
     return decode(point)
 
 

@@ -34,7 +34,7 @@ def test_has_the_inputs_layers_and_weights_of_both_sides():
     # float32, five products.
     for call in (evidence.call, evidence.torch_call):
         np.testing.assert_allclose(call.inputs[0], hidden, rtol=1e-5, atol=1e-6)
-    assert type(evidence.layer) is nn.Dense
+    assert type(evidence.layer.module) is nn.Dense
     assert evidence.torch_layer.out_features == 2
     np.testing.assert_array_equal(evidence.weights["bias"], 1)
     bias = module[1].bias.detach().numpy()

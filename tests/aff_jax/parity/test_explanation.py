@@ -125,6 +125,32 @@ def test_wrong_weights_are_named(change, layer, words):
     assert "With PyTorch's weights the layer agrees." in result.explanation
 
 
+def test_other_layers_have_their_names_in_pytorch():
+    class TorchNested(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+
+        def forward(self, x):
+            return self.stem(x)
+
+    class Stem(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(4, name="1")(nn.Dense(4, name="0")(x))
+
+    class Nested(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return Stem(name="enter")(x)
+
+    torch_module, x, rename = randomized(TorchNested()), images(5, 4), {"stem": "enter"}
+    variables = from_torch(torch_module.state_dict(), Nested(), x, rename=rename)
+    variables["params"]["enter"]["1"] = variables["params"]["enter"]["0"]
+    result = parity.compare(torch_module, Nested(), variables, x, float64=True, rename=rename)
+    assert "are those of PyTorch's `stem.0`" in result.explanation
+
+
 def test_a_wrong_gain_is_a_factor_of_the_fusion():
     torch_module, x = randomized(torch_aff.AFF(8)), images(2, 4, 4, 8)
     result = parity.compare(torch_module, aff_jax.AFF(), None, x, x + 1, float64=True)

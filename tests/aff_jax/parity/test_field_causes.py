@@ -12,7 +12,7 @@ def explain(layer, torch_layer, **right):
     return explain_fields(
         layer,
         torch_layer,
-        lambda changed: all(getattr(changed, name) == value for name, value in right.items()),
+        lambda changed: all(changed.get(name) == value for name, value in right.items()),
     )
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from aff_jax.parity import report as parity_report
-from aff_jax.parity.comparison import Parity
+from aff_jax.parity.result import Parity
 from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
 
 EMPTY = ("meta", "input")  # tags without an end

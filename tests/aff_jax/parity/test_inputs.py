@@ -1,4 +1,4 @@
-"""Dtypes, flags, layouts and moves of inputs."""
+"""Dtypes, flags, layouts and perturbations of inputs."""
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ from aff_jax.parity.inputs import (
     as_dtype,
     has_floats,
     list_torch_inputs,
-    move_by_ulp,
+    perturb,
     with_evaluation_flags,
 )
 from aff_jax.parity.recording import Inputs
@@ -44,18 +44,20 @@ def test_has_floats():
         elements=st.floats(-(2.0**100), 2.0**100, width=32),
     )
 )
-def test_every_number_moves_by_one_unit_in_the_last_place(x):
-    moved = move_by_ulp(x)
-    assert moved.dtype == x.dtype
-    assert moved.shape == x.shape
-    assert np.all(moved != x)
+def test_every_number_changes_by_one_unit_in_the_last_place(x):
+    perturbed = perturb(x)
+    assert perturbed.dtype == x.dtype
+    assert perturbed.shape == x.shape
+    assert np.all(perturbed != x)
     infinity = np.asarray(np.inf, x.dtype)
-    assert np.all((np.nextafter(x, infinity) == moved) | (np.nextafter(x, -infinity) == moved))
+    assert np.all(
+        (np.nextafter(x, infinity) == perturbed) | (np.nextafter(x, -infinity) == perturbed)
+    )
 
 
-def test_nan_and_integers_do_not_move():
-    assert np.isnan(move_by_ulp(np.float32([np.nan]))).all()
-    np.testing.assert_array_equal(move_by_ulp(np.arange(3)), np.arange(3))
+def test_nan_and_integers_do_not_change():
+    assert np.isnan(perturb(np.float32([np.nan]))).all()
+    np.testing.assert_array_equal(perturb(np.arange(3)), np.arange(3))
 
 
 class Flags(nn.Module):

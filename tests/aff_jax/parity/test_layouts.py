@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aff_jax.parity.layouts import align, channels_first, largest_difference, list_layouts
+from aff_jax.parity.array_differences import largest_difference
+from aff_jax.parity.layouts import align, channels_first, list_layouts
 
 INVERSE = {
     "same": lambda x: x,

@@ -92,11 +92,15 @@ def test_a_mistake_is_found_at_its_layer():
     result = parity.compare(torch_module, module, None, images(2, 5, 6, 3), float64=True)
     assert result.first_mismatch.path == "norm"
     assert "gets the same input in both networks" in result.explanation
+    assert "`epsilon` is 0.001, PyTorch's is 1e-05" in result.explanation
 
     module = copy_weights(torch_module, CNN())
     module.layers[1].kernel[...] = module.layers[1].kernel.T
     result = parity.compare(torch_module, module, None, images(2, 5, 6, 3), float64=True)
     assert result.first_mismatch.path == "layers/1"
+    assert "`kernel` has PyTorch's values with axes 0 and 1 swapped" in result.explanation
+    assert "With PyTorch's weights the layer agrees" in result.explanation
+    assert module.norm.epsilon == 1e-5
 
 
 class TorchLookup(torch.nn.Module):
@@ -165,3 +169,17 @@ def test_structure():
     assert not is_nnx(TorchCNN())
     paths = [path for path, _ in inspect_nnx(CNN()).leaves("params")]
     assert ("layers", "0", "kernel") in paths
+
+
+def test_training_steps_of_nnx_are_refused():
+    with pytest.raises(TypeError, match="expected a linen module, got an NNX module"):
+        parity.compare_step(
+            TorchCNN(),
+            CNN(),
+            None,
+            images(1, 5, 6, 3),
+            loss=jnp.sum,
+            torch_loss=torch.sum,
+            optimizer=None,
+            torch_optimizer=torch.optim.SGD,
+        )

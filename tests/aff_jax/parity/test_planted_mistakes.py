@@ -133,6 +133,25 @@ MISTAKES = {
         "conv",
         ["`padding` is 'SAME', PyTorch's is ((1, 1), (1, 1))"],
     ),
+    **{
+        f"padding mode {mode}": (
+            TorchChain(same, conv=torch.nn.Conv2d(3, 8, 3, padding=1, padding_mode=mode)),
+            Chain(same),
+            "conv",
+            [f"`padding` is 1, PyTorch's is {padding}", "With PyTorch's the layer agrees"],
+        )
+        for mode, padding in (
+            ("reflect", "'REFLECT'"),
+            ("replicate", "(1, 1) with padding_mode='replicate': pad the input with jnp.pad"),
+            ("circular", "'CIRCULAR'"),
+        )
+    },
+    "padding mode of another size": (
+        TorchChain(same, conv=torch.nn.Conv2d(3, 8, 3, padding=2, padding_mode="reflect")),
+        Chain(same, conv=lambda name: nn.Conv(8, (3, 3), padding=2, name=name)),
+        "conv",
+        ["(2, 2) with padding_mode='reflect'", "mode='reflect'"],
+    ),
     "dilation": (
         TorchChain(same, conv=torch.nn.Conv2d(3, 8, 3, padding=2, dilation=2)),
         Chain(same, conv=lambda name: nn.Conv(8, (3, 3), name=name)),

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from aff_jax.parity import report as parity_report
-from aff_jax.parity.comparison import Parity
 from aff_jax.parity.plot import plot_errors
+from aff_jax.parity.result import Parity
 from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
 
 

@@ -1,4 +1,4 @@
-"""Programs run once or twice, the second time with every number moved."""
+"""Programs run once or twice, the second time with every number perturbed."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from aff_jax.parity.recording import Inputs, Recorder, is_array, record
 X = np.float32([[1.0, -2.0], [0.5, 3.0]])
 
 
-def test_a_moved_run_changes_every_number_by_one_unit_in_the_last_place():
+def test_a_perturbed_run_changes_every_number_by_one_unit_in_the_last_place():
     recorder = Recorder()
 
     def program(variables, x, number, flag):
@@ -19,15 +19,15 @@ def test_a_moved_run_changes_every_number_by_one_unit_in_the_last_place():
 
     inputs = Inputs((X,), {"number": np.int32(3), "flag": True})
     runs = list_runs({"w": 2 * X}, inputs, (False, True))
-    plain, moved = record(program, runs, recorder)
+    plain, perturbed = record(program, runs, recorder)
     assert [call.module for call in plain] == ["w", "x", "number"]
-    for before, after, exact in zip(plain, moved, (2 * X, X, np.int32(3)), strict=True):
+    for before, after, exact in zip(plain, perturbed, (2 * X, X, np.int32(3)), strict=True):
         np.testing.assert_array_equal(before.outputs[0], exact)
         if before.module != "number":
             units = np.abs(after.outputs[0] - exact) / np.spacing(np.abs(exact))
             # Below a power of two the distance is half of that above it.
             assert set(units.ravel()) <= {0.5, 1.0}
-    np.testing.assert_array_equal(moved[2].outputs[0], 3)
+    np.testing.assert_array_equal(perturbed[2].outputs[0], 3)
 
 
 def test_numbers_of_64_bits_keep_all_digits():

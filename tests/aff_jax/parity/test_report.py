@@ -5,7 +5,7 @@ import math
 import re
 
 from aff_jax.parity import report as parity_report
-from aff_jax.parity.comparison import Parity
+from aff_jax.parity.result import Parity
 from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
 
 EXPLANATION = "The layer `stage1_block0/fuse` has a gain of 1 & PyTorch's is 2. " * 3

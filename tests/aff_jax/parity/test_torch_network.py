@@ -38,7 +38,7 @@ def test_a_submodule_with_the_empty_name_is_the_network():
     assert network.names == {"0": "", "": "(whole)"}
 
 
-def test_inputs_and_weights_are_moved_by_one_unit_and_weights_restored():
+def test_inputs_and_weights_are_changed_by_one_unit_and_weights_restored():
     network = TorchNetwork(randomized(Tied()), "float64", None)
     before = network.module.first.weight.clone()
     *_, output = network.record_twice(Inputs((images(2, 4).astype(np.float64),), {}))

@@ -3,7 +3,7 @@
 import dataclasses
 
 from aff_jax.parity import report as parity_report
-from aff_jax.parity.comparison import Parity
+from aff_jax.parity.result import Parity
 from aff_jax.parity.verdict import COLUMNS, format_row, outcome, verdict
 from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
 

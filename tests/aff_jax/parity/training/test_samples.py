@@ -64,11 +64,11 @@ def test_moments_of_batches_and_unmatched_states_are_kept():
     assert samples.unmatched_moments == {"max"}
 
 
-def test_moves():
+def test_is_updated():
     samples = make_samples()
-    assert samples.moves("w")
+    assert samples.is_updated("w")
     samples.ours.weights["w"].append(samples.ours.weights["w"][-1])
-    assert not samples.moves("w")
+    assert not samples.is_updated("w")
 
 
 @pytest.mark.parametrize("is_rounding", [False, True])

@@ -11,10 +11,10 @@ from aff_jax.parity.training.statistics_causes import explain_statistics
 BATCH = np.random.default_rng(0).standard_normal((8, 3))
 
 
-def make_samples(momentum=0.1, unbiased=True, calls=1):
-    """Return samples of a JAX norm with the given convention. PyTorch's momentum is 0.1."""
+def make_samples(momentum=0.1, unbiased=True, calls=1, theirs=0.1):
+    """Return samples of a JAX norm with the given convention. `theirs` is PyTorch's momentum."""
     mean, var = np.zeros(3), np.ones(3)
-    samples = Samples(norm_momenta={"bn": 0.1})
+    samples = Samples(norm_momenta={"bn": theirs})
     samples.ours.statistics = {"bn.running_mean": [mean], "bn.running_var": [var]}
     for _ in range(calls):
         mean = mean + momentum * (BATCH.mean(0) - mean)
@@ -60,3 +60,20 @@ def test_statistics_with_another_cause_are_not_explained():
     assert explain_statistics(samples, "float64") == []
     samples.batches = [{}]
     assert explain_statistics(samples, "float64") == []
+
+
+def test_a_cumulative_average_is_not_read_as_a_momentum():
+    (text,) = explain_statistics(make_samples(theirs=None), "float64")
+    assert "PyTorch has momentum=None, which keeps the average of all batches so far" in text
+    assert "JAX computes 0.9 * old + 0.1 * batch" in text
+
+
+def test_each_norm_is_compared_with_its_own_momentum():
+    samples, other = make_samples(), make_samples(momentum=0.3)
+    samples.norm_momenta = {"bn": 0.1, "late": 0.2}
+    for leaf in ("running_mean", "running_var"):
+        samples.ours.statistics[f"late.{leaf}"] = other.ours.statistics[f"bn.{leaf}"]
+    samples.batches[0]["late"] = other.batches[0]["bn"]
+    (text,) = explain_statistics(samples, "float64")
+    assert "of 1 of 2 norms (late) differs: JAX computes 0.7 * old + 0.3 * batch" in text
+    assert "PyTorch has momentum=0.2" in text

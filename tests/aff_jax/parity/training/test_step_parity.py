@@ -57,5 +57,5 @@ def test_text_of_equal_steps(dtype):
     text = StepParity([LOSS, GRADIENT], dtype, 2).to_text()
     assert f"Equal: 2 steps in {dtype}." in text
     assert "loss 1.0e-09, gradient 1.0e-02." in text
-    assert "Rounding alone may move 1 of 2 arrays by more than 1%" in text
+    assert "Rounding alone may change 1 of 2 arrays by more than 1%" in text
     assert ("float64=True" in text) == (dtype == "float32")

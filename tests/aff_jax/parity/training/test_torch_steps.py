@@ -57,14 +57,16 @@ def test_steps_are_those_of_a_training_loop():
 
 def test_runs_start_from_the_same_weights_or_neighbors():
     training = make_training(TorchSmall())
-    first, again, moved = (next(training.run(1, moved=m)).weights for m in (False, False, True))
+    first, again, perturbed = (
+        next(training.run(1, perturbed=p)).weights for p in (False, False, True)
+    )
     for name, array in first.items():
         np.testing.assert_array_equal(again[name], array)
         # One unit in the last place up or down.
         np.testing.assert_array_equal(
-            np.abs(moved[name] - array) <= np.spacing(np.abs(array)), True
+            np.abs(perturbed[name] - array) <= np.spacing(np.abs(array)), True
         )
-        assert not np.any(moved[name] == array)
+        assert not np.any(perturbed[name] == array)
 
 
 def test_only_named_arrays_are_recorded():
