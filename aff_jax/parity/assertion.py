@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import flax.linen as nn
-
 from aff_jax.parity.comparison import compare
 from aff_jax.parity.report import to_text
 from aff_jax.parity.result import Parity
@@ -14,7 +12,7 @@ CONTEXT = 3
 """Number of rows before and after the first mismatch in the message."""
 
 
-def assert_parity(torch_module: Any, module: nn.Module, *arguments: Any, **options: Any) -> Parity:
+def assert_parity(torch_module: Any, module: Any, *arguments: Any, **options: Any) -> Parity:
     """Compare two networks and raise an error if they differ.
 
         >>> import torch, flax.linen as nn, jax.numpy as jnp
@@ -24,7 +22,7 @@ def assert_parity(torch_module: Any, module: nn.Module, *arguments: Any, **optio
 
     Args:
         torch_module: PyTorch module.
-        module: Linen module.
+        module: Linen or NNX module.
         *arguments: Variables and inputs, as in `compare`.
         **options: Keyword arguments of `compare`.
 

@@ -16,7 +16,7 @@ from aff_jax.parity.linen_recording import record_linen
 from aff_jax.parity.nnx_layers import convert_to_nnx, find_nnx_layer
 from aff_jax.parity.nnx_recording import is_nnx, record_nnx
 from aff_jax.parity.recording import Call, Inputs, is_array
-from aff_jax.parity.relations import Earlier
+from aff_jax.parity.relations import SharedArray
 from aff_jax.parity.rows import Pair
 from aff_jax.parity.single_layer import SingleLayer
 from aff_jax.parity.torch_network import TorchNetwork
@@ -43,7 +43,7 @@ class Evidence:
     """
 
     pairs: Sequence[Pair]
-    inputs: Sequence[Earlier]
+    inputs: Sequence[SharedArray]
     call: Call
     torch_call: Call
     layer: SingleLayer | None
@@ -110,7 +110,7 @@ def gather_evidence(
     aligned = [(ours, align(theirs, ours)) for ours, theirs in given]
     return Evidence(
         pairs=pairs,
-        inputs=[Earlier("the input", ours, a.array) for ours, a in aligned if a is not None],
+        inputs=[SharedArray("the input", ours, a.array) for ours, a in aligned if a is not None],
         call=call,
         torch_call=torch_call,
         layer=layer,

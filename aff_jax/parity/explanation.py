@@ -12,7 +12,7 @@ from aff_jax.parity.evidence import Evidence
 from aff_jax.parity.field_causes import explain_fields
 from aff_jax.parity.layouts import align, list_layouts
 from aff_jax.parity.pairing import ULPS
-from aff_jax.parity.relations import RULED_OUT, Earlier, find_relation
+from aff_jax.parity.relations import RULED_OUT, SharedArray, find_relation
 from aff_jax.parity.reordering import find_padding
 from aff_jax.parity.rows import ONLY_FLAX, Pair, Row
 from aff_jax.parity.single_layer import SingleLayer
@@ -79,7 +79,7 @@ def _explain_input(
     which: str,
     ours: np.ndarray,
     theirs: np.ndarray,
-    earlier: Sequence[Earlier],
+    earlier: Sequence[SharedArray],
     allowed: float,
     evidence: Evidence,
 ) -> str:
@@ -105,7 +105,7 @@ def _explain_input(
 
 
 def _explain_layer(
-    evidence: Evidence, allowed: float, earlier: Sequence[Earlier], place: int
+    evidence: Evidence, allowed: float, earlier: Sequence[SharedArray], place: int
 ) -> str:
     """Explain a layer that has another output for the same input."""
     own, fields = _explain_own(evidence, _make_test(evidence, evidence.layer, allowed), allowed)
@@ -113,7 +113,7 @@ def _explain_layer(
         return own
     pair = evidence.pairs[place]
     inside = [
-        Earlier(f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", ours, theirs)
+        SharedArray(f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", ours, theirs)
         for i, (ours, theirs) in enumerate(_align_inputs(evidence))
         if theirs is not None and ours.shape == theirs.shape
     ]
@@ -138,7 +138,7 @@ def _has_torch_weights(evidence: Evidence) -> bool:
 
 
 def _relate(
-    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[Earlier], allowed: float
+    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[SharedArray], allowed: float
 ) -> str:
     """Find the relation of two arrays, or count the values that are not finite."""
     broken = [int(np.sum(~np.isfinite(array))) for array in (ours, theirs)]
@@ -221,18 +221,18 @@ def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | Non
     return pairs
 
 
-def _earlier(pairs: Sequence[Pair]) -> list[Earlier]:
+def _earlier(pairs: Sequence[Pair]) -> list[SharedArray]:
     return [
-        Earlier(f"the output of {_quote(pair.row)}", pair.ours, pair.theirs)
+        SharedArray(f"the output of {_quote(pair.row)}", pair.ours, pair.theirs)
         for pair in pairs
         if pair.ours is not None and pair.theirs is not None and not pair.row.differs
     ]
 
 
-def _parameters(evidence: Evidence) -> list[Earlier]:
+def _parameters(evidence: Evidence) -> list[SharedArray]:
     """List PyTorch's parameters that belong to no layer, such as embeddings of positions."""
     return [
-        Earlier(f"the parameter `{leaf}`", array, array, is_parameter=True)
+        SharedArray(f"the parameter `{leaf}`", array, array, is_parameter=True)
         for weights in evidence.torch_weights.values()
         for leaf, array in weights.items()
         if leaf not in LAYER_LEAVES

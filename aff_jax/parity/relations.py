@@ -21,7 +21,7 @@ from aff_jax.parity.functions import (
 )
 from aff_jax.parity.reordering import Fits, find_order, find_shift
 
-__all__ = ["RULED_OUT", "Earlier", "find_relation"]
+__all__ = ["RULED_OUT", "SharedArray", "find_relation"]
 
 RECENT = 12
 """Number of earlier activations that may be the input of a function."""
@@ -42,7 +42,7 @@ BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
 """Activations that are tried before a pooling or resizing, and after a sum or product."""
 
 
-class Earlier(NamedTuple):
+class SharedArray(NamedTuple):
     """An activation that both networks have computed before and that agrees, or a parameter.
 
     Attributes:
@@ -59,7 +59,7 @@ class Earlier(NamedTuple):
 
 
 def find_relation(
-    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[Earlier], allowed: float
+    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[SharedArray], allowed: float
 ) -> str:
     """Find how an array of the linen network follows from PyTorch's.
 
@@ -75,7 +75,7 @@ def find_relation(
     if np.iscomplexobj(ours) or np.iscomplexobj(theirs):
         is_conjugate = largest_difference(ours.conj(), theirs) <= allowed * np.max(np.abs(theirs))
         return "PyTorch's values are the complex conjugates." if is_conjugate else ""
-    wide = [Earlier(e.label, *_wide(e.ours, e.theirs), e.is_parameter) for e in earlier[::-1]]
+    wide = [SharedArray(e.label, *_wide(e.ours, e.theirs), e.is_parameter) for e in earlier[::-1]]
     recent = [e for e in wide if not e.is_parameter]
     operands = [*recent[:OPERANDS], *(_expand(e, ours.ndim) for e in wide if e.is_parameter)]
     ours, theirs = _wide(ours, theirs)
@@ -147,7 +147,9 @@ def _find_line(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
     )
 
 
-def _find_sum(ours: np.ndarray, theirs: np.ndarray, known: Sequence[Earlier], fits: Fits) -> str:
+def _find_sum(
+    ours: np.ndarray, theirs: np.ndarray, known: Sequence[SharedArray], fits: Fits
+) -> str:
     """Find a term or a factor that one side lacks."""
     if ours.shape != theirs.shape:
         return ""
@@ -202,7 +204,7 @@ def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
 
 
 def _find_functions(
-    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits
+    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[SharedArray], fits: Fits
 ) -> str:
     """Find the functions that the two networks apply to an earlier activation."""
     for earlier in recent[:RECENT]:
@@ -214,7 +216,7 @@ def _find_functions(
 
 
 def _find_combinations(
-    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits
+    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[SharedArray], fits: Fits
 ) -> str:
     """Find what the two networks compute from several earlier activations."""
     mine, other = (
@@ -230,7 +232,7 @@ def _find_combinations(
 
 
 def _find_one_function(
-    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[Earlier], fits: Fits
+    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[SharedArray], fits: Fits
 ) -> str:
     """Find the function that one of the networks applies to an earlier activation."""
     for earlier in recent[:RECENT]:
@@ -274,7 +276,7 @@ def _name_function(source: np.ndarray, target: np.ndarray, fits: Fits) -> str:
     return ""
 
 
-def _expand(earlier: Earlier, axes: int) -> Earlier:
+def _expand(earlier: SharedArray, axes: int) -> SharedArray:
     """Add axes of size 1 in front, as broadcasting does."""
     shape = (1,) * (axes - earlier.ours.ndim) + earlier.ours.shape
     return earlier._replace(ours=earlier.ours.reshape(shape), theirs=earlier.theirs.reshape(shape))

@@ -46,12 +46,10 @@ def _plan(config: ConfigDict, topology: str) -> None:
     from train.plan.plan_maker import PlanMaker
     from train.plan.report import does_not_fit, print_plan, print_search, write_json
     from train.plan.search import search
-    from train.runtime.compilation_cache import enable_compilation_cache
 
     options = flags.FLAGS
     console = Console(highlight=False)
     directory = default_directory() if options.cache is None else options.cache
-    enable_compilation_cache(None)
     cache = PlanCache(Path(os.path.expanduser(directory)) if str(directory) else None)
     maker = PlanMaker(topology, cache, console)
     try:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["count_flops"]
+__all__ = ["count_product_flops"]
 
 
-def count_flops(jaxpr: Any) -> int:
+def count_product_flops(jaxpr: Any) -> int:
     """Count the FLOPs of the matrix products and convolutions of a traced function.
 
     A multiply-add is two operations. Products with the padding of a convolution, or with the zeros
@@ -30,7 +30,7 @@ def count_flops(jaxpr: Any) -> int:
         elif name == "conv_general_dilated":
             total += _convolution_flops(equation)
         else:
-            inner = [count_flops(sub) for sub in _jaxprs(equation.params.values())]
+            inner = [count_product_flops(sub) for sub in _jaxprs(equation.params.values())]
             if name == "cond":
                 total += max(inner, default=0)
             else:

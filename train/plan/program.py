@@ -14,7 +14,7 @@ from aff_jax.lookup import look_up
 from train.config_checks import check_config
 from train.data.sources.data_source import Source
 from train.plan.dataset_shapes import open_shapes
-from train.plan.flops import count_flops
+from train.plan.flops import count_product_flops
 from train.plan.topologies import Topology, compiler_options
 from train.setup import Run, assemble
 from train.steps.parallel import AXIS, PARALLEL, Parallel, check_batch_size
@@ -108,7 +108,7 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
     return CompiledStep(
         text=text,
         memory=memory,
-        flops=count_flops(jaxpr),
+        flops=count_product_flops(jaxpr),
         parameters=count_parameters(run.state.params),
         examples=len(source),
         total_steps=run.epochs.total_steps,

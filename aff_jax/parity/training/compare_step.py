@@ -4,8 +4,8 @@ Both sides start from the same weights and take the same steps. Losses, gradient
 statistics, the moments of the optimizer and the updated weights are compared under PyTorch's names.
 
 Each side is trained a second time from weights that are changed by one unit in the last place. This
-measures the effect of rounding. An array differs if its difference exceeds `MULTIPLE` times this
-effect on either side, and `FLOORS` times the largest value of the array.
+measures the effect of rounding. An array differs if its difference exceeds `STEP_MULTIPLE` times
+this effect on either side, and `FLOORS` times the largest value of the array.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ __all__ = ["compare_step"]
 FLOORS = {"float32": 2e-6, "float64": 1e-12}
 """Differences that are always allowed, relative to the largest value of the array."""
 
-MULTIPLE = 32
+STEP_MULTIPLE = 32
 """Largest allowed multiple of the measured effect of rounding."""
 
 SHARE = 1e-3
@@ -202,7 +202,7 @@ def _compare_steps(
             row = _compare(number, "gradient", name, arrays, floor, scale)
             size = _largest(arrays[:2])
             # Rounding changes the gradient by about its size.
-            if 0 < size < scale and row.allowed > MULTIPLE / 10 * size:
+            if 0 < size < scale and row.allowed > STEP_MULTIPLE / 10 * size:
                 samples.rounding.add(name)
             yield row
         elif name not in samples.summed:  # the other bias of the sum may have the gradient
@@ -244,7 +244,7 @@ def _compare(
         difference = _largest([ours - theirs])
         rounding = max(_largest([theirs_perturbed - theirs]), _largest([ours_perturbed - ours]))
     scale = max(_largest([theirs]), least)
-    allowed = max(floor * scale, MULTIPLE * rounding)
+    allowed = max(floor * scale, STEP_MULTIPLE * rounding)
     return StepRow(number, kind, name, difference, difference / (scale or 1.0), allowed)
 
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from aff_jax.parity.relations import Earlier, find_relation
+from aff_jax.parity.relations import SharedArray, find_relation
 
 RNG = np.random.default_rng(0)
 A, B, C = (RNG.standard_normal((3, 6, 8, 4)) for _ in range(3))
 SCALE = RNG.standard_normal(4)
-EARLIER = [Earlier("the input", B, B), Earlier("the output of `a`", C, C)]
+EARLIER = [SharedArray("the input", B, B), SharedArray("the output of `a`", C, C)]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_unrelated_arrays_have_no_relation():
     assert find_relation(A, B, [], 1e-12) == ""
     # Close is not related: the tanh of small numbers is nearly the identity.
     small = 1e-2 * A
-    assert "identity" not in find_relation(small, np.sinh(small), [Earlier("x", A, A)], 1e-12)
+    assert "identity" not in find_relation(small, np.sinh(small), [SharedArray("x", A, A)], 1e-12)
 
 
 def test_arrays_without_values_or_of_zeros_have_no_relation_by_a_factor():

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from train.plan.flops import count_flops
+from train.plan.flops import count_product_flops
 
 
 def flops(function, *shapes):
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return count_flops(jax.make_jaxpr(function)(*arguments))
+    return count_product_flops(jax.make_jaxpr(function)(*arguments))
 
 
 def test_a_product_has_two_flops_per_multiply_add():
