@@ -41,7 +41,10 @@ def main(argv: Sequence[str]) -> None:
             data_dir=options.data_dir,
             overwrite=options.overwrite,
         )
-    print(f"wrote the weights of step {step} to {options.output}; read them with aff_jax.load")
+    print(
+        f"wrote the weights of step {step} to {options.output}; read them with aff_jax.load, or "
+        f"predict with: aff-jax predict {options.output} IMAGES --output=FOLDER"
+    )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def train(
     with StopSignals(console) as signals:
         require_same_config(config)
         checkpoint_directory = workdir / "checkpoints"
-        run = prepare(config, from_checkpoint=bool(checkpoint_steps(checkpoint_directory)))
+        resumes = bool(checkpoint_steps(checkpoint_directory))
+        run = prepare(config, from_checkpoint=resumes)
         check_batch_size(config.batch_size, len(run.parallel.devices), config.accumulation)
         feed = make_train_feed(config, run.train_source, run.parallel)
         if extend:
@@ -80,7 +81,7 @@ def train(
         else:
             claim_workdir(workdir, config)
         require_shared(workdir)
-        dataset_warning = record_dataset(workdir, run.train_source)
+        dataset_warning = record_dataset(workdir, run.train_source, resumes)
         with (
             lock_workdir(workdir),
             TimeoutFeed[Batch](feed, config.data_timeout_seconds) as batches,

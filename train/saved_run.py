@@ -1,10 +1,11 @@
 """Evaluate a checkpoint of a run, or write its weights to a file.
 
-These functions do not change the workdir, so the run may still be training. They do not need the
-training data.
+These functions do not change the workdir, so the run may still be training. Of the dataset they
+need only the split that is evaluated.
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from train.model import make_model
 from train.original_size import evaluate_in_original_size
 from train.reporting.class_scores import ClassScores, class_scores
 from train.reporting.config_file import read_config
-from train.reporting.dataset_file import read_dataset
+from train.reporting.dataset_file import read_dataset, unknown_classes
 from train.reporting.metrics import TASKS
 from train.steps.parallel import PARALLEL
 from train.steps.state import TrainState
@@ -83,8 +84,8 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     Args:
         workdir: Directory of the run.
         step: "best", "last" or the number of a step.
-        data_dir: Data directory, if other than that of the run. It is read only for a run of an
-            earlier version, which has no dataset.json.
+        data_dir: Data directory, if other than that of the run. For a run without dataset.json,
+            of an earlier version, the classes are those of the dataset there, with a warning.
 
     Returns:
         The network.
@@ -103,6 +104,7 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
         record = read_dataset(workdir)
         if record is None:
             image_task = open_split(config, dataset.train_split).image_task
+            warnings.warn(unknown_classes(workdir, image_task.class_names), stacklevel=2)
         else:
             image_task = record.image_task
         model = make_model(config, image_task.num_classes)
@@ -150,6 +152,8 @@ def evaluate_checkpoint(
     config = network.config
     names = network.image_task.class_names
     source = open_split(config, split or split_names(config).evaluation, names)
+    if record := read_dataset(workdir):
+        record.require_same_classes(source)
     if original_size:
         predictor = Predictor(network.model, network.variables, network.image_task)
         metrics, confusion = evaluate_in_original_size(predictor, source)

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable
 from os.path import expanduser
 from pathlib import Path
@@ -93,22 +94,28 @@ def predict_and_report(
         FileExistsError: If the folder has predictions, and `overwrite` is False.
         ValueError: If there are no images.
     """
+    from aff_jax.prediction.drawing import no_class_value
     from aff_jax.prediction.prediction_files import predict_files
 
-    result = predict_files(
-        predictor,
-        images,
-        output,
-        network=network,
-        overwrite=overwrite,
-        batch_size=batch_size,
-        on_progress=_progress(),
-    )
+    with warnings.catch_warnings(record=True) as ignored:
+        warnings.simplefilter("always")
+        result = predict_files(
+            predictor,
+            images,
+            output,
+            network=network,
+            overwrite=overwrite,
+            batch_size=batch_size,
+            on_progress=_progress(),
+        )
+    for warning in ignored:
+        print(f"warning: {warning.message}", file=sys.stderr)
     for reason in result.unreadable.values():
         print(f"skipped: {reason}", file=sys.stderr)
     if result.cropped:
         print(
-            f"{result.cropped} of the masks have pixels of the value 255: the network reads only "
+            f"{result.cropped} of the masks have pixels of the value "
+            f"{no_class_value(predictor.image_task)}, which is no class: the network reads only "
             f"the center of images of another shape. Train with --config.resize=pad."
         )
     total = result.predicted + len(result.unreadable)

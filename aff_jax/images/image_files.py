@@ -58,13 +58,15 @@ def open_image(data: bytes | str | os.PathLike[str], origin: str) -> Iterator[Im
 
     Raises:
         ValueError: If the image cannot be read, here or later in the `with` block.
-        OSError: If there is no such file, or it may not be read.
+        OSError: If there is no such file, it may not be read, or it is a folder.
     """
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
             yield opened
     except (MemoryError, PermissionError, FileNotFoundError, _UnsupportedImageError):
         raise
+    except IsADirectoryError as error:
+        raise IsADirectoryError(f"expected an image, got the folder {origin}.") from error
     except Image.DecompressionBombError as error:
         raise ValueError(
             f"cannot read {origin}: {error} Make the image smaller; networks use fewer pixels."
@@ -167,8 +169,8 @@ def image_from_pixels(pixels: UInt8[np.ndarray, ...], channels: int) -> Image.Im
     """
     if pixels.dtype != np.uint8:
         raise ValueError(
-            f"expected uint8 pixels in 0 .. 255, got an array of {pixels.dtype}. Probably it is "
-            f"divided by 255 or normalized already; pass the pixels of the image file."
+            f"expected uint8 pixels in 0 .. 255, got an array of {pixels.dtype}. If it is divided "
+            f"by 255 or normalized already, pass the pixels of the image file."
         )
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
@@ -202,12 +204,15 @@ def _convert(
 ) -> Image.Image:
     _count_channels(image, origin)
     image.load()
-    if use_exif_orientation and image.format in _CAMERA_FORMATS:
+    # An image that was changed in memory has no format.
+    if use_exif_orientation and image.format in (*_CAMERA_FORMATS, None):
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return image.convert(PILLOW_MODES[channels])
+    converted = image.convert(PILLOW_MODES[channels])
+    converted.info = {}  # so that it is not rotated again if it is passed to `load_image`
+    return converted
 
 
 class _UnsupportedImageError(ValueError):

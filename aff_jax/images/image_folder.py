@@ -7,7 +7,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_NAMED", "abbreviate", "list_images", "raise_for_broken_links"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_NAMED",
+    "OTHER_IMAGE_SUFFIXES",
+    "abbreviate",
+    "list_images",
+    "raise_for_broken_links",
+]
 
 IMAGE_SUFFIXES = (
     ".bmp",
@@ -24,11 +31,16 @@ IMAGE_SUFFIXES = (
 )
 """Suffixes of image files. Other files, and names that start with a dot, are ignored."""
 
+OTHER_IMAGE_SUFFIXES = (".avif", ".gif", ".heic", ".heif", ".jp2", ".tga")
+"""Suffixes of images that cameras and web pages have and that datasets do not accept."""
+
 MAX_NAMED = 10
 """Error messages name at most this many files."""
 
 
-def list_images(folder: Path, skip: Path | None = None) -> list[str]:
+def list_images(
+    folder: Path, skip: Path | None = None, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> list[str]:
     """List the image files in a folder and its subfolders.
 
     Links are followed. Files with other suffixes are ignored with a warning.
@@ -36,6 +48,7 @@ def list_images(folder: Path, skip: Path | None = None) -> list[str]:
     Args:
         folder: The folder.
         skip: A folder in it that is left out.
+        suffixes: Suffixes of image files.
 
     Returns:
         Paths in ascending order.
@@ -56,7 +69,7 @@ def list_images(folder: Path, skip: Path | None = None) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
         for file in files:
             if not file.startswith("."):
-                is_image = file.lower().endswith(IMAGE_SUFFIXES)
+                is_image = file.lower().endswith(suffixes)
                 (images if is_image else others).append(os.path.join(place, file))
     raise_for_broken_links(others)
     if others:

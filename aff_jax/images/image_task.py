@@ -90,7 +90,8 @@ class ImageTask:
                 f"{classes} colors such as '#3f90da'",
             ),
             "mask_values": (
-                len(set(self.mask_values)) in (0, classes)
+                len(self.mask_values) in (0, len(set(self.mask_values)))
+                and len(self.mask_values) in (0, classes)
                 and all(0 <= value <= 255 for value in self.mask_values),
                 f"{classes} different values in 0 .. 255",
             ),
@@ -207,8 +208,8 @@ class ImageTask:
         """
         if pixels.dtype != np.uint8:
             raise ValueError(
-                f"expected uint8 pixels in 0 .. 255, got {pixels.dtype}. Probably they are "
-                f"divided by 255 or normalized already; pass the pixels of the image file."
+                f"expected uint8 pixels in 0 .. 255, got {pixels.dtype}. If they are divided by "
+                f"255 or normalized already, pass the pixels of the image file."
             )
         mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
         return (pixels.astype(np.float32) / np.float32(255) - mean) / std

@@ -10,7 +10,7 @@ from aff_jax.images.image_task import ImageTask
 from aff_jax.prediction.class_colors import IGNORED_COLOR, class_colors, colors_as_pixels
 from aff_jax.prediction.predictor import NO_CLASS
 
-__all__ = ["draw_legend", "draw_mask", "draw_overlay", "task_colors"]
+__all__ = ["draw_legend", "draw_mask", "draw_overlay", "no_class_value", "task_colors"]
 
 OPACITY = 0.5
 """Opacity of a mask over its image."""
@@ -28,20 +28,33 @@ def task_colors(task: ImageTask) -> list[str]:
     return list(task.class_colors) or class_colors(task.class_names)
 
 
+def no_class_value(task: ImageTask) -> int:
+    """Return the value in masks of the pixels that the network has not seen.
+
+    Args:
+        task: The classes.
+
+    Returns:
+        The largest value that is not that of a class: 255, unless it is a class of the dataset.
+    """
+    values = task.mask_values or range(task.num_classes)
+    return max(set(range(256)) - {*values}, default=NO_CLASS)
+
+
 def draw_mask(classes: UInt8[np.ndarray, "height width"], task: ImageTask) -> Image.Image:
     """Draw a mask as a picture with a palette, which has a value and a color for each class.
 
     Args:
-        classes: Number of the class of each pixel, or `NO_CLASS`.
+        classes: Number of the class of each pixel, or `NO_CLASS`, which has `no_class_value`.
         task: The classes. Their values are `mask_values`, or else their numbers.
 
     Returns:
         A Pillow image of mode "P" and the same size.
     """
-    values = np.arange(256)
+    values = np.full(256, no_class_value(task))
     values[: task.num_classes] = task.mask_values or range(task.num_classes)
     palette = np.zeros((256, 3), np.uint8)
-    palette[NO_CLASS] = colors_as_pixels([IGNORED_COLOR])
+    palette[no_class_value(task)] = colors_as_pixels([IGNORED_COLOR])
     palette[values[: task.num_classes]] = colors_as_pixels(task_colors(task))
     mask = Image.fromarray(values.astype(np.uint8)[classes])
     mask.putpalette(palette.tobytes())  # changes the mode to "P"

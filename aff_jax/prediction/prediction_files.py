@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from aff_jax.images.image_folder import IMAGE_SUFFIXES, list_images
+from aff_jax.images.image_folder import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, list_images
 from aff_jax.images.image_task import ImageTask
 from aff_jax.prediction.drawing import draw_legend, draw_mask, draw_overlay
 from aff_jax.prediction.predictor import NO_CLASS, MaskPrediction, Predictor
-from aff_jax.prediction.tables import CSV_FILE, PredictionTables
+from aff_jax.prediction.tables import CSV_FILE, JSON_FILE, PredictionTables
 
 __all__ = ["BATCH_SIZE", "LEGEND_FILE", "PredictedFiles", "predict_files"]
 
@@ -55,7 +56,8 @@ def predict_files(
     The folder gets `predictions.csv` with one row for each image, and `predictions.json` with more
     detail. For segmentation it also gets `legend.png`, and for each image a mask in `masks/` and
     the image with its mask in `overlays/`, both in the size of the image. Masks are PNG files with
-    the values that the masks of the training data have, and 255 for pixels that were cropped.
+    the values that the masks of the training data have, and `no_class_value` for pixels that were
+    cropped.
 
     Images that cannot be read are left out. The rows that were predicted are also written when an
     error or Ctrl-C ends the function early.
@@ -65,7 +67,7 @@ def predict_files(
         images: An image file, or a folder with images at any depth.
         output: The folder to write. It is created.
         network: Name of the network in `predictions.json`.
-        overwrite: Whether to replace the predictions in the folder.
+        overwrite: Whether to remove the predictions that are in the folder.
         batch_size: Number of images that are predicted at once.
         on_progress: Called after each batch with the number of finished images and of all images.
 
@@ -75,7 +77,8 @@ def predict_files(
     Raises:
         FileNotFoundError: If there is no such image or folder.
         FileExistsError: If the folder has predictions, and `overwrite` is False.
-        ValueError: If the folder has no images, or the batch size is not positive.
+        ValueError: If the folder has no images or is the one to write, or the batch size is not
+            positive.
         OSError: If a file cannot be written.
     """
     if batch_size < 1:
@@ -84,13 +87,14 @@ def predict_files(
         raise FileExistsError(f"expected a folder to write, got the file {output}.")
     if (output / CSV_FILE).exists() and not overwrite:
         raise FileExistsError(
-            f"{output} already has predictions. Choose another folder, or replace them with "
-            f"--overwrite."
+            f"{output} already has predictions. Choose another folder, or ask to overwrite them."
         )
     paths = _find_images(images, output)
     folder = images if images.is_dir() else images.parent
     names = _output_names([path.relative_to(folder) for path in paths])
     output.mkdir(parents=True, exist_ok=True)
+    if (output / CSV_FILE).exists():
+        _remove_predictions(output)
     if predictor.image_task.task == "segmentation":
         draw_legend(predictor.image_task).save(output / LEGEND_FILE)
     unreadable: dict[str, str] = {}
@@ -120,23 +124,48 @@ def _find_images(images: Path, output: Path) -> list[Path]:
         raise FileNotFoundError(f"expected an image or a folder of images, found no {images}.")
     if not images.is_dir():
         return [images]
-    paths = [Path(path) for path in list_images(images, skip=output)]
+    if images.resolve() == output.resolve():
+        raise ValueError(
+            f"expected another folder for the predictions than that of the images, got {output} "
+            f"for both. Choose for example {output / 'predicted'}."
+        )
+    # Images of other formats are predicted if Pillow reads them, and else named.
+    suffixes = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
+    paths = [Path(path) for path in list_images(images, skip=output, suffixes=suffixes)]
     if not paths:
         raise ValueError(f"expected images ({', '.join(IMAGE_SUFFIXES)}) in {images}, got none.")
     return paths
 
 
 def _output_names(paths: Sequence[PurePath]) -> dict[PurePath, str]:
-    """Return the name of the mask of each image.
+    """Return the name of the mask of each image, a different one for each.
 
     `a.jpg` has the mask `a.png`. If there is another image `a.tif`, it is `a.jpg.png`.
     """
     stems = Counter(path.with_suffix("") for path in paths)
-    names = {}
+    names: dict[PurePath, str] = {}
+    taken: set[str] = set()
     for path in paths:
         stem = path.with_suffix("")
-        names[path] = f"{(stem if stems[stem] == 1 else path).as_posix()}.png"
+        name = (stem if stems[stem] == 1 else path).as_posix()
+        while f"{name}.png" in taken:  # of another image, such as a.jpg.png
+            name += "_"
+        names[path] = f"{name}.png"
+        taken.add(names[path])
     return names
+
+
+def _remove_predictions(output: Path) -> None:
+    """Remove the files that an earlier call has written and listed."""
+    try:
+        rows = json.loads((output / JSON_FILE).read_text())["images"]
+        listed = [output / row[kind] for row in rows for kind in ("mask", "overlay") if kind in row]
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        listed = []
+    inside = output.resolve()
+    for path in (*listed, *(output / name for name in (CSV_FILE, JSON_FILE, LEGEND_FILE))):
+        if inside in path.resolve().parents:  # not where an edited file leads
+            path.unlink(missing_ok=True)
 
 
 def _read_batches(

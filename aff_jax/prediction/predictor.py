@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:  # The library can be imported without Pillow.
 __all__ = ["NO_CLASS", "ClassPrediction", "MaskPrediction", "Prediction", "Predictor"]
 
 NO_CLASS = 255
-"""Class of the pixels that the network has not seen, because they were cropped."""
+"""Class of the pixels that the network has not seen, because they were cropped.
+
+In the files of masks they have the value `aff_jax.prediction.drawing.no_class_value`.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +200,11 @@ class Predictor:
             ValueError: As in `__call__`.
             FileNotFoundError: As in `__call__`.
         """
+        if isinstance(images, str | PathLike) or not isinstance(images, Iterable):
+            raise TypeError(
+                f"expected several images, got a {type(images).__name__}. Call predictor(image) to "
+                f"predict one."
+            )
         opened = [self.image_task.open(image) for image in images]
         if not opened:
             return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aff_jax.images.image_task import ImageTask
-from aff_jax.prediction.drawing import task_colors
+from aff_jax.prediction.drawing import no_class_value, task_colors
 from aff_jax.prediction.predictor import ClassPrediction, Prediction
 
 __all__ = ["CSV_FILE", "JSON_FILE", "PredictionTables"]
@@ -25,7 +25,7 @@ class PredictionTables:
     """The tables of one folder of predictions, as a context manager.
 
     Rows of `predictions.csv` are written as they come. `predictions.json` is written at the end,
-    also if the end is an error or Ctrl-C.
+    also if the end is an error or Ctrl-C. It then has `"complete": false`.
 
     Args:
         folder: The folder of the tables.
@@ -38,7 +38,13 @@ class PredictionTables:
         self, folder: Path, task: ImageTask, network: str, unreadable: Mapping[str, str]
     ) -> None:
         self._json_path, self._unreadable = folder / JSON_FILE, unreadable
-        self._content = {"network": network, "task": task.task, "classes": _describe_classes(task)}
+        self._content: dict[str, Any] = {
+            "network": network,
+            "task": task.task,
+            "classes": _describe_classes(task),
+        }
+        if task.task == "segmentation":
+            self._content["no_class_value"] = no_class_value(task)
         self._rows: list[dict[str, Any]] = []
         # Names that are not UTF-8 are written as the bytes that they have in the file system.
         self._file = open(  # noqa: SIM115 - closed in __exit__
@@ -70,10 +76,15 @@ class PredictionTables:
             self._csv.writerow([*files.values(), *prediction.shares.values()])
             self._rows.append({**files, "shares": prediction.shares})
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._file.close()
         unreadable = [{"image": x, "reason": reason} for x, reason in self._unreadable.items()]
-        content = {**self._content, "images": self._rows, "unreadable": unreadable}
+        content = {
+            **self._content,
+            "complete": error is None,
+            "images": self._rows,
+            "unreadable": unreadable,
+        }
         text = json.dumps(content, indent=2)
         self._json_path.write_text(text + "\n", encoding="utf-8")
 

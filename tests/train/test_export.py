@@ -30,7 +30,10 @@ def test_prints_the_step_and_the_file(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(saved_run, "export_checkpoint", export_checkpoint)
     export.main(["export"])
-    expected = "wrote the weights of step 14 to a.safetensors; read them with aff_jax.load\n"
+    expected = (
+        "wrote the weights of step 14 to a.safetensors; read them with aff_jax.load, or predict "
+        "with: aff-jax predict a.safetensors IMAGES --output=FOLDER\n"
+    )
     assert capsys.readouterr().out == expected
 
 

@@ -7,21 +7,29 @@ also shows if the classes of a user's folder have changed since the run started.
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aff_jax.images import ImageTask
+from aff_jax.images.image_folder import abbreviate
 from train.data.sources.class_names import require_same_classes
 from train.data.sources.data_source import Source
-from train.reporting.config_file import read_fields
 from train.runtime.writing import write_atomically
 
-__all__ = ["DATASET_FILE", "DatasetRecord", "read_dataset", "record_dataset"]
+__all__ = [
+    "DATASET_FILE",
+    "DatasetRecord",
+    "read_dataset",
+    "record_dataset",
+    "unknown_classes",
+]
 
 DATASET_FILE = "dataset.json"
 """The dataset of the run."""
 
 
+# `mask_classes` has the values and colors that mean a class; others are only drawn.
 _ONLY_DRAWN = ("class_colors", "mask_values")
 
 
@@ -32,21 +40,50 @@ class DatasetRecord:
     Attributes:
         image_task: The images that its network reads, and the classes that it predicts.
         examples: Number of training examples when the run started.
+        mask_classes: Name of the class of each value or color of the masks, as
+            `Source.mask_classes`.
     """
 
     image_task: ImageTask
     examples: int
+    mask_classes: dict[str, str]
+
+    def require_same_classes(self, source: Source) -> None:
+        """Check that a split has the classes of the run, with the same values in masks.
+
+        Args:
+            source: A split of the dataset.
+
+        Raises:
+            ValueError: If it has not. The message has the differences.
+        """
+        require_same_classes(self.image_task.class_names, source.class_names, "the dataset")
+        before, now = self.mask_classes, source.mask_classes
+        changed = [
+            f"{value} was {before.get(value, 'no class')!r} and is {now.get(value, 'no class')!r}"
+            for value in {**before, **now}
+            if before.get(value) != now.get(value)
+        ]
+        if changed:
+            raise ValueError(
+                f"expected masks with the values that this run was trained with, got others: "
+                f"{abbreviate(changed)}. The classes have the same names, and labels would be "
+                f"those of other classes. Probably classes.txt was changed: undo that, or train a "
+                f"new run in another --workdir."
+            )
 
 
-def record_dataset(workdir: str | os.PathLike[str], source: Source) -> str:
+def record_dataset(workdir: str | os.PathLike[str], source: Source, resumes: bool = False) -> str:
     """Write the dataset of a run, or check that it is the one that the run started with.
 
     Args:
         workdir: Directory of the run.
         source: Training split.
+        resumes: Whether the run has checkpoints.
 
     Returns:
-        A warning if the number of examples has changed, else "".
+        A warning if the number of examples has changed, or the run resumes without a record; else
+        "".
 
     Raises:
         ValueError: If the classes, or how images are resized and normalized, are not those with
@@ -54,11 +91,15 @@ def record_dataset(workdir: str | os.PathLike[str], source: Source) -> str:
     """
     known = read_dataset(workdir)
     if known is None:
-        content = {"image_task": source.image_task.to_json(), "examples": len(source)}
+        content = {
+            "image_task": source.image_task.to_json(),
+            "examples": len(source),
+            "mask_classes": source.mask_classes,
+        }
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(Path(workdir) / DATASET_FILE, text)
-        return ""
-    require_same_classes(known.image_task.class_names, source.class_names, "the training split")
+        return unknown_classes(workdir, source.class_names) if resumes else ""
+    known.require_same_classes(source)
     lines = _differences(known.image_task, source.image_task)
     if lines:
         raise ValueError(
@@ -73,6 +114,24 @@ def record_dataset(workdir: str | os.PathLike[str], source: Source) -> str:
             f"run started. Epochs have other lengths from now on."
         )
     return ""
+
+
+def unknown_classes(workdir: str | os.PathLike[str], class_names: Sequence[str]) -> str:
+    """Return the warning about a run whose classes are read from the dataset of today.
+
+    Args:
+        workdir: Directory of the run.
+        class_names: Names of the classes in the dataset.
+
+    Returns:
+        A sentence.
+    """
+    return (
+        f"{os.fspath(workdir)} has no {DATASET_FILE}, since an earlier version started this run or "
+        f"the file was removed. Its classes are taken from the dataset as it is now: "
+        f"{abbreviate(class_names)}. If they or their order have changed, predictions have wrong "
+        f"names."
+    )
 
 
 def read_dataset(workdir: str | os.PathLike[str]) -> DatasetRecord | None:
@@ -90,12 +149,15 @@ def read_dataset(workdir: str | os.PathLike[str]) -> DatasetRecord | None:
     path = Path(workdir) / DATASET_FILE
     if not path.exists():
         return None
-    fields = read_fields(path)
     try:
-        return DatasetRecord(ImageTask.from_json(fields["image_task"]), int(fields["examples"]))
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        image_task = ImageTask.from_json(fields["image_task"])
+        return DatasetRecord(image_task, int(fields["examples"]), dict(fields["mask_classes"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged ({error!r}). Remove it; the next start of the run writes it again."
+            f"{path} is damaged ({error!r}). It has the classes of the run: restore it from a "
+            f"copy. If there is none, remove it, and the classes are taken from the dataset as it "
+            f"is now."
         ) from error
 
 

@@ -60,7 +60,7 @@ def test_mask_is_resized_with_its_image() -> None:
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (PIXELS / 255, ValueError, r"got an array of float64\. Probably it is divided"),
+        (PIXELS / 255, ValueError, r"got an array of float64\. If it is divided"),
         (PIXELS[None], ValueError, r"one image.*\(1, 6, 8, 3\)"),
         (np.zeros((3, 6, 8), np.uint8), ValueError, r"channels last"),
         (np.zeros((0, 8, 3), np.uint8), ValueError, r"\(0, 8, 3\)"),
@@ -80,7 +80,7 @@ def test_pixels_in_a_compiled_function_are_normalized_alike() -> None:
 
 
 def test_float_pixels_are_not_normalized_again() -> None:
-    with pytest.raises(ValueError, match=r"got float32\. Probably they are divided by 255"):
+    with pytest.raises(ValueError, match=r"got float32\. If they are divided by 255"):
         color_task().normalize(np.zeros((2, 2, 3), np.float32))
 
 
@@ -100,11 +100,12 @@ def test_float_pixels_are_not_normalized_again() -> None:
         {"class_colors": ("#ff0000", "red")},
         {"mask_values": (1,)},
         {"mask_values": (3, 3)},
+        {"mask_values": (3, 3), "class_names": ("a",)},
         {"mask_values": (0, 256)},
     ],
 )
 def test_impossible_values_are_refused(changes: dict[str, object]) -> None:
-    (name,) = changes
+    name = next(iter(changes))
     with pytest.raises(ValueError, match=f"ImageTask.{name}: expected"):
         color_task(**changes)
 

@@ -4,7 +4,13 @@ import numpy as np
 from PIL import Image
 
 from aff_jax.prediction.class_colors import class_colors
-from aff_jax.prediction.drawing import draw_legend, draw_mask, draw_overlay, task_colors
+from aff_jax.prediction.drawing import (
+    draw_legend,
+    draw_mask,
+    draw_overlay,
+    no_class_value,
+    task_colors,
+)
 from aff_jax.prediction.predictor import NO_CLASS
 from tests.aff_jax.prediction.networks import color_task
 
@@ -24,6 +30,13 @@ def test_a_mask_has_the_numbers_and_the_colors_of_the_classes():
 def test_a_mask_has_the_values_of_the_dataset():
     mask = draw_mask(CLASSES, color_task("segmentation", mask_values=(7, 0, 200)))
     np.testing.assert_array_equal(np.asarray(mask), [[7, 0, 200], [200, 0, NO_CLASS]])
+
+
+def test_cropped_pixels_never_have_the_value_of_a_class():
+    task = color_task("segmentation", mask_values=(0, 254, 255))
+    assert no_class_value(task) == 253
+    np.testing.assert_array_equal(draw_mask(CLASSES, task), [[0, 254, 255], [255, 254, 253]])
+    assert no_class_value(color_task("segmentation")) == 255
 
 
 def test_a_mask_is_the_same_after_it_was_written(tmp_path):

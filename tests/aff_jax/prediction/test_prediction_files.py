@@ -89,6 +89,42 @@ def test_images_that_share_a_stem_have_masks_of_their_own(tmp_path):
     assert masks == ["masks/a.png.png", "masks/a.bmp.png", "masks/b.png"]
 
 
+def test_no_two_images_share_a_mask(tmp_path):
+    for name in ("a.png", "a.bmp", "a.png.png"):
+        Image.new("RGB", (6, 4), "red").save(tmp_path / name)
+    predict_files(color_predictor("segmentation"), tmp_path, tmp_path / "out", network="n")
+    masks = [row["mask"] for row in rows_by_image(tmp_path / "out").values()]
+    assert len({*masks}) == 3
+    assert all((tmp_path / "out" / mask).exists() for mask in masks)
+
+
+def test_overwriting_removes_what_was_predicted_before_and_nothing_else(photos, tmp_path):
+    output = tmp_path / "out"
+    predict_files(color_predictor("segmentation"), photos, output, network="n")
+    (output / "masks" / "own.png").write_bytes(b"mine")
+    predictor = color_predictor("classification")
+    predict_files(predictor, photos / "a.png", output, network="n", overwrite=True)
+    files = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert files == {CSV_FILE, JSON_FILE, "masks/own.png"}
+
+
+def test_a_damaged_table_does_not_lead_out_of_the_folder(photos, tmp_path):
+    output = tmp_path / "out"
+    predict_files(color_predictor("classification"), photos, output, network="n")
+    (output / JSON_FILE).write_text(json.dumps({"images": [{"mask": "../photos/a.png"}]}))
+    predictor = color_predictor("classification")
+    predict_files(predictor, photos, output, network="n", overwrite=True)
+    assert (photos / "a.png").exists()
+
+
+def test_images_that_pillow_does_not_read_are_named(photos, tmp_path):
+    (photos / "phone.heic").write_bytes(b"not read by Pillow")
+    Image.new("RGB", (6, 4), "red").save(photos / "b.gif")
+    result = predict_files(color_predictor("classification"), photos, tmp_path / "out", network="n")
+    assert str(photos / "phone.heic") in result.unreadable
+    assert "b.gif" in rows_by_image(tmp_path / "out")
+
+
 def test_cropped_pixels_are_counted(tmp_path):
     Image.new("RGB", (24, 4)).save(tmp_path / "wide.png")
     predictor = color_predictor("segmentation", resize="crop")
@@ -133,5 +169,7 @@ def test_a_file_as_output_and_a_batch_of_nothing_are_refused(photos, tmp_path):
     predictor = color_predictor("classification")
     with pytest.raises(FileExistsError, match=r"got the file .*a\.png"):
         predict_files(predictor, photos, photos / "a.png", network="n")
+    with pytest.raises(ValueError, match="expected another folder for the predictions"):
+        predict_files(predictor, photos, photos, network="n")
     with pytest.raises(ValueError, match="batch size of at least 1, got 0"):
         predict_files(predictor, photos, tmp_path / "out", network="n", batch_size=0)

@@ -80,6 +80,27 @@ def test_input_that_is_normalized_already_is_refused():
         color_predictor("classification")(np.zeros((4, 6, 3), np.float32))
 
 
+def test_one_image_is_no_batch():
+    with pytest.raises(TypeError, match=r"several images, got a str\. Call predictor\(image\)"):
+        color_predictor("classification").predict_batch("photo.jpg")
+
+
+def test_an_image_is_rotated_once_however_it_is_passed(tmp_path):
+    image = Image.new("RGB", (12, 8), "red")
+    image.getexif()[0x0112] = 6  # rotate by 90 degrees
+    image.save(tmp_path / "a.jpg", exif=image.getexif())
+    predictor = color_predictor("segmentation")
+    opened = predictor.image_task.open(tmp_path / "a.jpg")
+    changed = Image.open(tmp_path / "a.jpg").convert("RGB")
+    for given in (tmp_path / "a.jpg", Image.open(tmp_path / "a.jpg"), changed, opened):
+        assert predictor(given).classes.shape == (12, 8)
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(IsADirectoryError, match="expected an image, got the folder"):
+        color_predictor("classification")(tmp_path)
+
+
 def test_a_network_for_another_task_is_refused():
     message = r"segmentation .* shape \(1, 4, 6, 3\), got \(1, 3\) from ChannelScores"
     with pytest.raises(ValueError, match=message):

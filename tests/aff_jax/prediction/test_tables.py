@@ -29,6 +29,7 @@ def test_classes(tmp_path):
         "network": "net",
         "task": "classification",
         "classes": [{"name": name} for name in NAMES],
+        "complete": True,
         "images": [
             {
                 "image": "ä,b.jpg",
@@ -68,7 +69,7 @@ def test_an_interruption_keeps_the_rows(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write()
     rows, content = read(tmp_path)
-    assert (len(rows), len(content["images"])) == (2, 1)
+    assert (len(rows), len(content["images"]), content["complete"]) == (2, 1, False)
     assert content["unreadable"] == [{"image": "b.jpg", "reason": "it is not an image"}]
 
 

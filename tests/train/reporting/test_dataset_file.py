@@ -19,7 +19,8 @@ TASK = ImageTask("classification", ("cat", "dog", "fox"), (8, 6), 1, (0.5,), (0.
 class Examples:
     """A source without images."""
 
-    def __init__(self, count=5, **fields):
+    def __init__(self, count=5, mask_classes=None, **fields):
+        self.mask_classes = mask_classes or {}
         self.image_task, self.count = dataclasses.replace(TASK, **fields), count
         self.class_names = self.image_task.class_names
 
@@ -30,7 +31,7 @@ class Examples:
 def test_the_record_is_read_as_it_was_written(tmp_path):
     assert read_dataset(tmp_path) is None
     assert record_dataset(tmp_path, Examples()) == ""
-    assert read_dataset(tmp_path) == DatasetRecord(TASK, 5)
+    assert read_dataset(tmp_path) == DatasetRecord(TASK, 5, {})
     before = (tmp_path / DATASET_FILE).read_bytes()
     assert record_dataset(tmp_path, Examples()) == ""
     assert (tmp_path / DATASET_FILE).read_bytes() == before
@@ -49,13 +50,31 @@ def test_another_dataset_is_refused_and_the_record_stays(tmp_path, fields, messa
     record_dataset(tmp_path, Examples())
     with pytest.raises(ValueError, match=message):
         record_dataset(tmp_path, Examples(**fields))
-    assert read_dataset(tmp_path) == DatasetRecord(TASK, 5)
+    assert read_dataset(tmp_path) == DatasetRecord(TASK, 5, {})
 
 
 def test_other_colors_and_values_of_masks_are_allowed(tmp_path):
     record_dataset(tmp_path, Examples())
     changed = Examples(class_colors=("#ff0000", "#00ff00", "#0000ff"), mask_values=(3, 4, 5))
     assert record_dataset(tmp_path, changed) == ""
+
+
+def test_other_values_of_masks_are_refused(tmp_path):
+    """The names and their order are the same, and they mean other pixels."""
+    record_dataset(tmp_path, Examples(mask_classes={"0": "cat", "7": "dog", "8": "fox"}))
+    changed = Examples(mask_classes={"0": "cat", "8": "dog", "7": "fox"})
+    with pytest.raises(ValueError, match="got others: 7 was 'dog' and is 'fox', 8 was 'fox'"):
+        record_dataset(tmp_path, changed)
+    with pytest.raises(ValueError, match="8 was 'fox' and is 'no class'"):
+        read_dataset(tmp_path).require_same_classes(
+            Examples(mask_classes={"0": "cat", "7": "dog", "9": "fox"})
+        )
+
+
+def test_a_run_that_resumes_without_a_record_is_warned(tmp_path):
+    warning = record_dataset(tmp_path, Examples(), resumes=True)
+    assert "taken from the dataset as it is now: cat, dog, fox" in warning
+    assert record_dataset(tmp_path, Examples(), resumes=True) == ""
 
 
 def test_another_number_of_examples_is_a_warning(tmp_path):
@@ -75,5 +94,7 @@ def test_a_record_without_new_fields_is_read(tmp_path):
     """Fields that are added later have defaults, so that older runs can be read."""
     fields = TASK.to_json()
     del fields["class_colors"], fields["mask_values"]
-    (tmp_path / DATASET_FILE).write_text(json.dumps({"image_task": fields, "examples": 5}))
-    assert read_dataset(tmp_path) == DatasetRecord(TASK, 5)
+    (tmp_path / DATASET_FILE).write_text(
+        json.dumps({"image_task": fields, "examples": 5, "mask_classes": {}})
+    )
+    assert read_dataset(tmp_path) == DatasetRecord(TASK, 5, {})

@@ -132,6 +132,18 @@ class ClassTable:
             pixels[self.numbers[value]] += count
         return pixels[: len(self.class_names)]
 
+    def describe(self) -> dict[str, str]:
+        """Return the name of the class of each value, or of each color as `#rrggbb`.
+
+        Returns:
+            Names by the text of the value. Ignored values are left out.
+        """
+        return {
+            f"#{value:06x}" if self.by_color else str(value): self.class_names[number]
+            for value, number in self.numbers.items()
+            if number != IGNORED_VALUE
+        }
+
     def first_values(self) -> list[int]:
         """Return one stored value of each class, the first one in the table."""
         values: dict[int, int] = {}

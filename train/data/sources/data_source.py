@@ -35,6 +35,8 @@ class Source:
 
     Attributes:
         image_task: What a network that is trained on the examples reads and predicts.
+        mask_classes: Name of the class of each value of the masks, or of each color as `#rrggbb`;
+            {} for classification.
         image_shape: (height, width, channels) of every image.
         label_shape: () for classification, (height, width) for segmentation.
         class_names: Names of the classes.
@@ -103,6 +105,7 @@ class Source:
             class_colors=tuple(f"#{color_code(color):06x}" for color in encoded.class_colors or ()),
             mask_values=_mask_values(encoded.class_table),
         )
+        self.mask_classes = encoded.class_table.describe() if encoded.class_table else {}
         self.image_shape: tuple[int, ...] = self.image_task.input_shape
         self.label_shape: tuple[int, ...] = self.image_task.image_size if encoded.is_mask else ()
         self.class_names = self.image_task.class_names
