@@ -52,6 +52,12 @@ def test_masks_of_the_exported_file_are_those_that_were_evaluated(tmp_path, cons
     loop.train(config, run, console)
     evaluated = evaluate_checkpoint(run, split="test", original_size=True).metrics
 
+    # The same names in the same order, but with each other's values.
+    swapped = "\n".join(lines).replace("2 water", "5 water").replace("5 tree", "2 tree")
+    (data / "classes.txt").write_text(swapped)
+    with pytest.raises(ValueError, match="2 was 'water' and is 'tree'"):
+        evaluate_checkpoint(run, split="test")
+
     # The rest needs neither the training data nor the run.
     (data / "train").rename(tmp_path / "elsewhere")
     export_checkpoint(run, file)
