@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from aff_jax.prediction.predictor import NO_CLASS, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import BATCH_SIZE, NO_CLASS, MaskPrediction, Predictor
 from train.data.sources.class_table import IGNORED_VALUE
 from train.data.sources.data_source import Source
 from train.reporting.metrics import TASKS
@@ -14,7 +14,7 @@ __all__ = ["evaluate_in_original_size"]
 
 
 def evaluate_in_original_size(
-    predictor: Predictor, source: Source, batch_size: int = 16
+    predictor: Predictor, source: Source, batch_size: int = BATCH_SIZE
 ) -> tuple[dict[str, float], np.ndarray]:
     """Evaluate a network on every example of a split, in the sizes of the images.
 

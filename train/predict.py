@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
     from aff_jax.cli.predict import predict_and_report
-    from aff_jax.prediction import Predictor
+    from aff_jax.prediction.predictor import BATCH_SIZE, Predictor
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.saved_run import restore_network
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
             options.output,
             network=f"{options.workdir}, step {network.step}",
             overwrite=options.overwrite,
-            batch_size=options.batch_size,
+            batch_size=options.batch_size or BATCH_SIZE,
         )
     sys.exit(status)
 
@@ -57,5 +57,5 @@ if __name__ == "__main__":
     define_path("images", "An image, or a folder with images at any depth.")
     define_path("output", "The folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace the predictions in the folder.")
-    flags.DEFINE_integer("batch_size", 16, "Number of images that are predicted at once.")
+    flags.DEFINE_integer("batch_size", None, "Number of images predicted at once; default: 16.")
     run_command(main)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aff_jax.cli.network_flags import help_line
-from aff_jax.prediction import Predictor
+from aff_jax.prediction.predictor import BATCH_SIZE, Predictor
 
 __all__ = ["add_parser", "predict", "predict_and_report"]
 
@@ -35,7 +35,10 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         "--output", type=_path, required=True, help="folder to write: tables, masks, overlays"
     )
     command.add_argument(
-        "--batch", type=_positive, default=16, help="images that are predicted at once; default: 16"
+        "--batch",
+        type=_positive,
+        default=BATCH_SIZE,
+        help=f"images that are predicted at once; default: {BATCH_SIZE}",
     )
     command.add_argument("--force", action="store_true", help="replace the predictions in OUTPUT")
     command.set_defaults(run=predict)

@@ -114,6 +114,7 @@ def weighted_sum(
     Raises:
         ValueError: If `implementation` is unknown.
     """
+    # "auto" always takes this shortcut, so a change of the formula below changes it as well.
     if fast.takes_shortcut("gain_inside_sum", implementation):
         return fast.gain_inside_sum(x, y, M, gain)
     return gain * (x * M + y * (1 - M))

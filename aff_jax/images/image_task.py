@@ -14,14 +14,17 @@ from jaxtyping import Float, UInt8
 if TYPE_CHECKING:  # The library can be imported without Pillow.
     from PIL import Image
 
-    from aff_jax.images.resizing import View
+    from aff_jax.images.resizing import Placement
 
-__all__ = ["TASKS", "ImageTask"]
+__all__ = ["RESIZE_NAMES", "TASKS", "ImageTask"]
 
 ArrayType = TypeVar("ArrayType", np.ndarray, jax.Array)
 
 TASKS = ("classification", "segmentation")
 """One class per image, or one class per pixel."""
+
+RESIZE_NAMES = ("crop", "pad", "stretch")
+"""The keys of `aff_jax.images.resizing.RESIZES`, which needs Pillow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +73,11 @@ class ImageTask:
         for name in ("class_names", "image_size", "mean", "std", "class_colors", "mask_values"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
         classes = len(self.class_names)
+        # Masks have 8 bits, and one value is left for pixels without a class.
+        most_classes = 255 if self.task == "segmentation" else 1_000_000
         checks = {
             "task": (self.task in TASKS, " or ".join(TASKS)),
-            "class_names": (classes > 0, "at least one name"),
+            "class_names": (0 < classes <= most_classes, f"1 to {most_classes:,} names"),
             "image_size": (
                 len(self.image_size) == 2 and min(self.image_size) > 0,
                 "(height, width) in pixels",
@@ -83,7 +88,7 @@ class ImageTask:
                 len(self.std) == self.channels and min(self.std, default=0) > 0,
                 f"{self.channels} positive numbers",
             ),
-            "resize": (self.resize in ("crop", "pad", "stretch"), "crop, pad or stretch"),
+            "resize": (self.resize in RESIZE_NAMES, ", ".join(RESIZE_NAMES)),
             "crop_ratio": (self.crop_ratio >= 1, "at least 1"),
             "class_colors": (
                 len(self.class_colors) in (0, classes) and all(map(_is_color, self.class_colors)),
@@ -149,7 +154,7 @@ class ImageTask:
             return image_files.image_from_pixels(image, self.channels)
         return image_files.load_image(image, self.channels, self.use_exif_orientation)
 
-    def place(self, size: tuple[int, int]) -> View:
+    def place(self, size: tuple[int, int]) -> Placement:
         """Compute how an image lies in the network's input.
 
         Args:
@@ -173,8 +178,8 @@ class ImageTask:
         """
         from aff_jax.images import resizing
 
-        view = self.place((image.height, image.width))
-        resized = resizing.resize_to_view(image, view, self.image_size, resizing.IMAGE_FILTER)
+        placement = self.place((image.height, image.width))
+        resized = resizing.resize_to_view(image, placement, self.image_size, resizing.IMAGE_FILTER)
         return np.array(resized).reshape(self.input_shape)
 
     def resize_mask(self, mask: Image.Image, fill: int) -> UInt8[np.ndarray, "height width"]:
@@ -189,8 +194,10 @@ class ImageTask:
         """
         from aff_jax.images import resizing
 
-        view = self.place((mask.height, mask.width))
-        resized = resizing.resize_to_view(mask, view, self.image_size, resizing.MASK_FILTER, fill)
+        placement = self.place((mask.height, mask.width))
+        resized = resizing.resize_to_view(
+            mask, placement, self.image_size, resizing.MASK_FILTER, fill
+        )
         return np.array(resized)
 
     def normalize(self, pixels: ArrayType) -> ArrayType:

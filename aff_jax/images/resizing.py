@@ -20,7 +20,7 @@ __all__ = [
     "RESIZES",
     "RESIZE_RATIO",
     "Box",
-    "View",
+    "Placement",
     "classes_of_scores",
     "place",
     "resize_scores",
@@ -44,8 +44,8 @@ Box = tuple[int, int, int, int]
 """Left, upper, right and lower side in pixels, in Pillow's order."""
 
 
-class View(NamedTuple):
-    """How an image lies in the view, the array that a network reads.
+class Placement(NamedTuple):
+    """How an image lies in the view. The view is the array that a network reads.
 
     The image is resized to `resized`, the box `source` is cropped from it, and lies in the view
     with its upper left corner at `offset`. The rest of the view is padding.
@@ -61,21 +61,21 @@ class View(NamedTuple):
     offset: tuple[int, int]
 
 
-def _crop(image: tuple[int, int], size: tuple[int, int], ratio: float) -> View:
+def _crop(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placement:
     # The image covers `size` times the ratio. If it has exactly the size of the view, nothing is
     # resized or cropped.
     if image == size:
-        return View(image, (0, 0, size[1], size[0]), (0, 0))
+        return Placement(image, (0, 0, size[1], size[0]), (0, 0))
     (height, width), (low, wide) = image, (round(ratio * side) for side in size)
     if low * width >= wide * height:  # the height decides; sides are rounded from exact fractions
         resized = low, max(wide, round(width * low / height))
     else:
         resized = max(low, round(height * wide / width)), wide
     top, left = ((side - view) // 2 for side, view in zip(resized, size, strict=True))
-    return View(resized, (left, top, left + size[1], top + size[0]), (0, 0))
+    return Placement(resized, (left, top, left + size[1], top + size[0]), (0, 0))
 
 
-def _pad(image: tuple[int, int], size: tuple[int, int], ratio: float) -> View:
+def _pad(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placement:
     del ratio
     (height, width), (view_height, view_width) = image, size
     if view_height * width <= view_width * height:  # the height fills the view
@@ -83,12 +83,12 @@ def _pad(image: tuple[int, int], size: tuple[int, int], ratio: float) -> View:
     else:
         resized = max(1, round(height * view_width / width)), view_width
     offset = (view_height - resized[0]) // 2, (view_width - resized[1]) // 2
-    return View(resized, (0, 0, resized[1], resized[0]), offset)
+    return Placement(resized, (0, 0, resized[1], resized[0]), offset)
 
 
-def _stretch(image: tuple[int, int], size: tuple[int, int], ratio: float) -> View:
+def _stretch(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placement:
     del image, ratio
-    return View(size, (0, 0, size[1], size[0]), (0, 0))
+    return Placement(size, (0, 0, size[1], size[0]), (0, 0))
 
 
 RESIZES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
@@ -102,7 +102,7 @@ RESIZES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
 
 def place(
     image: tuple[int, int], size: tuple[int, int], resize: str, crop_ratio: float = 1.0
-) -> View:
+) -> Placement:
     """Compute how an image lies in the view.
 
     Args:
@@ -122,7 +122,7 @@ def place(
 
 def resize_to_view(
     image: Image.Image,
-    view: View,
+    placement: Placement,
     size: tuple[int, int],
     resampling: Image.Resampling,
     fill: int = 0,
@@ -131,7 +131,7 @@ def resize_to_view(
 
     Args:
         image: The image or the mask.
-        view: Its placement, from `place`.
+        placement: Its placement, from `place`.
         size: (height, width) of the view.
         resampling: Filter of the resize.
         fill: Value of the padding.
@@ -139,22 +139,22 @@ def resize_to_view(
     Returns:
         An image of the size of the view; the image itself if nothing changes.
     """
-    height, width = view.resized
+    height, width = placement.resized
     if (image.width, image.height) != (width, height):
         image = image.resize((width, height), resampling)
-    if view.source != (0, 0, image.width, image.height):
-        image = image.crop(view.source)
+    if placement.source != (0, 0, image.width, image.height):
+        image = image.crop(placement.source)
     if (image.height, image.width) == size:
         return image
     color = fill if len(image.getbands()) == 1 else (fill,) * len(image.getbands())
     padded = Image.new(image.mode, (size[1], size[0]), color)
-    padded.paste(image, (view.offset[1], view.offset[0]))
+    padded.paste(image, (placement.offset[1], placement.offset[0]))
     return padded
 
 
 def resize_scores(
     scores: Float[np.ndarray, "view_height view_width classes"],
-    view: View,
+    placement: Placement,
     image: tuple[int, int],
 ) -> Float[np.ndarray, "height width classes"]:
     """Resize the scores of a view to the size of the image: the inverse of `resize_to_view`.
@@ -164,14 +164,14 @@ def resize_scores(
 
     Args:
         scores: Scores of the classes, `(height, width, classes)` of the view.
-        view: Placement of the image in the view.
+        placement: Placement of the image in the view.
         image: (height, width) of the image.
 
     Returns:
         float32 scores, `(height, width, classes)` of the image.
     """
     result = np.full((*image, scores.shape[-1]), np.nan, np.float32)
-    inside, planes = _resized_planes(scores, view, image)
+    inside, planes = _resized_planes(scores, placement, image)
     for k, plane in enumerate(planes):
         result[(*inside, k)] = plane
     return result
@@ -179,7 +179,7 @@ def resize_scores(
 
 def classes_of_scores(
     scores: Float[np.ndarray, "view_height view_width classes"],
-    view: View,
+    placement: Placement,
     image: tuple[int, int],
     outside: int,
 ) -> UInt8[np.ndarray, "height width"]:
@@ -189,7 +189,7 @@ def classes_of_scores(
 
     Args:
         scores: Scores of at most 255 classes, `(height, width, classes)` of the view.
-        view: Placement of the image in the view.
+        placement: Placement of the image in the view.
         image: (height, width) of the image.
         outside: Value of the pixels that were cropped.
 
@@ -197,7 +197,7 @@ def classes_of_scores(
         uint8 classes, `(height, width)` of the image.
     """
     result = np.full(image, outside, np.uint8)
-    inside, planes = _resized_planes(scores, view, image)
+    inside, planes = _resized_planes(scores, placement, image)
     best = next(planes)
     classes = np.zeros(best.shape, np.uint8)
     for k, plane in enumerate(planes, start=1):
@@ -208,13 +208,13 @@ def classes_of_scores(
 
 
 def _resized_planes(
-    scores: np.ndarray, view: View, image: tuple[int, int]
+    scores: np.ndarray, placement: Placement, image: tuple[int, int]
 ) -> tuple[tuple[slice, slice], Iterator[np.ndarray]]:
     """Return the part of the image that the view has, and its scores, class by class."""
-    left, top, right, bottom = view.source
-    row, column = view.offset
+    left, top, right, bottom = placement.source
+    row, column = placement.offset
     inside = scores[row : row + bottom - top, column : column + right - left]
-    (height, width), (resized_height, resized_width) = image, view.resized
+    (height, width), (resized_height, resized_width) = image, placement.resized
     # Pixels of the image whose centers are in the box.
     rows = _centers_inside(top, bottom, height, resized_height)
     columns = _centers_inside(left, right, width, resized_width)

@@ -15,16 +15,13 @@ from PIL import Image
 from aff_jax.images.image_folder import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, list_images
 from aff_jax.images.image_task import ImageTask
 from aff_jax.prediction.drawing import draw_legend, draw_mask, draw_overlay
-from aff_jax.prediction.predictor import NO_CLASS, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import BATCH_SIZE, NO_CLASS, MaskPrediction, Predictor
 from aff_jax.prediction.tables import CSV_FILE, JSON_FILE, PredictionTables
 
-__all__ = ["BATCH_SIZE", "LEGEND_FILE", "PredictedFiles", "predict_files"]
+__all__ = ["LEGEND_FILE", "PredictedFiles", "predict_files"]
 
 LEGEND_FILE = "legend.png"
 """Colors of the classes."""
-
-BATCH_SIZE = 16
-"""Default number of images that are predicted at once. As many are read ahead."""
 
 
 class PredictedFiles(NamedTuple):
@@ -68,11 +65,12 @@ def predict_files(
         output: The folder to write. It is created.
         network: Name of the network in `predictions.json`.
         overwrite: Whether to remove the predictions that are in the folder.
-        batch_size: Number of images that are predicted at once.
+        batch_size: Number of images that are predicted at once. As many are read ahead.
         on_progress: Called after each batch with the number of finished images and of all images.
 
     Returns:
-        The number of predicted images, and the images that could not be read.
+        The number of predicted images, the images that could not be read, and the number of masks
+        with cropped pixels.
 
     Raises:
         FileNotFoundError: If there is no such image or folder.

@@ -20,7 +20,10 @@ from aff_jax.serialization import load
 if TYPE_CHECKING:  # The library can be imported without Pillow.
     from PIL import Image
 
-__all__ = ["NO_CLASS", "ClassPrediction", "MaskPrediction", "Prediction", "Predictor"]
+__all__ = ["BATCH_SIZE", "NO_CLASS", "ClassPrediction", "MaskPrediction", "Prediction", "Predictor"]
+
+BATCH_SIZE = 16
+"""Default number of images that are predicted at once."""
 
 NO_CLASS = 255
 """Class of the pixels that the network has not seen, because they were cropped.

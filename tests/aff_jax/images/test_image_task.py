@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from aff_jax.images import ImageTask
+from aff_jax.images.image_task import RESIZE_NAMES
 from aff_jax.images.resizing import RESIZES
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -89,6 +90,7 @@ def test_float_pixels_are_not_normalized_again() -> None:
     [
         {"task": "detection"},
         {"class_names": ()},
+        {"class_names": tuple(map(str, range(256))), "task": "segmentation"},
         {"image_size": (6,)},
         {"image_size": (0, 8)},
         {"channels": 4},
@@ -111,6 +113,7 @@ def test_impossible_values_are_refused(changes: dict[str, object]) -> None:
 
 
 def test_every_resize_is_allowed() -> None:
+    assert set(RESIZE_NAMES) == RESIZES.keys()
     for name in RESIZES:
         assert color_task(resize=name).resize == name
 

@@ -8,7 +8,7 @@ from aff_jax.images.resizing import (
     IMAGE_FILTER,
     MASK_FILTER,
     RESIZE_RATIO,
-    View,
+    Placement,
     classes_of_scores,
     place,
     resize_scores,
@@ -98,7 +98,7 @@ def test_image_and_mask_stay_aligned() -> None:
 
 
 def test_224_pixels_are_cropped_from_256() -> None:
-    assert place((400, 300), (224, 224), "crop", RESIZE_RATIO) == View(
+    assert place((400, 300), (224, 224), "crop", RESIZE_RATIO) == Placement(
         resized=(341, 256), source=(16, 58, 240, 282), offset=(0, 0)
     )
 
@@ -106,21 +106,25 @@ def test_224_pixels_are_cropped_from_256() -> None:
 @pytest.mark.parametrize(
     ("image", "resize", "expected"),
     [
-        ((30, 40), "pad", View((24, 32), (0, 0, 32, 24), (4, 0))),
-        ((40, 30), "pad", View((32, 24), (0, 0, 24, 32), (0, 4))),
-        ((1, 1000), "pad", View((1, 32), (0, 0, 32, 1), (15, 0))),
-        ((30, 40), "stretch", View((32, 32), (0, 0, 32, 32), (0, 0))),
-        ((30, 40), "crop", View((32, 43), (5, 0, 37, 32), (0, 0))),
-        ((32, 32), "crop", View((32, 32), (0, 0, 32, 32), (0, 0))),
+        ((30, 40), "pad", Placement((24, 32), (0, 0, 32, 24), (4, 0))),
+        ((40, 30), "pad", Placement((32, 24), (0, 0, 24, 32), (0, 4))),
+        ((1, 1000), "pad", Placement((1, 32), (0, 0, 32, 1), (15, 0))),
+        ((30, 40), "stretch", Placement((32, 32), (0, 0, 32, 32), (0, 0))),
+        ((30, 40), "crop", Placement((32, 43), (5, 0, 37, 32), (0, 0))),
+        ((32, 32), "crop", Placement((32, 32), (0, 0, 32, 32), (0, 0))),
     ],
 )
-def test_images_are_placed_in_a_square(image: tuple[int, int], resize: str, expected: View) -> None:
+def test_images_are_placed_in_a_square(
+    image: tuple[int, int], resize: str, expected: Placement
+) -> None:
     assert place(image, (32, 32), resize) == expected
 
 
 def test_images_of_the_same_aspect_are_whole_in_every_view() -> None:
     for resize in ("crop", "pad", "stretch"):
-        assert place((360, 480), (120, 160), resize) == View((120, 160), (0, 0, 160, 120), (0, 0))
+        assert place((360, 480), (120, 160), resize) == Placement(
+            (120, 160), (0, 0, 160, 120), (0, 0)
+        )
 
 
 def test_padding_has_the_fill_value() -> None:
