@@ -6,6 +6,7 @@ from PIL import Image
 
 from aff_jax.images.resizing import IMAGE_FILTER
 from configs import base
+from train.config_checks import check_config
 from train.data.sources.random_crop import AREAS, ASPECTS, crop_and_resize, random_box
 
 
@@ -69,3 +70,9 @@ def test_default_of_the_config_is_that_of_the_papers():
 def test_boxes_of_the_papers_recipes_do_not_change():
     boxes = [random_box(np.random.default_rng(seed), 500, 375) for seed in range(3)]
     assert boxes == [(65, 166, 194, 337), (4, 13, 370, 295), (111, 94, 342, 354)]
+
+
+def test_the_default_of_the_config_is_that_of_the_papers() -> None:
+    config = base.get_config()
+    assert tuple(config.crop_scale) == AREAS
+    check_config(config)  # which knows the default too
