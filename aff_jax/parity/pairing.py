@@ -64,9 +64,10 @@ def compare_outputs(
     theirs_of: dict[str, list[int]] = {}
     for index, output in enumerate(theirs):
         theirs_of.setdefault(output.module, []).append(index)
-    # Several linen modules may have one PyTorch name. If they contain each other, as a ConvNorm
-    # contains its convolution, the name is that of the innermost one. If they do not, PyTorch calls
-    # one module several times.
+    # Several linen modules may have one PyTorch name. If one contains the other, as the ConvNorm
+    # `stem` contains the convolution `stem/conv`, and both are called "conv1", the name is that of
+    # the innermost one. If not, as `relu1` and `relu2` that are both "relu", PyTorch calls one
+    # module several times.
     modules_of: dict[str, dict[str, None]] = {}
     for name, output in zip(our_names, ours, strict=True):
         modules_of.setdefault(name, {})[output.module] = None
@@ -119,21 +120,28 @@ def _insert_theirs(
 
 
 def _pair(
-    mine: Sequence[int], other: Sequence[int], ours: Sequence[Output], theirs: Sequence[Output]
+    our_calls: Sequence[int],
+    their_calls: Sequence[int],
+    ours: Sequence[Output],
+    theirs: Sequence[Output],
 ) -> dict[int, int]:
-    """Pair the calls of one layer in order, and leave out those that fit least."""
-    if len(mine) == len(other):
-        return dict(zip(mine, other, strict=True))
+    """Pair the calls of one layer in order, and leave out those that fit least.
+
+    For example, a ReLU that is called three times here and twice in PyTorch, whose second call here
+    has the values of no call there, gives the pairs of calls {1: 1, 3: 2}.
+    """
+    if len(our_calls) == len(their_calls):
+        return dict(zip(our_calls, their_calls, strict=True))
     # The alignment with the most pairs of which the most are alike, by dynamic programming.
     best: dict[tuple[int, int], tuple[int, int, list[tuple[int, int]]]] = {}
-    for i, j in itertools.product(range(len(mine), -1, -1), range(len(other), -1, -1)):
-        if i == len(mine) or j == len(other):
+    for i, j in itertools.product(range(len(our_calls), -1, -1), range(len(their_calls), -1, -1)):
+        if i == len(our_calls) or j == len(their_calls):
             best[i, j] = (0, 0, [])
             continue
         alike, pairs, chosen = best[i + 1, j + 1]
-        is_alike = _is_alike(ours[mine[i]].array, theirs[other[j]].array)
+        is_alike = _is_alike(ours[our_calls[i]].array, theirs[their_calls[j]].array)
         options = [
-            (alike + is_alike, pairs + 1, [(mine[i], other[j]), *chosen]),
+            (alike + is_alike, pairs + 1, [(our_calls[i], their_calls[j]), *chosen]),
             best[i + 1, j],
             best[i, j + 1],
         ]
