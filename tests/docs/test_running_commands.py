@@ -86,9 +86,14 @@ def run(command, here):
 def run_python(command, arguments, here):
     if any(part in command for part in ONLY_PARSED):
         assert arguments[0] == "-m"
-        module = {"train": "train.__main__", "train.compare": "train.compare"}[arguments[1]]
+        # The flags of a run are defined when its module is imported.
+        define = {
+            "train": "import train.__main__",
+            "train.compare": "import train.compare",
+            "train.plan": "from train.plan.__main__ import define_flags; define_flags()",
+        }[arguments[1]]
         parse = (
-            f"import sys, {module}; from train.command_flags import parse_flags; "
+            f"import sys; {define}; from train.command_flags import parse_flags; "
             f"parse_flags(sys.argv)"
         )
         arguments[:2] = ["-c", parse]

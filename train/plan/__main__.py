@@ -19,7 +19,7 @@ from rich.console import Console
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_config, run_command
 
-__all__ = ["main"]
+__all__ = ["define_flags", "main"]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -67,11 +67,8 @@ def _plan(config: ConfigDict, topology: str) -> None:
         raise ValueError(does_not_fit(plan))
 
 
-if __name__ == "__main__":
-    # Set before JAX loads the compilers, which otherwise report that they found no device.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+def define_flags() -> None:
+    """Define the flags of this command."""
     define_config()
     flags.DEFINE_string(
         "topology",
@@ -87,4 +84,12 @@ if __name__ == "__main__":
         "Directory of earlier plans, '' for none; by default ~/.cache/aff_jax/plans.",
     )
     flags.DEFINE_bool("traceback", False, "Show where in the code an error was raised.")
+
+
+if __name__ == "__main__":
+    # Set before JAX loads the compilers, which otherwise report that they found no device.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+    define_flags()
     run_command(main)
