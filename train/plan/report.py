@@ -32,7 +32,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         return
     by = "compiler_seconds" if plan.compiler_seconds is not None else "memory_seconds"
     console.print(
-        "\nmost expensive operations of a chip, by "
+        "\nmost expensive operations of a device, by "
         + ("the compiler's estimate" if by == "compiler_seconds" else "bytes")
     )
     top = Table(box=None, pad_edge=False)
@@ -144,7 +144,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
          + (f": {collectives} per device" if collectives else "")),
         ("estimated step", _milliseconds(plan.estimated_step_seconds)),
         ("speed", f"{_number(plan.images_per_second)} images/s"),
-        ("run", f"{plan.steps:,} steps, {_number(plan.hours)} hours"),
+        ("training", f"{plan.steps:,} steps, {_number(plan.hours)} hours"),
         ("compiled in", f"{plan.compile_seconds:.0f} s"),
     ]  # fmt: skip
 

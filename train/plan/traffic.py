@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from train.plan.hlo import Instruction, Program, array_bytes
 
@@ -155,11 +155,18 @@ def _executed(program: Program, name: str, times: int) -> Iterator[Executed]:
             yield from _executed(program, body, times * trips)
         elif opcode == "conditional":
             branches = [list(_executed(program, branch, times)) for branch in instruction.branches]
-            yield from max(branches, key=len, default=[])
+            yield from max(branches, key=lambda branch: _cost(program, branch), default=[])
         elif opcode == "call":
             yield from _executed(program, instruction.called("to_apply") or "", times)
         elif opcode not in _FREE and not opcode.endswith(("-done", "-update")):
             yield instruction, computation, times
+
+
+def _cost(program: Program, executed: Sequence[Executed]) -> tuple[int, int]:
+    """Return the estimated cycles and the bytes of executed instructions."""
+    cycles = sum(times * instruction.estimated_cycles for instruction, _, times in executed)
+    size = sum(times * _bytes(program, inside, x) for x, inside, times in executed)
+    return cycles, size
 
 
 def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instruction) -> int:

@@ -73,3 +73,25 @@ metadata={op_name="jit(f)/jvp(AFF)/AFF.fuse/add"}
 }
 """
 """Two kernels."""
+
+CONDITIONAL = """\
+HloModule jit_f, is_scheduled=true
+
+%cheap (p.1: f32[8]) -> f32[8] {
+  %p.1 = f32[8]{0} parameter(0)
+  %one = f32[8]{0} copy(%p.1), backend_config={"estimated_cycles":"10"}
+  ROOT %two = f32[8]{0} copy(%one), backend_config={"estimated_cycles":"10"}
+}
+
+%dear (q.1: f32[8]) -> f32[8] {
+  %q.1 = f32[8]{0} parameter(0)
+  ROOT %large = f32[8]{0} copy(%q.1), backend_config={"estimated_cycles":"500"}
+}
+
+ENTRY %main (x.1: f32[8], k.1: s32[]) -> f32[8] {
+  %x.1 = f32[8]{0} parameter(0)
+  %k.1 = s32[] parameter(1)
+  ROOT %chosen = f32[8]{0} conditional(%k.1, %x.1, %x.1), branch_computations={%cheap, %dear}
+}
+"""
+"""A branch of two cheap operations, and one of an expensive operation."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.train.plan.programs import GPU, TPU
+from tests.train.plan.programs import CONDITIONAL, GPU, TPU
 from train.plan.hlo import parse
 from train.plan.traffic import count_traffic, module_of
 
@@ -29,6 +29,11 @@ def test_collectives_and_their_bytes():
     traffic = count_traffic(parse(TPU))
     assert traffic.collectives == {"all-reduce": 1}
     assert traffic.collective_bytes == {"all-reduce": 64 + 4}
+
+
+def test_of_a_conditional_the_most_expensive_branch_counts():
+    traffic = count_traffic(parse(CONDITIONAL))
+    assert (traffic.cycles, traffic.kernels) == (500, 1)
 
 
 def test_kernels_and_bytes_of_a_gpu():
