@@ -24,6 +24,12 @@ __all__ = ["CompiledStep", "compile_step", "compile_traced", "device_cache_bytes
 
 T = TypeVar("T")
 
+# How the TPU compiler says that a program does not fit. The second names the temporaries alone.
+_NEEDED = (
+    r"memory space hbm\. Used ([\d.]+)([KMGT]?) of",
+    r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
@@ -158,10 +164,10 @@ def used_bytes(message: str) -> int | None:
     Returns:
         The bytes, or None if the message is about something else.
     """
-    match = re.search(r"memory space hbm\. Used ([\d.]+)([KMG]?) of", message)
+    match = next((found for x in _NEEDED if (found := re.search(x, message))), None)
     if not match:
         return None
-    return int(float(match[1]) * 2 ** (10 * " KMG".index(match[2] or " ")))
+    return int(float(match[1]) * 2 ** (10 * " KMGT".index(match[2] or " ")))
 
 
 def device_cache_bytes(config: ConfigDict, run: Run) -> int:

@@ -53,6 +53,11 @@ def test_an_unknown_network_is_refused():
             "Exceeded hbm capacity by 4.75G.",
             int(20.5 * 2**30),
         ),
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+            "temporaries (53.71G) exceeds available HBM (15.75G).",
+            int(53.71 * 2**30),
+        ),
         ("INTERNAL: something else", None),
     ],
 )
