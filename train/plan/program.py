@@ -24,11 +24,9 @@ __all__ = ["CompiledStep", "compile_step", "compile_traced", "device_cache_bytes
 
 T = TypeVar("T")
 
-# How the TPU compiler says that a program does not fit. The second names the temporaries alone.
-_NEEDED = (
-    r"memory space hbm\. Used ([\d.]+)([KMGT]?) of",
-    r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM",
-)
+# The TPU compiler says that a program does not fit by all that it needs, or by the temporaries.
+_ALL_NEEDED = re.compile(r"memory space hbm\. Used ([\d.]+)([KMGT]?) of")
+_TEMPORARIES = re.compile(r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +108,8 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
     lowered = strategy(topology.devices).lower_train_step(
         run.train_step, state, _batch(source, config.batch_size)
     )
-    text, memory, seconds = compile_traced(lowered, topology)
+    argument_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, local)))
+    text, memory, seconds = compile_traced(lowered, topology, argument_bytes)
     return CompiledStep(
         text=text,
         memory=memory,
@@ -124,13 +123,14 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
 
 
 def compile_traced(
-    lowered: jax.stages.Lowered, topology: Topology
+    lowered: jax.stages.Lowered, topology: Topology, argument_bytes: int = 0
 ) -> tuple[str | None, int, float]:
     """Compile a lowered program.
 
     Args:
         lowered: The program, lowered for devices of the topology.
         topology: The topology.
+        argument_bytes: Bytes of the arguments on a device.
 
     Returns:
         A tuple of the program's text, None if it needs too much memory, its bytes of memory on a
@@ -140,7 +140,7 @@ def compile_traced(
     try:
         compiled = lowered.compile(compiler_options=compiler_options(topology))
     except jax.errors.JaxRuntimeError as error:
-        used = used_bytes(str(error))
+        used = used_bytes(str(error), argument_bytes)
         if used is None:
             raise
         return None, used, time.perf_counter() - start
@@ -155,19 +155,22 @@ def compile_traced(
     return compiled.as_text(), memory, time.perf_counter() - start
 
 
-def used_bytes(message: str) -> int | None:
+def used_bytes(message: str, argument_bytes: int = 0) -> int | None:
     """Return the bytes that a program needs which does not fit.
 
     Args:
         message: Message of the TPU compiler.
+        argument_bytes: Bytes of the arguments on a device, for a message about temporaries alone.
 
     Returns:
         The bytes, or None if the message is about something else.
     """
-    match = next((found for x in _NEEDED if (found := re.search(x, message))), None)
+    temporaries = _TEMPORARIES.search(message)
+    match = temporaries or _ALL_NEEDED.search(message)
     if not match:
         return None
-    return int(float(match[1]) * 2 ** (10 * " KMGT".index(match[2] or " ")))
+    needed = int(float(match[1]) * 2 ** (10 * " KMGT".index(match[2] or " ")))
+    return needed + argument_bytes if temporaries else needed
 
 
 def device_cache_bytes(config: ConfigDict, run: Run) -> int:

@@ -88,7 +88,7 @@ def does_not_fit(plan: Plan) -> str:
     smaller = f"--config.batch_size={batch}, " if batch else ""
     return (
         f"expected a run that fits into {_gib(plan.available_bytes_per_chip)} of a chip, got one "
-        f"that needs {_gib(plan.memory_bytes_per_chip)}, {_gib(max(over, 0))} too many. Try "
+        f"that needs {_gib(plan.memory_bytes_per_chip)}, {_gib(max(over, 0))} too much. Try "
         f"{smaller}--config.accumulation={2 * plan.accumulation}, "
         f"--config.model_fields.remat=True or more chips; --search finds what fits."
     )

@@ -35,7 +35,7 @@ def test_a_plan_that_does_not_fit_is_printed_too():
     plan = made_plan(digits.get_config(), gib=20)
     assert "fits                 no" in printed(print_plan, plan)
     message = does_not_fit(plan)
-    assert "needs 20.00 GiB, 4.25 GiB too many" in message
+    assert "needs 20.00 GiB, 4.25 GiB too much" in message
     assert "--config.batch_size=50, --config.accumulation=2" in message
 
 
