@@ -85,7 +85,8 @@ def predict_files(
         raise FileExistsError(f"expected a folder to write, got the file {output}.")
     if (output / CSV_FILE).exists() and not overwrite:
         raise FileExistsError(
-            f"{output} already has predictions. Choose another folder, or ask to overwrite them."
+            f"{output} already has predictions. Choose another folder, or overwrite them: with "
+            f"--overwrite of train.predict, --force of aff-jax, or overwrite=True in Python."
         )
     paths = _find_images(images, output)
     folder = images if images.is_dir() else images.parent
