@@ -58,7 +58,8 @@ def open_image(data: bytes | str | os.PathLike[str], origin: str) -> Iterator[Im
 
     Raises:
         ValueError: If the image cannot be read, here or later in the `with` block.
-        OSError: If there is no such file, it may not be read, or it is a folder.
+        IsADirectoryError: If it is a folder.
+        OSError: If there is no such file, or it may not be read.
     """
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
