@@ -28,10 +28,11 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 import aff_jax
+from aff_jax.files.user_cache import user_cache
 from aff_jax.inference import freeze
 from benchmarks.results import Row, describe_machine, write_results
 from configs import cifar10_resnet32, imagenet_resnet50_v1d
-from train.plan.cache import PlanCache, default_directory, versions
+from train.plan.cache import PlanCache, versions
 from train.plan.hlo import parse
 from train.plan.plan_maker import PlanMaker
 from train.plan.program import compile_traced
@@ -165,7 +166,7 @@ def _network_rows(topologies: Sequence[Topology], console: Console) -> list[Row]
             row: dict[str, Any] = {"step": name, "fusion": fusion}
             for topology in topologies:
                 config.batch_size = 128 * len(topology.devices)
-                maker = PlanMaker(topology.name, PlanCache(default_directory()), console)
+                maker = PlanMaker(topology.name, PlanCache(user_cache("plans")), console)
                 plan = maker.plan(config)
                 device = topology.name.partition(":")[0]
                 row[f"{device} GB"] = (plan.bytes_per_step or 0) / plan.devices / 1e9

@@ -17,8 +17,9 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from aff_jax.files.user_cache import user_cache
 from benchmarks.results import Row, describe_machine, write_results
-from train.plan.cache import PlanCache, default_directory, versions
+from train.plan.cache import PlanCache, versions
 from train.plan.estimate import Plan
 from train.plan.plan_maker import PlanMaker
 
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     jax.config.update("jax_platforms", "cpu")
     console = Console(highlight=False)
-    cache = PlanCache(default_directory())
+    cache = PlanCache(user_cache("plans"))
     rows: list[Row] = []
     machine = describe_machine(1)
     compilers = ", ".join(f"{k} {v}" for k, v in versions().items())

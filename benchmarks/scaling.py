@@ -30,8 +30,9 @@ import jax.numpy as jnp
 from rich.console import Console
 
 import aff_jax
+from aff_jax.files.user_cache import user_cache
 from configs import imagenet_resnet50_v1d
-from train.plan.cache import PlanCache, default_directory
+from train.plan.cache import PlanCache
 from train.plan.chips import CHIPS, Chip
 from train.plan.estimate import HOP_SECONDS, Plan, communication_seconds, torus
 from train.plan.plan_maker import PlanMaker
@@ -91,7 +92,7 @@ def plan_step(name: str, fusion: str, batch: int, size: int, chip: str, console:
     config = imagenet_resnet50_v1d.get_config()
     config.model, config.fusion, config.image_size = name, fusion, size
     config.batch_size = 4 * batch  # the slices have four chips
-    return PlanMaker(SLICES[chip], PlanCache(default_directory()), console).plan(config)
+    return PlanMaker(SLICES[chip], PlanCache(user_cache("plans")), console).plan(config)
 
 
 def step_seconds(plan: Plan) -> float:

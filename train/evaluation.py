@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from aff_jax.images import ImageTask
 from train.data.augment.augmentation import normalize
 from train.data.sources.data_source import Source
-from train.data.sources.datasets import find_dataset
 from train.reporting.metrics import TASKS, Task
 from train.steps.eval_step import EvalStep, make_eval_step
 from train.steps.parallel import AXIS, Parallel
@@ -68,7 +67,7 @@ def make_evaluation(
     normalize_images = make_normalize(config, image_task)
     return Evaluation(
         config=config,
-        task=TASKS[find_dataset(config.dataset).task],
+        task=TASKS[image_task.task],
         parallel=parallel,
         eval_step=parallel.eval_step(make_eval_step(model, normalize_images, AXIS)),
         predict=_make_predict(model, normalize_images),

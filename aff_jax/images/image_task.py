@@ -74,10 +74,13 @@ class ImageTask:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
         classes = len(self.class_names)
         # Masks have 8 bits, and one value is left for pixels without a class.
-        most_classes = 255 if self.task == "segmentation" else 1_000_000
+        fits_masks = self.task != "segmentation" or classes <= 255
         checks = {
             "task": (self.task in TASKS, " or ".join(TASKS)),
-            "class_names": (0 < classes <= most_classes, f"1 to {most_classes:,} names"),
+            "class_names": (
+                classes > 0 and fits_masks,
+                "at least one name, and at most 255 for segmentation",
+            ),
             "image_size": (
                 len(self.image_size) == 2 and min(self.image_size) > 0,
                 "(height, width) in pixels",

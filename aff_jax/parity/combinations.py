@@ -8,7 +8,7 @@ import numpy as np
 from aff_jax.parity.functions import list_elementwise
 from aff_jax.parity.reordering import Fits
 
-__all__ = ["name_attention", "name_combination"]
+__all__ = ["broadcasts", "name_attention", "name_combination"]
 
 Named = tuple[str, np.ndarray]
 """Label of an activation in sentences, and its values."""
@@ -40,7 +40,7 @@ def name_combination(target: np.ndarray, sources: Sequence[Named], fits: Fits) -
         A description, as "silu of `w1` times the output of `w3`", or an empty string.
     """
     shape = target.shape
-    usable = [s for s in sources if s[1].ndim == len(shape) and _broadcasts(s[1].shape, shape)]
+    usable = [s for s in sources if s[1].ndim == len(shape) and broadcasts(s[1].shape, shape)]
     if not usable or not target.size:
         return ""
     places = np.sort(np.random.default_rng(0).permutation(target.size)[:SAMPLE])
@@ -138,5 +138,14 @@ def _list_projections(
                 yield f"{label}, split into {split} with {names}", *(parts[i] for i in order)
 
 
-def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+def broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    """Return whether a shape broadcasts to another one with as many axes.
+
+    Args:
+        small: The shape.
+        large: The shape to reach.
+
+    Returns:
+        True if each side is that of `large` or 1.
+    """
     return all(s in (1, n) for s, n in zip(small, large, strict=True))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aff_jax.parity.array_differences import best_factor, largest_difference
-from aff_jax.parity.combinations import name_attention, name_combination
+from aff_jax.parity.combinations import broadcasts, name_attention, name_combination
 from aff_jax.parity.functions import (
     Function,
     list_activations,
@@ -159,7 +159,7 @@ def _find_sum(
     operands: list[tuple[str, tuple[np.ndarray, np.ndarray]]] = []
     simple = [f for f in list_activations() if f[0] in BEFORE]
     for earlier in known:
-        if earlier.ours.ndim == ours.ndim and _broadcasts(earlier.ours.shape, ours.shape):
+        if earlier.ours.ndim == ours.ndim and broadcasts(earlier.ours.shape, ours.shape):
             sample = [
                 np.broadcast_to(array, ours.shape).ravel()[places]
                 for array in (earlier.ours, earlier.theirs)
@@ -197,10 +197,6 @@ def _find_operand(
                 if fits(function(base + array), more):
                     return f"adds {label} to {first}"
     return ""
-
-
-def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
-    return all(s in (1, n) for s, n in zip(small, large, strict=True))
 
 
 def _find_functions(

@@ -102,7 +102,7 @@ def predict_files(
         for batch in _read_batches(paths, batch_size, predictor.image_task):
             read = {path: image for path, image in batch.items() if not isinstance(image, str)}
             unreadable |= {str(path): x for path, x in batch.items() if isinstance(x, str)}
-            predictions = predictor.predict_batch([*read.values()])
+            predictions = predictor.predict_opened([*read.values()])
             for (path, image), prediction in zip(read.items(), predictions, strict=True):
                 relative = path.relative_to(folder)
                 files = {"image": relative.as_posix()}

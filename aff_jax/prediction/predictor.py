@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from aff_jax.images.image_task import ImageTask
-from aff_jax.saved_model import SavedModel
 from aff_jax.serialization import load
 
 if TYPE_CHECKING:  # The library can be imported without Pillow.
@@ -84,7 +83,7 @@ class MaskPrediction:
 
 
 Prediction = ClassPrediction | MaskPrediction
-"""What a network predicts for one image, depending on its task."""
+"""The prediction for one image: a class, or a class for each pixel."""
 
 
 class Predictor:
@@ -147,26 +146,11 @@ class Predictor:
                 it.
             FileNotFoundError: If the file does not exist.
         """
-        return cls.from_saved(load(path), str(path))
-
-    @classmethod
-    def from_saved(cls, saved: SavedModel, origin: str) -> Predictor:
-        """Return the predictor of a model that was loaded.
-
-        Args:
-            saved: The model, from `aff_jax.load`.
-            origin: Name of the file in error messages.
-
-        Returns:
-            The predictor.
-
-        Raises:
-            ValueError: If the file does not say which images the network reads.
-        """
+        saved = load(path)
         if saved.image_task is None:
             raise ValueError(
-                f"expected a file that says which images its network reads, got {origin}, which "
-                f"has the weights alone. Write it with `python -m train.export`, or pass "
+                f"expected a file that says which images its network reads, got {path}, which has "
+                f"the weights alone. Write it with `python -m train.export`, or pass "
                 f"image_task=aff_jax.images.ImageTask(...) to aff_jax.save."
             )
         return cls(saved.model, saved.variables, saved.image_task)
@@ -208,13 +192,23 @@ class Predictor:
                 f"expected several images, got a {type(images).__name__}. Call predictor(image) to "
                 f"predict one."
             )
-        opened = [self.image_task.open(image) for image in images]
-        if not opened:
+        return self.predict_opened([self.image_task.open(image) for image in images])
+
+    def predict_opened(self, images: Sequence[Image.Image]) -> list[Prediction]:
+        """Predict images that `image_task.open` has returned.
+
+        Args:
+            images: Pillow images with the channels of the network, of any sizes.
+
+        Returns:
+            One prediction for each image.
+        """
+        if not images:
             return []
-        views = np.stack([self.image_task.resize_image(image) for image in opened])
+        views = np.stack([self.image_task.resize_image(image) for image in images])
         return [
             self._prediction(scores, image)
-            for scores, image in zip(self.scores(views), opened, strict=True)
+            for scores, image in zip(self.scores(views), images, strict=True)
         ]
 
     def scores(

@@ -1,1 +1,1 @@
-"""Plan a run on a TPU slice or GPUs that are not there: compile its step, and read the program."""
+"""Plan a run on a TPU slice or GPUs without having them, from its compiled step."""

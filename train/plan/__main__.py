@@ -1,4 +1,4 @@
-"""Plan a run on hardware that is not there: its memory, its cost and its duration.
+"""Plan a run without its hardware: its memory, its cost and its duration.
 
 For example::
 
@@ -42,14 +42,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _plan(config: ConfigDict, topology: str) -> None:
-    from train.plan.cache import PlanCache, default_directory, versions
+    from aff_jax.files.user_cache import user_cache
+    from train.plan.cache import PlanCache, versions
     from train.plan.plan_maker import PlanMaker
     from train.plan.report import does_not_fit, print_plan, print_search, write_json
     from train.plan.search import search
 
     options = flags.FLAGS
     console = Console(highlight=False)
-    directory = default_directory() if options.cache is None else options.cache
+    directory = user_cache("plans") if options.cache is None else options.cache
     cache = PlanCache(Path(os.path.expanduser(directory)) if str(directory) else None)
     maker = PlanMaker(topology, cache, console)
     try:

@@ -1,31 +1,26 @@
-"""Keep plans on disk, by config, topology, versions and source code."""
+"""Cache plans on disk, by config, topology, versions and source code."""
 
 import dataclasses
 import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 import aff_jax
 import train.setup
+from aff_jax.files.atomic_write import atomic_file
 from train.plan.estimate import Plan
 
-__all__ = ["PACKAGES", "PlanCache", "default_directory", "versions"]
+__all__ = ["PACKAGES", "PlanCache", "versions"]
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "libtpu", "jax-cuda12-plugin")
 """Packages whose version changes what is compiled."""
 
 # Fields that change neither the program nor the estimate.
 _WITHOUT_EFFECT = ("seed", "data_workers", "keep_checkpoints", "checkpoint_every_minutes")
-
-
-def default_directory() -> Path:
-    """Return `$XDG_CACHE_HOME/aff_jax/plans`, by default `~/.cache/aff_jax/plans`."""
-    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "aff_jax/plans")
 
 
 def versions() -> dict[str, str]:
@@ -43,7 +38,7 @@ class PlanCache:
     """Plans that were made before.
 
     Args:
-        directory: Directory of the plans, or None to keep none. It is created when it is needed.
+        directory: Directory of the plans, or None to cache none. It is created when it is needed.
     """
 
     def __init__(self, directory: Path | None) -> None:
@@ -68,7 +63,7 @@ class PlanCache:
             return None
 
     def put(self, config: ConfigDict, topology: str, plan: Plan) -> None:
-        """Keep a plan.
+        """Cache a plan.
 
         Args:
             config: The config.
@@ -82,9 +77,8 @@ class PlanCache:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
-        temporary.replace(path)
+        with atomic_file(path, overwrite=True) as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n")
 
     def _path(self, config: ConfigDict, topology: str) -> Path | None:
         if self._directory is None:

@@ -106,7 +106,7 @@ CHIPS = {
         _tpu("tpu7x", 2307, 192, 7380, 1200, 3, 9216, 2.2),
         # Dense products, without structured sparsity.
         _gpu("a100", 312, 156, 80, 2039, 600, "https://www.nvidia.com/en-us/data-center/a100/"),
-        _gpu("h100", 989, 494, 80, 3350, 900, "https://www.nvidia.com/en-us/data-center/h100/"),
+        _gpu("h100", 989, 494, 80, 3352.32, 900, "https://www.nvidia.com/en-us/data-center/h100/"),
         _gpu("h200", 989, 494, 141, 4800, 900, "https://www.nvidia.com/en-us/data-center/h200/"),
     )
 }

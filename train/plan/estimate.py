@@ -22,7 +22,7 @@ _SHOWN_OPERATIONS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run of a config needs and costs on a topology.
+    """The memory, cost and duration of a run of a config on a topology.
 
     Values of a step are those of all chips together, except where the name says otherwise. They are
     None where the program does not fit and the compiler does not return it.

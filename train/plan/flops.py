@@ -12,6 +12,9 @@ __all__ = ["count_product_flops"]
 def count_product_flops(jaxpr: Any) -> int:
     """Count the FLOPs of the matrix products and convolutions of a traced function.
 
+    XLA's own count, `aff_jax.inspection.count_flops`, has every operation, counts the body of a
+    loop once, and is not known for a program that does not fit.
+
     A multiply-add is two operations. Products with the padding of a convolution, or with the zeros
     that a dilation inserts, are not counted. A `scan` counts as often as it runs, and in a
     `shard_map` the operations of one device are counted.

@@ -1,4 +1,4 @@
-"""Compile the training step of a config for devices that are not there."""
+"""Compile the training step of a config for devices that this machine does not have."""
 
 import dataclasses
 import re
@@ -70,6 +70,7 @@ class _OneDevice(Parallel):
     def replicate(self, state: T) -> T:
         return state
 
+    # Abstract in `Parallel`, and used only where arrays are placed.
     _mesh: Any = None
 
     def _split(self, x: Any) -> Any:

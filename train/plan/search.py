@@ -108,6 +108,7 @@ def _middle(low: int, high: int) -> int:
 def _remedies(config: ConfigDict, plan_of: PlanOf, devices: int) -> Iterator[tuple[str, Plan]]:
     """Yield the flags that make the config's own batch fit, and their plans."""
     per_device = config.batch_size // devices
+    # Powers of two divide most batches, and the first that fits costs the least time.
     for accumulation in (2, 4, 8, 16, 32):
         if accumulation <= config.accumulation or per_device % accumulation:
             continue

@@ -1,4 +1,4 @@
-"""Devices that are not there: TPU slices and GPUs for which programs can be compiled."""
+"""TPU slices and GPUs for which programs can be compiled without having them."""
 
 import dataclasses
 import importlib.util
@@ -153,6 +153,7 @@ def _ptxas_directory() -> Path:
 
 
 def _target(
+    chip: str,
     *,
     name: str,
     major: int,
@@ -161,7 +162,6 @@ def _target(
     l2: int,
     ghz: float,
     memory: int,
-    bandwidth: int,
 ) -> str:
     """Return a GPU's description in the text format of XLA's `GpuTargetConfigProto`.
 
@@ -179,7 +179,7 @@ def _target(
   block_dim_limit_x: 2147483647
   block_dim_limit_y: 65535
   block_dim_limit_z: 65535
-  memory_bandwidth: {bandwidth}
+  memory_bandwidth: {int(CHIPS[chip].bandwidth)}
   l2_cache_size: {l2}
   clock_rate_ghz: {ghz}
   device_memory_size: {memory}
@@ -195,6 +195,7 @@ device_description_str: "{name}"
 
 _TARGETS = {
     "a100": _target(
+        "a100",
         name="NVIDIA A100-SXM4-80GB",
         major=8,
         cores=108,
@@ -202,9 +203,9 @@ _TARGETS = {
         l2=41943040,
         ghz=1.41,
         memory=85899345920,
-        bandwidth=2039000000000,
     ),
     "h100": _target(
+        "h100",
         name="NVIDIA H100 80GB HBM3",
         major=9,
         cores=132,
@@ -212,9 +213,9 @@ _TARGETS = {
         l2=52428800,
         ghz=1.98,
         memory=84942979072,
-        bandwidth=3352320000000,
     ),
     "h200": _target(
+        "h200",
         name="NVIDIA H200",
         major=9,
         cores=132,
@@ -222,6 +223,5 @@ _TARGETS = {
         l2=62914560,
         ghz=1.98,
         memory=150754820096,
-        bandwidth=4800000000000,
     ),
 }

@@ -59,7 +59,7 @@ class Operation:
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What one execution of a program does on one device.
+    """The bytes, operations and collectives of one execution of a program on one device.
 
     Attributes:
         bytes: Bytes of the operands and results of all operations in the device's memory, without

@@ -35,7 +35,7 @@ _ONLY_DRAWN = ("class_colors", "mask_values")
 
 @dataclasses.dataclass(frozen=True)
 class DatasetRecord:
-    """What a run knows about its training split.
+    """The training split of a run: its preprocessing, its classes and its size.
 
     Attributes:
         image_task: The images that its network reads, and the classes that it predicts.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jax
 
+from aff_jax.files.user_cache import user_cache
+
 __all__ = ["enable_compilation_cache"]
 
 
@@ -28,8 +30,7 @@ def enable_compilation_cache(directory: str | None) -> Path | None:
     """
     is_default = directory is None
     if directory is None:
-        cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        directory = jax.config.values["jax_compilation_cache_dir"] or f"{cache_home}/aff_jax/xla"
+        directory = jax.config.values["jax_compilation_cache_dir"] or str(user_cache("xla"))
     if "://" in directory:
         jax.config.update("jax_compilation_cache_dir", directory)
         return None

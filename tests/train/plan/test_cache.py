@@ -6,7 +6,7 @@ from configs import digits
 from tests.train.plan.made import made_plan
 from tests.train.plan.programs import TPU
 from train.plan import cache
-from train.plan.cache import PlanCache, default_directory
+from train.plan.cache import PlanCache
 
 
 @pytest.fixture
@@ -47,8 +47,3 @@ def test_nothing_is_kept_without_a_directory(config):
     plans = PlanCache(None)
     plans.put(config, "v5e:2x2", made_plan(config))
     assert plans.get(config, "v5e:2x2") is None
-
-
-def test_the_default_directory_is_below_the_cache_of_the_user(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_directory() == tmp_path / "aff_jax" / "plans"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from aff_jax.files.atomic_write import atomic_file
+from aff_jax.files.user_cache import user_cache
 
 __all__ = ["cache_path", "read_cached", "write_cached"]
 
@@ -22,11 +23,10 @@ def cache_path(kind: str, folder: str | os.PathLike[str], suffix: str) -> Path:
         suffix: Suffix of the file.
 
     Returns:
-        A path in `$XDG_CACHE_HOME/aff_jax`, by default `~/.cache/aff_jax`.
+        A path in `user_cache(kind)`.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = hashlib.sha256(os.path.realpath(folder).encode()).hexdigest()[:24]
-    return Path(home) / "aff_jax" / kind / f"{name}{suffix}"
+    return user_cache(kind) / f"{name}{suffix}"
 
 
 def read_cached(path: Path) -> Any:
@@ -56,15 +56,8 @@ def write_cached(path: Path, text: str) -> bool:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
+        with atomic_file(path, overwrite=True) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError:
-        return False
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
         return False
     return True

@@ -94,11 +94,11 @@ def _name_table(path: Path, names: list[str]) -> ClassTable:
 
 def _value_table(path: Path, rows: Sequence[str]) -> ClassTable:
     pairs = []
-    for row in rows:
-        value, name = _VALUE.fullmatch(row).groups()  # type: ignore[union-attr]
+    for match in filter(None, map(_VALUE.fullmatch, rows)):
+        value, name = match.groups()
         if re.fullmatch(rf"\d+{_BETWEEN}\d+.*", name):
             raise ValueError(
-                f"expected lines of one form in {path}, {_FORMS}, got {row!r}. Either it is a "
+                f"expected lines of one form in {path}, {_FORMS}, got {match[0]!r}. Either it is a "
                 f"color without a name, or not all lines are colors."
             )
         pairs.append((int(value), name))
@@ -107,10 +107,10 @@ def _value_table(path: Path, rows: Sequence[str]) -> ClassTable:
 
 def _color_table(path: Path, rows: Sequence[str]) -> ClassTable:
     pairs = []
-    for row in rows:
-        *color, name = _COLOR.fullmatch(row).groups()  # type: ignore[union-attr]
+    for match in filter(None, map(_COLOR.fullmatch, rows)):
+        *color, name = match.groups()
         if max(map(int, color)) > 255:
-            raise ValueError(f"expected colors of 0 .. 255 in {path}, got {row!r}.")
+            raise ValueError(f"expected colors of 0 .. 255 in {path}, got {match[0]!r}.")
         pairs.append((color_code(map(int, color)), name))
     return _make_table(path, pairs, by_color=True)
 
