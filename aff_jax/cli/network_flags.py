@@ -26,7 +26,7 @@ __all__ = [
     "rename_flag",
 ]
 
-PATTERN = "re:"
+_PATTERN = "re:"
 """Begin of a value of `--rename` that is a regular expression."""
 
 
@@ -110,14 +110,14 @@ def parse_renames(arguments: argparse.Namespace) -> dict[Any, str]:
     """
     renames: dict[str | re.Pattern[str], str] = {}
     for text in arguments.rename:
-        is_pattern = text.startswith(PATTERN)
+        is_pattern = text.startswith(_PATTERN)
         # A regular expression may have "=" itself.
         old, equals, new = text.rpartition("=") if is_pattern else text.partition("=")
         if not equals:
             raise ValueError(f"expected --rename OLD=NEW, got {text!r}.")
         if is_pattern:
             try:
-                renames[re.compile(old.removeprefix(PATTERN))] = new
+                renames[re.compile(old.removeprefix(_PATTERN))] = new
             except re.error as error:
                 raise ValueError(
                     f"--rename {text!r} is not a valid regular expression: {error}."

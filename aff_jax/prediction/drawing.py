@@ -12,7 +12,7 @@ from aff_jax.prediction.predictor import NO_CLASS
 
 __all__ = ["draw_legend", "draw_mask", "draw_overlay", "no_class_value", "task_colors"]
 
-OPACITY = 0.5
+_OPACITY = 0.5
 """Opacity of a mask over its image."""
 
 
@@ -77,7 +77,7 @@ def draw_overlay(
     colors = np.zeros((256, 3), np.uint8)
     colors[: task.num_classes] = colors_as_pixels(task_colors(task))
     image = image.convert("RGB")
-    blended = Image.blend(image, Image.fromarray(colors[classes]), OPACITY)
+    blended = Image.blend(image, Image.fromarray(colors[classes]), _OPACITY)
     return Image.composite(blended, image, Image.fromarray(classes != NO_CLASS))
 
 

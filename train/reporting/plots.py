@@ -37,7 +37,7 @@ __all__ = [
 TRAIN_COLOR, EVAL_COLOR = "#0072B2", "#D55E00"
 MAX_NAMED_CLASSES = 25
 """Largest number of class names that a plot has space for."""
-MAX_NAME_LENGTH = 24
+_MAX_NAME_LENGTH = 24
 """Longer names are shortened, since they would leave no space for the plot."""
 
 
@@ -239,7 +239,7 @@ def _as_text(name: str) -> str:
 
     A `$` begins a formula in matplotlib, and `\$` is drawn as `$`.
     """
-    return printable(name, MAX_NAME_LENGTH).replace("$", r"\$")
+    return printable(name, _MAX_NAME_LENGTH).replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:

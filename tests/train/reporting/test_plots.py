@@ -83,7 +83,7 @@ LITERAL = {
     os.fsdecode(b"caf\xe9"): r"caf\udce9",  # not UTF-8
     "two\nlines\0": r"two\nlines\x00",
     "_background": "_background",
-    "n" * 300: "n" * (plots.MAX_NAME_LENGTH - 1) + "…",
+    "n" * 300: "n" * (plots._MAX_NAME_LENGTH - 1) + "…",
 }
 """The texts that are given to matplotlib for the names of classes."""
 
