@@ -15,7 +15,7 @@ from PIL import Image
 from aff_jax.images.image_folder import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, list_images
 from aff_jax.images.image_task import ImageTask
 from aff_jax.prediction.drawing import draw_legend, draw_mask, draw_overlay
-from aff_jax.prediction.predictor import BATCH_SIZE, NO_CLASS, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import BATCH_SIZE, CROPPED, MaskPrediction, Predictor
 from aff_jax.prediction.tables import CSV_FILE, JSON_FILE, PredictionTables
 
 __all__ = ["LEGEND_FILE", "PredictedFiles", "predict_files"]
@@ -30,7 +30,7 @@ class PredictedFiles(NamedTuple):
     Attributes:
         predicted: Number of images with a prediction.
         unreadable: Reason by path of the images that could not be read.
-        cropped: Number of masks with pixels that the network has not seen.
+        cropped: Number of masks with cropped pixels.
     """
 
     predicted: int
@@ -53,7 +53,7 @@ def predict_files(
     The folder gets `predictions.csv` with one row for each image, and `predictions.json` with more
     detail. For segmentation it also gets `legend.png`, and for each image a mask in `masks/` and
     the image with its mask in `overlays/`, both in the size of the image. Masks are PNG files with
-    the values that the masks of the training data have, and `no_class_value` for pixels that were
+    the values that the masks of the training data have, and `cropped_value` for pixels that were
     cropped.
 
     Images that cannot be read are left out. The rows that were predicted are also written when an
@@ -86,7 +86,7 @@ def predict_files(
     if (output / CSV_FILE).exists() and not overwrite:
         raise FileExistsError(
             f"{output} already has predictions. Choose another folder, or overwrite them: with "
-            f"--overwrite of train.predict, --force of aff-jax, or overwrite=True in Python."
+            f"--overwrite, or overwrite=True in Python."
         )
     paths = _find_images(images, output)
     folder = images if images.is_dir() else images.parent
@@ -110,7 +110,7 @@ def predict_files(
                     files |= _write_masks(
                         output, names[relative], image, prediction, predictor.image_task
                     )
-                    cropped += bool((prediction.classes == NO_CLASS).any())
+                    cropped += bool((prediction.classes == CROPPED).any())
                 tables.write_row(files, prediction)
                 predicted += 1
             on_progress(predicted + len(unreadable), len(paths))

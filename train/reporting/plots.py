@@ -16,8 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from aff_jax.images import ImageTask
-from aff_jax.prediction.class_colors import IGNORED_COLOR
-from aff_jax.prediction.drawing import task_colors
+from aff_jax.images.class_colors import IGNORED_COLOR
 from train.data.batch import IGNORE_LABEL
 from train.reporting.class_scores import printable
 from train.reporting.metrics import DISPLAY_NAMES
@@ -142,7 +141,7 @@ def draw_predictions(
         layout="constrained",
         squeeze=False,
     )
-    colors = {**dict(enumerate(task_colors(task))), IGNORE_LABEL: IGNORED_COLOR}
+    colors = {**dict(enumerate(task.class_colors)), IGNORE_LABEL: IGNORED_COLOR}
     for row, name in enumerate(("image", "mask", "prediction")):
         axes[row, 0].set_ylabel(name)
         for column, axis in enumerate(axes[row]):

@@ -39,7 +39,7 @@ def test_exports_a_saved_network(saved, tmp_path, capsys):
 
     assert cli.main(command) == 2
     assert "already exists" in capsys.readouterr().err
-    assert cli.main([*command, "--force", "--batch=3"]) == 0
+    assert cli.main([*command, "--overwrite", "--batch-size=3"]) == 0
     program = jax.export.deserialize(target.read_bytes())
     assert program.in_avals[0].shape == (3, 16, 12, 1)
 
@@ -69,7 +69,7 @@ def test_rejects_unknown_sizes_batches_and_platforms(saved, tmp_path, capsys):
     command = ["export", str(source), str(tmp_path / "model.stablehlo"), "--size=16x12"]
     for flag, message in (
         ("--size=224", "expected HEIGHTxWIDTH such as 224x224, got '224'"),
-        ("--batch=0", "expected a number of at least 1 or symbolic, got '0'"),
+        ("--batch-size=0", "expected a number of at least 1 or symbolic, got '0'"),
         ("--platform=gpu", "invalid choice: 'gpu'"),
     ):
         with pytest.raises(SystemExit, match="2"):
