@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import check_target, help_line
+from aff_jax.cli.network_flags import check_target, help_line, image_size
 from aff_jax.files.atomic_write import atomic_file
 from aff_jax.hosts.registry import host_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
@@ -45,11 +44,11 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         help="batch size, or symbolic (default) for any batch size",
     )
     command.add_argument(
-        "--size",
-        type=_size,
-        metavar="HxW",
-        help="height and width of the images, such as 224x224; default: those of the source, if it "
-        "says which images its network reads",
+        "--input-size",
+        type=image_size,
+        metavar="SIZE",
+        help="size of the images, such as 224 or 240x320 (height x width); default: that of the "
+        "source, if it says which images its network reads",
     )
     command.add_argument(
         "--platform",
@@ -96,15 +95,15 @@ def export(arguments: argparse.Namespace) -> int:
     task_file = target.with_suffix(".json")
     if task is not None and task_file.exists() and not arguments.overwrite:
         raise FileExistsError(f"{task_file} already exists; pass --overwrite to overwrite it.")
-    size = arguments.size or (task and task.image_size)
+    size = arguments.input_size or (task and task.image_size)
     if not size:
         raise ValueError(
-            f"expected --size=HxW, such as 224x224: {arguments.source} does not say which images "
-            f"its network reads."
+            f"expected --input-size, such as 224 or 240x320: {arguments.source} does not say which "
+            f"images its network reads."
         )
     if task is not None and size != task.image_size:
         raise ValueError(
-            f"expected the size that the network was trained with, --size="
+            f"expected the size that the network was trained with, --input-size="
             f"{'x'.join(map(str, task.image_size))}, got {'x'.join(map(str, size))}. Leave it out."
         )
     symbolic = arguments.batch_size == "symbolic"
@@ -138,10 +137,3 @@ def _batch(text: str) -> int | str:
     if text == "symbolic" or (text.isdigit() and int(text) > 0):
         return text if text == "symbolic" else int(text)
     raise argparse.ArgumentTypeError(f"expected a number of at least 1 or symbolic, got {text!r}")
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 224x224, got {text!r}")
-    return int(match[1]), int(match[2])

@@ -20,6 +20,7 @@ __all__ = [
     "classes_in",
     "create",
     "help_line",
+    "image_size",
     "network_flags",
     "parse_renames",
     "positive",
@@ -183,6 +184,24 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
     return number
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse the size of images, such as `224` or `240x320`.
+
+    Args:
+        text: Value of a flag: the side of a square, or height x width.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        ArgumentTypeError: If it is neither.
+    """
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected 224 or 240x320 (height x width), got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _field(text: str) -> tuple[str, Any]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from aff_jax.files.atomic_write import name_in_write_errors
 from aff_jax.images.image_folder import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, list_images
 from aff_jax.images.image_task import ImageTask
 from aff_jax.prediction.drawing import draw_legend, draw_mask, draw_overlay
@@ -95,7 +96,8 @@ def predict_files(
     if (output / CSV_FILE).exists():
         _remove_predictions(output)
     if predictor.image_task.task == "segmentation":
-        draw_legend(predictor.image_task).save(output / LEGEND_FILE)
+        with name_in_write_errors(output / LEGEND_FILE):
+            draw_legend(predictor.image_task).save(output / LEGEND_FILE)
     unreadable: dict[str, str] = {}
     predicted = cropped = 0
     with PredictionTables(output, predictor.image_task, network, unreadable) as tables:
@@ -130,7 +132,7 @@ def _find_images(images: Path, output: Path) -> list[Path]:
         )
     # Images of other formats are predicted if Pillow reads them, and else named.
     suffixes = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
-    paths = [Path(path) for path in list_images(images, skip=output, suffixes=suffixes)]
+    paths = [Path(path) for path in list_images(images, output, suffixes, broken_links=True)]
     if not paths:
         raise ValueError(f"expected images ({', '.join(IMAGE_SUFFIXES)}) in {images}, got none.")
     return paths
@@ -196,5 +198,6 @@ def _write_masks(
     }
     for path, picture in drawn.values():
         (output / path).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(output / path)
+        with name_in_write_errors(output / path):
+            picture.save(output / path)
     return {kind: path.as_posix() for kind, (path, _) in drawn.items()}

@@ -141,6 +141,14 @@ class ClassTable:
             if number != IGNORED_VALUE
         }
 
+    def ignored(self) -> list[str]:
+        """Return the values that are ignored, or their colors as `#rrggbb`."""
+        return [
+            color_text(value) if self.by_color else str(value)
+            for value, number in self.numbers.items()
+            if number == IGNORED_VALUE
+        ]
+
     def first_values(self) -> list[int]:
         """Return one stored value of each class, the first one in the table."""
         values: dict[int, int] = {}

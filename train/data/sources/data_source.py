@@ -106,6 +106,7 @@ class Source:
             mask_values=_mask_values(encoded.class_table),
         )
         self.mask_classes = encoded.class_table.describe() if encoded.class_table else {}
+        self.ignored_values = encoded.class_table.ignored() if encoded.class_table else []
         self.image_shape: tuple[int, ...] = self.image_task.input_shape
         self.label_shape: tuple[int, ...] = self.image_task.image_size if encoded.is_mask else ()
         self.class_names = self.image_task.class_names
