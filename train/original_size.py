@@ -8,7 +8,7 @@ from PIL import Image
 from aff_jax.prediction.predictor import BATCH_SIZE, CROPPED, MaskPrediction, Predictor
 from train.data.sources.class_table import IGNORED_VALUE
 from train.data.sources.data_source import Source
-from train.reporting.metrics import TASKS
+from train.reporting.metrics import TASK_METRICS
 
 __all__ = ["evaluate_in_original_size"]
 
@@ -55,7 +55,9 @@ def evaluate_in_original_size(
     counted_labels = int(confusion.sum())
     if not counted_labels:
         raise ValueError("expected labels in the split, got masks that ignore every pixel.")
-    metrics = {name: metric(confusion) for name, metric in TASKS["segmentation"].metrics.items()}
+    metrics = {
+        name: metric(confusion) for name, metric in TASK_METRICS["segmentation"].metrics.items()
+    }
     if cropped:
         metrics["cropped"] = cropped / (cropped + counted_labels)
     return metrics, confusion

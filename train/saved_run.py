@@ -29,7 +29,7 @@ from train.original_size import evaluate_in_original_size
 from train.reporting.class_scores import ClassScores, class_scores
 from train.reporting.config_file import read_config
 from train.reporting.dataset_file import DatasetRecord, read_dataset, unknown_classes
-from train.reporting.metrics import TASKS
+from train.reporting.metrics import TASK_METRICS
 from train.steps.parallel import PARALLEL
 from train.steps.state import TrainState
 
@@ -119,7 +119,10 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     images = jnp.zeros((1, *image_task.input_shape))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     restored = read_eval_variables(
-        workdir / "checkpoints", step, shapes, best_metric=f"eval_{TASKS[dataset.task].score}"
+        workdir / "checkpoints",
+        step,
+        shapes,
+        best_metric=f"eval_{TASK_METRICS[dataset.task].score}",
     )
     variables = {"batch_stats": {}, **restored.state}
     return SavedNetwork(
@@ -178,7 +181,7 @@ def _evaluated(
     network: SavedNetwork, metrics: dict[str, float], confusion: np.ndarray
 ) -> EvaluatedCheckpoint:
     task = network.image_task
-    scores = class_scores(confusion, task.class_names, TASKS[task.task].class_metrics)
+    scores = class_scores(confusion, task.class_names, TASK_METRICS[task.task].class_metrics)
     return EvaluatedCheckpoint(network.step, metrics, scores)
 
 

@@ -144,7 +144,7 @@ def assemble(
         schedule,
         augment,
         AXIS,
-        evaluation.task.accuracy,
+        evaluation.task_metrics.accuracy,
         loss_function=loss_function,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,

@@ -238,7 +238,7 @@ class TrainingLoop:
     def _finish(self) -> dict[str, Any]:
         """Write summary.json, and then the plots."""
         names = self.run.train_source.class_names
-        classes = class_scores(self.confusion, names, self.run.task.class_metrics)
+        classes = class_scores(self.confusion, names, self.run.task_metrics.class_metrics)
         self.report.log_classes(self.step, classes)
         evaluations = self._eval_metrics()
         if self.run.test_source is not None:
