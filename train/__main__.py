@@ -95,6 +95,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
 
 
 def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> None:
+    """Print the result of the run and the files that it has written."""
     from train.reporting.metrics import format_metrics
 
     speed = summary["examples_per_second"]

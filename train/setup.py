@@ -178,6 +178,7 @@ def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
 def _make_optimizer(
     config: ConfigDict, schedule: Schedule, frozen: FrozenSubmodules | None
 ) -> Optimizer:
+    """Create the optimizer of a config, which does not update frozen submodules."""
     optimizer = create_optimizer(
         config.optimizer,
         schedule,

@@ -128,6 +128,7 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _convert_to_torch(source: Path, target: Path, arguments: argparse.Namespace) -> int:
+    """Write the variables of a saved model as a file of PyTorch names."""
     for flag in ("model", "prefix", "ignore", "channels"):
         if getattr(arguments, flag):
             raise ValueError(f"{source} describes its network itself: remove --{flag}.")

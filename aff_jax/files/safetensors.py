@@ -71,6 +71,7 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _open_safetensors(path: str | PathLike[str]) -> Iterator[Any]:
+    """Open a file, with errors that say where it is damaged."""
     with open(path, "rb") as start:
         size = os.fstat(start.fileno()).st_size
         length = int.from_bytes(start.read(8), "little")

@@ -80,6 +80,7 @@ class ImageTask:
             object.__setattr__(self, "mask_values", tuple(values))
 
     def _check(self) -> None:
+        """Raise an error that names the first field with an impossible value."""
         classes = len(self.class_names)
         # Masks have 8 bits, and one value is left for pixels without a class.
         fits_masks = self.task != "segmentation" or classes <= 255

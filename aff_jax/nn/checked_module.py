@@ -77,6 +77,7 @@ def _annotations(cls: Any) -> dict[str, Any]:
 
 
 def _check_field(module: nn.Module, field: "dataclasses.Field[Any]", annotation: Any) -> None:
+    """Raise an error if the value of a field is not of its annotated type."""
     value = getattr(module, field.name)
     if _accepts(annotation, value):
         return

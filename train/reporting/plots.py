@@ -242,6 +242,7 @@ def _as_text(name: str) -> str:
 
 
 def _save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, with one warning for all of matplotlib's."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -238,6 +238,7 @@ def _mask_values(table: ClassTable | None) -> tuple[int, ...]:
 def _check_one_shape(
     encoded: EncodedExamples, image_size: tuple[int, int] | None, image_channels: int
 ) -> None:
+    """Raise an error if images differ and no size or number of channels was chosen."""
     if encoded.mixed_sizes and not image_size:
         raise ValueError(
             f"expected images of one size in {encoded.name}, got several: {encoded.mixed_sizes}. "
