@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from aff_jax.parity.recording import Inputs, is_array
+from aff_jax.parity.recording.recorder import Inputs, is_array
 
 __all__ = ["describe"]
 

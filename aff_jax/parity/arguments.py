@@ -6,8 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from aff_jax.parity.nnx_recording import is_nnx
-from aff_jax.parity.recording import is_array
+from aff_jax.parity.recording.nnx_recording import is_nnx
+from aff_jax.parity.recording.recorder import is_array
 
 __all__ = ["check_arguments"]
 

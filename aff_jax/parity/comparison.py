@@ -15,18 +15,23 @@ from aff_jax.convert.prefixes import Rename
 from aff_jax.inspection import Structure, inspect_module
 from aff_jax.parity.about import describe
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.evidence import LinenNetwork, gather_evidence, list_arrays
-from aff_jax.parity.explanation import explain, explain_one_sided
-from aff_jax.parity.inputs import as_dtype, enable_dtype, list_torch_inputs, with_evaluation_flags
-from aff_jax.parity.linen_recording import record_linen
+from aff_jax.parity.explaining.evidence import LinenNetwork, gather_evidence, list_arrays
+from aff_jax.parity.explaining.explanation import explain, explain_one_sided
 from aff_jax.parity.names import name_outputs, use_keys
-from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
 from aff_jax.parity.pairing import compare_outputs
-from aff_jax.parity.recording import Inputs, is_array
+from aff_jax.parity.recording.inputs import (
+    as_dtype,
+    enable_dtype,
+    list_torch_inputs,
+    with_evaluation_flags,
+)
+from aff_jax.parity.recording.linen_recording import record_linen
+from aff_jax.parity.recording.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
+from aff_jax.parity.recording.recorder import Inputs, is_array
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.result import Parity
 from aff_jax.parity.rows import Output, Pair, Row, list_outputs
 from aff_jax.parity.suggestions import check_common_layers, suggest_rename
-from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["compare"]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aff_jax.parity.array_differences import largest_difference
-from aff_jax.parity.recording import Call
+from aff_jax.parity.recording.recorder import Call
 
 __all__ = [
     "ONLY_FLAX",

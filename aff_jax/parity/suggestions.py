@@ -7,8 +7,8 @@ import numpy as np
 
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import ModulePath, Structure
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.rows import Row
-from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["check_common_layers", "suggest_rename"]
 

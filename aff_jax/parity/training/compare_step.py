@@ -25,9 +25,9 @@ from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.inputs import as_dtype, enable_dtype, perturb
-from aff_jax.parity.nnx_recording import is_nnx
-from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.recording.inputs import as_dtype, enable_dtype, perturb
+from aff_jax.parity.recording.nnx_recording import is_nnx
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some

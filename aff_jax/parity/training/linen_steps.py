@@ -12,7 +12,7 @@ from flax import errors, traverse_util
 
 from aff_jax.convert.entries import UNREAD, Entry
 from aff_jax.convert.mapping import variables_to_arrays
-from aff_jax.parity.inputs import EVALUATION
+from aff_jax.parity.recording.inputs import EVALUATION
 from aff_jax.parity.training.packed_arrays import Packing
 from aff_jax.parity.training.record import NamedArrays, TrainingStep
 

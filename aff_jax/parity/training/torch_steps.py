@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from aff_jax.parity.array_differences import largest_difference
-from aff_jax.parity.inputs import list_torch_inputs, perturb
 from aff_jax.parity.layouts import align
-from aff_jax.parity.recording import Inputs, is_array
-from aff_jax.parity.torch_network import TorchNetwork
-from aff_jax.parity.torch_recording import from_tensor
+from aff_jax.parity.recording.inputs import list_torch_inputs, perturb
+from aff_jax.parity.recording.recorder import Inputs, is_array
+from aff_jax.parity.recording.torch_network import TorchNetwork
+from aff_jax.parity.recording.torch_recording import from_tensor
 from aff_jax.parity.training.record import BatchMoments, TrainingStep
 
 __all__ = ["TorchTraining"]

@@ -6,7 +6,7 @@ import torch
 
 from aff_jax import parity
 from aff_jax.parity.about import describe
-from aff_jax.parity.recording import Inputs
+from aff_jax.parity.recording.recorder import Inputs
 
 
 def test_a_comparison_says_what_was_compared():

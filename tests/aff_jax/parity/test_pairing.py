@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aff_jax.parity.pairing import compare_outputs
-from aff_jax.parity.recording import Call
+from aff_jax.parity.recording.recorder import Call
 from aff_jax.parity.rows import (
     ONLY_FLAX,
     ONLY_TORCH,

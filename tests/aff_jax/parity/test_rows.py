@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aff_jax.parity.recording import Call
+from aff_jax.parity.recording.recorder import Call
 from aff_jax.parity.rows import ONLY_FLAX, Row, list_outputs
 
 

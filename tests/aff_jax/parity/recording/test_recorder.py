@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from aff_jax.parity.inputs import list_runs
-from aff_jax.parity.recording import Inputs, Recorder, is_array, record
+from aff_jax.parity.recording.inputs import list_runs
+from aff_jax.parity.recording.recorder import Inputs, Recorder, is_array, record
 
 X = np.float32([[1.0, -2.0], [0.5, 3.0]])
 

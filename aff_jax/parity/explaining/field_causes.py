@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aff_jax.parity.single_layer import NUMPY_MODES, PaddingMode
+from aff_jax.parity.explaining.single_layer import NUMPY_MODES, PaddingMode
 
 __all__ = ["explain_fields"]
 

@@ -11,16 +11,16 @@ from flax import traverse_util
 
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import ModulePath, Structure
+from aff_jax.parity.explaining.nnx_layers import convert_to_nnx, find_nnx_layer
+from aff_jax.parity.explaining.relations import SharedArray
+from aff_jax.parity.explaining.single_layer import SingleLayer
+from aff_jax.parity.explaining.weight_causes import Weights
 from aff_jax.parity.layouts import align
-from aff_jax.parity.linen_recording import record_linen
-from aff_jax.parity.nnx_layers import convert_to_nnx, find_nnx_layer
-from aff_jax.parity.nnx_recording import is_nnx, record_nnx
-from aff_jax.parity.recording import Call, Inputs, is_array
-from aff_jax.parity.relations import SharedArray
+from aff_jax.parity.recording.linen_recording import record_linen
+from aff_jax.parity.recording.nnx_recording import is_nnx, record_nnx
+from aff_jax.parity.recording.recorder import Call, Inputs, is_array
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.rows import Pair
-from aff_jax.parity.single_layer import SingleLayer
-from aff_jax.parity.torch_network import TorchNetwork
-from aff_jax.parity.weight_causes import Weights
 
 __all__ = ["Evidence", "LinenNetwork", "gather_evidence", "list_arrays"]
 

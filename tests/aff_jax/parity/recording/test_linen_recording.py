@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from aff_jax.parity.linen_recording import record_linen
-from aff_jax.parity.recording import Inputs
+from aff_jax.parity.recording.linen_recording import record_linen
+from aff_jax.parity.recording.recorder import Inputs
 
 X = np.float32(np.random.default_rng(0).standard_normal((2, 3)))
 

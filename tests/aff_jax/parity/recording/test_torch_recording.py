@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from aff_jax.parity.recording import Inputs
-from aff_jax.parity.torch_recording import copy_torch, record_torch
+from aff_jax.parity.recording.recorder import Inputs
+from aff_jax.parity.recording.torch_recording import copy_torch, record_torch
 
 X = np.float32(np.random.default_rng(0).standard_normal((2, 3)))
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from aff_jax.parity.array_differences import best_factor, largest_difference
-from aff_jax.parity.combinations import broadcasts, name_attention, name_combination
-from aff_jax.parity.functions import (
+from aff_jax.parity.explaining.combinations import broadcasts, name_attention, name_combination
+from aff_jax.parity.explaining.functions import (
     Function,
     list_activations,
     list_poolings,
@@ -19,7 +19,7 @@ from aff_jax.parity.functions import (
     list_resizings,
     negative_slope,
 )
-from aff_jax.parity.reordering import Fits, find_order, find_shift
+from aff_jax.parity.explaining.reordering import Fits, find_order, find_shift
 
 __all__ = ["RULED_OUT", "SharedArray", "find_relation"]
 

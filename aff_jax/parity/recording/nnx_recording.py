@@ -9,8 +9,8 @@ from typing import Any
 from flax import traverse_util
 
 from aff_jax.inspection import Structure
-from aff_jax.parity.inputs import list_runs
-from aff_jax.parity.recording import Call, Inputs, Recorder, record
+from aff_jax.parity.recording.inputs import list_runs
+from aff_jax.parity.recording.recorder import Call, Inputs, Recorder, record
 
 __all__ = ["copy_nnx", "inspect_nnx", "is_nnx", "record_nnx", "state_of_nnx", "submodules_of_nnx"]
 

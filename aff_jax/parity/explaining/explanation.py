@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from aff_jax.parity.array_differences import largest_difference
-from aff_jax.parity.evidence import Evidence
-from aff_jax.parity.field_causes import explain_fields
+from aff_jax.parity.explaining.evidence import Evidence
+from aff_jax.parity.explaining.field_causes import explain_fields
+from aff_jax.parity.explaining.relations import RULED_OUT, SharedArray, find_relation
+from aff_jax.parity.explaining.reordering import find_padding
+from aff_jax.parity.explaining.single_layer import SingleLayer
+from aff_jax.parity.explaining.weight_causes import explain_weights
 from aff_jax.parity.layouts import align, list_layouts
 from aff_jax.parity.pairing import ULPS
-from aff_jax.parity.relations import RULED_OUT, SharedArray, find_relation
-from aff_jax.parity.reordering import find_padding
 from aff_jax.parity.rows import ONLY_FLAX, Pair, Row
-from aff_jax.parity.single_layer import SingleLayer
-from aff_jax.parity.weight_causes import explain_weights
 
 __all__ = ["explain", "explain_one_sided"]
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from aff_jax.parity.functions import list_elementwise
-from aff_jax.parity.reordering import Fits
+from aff_jax.parity.explaining.functions import list_elementwise
+from aff_jax.parity.explaining.reordering import Fits
 
 __all__ = ["broadcasts", "name_attention", "name_combination"]
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import pytest
 import torch
 
-from aff_jax.parity.field_causes import explain_fields
+from aff_jax.parity.explaining.field_causes import explain_fields
 
 
 def explain(layer, torch_layer, **right):

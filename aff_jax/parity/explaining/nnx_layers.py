@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from aff_jax.convert.entries import KERNEL_LAYOUTS
-from aff_jax.parity.nnx_recording import submodules_of_nnx
-from aff_jax.parity.single_layer import SingleLayer
-from aff_jax.parity.torch_network import TorchNetwork
-from aff_jax.parity.torch_recording import from_tensor
+from aff_jax.parity.explaining.single_layer import SingleLayer
+from aff_jax.parity.recording.nnx_recording import submodules_of_nnx
+from aff_jax.parity.recording.torch_network import TorchNetwork
+from aff_jax.parity.recording.torch_recording import from_tensor
 
 __all__ = ["convert_to_nnx", "find_nnx_layer"]
 

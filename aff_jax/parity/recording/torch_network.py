@@ -11,9 +11,9 @@ from aff_jax.convert.prefixes import Rename, rename_prefixes
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure
-from aff_jax.parity.recording import Call, Inputs
+from aff_jax.parity.recording.recorder import Call, Inputs
+from aff_jax.parity.recording.torch_recording import copy_torch, record_torch
 from aff_jax.parity.rows import Output, list_outputs
-from aff_jax.parity.torch_recording import copy_torch, record_torch
 
 __all__ = ["TorchNetwork", "list_surplus"]
 

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from aff_jax.parity.inputs import with_evaluation_flags
-from aff_jax.parity.nnx_recording import copy_nnx, is_nnx
-from aff_jax.parity.recording import Inputs, is_array, list_leaves
+from aff_jax.parity.recording.inputs import with_evaluation_flags
+from aff_jax.parity.recording.nnx_recording import copy_nnx, is_nnx
+from aff_jax.parity.recording.recorder import Inputs, is_array, list_leaves
 
 __all__ = ["NUMPY_MODES", "PaddingMode", "SingleLayer"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aff_jax.parity.relations import SharedArray, find_relation
+from aff_jax.parity.explaining.relations import SharedArray, find_relation
 
 RNG = np.random.default_rng(0)
 A, B, C = (RNG.standard_normal((3, 6, 8, 4)) for _ in range(3))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from flax import nnx
 
-from aff_jax.parity.nnx_recording import state_of_nnx
-from aff_jax.parity.single_layer import PaddingMode, SingleLayer
+from aff_jax.parity.explaining.single_layer import PaddingMode, SingleLayer
+from aff_jax.parity.recording.nnx_recording import state_of_nnx
 from tests.aff_jax.convert.states import channels_first, images
 
 X = images(1, 5, 6, 3)

@@ -7,8 +7,8 @@ import torch
 from flax import nnx
 
 from aff_jax import parity
-from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
-from aff_jax.parity.recording import Inputs
+from aff_jax.parity.recording.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
+from aff_jax.parity.recording.recorder import Inputs
 from tests.aff_jax.convert.states import images, randomized
 
 

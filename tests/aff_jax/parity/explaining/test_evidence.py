@@ -7,11 +7,11 @@ import torch
 
 from aff_jax.convert import from_torch
 from aff_jax.inspection import inspect_module
-from aff_jax.parity.evidence import LinenNetwork, gather_evidence
-from aff_jax.parity.inputs import as_dtype
-from aff_jax.parity.recording import Inputs
+from aff_jax.parity.explaining.evidence import LinenNetwork, gather_evidence
+from aff_jax.parity.recording.inputs import as_dtype
+from aff_jax.parity.recording.recorder import Inputs
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.rows import Pair, Row
-from aff_jax.parity.torch_network import TorchNetwork
 from tests.aff_jax.convert.states import images, randomized
 
 

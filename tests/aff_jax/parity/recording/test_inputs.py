@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aff_jax.parity.inputs import (
+from aff_jax.parity.recording.inputs import (
     as_dtype,
     has_floats,
     list_torch_inputs,
     perturb,
     with_evaluation_flags,
 )
-from aff_jax.parity.recording import Inputs
+from aff_jax.parity.recording.recorder import Inputs
 
 TOKENS, IMAGE = np.zeros((2, 3, 4)), np.zeros((2, 5, 6, 3))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aff_jax.parity.reordering import find_order, find_shift
+from aff_jax.parity.explaining.reordering import find_order, find_shift
 
 X = np.random.default_rng(0).standard_normal((3, 12, 12, 6))
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from aff_jax.parity.functions import (
+from aff_jax.parity.explaining.functions import (
     apply_torch,
     list_activations,
     list_poolings,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aff_jax.parity.array_differences import best_factor, largest_difference
-from aff_jax.parity.reordering import find_axes
+from aff_jax.parity.explaining.reordering import find_axes
 
 __all__ = ["Weights", "explain_weights"]
 

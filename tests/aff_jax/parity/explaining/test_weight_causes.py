@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aff_jax.parity.weight_causes import explain_weights
+from aff_jax.parity.explaining.weight_causes import explain_weights
 
 RNG = np.random.default_rng(0)
 KERNEL, SQUARE = RNG.standard_normal((3, 3, 4, 5)), RNG.standard_normal((6, 6))

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from flax import nnx
 
-from aff_jax.parity.nnx_layers import convert_to_nnx, find_nnx_layer
-from aff_jax.parity.nnx_recording import state_of_nnx
-from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.explaining.nnx_layers import convert_to_nnx, find_nnx_layer
+from aff_jax.parity.recording.nnx_recording import state_of_nnx
+from aff_jax.parity.recording.torch_network import TorchNetwork
 
 
 class Net(nnx.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aff_jax.parity.recording import Call, Inputs, is_array, list_leaves
+from aff_jax.parity.recording.recorder import Call, Inputs, is_array, list_leaves
 
 __all__ = ["copy_torch", "from_tensor", "record_torch"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import flax
 import flax.linen as nn
 
-from aff_jax.parity.inputs import list_runs
-from aff_jax.parity.recording import Call, Inputs, Recorder, record
+from aff_jax.parity.recording.inputs import list_runs
+from aff_jax.parity.recording.recorder import Call, Inputs, Recorder, record
 
 __all__ = ["record_linen"]
 

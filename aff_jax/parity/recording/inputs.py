@@ -12,8 +12,8 @@ import numpy as np
 
 from aff_jax.lookup import look_up
 from aff_jax.parity.layouts import channels_first
-from aff_jax.parity.recording import Inputs, is_array
-from aff_jax.parity.torch_recording import from_tensor
+from aff_jax.parity.recording.recorder import Inputs, is_array
+from aff_jax.parity.recording.torch_recording import from_tensor
 
 __all__ = [
     "EVALUATION",

@@ -5,8 +5,8 @@ import numpy as np
 import torch
 
 from aff_jax.inspection import inspect_module
-from aff_jax.parity.recording import Inputs
-from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.recording.recorder import Inputs
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from tests.aff_jax.convert.states import images, randomized
 
 
