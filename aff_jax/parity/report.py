@@ -12,7 +12,7 @@ from aff_jax.parity.verdict import COLUMNS, format_row, verdict
 
 __all__ = ["to_html", "to_json", "to_text", "verdict"]
 
-WIDTH = 100
+_WIDTH = 100
 """Columns of a paragraph of the text."""
 
 
@@ -36,7 +36,9 @@ def to_text(parity: Parity) -> str:
     parts = ["\n".join(lines), verdict(parity)]
     if parity.explanation:
         parts.append(
-            textwrap.fill(parity.explanation, WIDTH, break_long_words=False, break_on_hyphens=False)
+            textwrap.fill(
+                parity.explanation, _WIDTH, break_long_words=False, break_on_hyphens=False
+            )
         )
     return "\n\n".join(parts)
 
@@ -76,4 +78,5 @@ def to_json(parity: Parity) -> str:
 
 
 def _finite(number: float | None) -> float | None:
+    """Replace NaN and infinity, which JSON does not have, by None."""
     return number if number is not None and math.isfinite(number) else None

@@ -10,25 +10,25 @@ from aff_jax.parity.explaining.reordering import Fits
 
 __all__ = ["broadcasts", "name_attention", "name_combination"]
 
-Named = tuple[str, np.ndarray]
+_Named = tuple[str, np.ndarray]
 """Label of an activation in sentences, and its values."""
 
-MOST_SOURCES = 6
+_MOST_SOURCES = 6
 """Number of latest activations that may be combined."""
 
-SAMPLE = 512
+_VALUES_OF_COMBINATION = 512
 """Number of values in which a sum or product is looked for."""
 
-BEHIND = ("the identity", "relu", "silu")
+_BEHIND = ("the identity", "relu", "silu")
 """Functions that may follow a sum or product."""
 
-MOST_POSITIONS = 1024
+_MOST_POSITIONS = 1024
 """Longest sequence for which attention is tried."""
 
-MOST_HEADS = 32
+_MOST_HEADS = 32
 
 
-def name_combination(target: np.ndarray, sources: Sequence[Named], fits: Fits) -> str:
+def name_combination(target: np.ndarray, sources: Sequence[_Named], fits: Fits) -> str:
     """Name the sum or product of functions of two activations that an array is.
 
     Args:
@@ -43,10 +43,10 @@ def name_combination(target: np.ndarray, sources: Sequence[Named], fits: Fits) -
     usable = [s for s in sources if s[1].ndim == len(shape) and broadcasts(s[1].shape, shape)]
     if not usable or not target.size:
         return ""
-    places = np.sort(np.random.default_rng(0).permutation(target.size)[:SAMPLE])
+    places = np.sort(np.random.default_rng(0).permutation(target.size)[:_VALUES_OF_COMBINATION])
     values = target.ravel()[places]
     labels, terms, owners = [], [], []
-    for number, (label, array) in enumerate(usable[:MOST_SOURCES]):
+    for number, (label, array) in enumerate(usable[:_MOST_SOURCES]):
         sample = np.broadcast_to(array, shape).ravel()[places]
         for name, function in list_elementwise():
             term = function(sample)
@@ -57,7 +57,7 @@ def name_combination(target: np.ndarray, sources: Sequence[Named], fits: Fits) -
     if not terms:
         return ""
     table, owner = np.stack(terms), np.array(owners)
-    outer = [f for f in list_elementwise() if f[0] in BEHIND]
+    outer = [f for f in list_elementwise() if f[0] in _BEHIND]
     for (after, function), (word, operation) in itertools.product(
         outer, (("times", np.multiply), ("plus", np.add))
     ):
@@ -72,7 +72,7 @@ def name_combination(target: np.ndarray, sources: Sequence[Named], fits: Fits) -
     return ""
 
 
-def name_attention(target: np.ndarray, sources: Sequence[Named], fits: Fits) -> str:
+def name_attention(target: np.ndarray, sources: Sequence[_Named], fits: Fits) -> str:
     """Name the attention whose output an array is.
 
     Args:
@@ -83,13 +83,13 @@ def name_attention(target: np.ndarray, sources: Sequence[Named], fits: Fits) -> 
     Returns:
         A description, as "causal attention of 2 heads", or an empty string.
     """
-    if target.ndim != 3 or not 1 < target.shape[1] <= MOST_POSITIONS:
+    if target.ndim != 3 or not 1 < target.shape[1] <= _MOST_POSITIONS:
         return ""
     _, positions, channels = target.shape
     rows = sorted({0, positions // 2, positions - 1})
     expected = target[0, rows]
     is_later = np.arange(positions) > np.array(rows)[:, None]
-    heads = [n for n in range(1, MOST_HEADS + 1) if channels % n == 0]
+    heads = [n for n in range(1, _MOST_HEADS + 1) if channels % n == 0]
     for label, query, key, value in _list_projections(target, sources, heads):
         size = query.shape[-1]
         products = np.einsum("qhd,khd->hqk", query[rows], key)
@@ -112,7 +112,7 @@ def name_attention(target: np.ndarray, sources: Sequence[Named], fits: Fits) -> 
 
 
 def _list_projections(
-    target: np.ndarray, sources: Sequence[Named], heads: Sequence[int]
+    target: np.ndarray, sources: Sequence[_Named], heads: Sequence[int]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """List possible queries, keys and values `(positions, heads, size)` of the first example."""
     _, positions, channels = target.shape

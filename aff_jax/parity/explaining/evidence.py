@@ -22,7 +22,7 @@ from aff_jax.parity.recording.recorder import Call, Inputs, is_array
 from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.rows import Pair
 
-__all__ = ["Evidence", "LinenNetwork", "gather_evidence", "list_arrays"]
+__all__ = ["Evidence", "JaxNetwork", "gather_evidence", "list_arrays"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Evidence:
     Attributes:
         pairs: The compared activations in order.
         inputs: Inputs of both networks, as activations that agree.
-        call: The linen call of the first mismatch, with its inputs.
+        call: The JAX call of the first mismatch, with its inputs.
         torch_call: The PyTorch call, with its inputs.
         layer: The layer with its variables. None if it is not known.
         torch_layer: The PyTorch module.
@@ -53,7 +53,7 @@ class Evidence:
     torch_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-class LinenNetwork(NamedTuple):
+class JaxNetwork(NamedTuple):
     """A linen or NNX module as one side of a comparison.
 
     Attributes:
@@ -72,7 +72,7 @@ class LinenNetwork(NamedTuple):
 def gather_evidence(
     pair: Pair,
     pairs: Sequence[Pair],
-    network: LinenNetwork,
+    network: JaxNetwork,
     torch_network: TorchNetwork,
     torch_inputs: Inputs,
 ) -> Evidence:
@@ -81,7 +81,7 @@ def gather_evidence(
     Args:
         pair: The pair of the first mismatch, with a call in both networks.
         pairs: The compared activations in order.
-        network: The linen network.
+        network: The JAX network.
         torch_network: The PyTorch network.
         torch_inputs: Inputs of the PyTorch network.
 
@@ -107,10 +107,14 @@ def gather_evidence(
     call = _select(calls, path, first.call)
     torch_call = _order_outputs(_select(torch_calls, name, pair.torch_call), call.keys)
     given = zip(list_arrays(inputs), list_arrays(torch_inputs), strict=False)
-    aligned = [(ours, align(theirs, ours)) for ours, theirs in given]
+    aligned = [(jax_array, align(torch_array, jax_array)) for jax_array, torch_array in given]
     return Evidence(
         pairs=pairs,
-        inputs=[SharedArray("the input", ours, a.array) for ours, a in aligned if a is not None],
+        inputs=[
+            SharedArray("the input", jax_array, a.array)
+            for jax_array, a in aligned
+            if a is not None
+        ],
         call=call,
         torch_call=torch_call,
         layer=layer,
@@ -155,6 +159,7 @@ def _name(path: str, structure: Structure, torch_network: TorchNetwork) -> str:
 
 
 def _weights_by_layer(variables: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """Group arrays by the path of their layer and the name of the leaf."""
     layers: dict[str, dict[str, np.ndarray]] = {}
     for collection in ("params", "batch_stats", "nnx"):
         flat = traverse_util.flatten_dict(dict(variables.get(collection, {})))

@@ -15,13 +15,13 @@ from aff_jax.parity.explaining.reordering import find_padding
 from aff_jax.parity.explaining.single_layer import SingleLayer
 from aff_jax.parity.explaining.weight_causes import explain_weights
 from aff_jax.parity.layouts import align, list_layouts
-from aff_jax.parity.pairing import ULPS
-from aff_jax.parity.rows import ONLY_FLAX, Pair, Row
+from aff_jax.parity.output_differences import ULPS
+from aff_jax.parity.rows import ONLY_JAX, Pair, Row
 
 __all__ = ["explain", "explain_one_sided"]
 
 
-LAYER_LEAVES = {"kernel", "bias", "scale", "mean", "var", "embedding"}
+_LAYER_LEAVES = {"kernel", "bias", "scale", "mean", "var", "embedding"}
 """Names of the variables of layers."""
 
 
@@ -41,35 +41,36 @@ def explain(first: Row, evidence: Evidence) -> str:
     allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = _quote(first)
     pairs = _align_inputs(evidence)
-    for position, (ours, theirs) in enumerate(pairs):
+    for position, (jax_array, torch_array) in enumerate(pairs):
         which = "input" if len(pairs) == 1 else f"input {position + 1}"
-        if theirs is None:
+        if torch_array is None:
             return (
-                f"The {which} of {name}, of the shape {ours.shape}, exists only in this network: "
+                f"The {which} of {name}, of the shape {jax_array.shape}, exists only in JAX: "
                 f"PyTorch passes fewer arrays."
             )
-        if ours.shape != theirs.shape:
-            if (widths := find_padding(ours, theirs)) is not None:
+        if jax_array.shape != torch_array.shape:
+            if (widths := find_padding(jax_array, torch_array)) is not None:
                 return (
                     f"PyTorch pads the {which} of {name} with zeros by {widths} (batch, spatial "
-                    f"axes, channels) before the layer, and this network does not. Otherwise the "
+                    f"axes, channels) before the layer, and JAX does not. Otherwise the "
                     f"{which} agrees. Compare that with the `padding` of this layer."
                 )
             return (
-                f"The {which} of {name} has the shape {ours.shape} and in PyTorch {theirs.shape}. "
+                f"The {which} of {name} has the shape {jax_array.shape} in JAX and "
+                f"{torch_array.shape} in PyTorch. "
                 + (
-                    _relate(ours, theirs, earlier, allowed)
+                    _relate(jax_array, torch_array, earlier, allowed)
                     or "Compare strides, padding, and the number of layers before it."
                 )
             )
-        if not _fits(ours, theirs, allowed):
-            return _explain_input(name, which, ours, theirs, earlier, allowed, evidence)
+        if not _fits(jax_array, torch_array, allowed):
+            return _explain_input(name, which, jax_array, torch_array, earlier, allowed, evidence)
     same_input = (
         f"{name[:1].upper()}{name[1:]} gets the same input in both networks, and its output differs"
     )
     if first.note:
         cause = _explain_layer(evidence, allowed, earlier, place)
-        return f"{same_input} in shape: {first.note}, and here it is {first.shape}. {cause}"
+        return f"{same_input} in shape: {first.note}, and JAX's is {first.shape}. {cause}"
     by = f"by {first.max_rel:.1e} of its largest value"
     return f"{same_input} {by}. {_explain_layer(evidence, allowed, earlier, place)}"
 
@@ -77,17 +78,17 @@ def explain(first: Row, evidence: Evidence) -> str:
 def _explain_input(
     name: str,
     which: str,
-    ours: np.ndarray,
-    theirs: np.ndarray,
+    jax_array: np.ndarray,
+    torch_array: np.ndarray,
     earlier: Sequence[SharedArray],
     allowed: float,
     evidence: Evidence,
 ) -> str:
     """Explain an input that differs although all earlier activations agree."""
-    missing = np.isnan(ours)
-    if missing.any() and np.array_equal(missing, np.isnan(theirs)):
+    missing = np.isnan(jax_array)
+    if missing.any() and np.array_equal(missing, np.isnan(torch_array)):
         return f"The {which} of {name} has NaN at the same places in both networks."
-    relation = _relate(ours, theirs, earlier, allowed)
+    relation = _relate(jax_array, torch_array, earlier, allowed)
     last = next((e.label for e in earlier[::-1] if not e.is_parameter), "the input")
     sentences = [
         f"The {which} of {name} already differs, and every compared activation before it agrees. "
@@ -113,13 +114,15 @@ def _explain_layer(
         return own
     pair = evidence.pairs[place]
     inside = [
-        SharedArray(f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", ours, theirs)
-        for i, (ours, theirs) in enumerate(_align_inputs(evidence))
-        if theirs is not None and ours.shape == theirs.shape
+        SharedArray(
+            f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", jax_array, torch_array
+        )
+        for i, (jax_array, torch_array) in enumerate(_align_inputs(evidence))
+        if torch_array is not None and jax_array.shape == torch_array.shape
     ]
     relation = ""
-    if pair.ours is not None and pair.theirs is not None:
-        relation = _relate(pair.ours, pair.theirs, [*earlier, *inside], allowed)
+    if pair.jax_array is not None and pair.torch_array is not None:
+        relation = _relate(pair.jax_array, pair.torch_array, [*earlier, *inside], allowed)
     if _has_parts(evidence, place):
         where = "The compared layers inside it agree. "
     else:
@@ -130,24 +133,24 @@ def _explain_layer(
 
 def _has_torch_weights(evidence: Evidence) -> bool:
     """Return whether the weights of the layer were compared with PyTorch's, and are equal."""
-    theirs = evidence.torch_weights.get(evidence.call.module, {})
+    torch_weights = evidence.torch_weights.get(evidence.call.module, {})
     return bool(evidence.weights) and all(
-        leaf in theirs and np.array_equal(value, theirs[leaf])
+        leaf in torch_weights and np.array_equal(value, torch_weights[leaf])
         for leaf, value in evidence.weights.items()
     )
 
 
 def _relate(
-    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[SharedArray], allowed: float
+    jax_array: np.ndarray, torch_array: np.ndarray, earlier: Sequence[SharedArray], allowed: float
 ) -> str:
     """Find the relation of two arrays, or count the values that are not finite."""
-    broken = [int(np.sum(~np.isfinite(array))) for array in (ours, theirs)]
+    broken = [int(np.sum(~np.isfinite(array))) for array in (jax_array, torch_array)]
     if any(broken):
         return (
-            f"{broken[0]} of {ours.size} values are infinite or NaN here, and {broken[1]} of "
-            f"{theirs.size} in PyTorch."
+            f"{broken[0]} of {jax_array.size} values are infinite or NaN in JAX, and "
+            f"{broken[1]} of {torch_array.size} in PyTorch."
         )
-    return find_relation(ours, theirs, earlier, allowed)
+    return find_relation(jax_array, torch_array, earlier, allowed)
 
 
 def _explain_own(
@@ -156,13 +159,17 @@ def _explain_own(
     """Explain a difference in the weights or fields of the layer, and list the compared fields."""
     path, layer = evidence.call.module, evidence.layer
     names = evidence.torch_names
-    others = {names.get(n, n): w for n, w in evidence.torch_weights.items() if n != path}
-    theirs = evidence.torch_weights.get(path, {})
+    other_weights = {names.get(n, n): w for n, w in evidence.torch_weights.items() if n != path}
+    torch_weights = evidence.torch_weights.get(path, {})
     causes: list[str] = []
     fields: list[str] = []
-    if evidence.weights and theirs and (cause := explain_weights(evidence.weights, theirs, others)):
+    if (
+        evidence.weights
+        and torch_weights
+        and (cause := explain_weights(evidence.weights, torch_weights, other_weights))
+    ):
         causes.append(cause)
-        layer = layer and layer.with_weights(theirs)
+        layer = layer and layer.with_weights(torch_weights)
         agrees = agrees and _make_test(evidence, layer, allowed, checked=False)
         if agrees is not None and agrees({}):
             return f"{cause} With PyTorch's weights the layer agrees.", []
@@ -181,20 +188,27 @@ def _make_test(
     output on its own input.
     """
     pairs = _align_inputs(evidence)
-    if not pairs or any(theirs is None or o.shape != theirs.shape for o, theirs in pairs):
+    if not pairs or any(other is None or one.shape != other.shape for one, other in pairs):
         return None
-    own_inputs = [ours for ours, _ in pairs]
-    inputs = [theirs.astype(ours.dtype) for ours, theirs in pairs if theirs is not None]
+    own_inputs = [jax_array for jax_array, _ in pairs]
+    inputs = [
+        torch_array.astype(jax_array.dtype)
+        for jax_array, torch_array in pairs
+        if torch_array is not None
+    ]
 
     def has_outputs(layer: SingleLayer, inputs: Sequence[np.ndarray], expected: Any) -> bool:
+        """Return whether the layer computes the expected outputs."""
         outputs = layer.run(inputs)
         # PyTorch's layer may return more arrays, as attention does.
         if outputs is None or len(outputs) > len(expected):
             return False
-        aligned = [align(array, ours) for ours, array in zip(outputs, expected, strict=False)]
+        aligned = [
+            align(array, jax_array) for jax_array, array in zip(outputs, expected, strict=False)
+        ]
         return all(
-            a is not None and _fits(ours, a.array, 10 * allowed)
-            for ours, a in zip(outputs, aligned, strict=True)
+            a is not None and _fits(jax_array, a.array, 10 * allowed)
+            for jax_array, a in zip(outputs, aligned, strict=True)
         )
 
     if layer is None or (checked and not has_outputs(layer, own_inputs, evidence.call.outputs)):
@@ -209,11 +223,11 @@ def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | Non
 
     Those of convolutions and the like are channels first, even if others would fit better.
     """
-    ours, theirs = evidence.call.inputs, evidence.torch_call.inputs
+    jax_inputs, torch_inputs = evidence.call.inputs, evidence.torch_call.inputs
     is_first = type(evidence.torch_layer).__name__.endswith(("1d", "2d", "3d"))
     pairs: list[tuple[np.ndarray, np.ndarray | None]] = []
-    for position, array in enumerate(ours):
-        other = theirs[position] if position < len(theirs) else None
+    for position, array in enumerate(jax_inputs):
+        other = torch_inputs[position] if position < len(torch_inputs) else None
         options = [] if other is None else list(list_layouts(other, array.shape))
         first = [option for option in options if is_first and option.layout == "channels first"]
         aligned = None if other is None else align(other, array, first or options)
@@ -222,10 +236,11 @@ def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | Non
 
 
 def _earlier(pairs: Sequence[Pair]) -> list[SharedArray]:
+    """List the activations that agree."""
     return [
-        SharedArray(f"the output of {_quote(pair.row)}", pair.ours, pair.theirs)
+        SharedArray(f"the output of {_quote(pair.row)}", pair.jax_array, pair.torch_array)
         for pair in pairs
-        if pair.ours is not None and pair.theirs is not None and not pair.row.differs
+        if pair.jax_array is not None and pair.torch_array is not None and not pair.row.differs
     ]
 
 
@@ -235,24 +250,26 @@ def _parameters(evidence: Evidence) -> list[SharedArray]:
         SharedArray(f"the parameter `{leaf}`", array, array, is_parameter=True)
         for weights in evidence.torch_weights.values()
         for leaf, array in weights.items()
-        if leaf not in LAYER_LEAVES
+        if leaf not in _LAYER_LEAVES
     ]
 
 
 def _has_parts(evidence: Evidence, place: int) -> bool:
+    """Return whether submodules of the layer were compared before it."""
     path = evidence.call.module
     inside = f"{path}/" if path else ""
     rows = [pair.row for pair in evidence.pairs[:place]]
     return any(row.path.startswith(inside) and row.path != path for row in rows)
 
 
-def _fits(ours: np.ndarray, theirs: np.ndarray, allowed: float) -> bool:
-    largest = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
-    return largest_difference(ours, theirs) <= allowed * largest
+def _fits(jax_array: np.ndarray, torch_array: np.ndarray, allowed: float) -> bool:
+    """Return whether the difference of two arrays is allowed."""
+    largest = float(np.max(np.abs(torch_array), initial=0.0)) or 1.0
+    return largest_difference(jax_array, torch_array) <= allowed * largest
 
 
 def _quote(row: Row) -> str:
-    """Name a layer as PyTorch does, with the path in the linen network where it differs."""
+    """Name a layer as PyTorch does, with the path in the JAX network where it differs."""
     if not row.path.partition("[")[0]:
         return f"the whole network{row.path and f', output {row.path},'}"
     number = f", call {row.call}" if row.call > 1 else ""
@@ -280,18 +297,19 @@ def explain_one_sided(first: Row, rows: Sequence[Row]) -> str:
 
 
 def _count_calls(row: Row, rows: Sequence[Row]) -> str:
+    """Say how often each network makes a call that one of them lacks."""
     if row.is_output:
-        return f"{_quote(row)[:1].upper()}{_quote(row)[1:]} exists only in this network."
+        return f"{_quote(row)[:1].upper()}{_quote(row)[1:]} exists only in JAX."
     same = [other for other in rows if other.path == row.path]
     both = sum(not other.is_one_sided for other in same)
-    flax = both + sum(other.note == ONLY_FLAX for other in same)
-    torch = both + sum(other.is_one_sided and other.note != ONLY_FLAX for other in same)
+    jax = both + sum(other.note == ONLY_JAX for other in same)
+    torch = both + sum(other.is_one_sided and other.note != ONLY_JAX for other in same)
     times = {1: "once", 2: "twice"}
-    flax_times, torch_times = (times.get(n, f"{n} times") for n in (flax, torch))
+    jax_times, torch_times = (times.get(n, f"{n} times") for n in (jax, torch))
     name = _quote(dataclasses.replace(row, call=1))
     if not torch:
-        return f"{name} is called {flax_times} in this network and never in PyTorch."
+        return f"{name} is called {jax_times} in JAX and never in PyTorch."
     return (
-        f"{name} is called {flax_times} in this network and {torch_times} in PyTorch: call "
-        f"{row.call} {'here' if row.note == ONLY_FLAX else 'there'} has no counterpart."
+        f"{name} is called {jax_times} in JAX and {torch_times} in PyTorch: call "
+        f"{row.call} in {'JAX' if row.note == ONLY_JAX else 'PyTorch'} has no counterpart."
     )

@@ -7,7 +7,7 @@ from aff_jax.parity.explaining.single_layer import NUMPY_MODES, PaddingMode
 
 __all__ = ["explain_fields"]
 
-Read = Callable[[Any, Any], Any]
+_Read = Callable[[Any, Any], Any]
 """Reads a setting from a PyTorch module and the one in JAX, as a value of the field in JAX."""
 
 
@@ -30,7 +30,7 @@ def explain_fields(
         that were compared.
     """
     kinds = (kind.__name__ for kind in type(layer).__mro__)
-    table = next((FIELDS[kind] for kind in kinds if kind in FIELDS), {})
+    table = next((_FIELDS[kind] for kind in kinds if kind in _FIELDS), {})
     values: dict[str, Any] = {}
     for field, read in table.items():
         if not hasattr(layer, field):
@@ -67,7 +67,7 @@ def _describe(value: Any) -> str:
 
 def _kind_of(layer: Any, torch_layer: Any) -> str:
     """Say that the two layers are of different kinds, if they are."""
-    ours, theirs = type(layer).__name__, type(torch_layer).__name__
+    jax_kind, torch_kind = type(layer).__name__, type(torch_layer).__name__
     for kind in (
         "BatchNorm",
         "LayerNorm",
@@ -78,12 +78,15 @@ def _kind_of(layer: Any, torch_layer: Any) -> str:
         "Linear",
     ):
         name = {"Linear": "Dense"}.get(kind, kind)
-        if (kind in theirs) != (name in ours or kind in ours) and (ours in KNOWN or name in ours):
-            return f"The layer is a {ours}, and PyTorch's is a {theirs}."
+        if (kind in torch_kind) != (name in jax_kind or kind in jax_kind) and (
+            jax_kind in _KNOWN or name in jax_kind
+        ):
+            return f"The layer is a {jax_kind}, and PyTorch's is a {torch_kind}."
     return ""
 
 
 def _padding(torch_layer: Any, layer: Any) -> Any:
+    """Return PyTorch's padding as a value of Flax's field."""
     if isinstance(torch_layer.padding, str):
         return torch_layer.padding.upper()
     sizes = torch_layer.padding
@@ -104,35 +107,35 @@ def _padding(torch_layer: Any, layer: Any) -> Any:
     return PaddingMode(torch_layer.padding_mode, pairs)
 
 
-CONV: dict[str, Read] = {
-    "kernel_size": lambda theirs, _: tuple(theirs.kernel_size),
-    "strides": lambda theirs, _: tuple(theirs.stride),
+_CONV: dict[str, _Read] = {
+    "kernel_size": lambda torch_layer, _: tuple(torch_layer.kernel_size),
+    "strides": lambda torch_layer, _: tuple(torch_layer.stride),
     "padding": _padding,
-    "kernel_dilation": lambda theirs, _: tuple(theirs.dilation),
-    "feature_group_count": lambda theirs, _: theirs.groups,
+    "kernel_dilation": lambda torch_layer, _: tuple(torch_layer.dilation),
+    "feature_group_count": lambda torch_layer, _: torch_layer.groups,
 }
 
-NORM: dict[str, Read] = {
-    "epsilon": lambda theirs, _: theirs.eps,
+_NORM: dict[str, _Read] = {
+    "epsilon": lambda torch_layer, _: torch_layer.eps,
     # The fast formula loses digits where the mean is much larger than the deviation.
-    "use_fast_variance": lambda theirs, _: False,
+    "use_fast_variance": lambda torch_layer, _: False,
 }
 
-FIELDS: Mapping[str, Mapping[str, Read]] = {
+_FIELDS: Mapping[str, Mapping[str, _Read]] = {
     "ConvTranspose": {
-        "strides": CONV["strides"],
-        "padding": CONV["padding"],
-        "kernel_dilation": CONV["kernel_dilation"],
+        "strides": _CONV["strides"],
+        "padding": _CONV["padding"],
+        "kernel_dilation": _CONV["kernel_dilation"],
     },
-    "Conv": CONV,
-    "BatchNorm": NORM,
-    "LayerNorm": NORM,
-    "RMSNorm": NORM,
-    "InstanceNorm": NORM,
-    "GroupNorm": {**NORM, "num_groups": lambda theirs, _: theirs.num_groups},
+    "Conv": _CONV,
+    "BatchNorm": _NORM,
+    "LayerNorm": _NORM,
+    "RMSNorm": _NORM,
+    "InstanceNorm": _NORM,
+    "GroupNorm": {**_NORM, "num_groups": lambda torch_layer, _: torch_layer.num_groups},
     "PReLU": {},
-    "MultiHeadDotProductAttention": {"num_heads": lambda theirs, _: theirs.num_heads},
+    "MultiHeadDotProductAttention": {"num_heads": lambda torch_layer, _: torch_layer.num_heads},
 }
 """For each class of linen and NNX, its fields and where PyTorch has their values."""
 
-KNOWN = {*FIELDS, "Dense", "Linear"}
+_KNOWN = {*_FIELDS, "Dense", "Linear"}

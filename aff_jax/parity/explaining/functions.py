@@ -45,6 +45,7 @@ def apply_torch(function: Callable[..., Any], array: np.ndarray, **options: Any)
 
 
 def _of(function: Callable[..., Any], **options: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of PyTorch as one of arrays."""
     return lambda x: apply_torch(function, x, **options)
 
 
@@ -220,6 +221,7 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
 
 
 def _slice(x: np.ndarray, kept: slice) -> np.ndarray:
+    """Keep some of the positions along every spatial axis."""
     return x[:, *(kept,) * (x.ndim - 2)]
 
 

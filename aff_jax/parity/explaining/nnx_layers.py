@@ -58,8 +58,8 @@ def _convert(layer: Any, part: Any) -> dict[str, np.ndarray]:
     import torch
     from flax import nnx
 
-    def is_a(ours: Any, theirs: Any) -> bool:
-        return isinstance(layer, ours) and isinstance(part, theirs)
+    def is_a(kind: Any, torch_kind: Any) -> bool:
+        return isinstance(layer, kind) and isinstance(part, torch_kind)
 
     convolutions = torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d
     transposed = torch.nn.ConvTranspose1d | torch.nn.ConvTranspose2d | torch.nn.ConvTranspose3d

@@ -23,13 +23,13 @@ from aff_jax.parity.explaining.reordering import Fits, find_order, find_shift
 
 __all__ = ["RULED_OUT", "SharedArray", "find_relation"]
 
-RECENT = 12
+_RECENT = 12
 """Number of earlier activations that may be the input of a function."""
 
-OPERANDS = 40
+_OPERANDS = 40
 """Number of earlier activations that may be a missing term or factor."""
 
-SAMPLE = 2048
+_VALUES_OF_SUM = 2048
 """Number of values in which a sum or product is looked for."""
 
 RULED_OUT = (
@@ -38,7 +38,7 @@ RULED_OUT = (
 )
 """Relations that `find_relation` looks for."""
 
-BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
+_BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
 """Activations that are tried before a pooling or resizing, and after a sum or product."""
 
 
@@ -47,82 +47,91 @@ class SharedArray(NamedTuple):
 
     Attributes:
         label: Its name in sentences.
-        ours: The array of the linen network.
-        theirs: The array of the PyTorch network, in the same layout.
+        jax_array: The array of the JAX network.
+        torch_array: The array of the PyTorch network, in the same layout.
         is_parameter: True for a parameter. It may be a term or a factor, and not an input.
     """
 
     label: str
-    ours: np.ndarray
-    theirs: np.ndarray
+    jax_array: np.ndarray
+    torch_array: np.ndarray
     is_parameter: bool = False
 
 
 def find_relation(
-    ours: np.ndarray, theirs: np.ndarray, earlier: Sequence[SharedArray], allowed: float
+    jax_array: np.ndarray, torch_array: np.ndarray, earlier: Sequence[SharedArray], allowed: float
 ) -> str:
-    """Find how an array of the linen network follows from PyTorch's.
+    """Find how an array of the JAX network follows from PyTorch's.
 
     Args:
-        ours: The array of the linen network.
-        theirs: The array of the PyTorch network, in the same layout.
+        jax_array: The array of the JAX network.
+        torch_array: The array of the PyTorch network, in the same layout.
         earlier: Activations that agree, the latest one last.
         allowed: Relative difference that rounding explains.
 
     Returns:
         A sentence, or an empty string if no relation was found.
     """
-    if np.iscomplexobj(ours) or np.iscomplexobj(theirs):
-        is_conjugate = largest_difference(ours.conj(), theirs) <= allowed * np.max(np.abs(theirs))
+    if np.iscomplexobj(jax_array) or np.iscomplexobj(torch_array):
+        is_conjugate = largest_difference(jax_array.conj(), torch_array) <= allowed * np.max(
+            np.abs(torch_array)
+        )
         return "PyTorch's values are the complex conjugates." if is_conjugate else ""
-    wide = [SharedArray(e.label, *_wide(e.ours, e.theirs), e.is_parameter) for e in earlier[::-1]]
+    wide = [
+        SharedArray(e.label, *_wide(e.jax_array, e.torch_array), e.is_parameter)
+        for e in earlier[::-1]
+    ]
     recent = [e for e in wide if not e.is_parameter]
-    operands = [*recent[:OPERANDS], *(_expand(e, ours.ndim) for e in wide if e.is_parameter)]
-    ours, theirs = _wide(ours, theirs)
+    operands = [*recent[:_OPERANDS], *(_expand(e, jax_array.ndim) for e in wide if e.is_parameter)]
+    jax_array, torch_array = _wide(jax_array, torch_array)
     # The limit is at most 1e-3: another activation may differ from the right one by a few percent.
     limit = min(max(10 * allowed, 1e-12), 1e-3)
-    if ours.shape == theirs.shape:
+    if jax_array.shape == torch_array.shape:
         # A relation must remove most of the difference.
-        largest = float(np.max(np.abs(theirs), initial=0.0)) or 1.0
-        limit = min(limit, largest_difference(ours, theirs) / largest / 4)
+        largest = float(np.max(np.abs(torch_array), initial=0.0)) or 1.0
+        limit = min(limit, largest_difference(jax_array, torch_array) / largest / 4)
 
     def fits(a: np.ndarray, b: np.ndarray) -> bool:
+        """Return whether two arrays are equal up to `limit`."""
         if a.shape != b.shape:
             return False
         return largest_difference(a, b) <= limit * float(np.max(np.abs(b), initial=0.0))
 
     return (
-        _find_factor(ours, theirs, fits)
-        or find_order(ours, theirs, fits)
-        or _find_sum(ours, theirs, operands, fits)
-        or _find_functions(ours, theirs, recent, fits)
-        or _find_combinations(ours, theirs, recent, fits)
-        or _find_line(ours, theirs, fits)
-        or find_shift(ours, theirs, fits)
-        or _find_one_function(ours, theirs, recent, fits)
+        _find_factor(jax_array, torch_array, fits)
+        or find_order(jax_array, torch_array, fits)
+        or _find_sum(jax_array, torch_array, operands, fits)
+        or _find_functions(jax_array, torch_array, recent, fits)
+        or _find_combinations(jax_array, torch_array, recent, fits)
+        or _find_line(jax_array, torch_array, fits)
+        or find_shift(jax_array, torch_array, fits)
+        or _find_one_function(jax_array, torch_array, recent, fits)
     )
 
 
-def _find_factor(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+def _find_factor(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> str:
     """Find a factor or an offset of the whole array."""
-    if ours.shape != theirs.shape or not ours.size:
+    if jax_array.shape != torch_array.shape or not jax_array.size:
         return ""
-    factor = best_factor(ours, theirs)
-    if factor and fits(factor * ours, theirs):
-        inverse = f", and this one is {1 / factor:.4g} times PyTorch's"
-        return f"PyTorch's values are {factor:.4g} times these{inverse if factor < 1 else ''}."
-    difference = theirs - ours
+    factor = best_factor(jax_array, torch_array)
+    if factor and fits(factor * jax_array, torch_array):
+        inverse = f", and JAX's are {1 / factor:.4g} times PyTorch's"
+        return f"PyTorch's values are {factor:.4g} times JAX's{inverse if factor < 1 else ''}."
+    difference = torch_array - jax_array
     offset = float(np.mean(difference))
-    if fits(ours + offset, theirs):
+    if fits(jax_array + offset, torch_array):
         return f"PyTorch adds {offset:.4g} to every value."
     return ""
 
 
-def _find_line(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
+def _find_line(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> str:
     """Find a factor and an offset for each channel."""
-    if ours.shape != theirs.shape or ours.ndim < 2:
+    if jax_array.shape != torch_array.shape or jax_array.ndim < 2:
         return ""
-    rows, others = ours.reshape(-1, ours.shape[-1]), theirs.reshape(-1, ours.shape[-1])
+    rows, others = (
+        jax_array.reshape(-1, jax_array.shape[-1]),
+        torch_array.reshape(-1, jax_array.shape[-1]),
+    )
     # Three numbers for each channel are needed to test a line through two.
     if len(rows) < 4:
         return ""
@@ -138,43 +147,45 @@ def _find_line(ours: np.ndarray, theirs: np.ndarray, fits: Fits) -> str:
         return ""
     if fits(rows * scale, others):
         return (
-            "PyTorch's channels are multiples of these, each with its own factor. Probably a scale "
+            "PyTorch's channels are multiples of JAX's, each with its own factor. Probably a scale "
             "(of a norm, or of the inputs) is missing on one side."
         )
     return (
-        "PyTorch's channels follow from these by a scale and an offset for each channel. Probably "
+        "PyTorch's channels follow from JAX's by a scale and an offset for each channel. Probably "
         "one side has a normalization that the other lacks, or other statistics."
     )
 
 
 def _find_sum(
-    ours: np.ndarray, theirs: np.ndarray, known: Sequence[SharedArray], fits: Fits
+    jax_array: np.ndarray, torch_array: np.ndarray, known: Sequence[SharedArray], fits: Fits
 ) -> str:
     """Find a term or a factor that one side lacks."""
-    if ours.shape != theirs.shape:
+    if jax_array.shape != torch_array.shape:
         return ""
     # These relations hold for each value alone, so a sample of the values shows them.
     rng = np.random.default_rng(0)
-    places = np.sort(rng.permutation(ours.size)[:SAMPLE])
+    places = np.sort(rng.permutation(jax_array.size)[:_VALUES_OF_SUM])
     operands: list[tuple[str, tuple[np.ndarray, np.ndarray]]] = []
-    simple = [f for f in list_activations() if f[0] in BEFORE]
+    simple = [f for f in list_activations() if f[0] in _BEFORE]
     for earlier in known:
-        if earlier.ours.ndim == ours.ndim and broadcasts(earlier.ours.shape, ours.shape):
+        if earlier.jax_array.ndim == jax_array.ndim and broadcasts(
+            earlier.jax_array.shape, jax_array.shape
+        ):
             sample = [
-                np.broadcast_to(array, ours.shape).ravel()[places]
-                for array in (earlier.ours, earlier.theirs)
+                np.broadcast_to(array, jax_array.shape).ravel()[places]
+                for array in (earlier.jax_array, earlier.torch_array)
             ]
             for name, function in simple:
                 label = earlier.label if function is simple[0][1] else f"{name} of {earlier.label}"
                 operands.append((label, (function(sample[0]), function(sample[1]))))
-    sampled = (ours.ravel()[places], theirs.ravel()[places])
-    for side, who, other in ((1, "PyTorch", "this network"), (0, "this network", "PyTorch")):
+    sampled = (jax_array.ravel()[places], torch_array.ravel()[places])
+    for side, who, other in ((1, "PyTorch", "JAX"), (0, "JAX", "PyTorch")):
         more, less = sampled[side], sampled[1 - side]
         arrays = [(label, pair[side]) for label, pair in operands]
         for name, function in simple:
             if found := _find_operand(more, less, arrays, fits, function):
                 behind = "" if name == simple[0][0] else f" before {name}"
-                return f"{who[0].upper()}{who[1:]} {found}{behind}, and {other} does not."
+                return f"{who} {found}{behind}, and {other} does not."
     return ""
 
 
@@ -191,7 +202,7 @@ def _find_operand(
             return f"adds {label}"
         if fits(function(less * array), more):
             return f"multiplies by {label}"
-    for first, base in operands[: RECENT * len(BEFORE)]:
+    for first, base in operands[: _RECENT * len(_BEFORE)]:
         if fits(function(base), less):
             for label, array in operands:
                 if fits(function(base + array), more):
@@ -200,48 +211,48 @@ def _find_operand(
 
 
 def _find_functions(
-    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[SharedArray], fits: Fits
+    jax_array: np.ndarray, torch_array: np.ndarray, recent: Sequence[SharedArray], fits: Fits
 ) -> str:
     """Find the functions that the two networks apply to an earlier activation."""
-    for earlier in recent[:RECENT]:
-        mine = _name_function(earlier.ours, ours, fits)
-        other = mine and _name_function(earlier.theirs, theirs, fits)
-        if mine and other and mine != other:
-            return f"This network applies {mine} to {earlier.label}, and PyTorch {other}."
+    for earlier in recent[:_RECENT]:
+        in_jax = _name_function(earlier.jax_array, jax_array, fits)
+        in_torch = in_jax and _name_function(earlier.torch_array, torch_array, fits)
+        if in_jax and in_torch and in_jax != in_torch:
+            return f"JAX applies {in_jax} to {earlier.label}, and PyTorch {in_torch}."
     return ""
 
 
 def _find_combinations(
-    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[SharedArray], fits: Fits
+    jax_array: np.ndarray, torch_array: np.ndarray, recent: Sequence[SharedArray], fits: Fits
 ) -> str:
     """Find what the two networks compute from several earlier activations."""
-    mine, other = (
+    in_jax, in_torch = (
         name_combination(target, sources, fits) or name_attention(target, sources, fits)
         for target, sources in (
-            (ours, [(earlier.label, earlier.ours) for earlier in recent]),
-            (theirs, [(earlier.label, earlier.theirs) for earlier in recent]),
+            (jax_array, [(earlier.label, earlier.jax_array) for earlier in recent]),
+            (torch_array, [(earlier.label, earlier.torch_array) for earlier in recent]),
         )
     )
-    if mine and other and mine != other:
-        return f"This network computes {mine}, and PyTorch {other}."
+    if in_jax and in_torch and in_jax != in_torch:
+        return f"JAX computes {in_jax}, and PyTorch {in_torch}."
     return ""
 
 
 def _find_one_function(
-    ours: np.ndarray, theirs: np.ndarray, recent: Sequence[SharedArray], fits: Fits
+    jax_array: np.ndarray, torch_array: np.ndarray, recent: Sequence[SharedArray], fits: Fits
 ) -> str:
     """Find the function that one of the networks applies to an earlier activation."""
-    for earlier in recent[:RECENT]:
-        mine = _name_function(earlier.ours, ours, fits)
-        if mine and mine != "the identity":
+    for earlier in recent[:_RECENT]:
+        in_jax = _name_function(earlier.jax_array, jax_array, fits)
+        if in_jax and in_jax != "the identity":
             return (
-                f"This network applies {mine} to {earlier.label}. PyTorch does something else "
+                f"JAX applies {in_jax} to {earlier.label}. PyTorch does something else "
                 f"that was not found."
             )
-        other = _name_function(earlier.theirs, theirs, fits)
-        if other and other != "the identity":
+        in_torch = _name_function(earlier.torch_array, torch_array, fits)
+        if in_torch and in_torch != "the identity":
             return (
-                f"PyTorch applies {other} to {earlier.label}. This network does something else "
+                f"PyTorch applies {in_torch} to {earlier.label}. JAX does something else "
                 f"that was not found."
             )
     return ""
@@ -264,7 +275,7 @@ def _name_function(source: np.ndarray, target: np.ndarray, fits: Fits) -> str:
         functions += list_resizings(reached)
     if not functions:
         return ""
-    for before, prepare in (f for f in activations if f[0] in BEFORE):
+    for before, prepare in (f for f in activations if f[0] in _BEFORE):
         prepared = prepare(source)
         for name, function in functions:
             if fits(function(prepared), target):
@@ -274,9 +285,12 @@ def _name_function(source: np.ndarray, target: np.ndarray, fits: Fits) -> str:
 
 def _expand(earlier: SharedArray, axes: int) -> SharedArray:
     """Add axes of size 1 in front, as broadcasting does."""
-    shape = (1,) * (axes - earlier.ours.ndim) + earlier.ours.shape
-    return earlier._replace(ours=earlier.ours.reshape(shape), theirs=earlier.theirs.reshape(shape))
+    shape = (1,) * (axes - earlier.jax_array.ndim) + earlier.jax_array.shape
+    return earlier._replace(
+        jax_array=earlier.jax_array.reshape(shape), torch_array=earlier.torch_array.reshape(shape)
+    )
 
 
 def _wide(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Convert two arrays to float64."""
     return np.asarray(a, np.float64), np.asarray(b, np.float64)

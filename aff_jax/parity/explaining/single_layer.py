@@ -125,6 +125,7 @@ class SingleLayer:
         return None
 
     def _call(self, inputs: Sequence[np.ndarray], flags: Mapping[str, Any]) -> Any:
+        """Call the module with its variables."""
         if is_nnx(self.module):
             return copy_nnx(self.module, self.variables)(*inputs, **flags)
         module: nn.Module = self.module

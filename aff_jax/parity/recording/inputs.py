@@ -36,10 +36,10 @@ EVALUATION = {
 }
 """Arguments that select training or evaluation, and their values in evaluation."""
 
-MOST_ARRAYS = 3
+_MOST_ARRAYS = 3
 """Number of arrays up to which each one has a layout of its own."""
 
-LAYOUTS = {
+_LAYOUTS = {
     "channels_first": channels_first,
     "same": lambda array: array,
     "sequence_first": lambda array: np.swapaxes(array, 0, 1),
@@ -173,7 +173,7 @@ def list_torch_inputs(
     """List the inputs that PyTorch may take, the most likely layouts first.
 
     Args:
-        inputs: Inputs of the linen network, or those given for PyTorch.
+        inputs: Inputs of the JAX network, or those given for PyTorch.
         layout: "channels_first", "same" or "sequence_first" for all arrays of more than two axes.
             None tries all for each array, "sequence_first" only for those of three axes.
         has_1d: True if the PyTorch module has layers for sequences with channels first, such as
@@ -188,7 +188,7 @@ def list_torch_inputs(
     leaves, structure = jax.tree.flatten(tuple(inputs))
     places = [i for i, x in enumerate(leaves) if is_array(x) and x.ndim > 2]
     if layout is not None:
-        look_up(LAYOUTS, "layout", layout)
+        look_up(_LAYOUTS, "layout", layout)
     options = []
     for place in places:
         # Three axes are tokens (batch, length, channels) more often than sequences for Conv1d.
@@ -198,13 +198,13 @@ def list_torch_inputs(
         likely += ("sequence_first",) if leaves[place].ndim == 3 else ()
         options.append(likely if layout is None else (layout,))
     # With many arrays, those with the same number of axes share a layout.
-    shares = len(places) > MOST_ARRAYS
+    shares = len(places) > _MOST_ARRAYS
     for chosen in itertools.product(*options):
         axes = {(leaves[place].ndim, name) for place, name in zip(places, chosen, strict=True)}
         if shares and len(axes) > len({number for number, _ in axes}):
             continue
         candidate = list(leaves)
         for place, name in zip(places, chosen, strict=True):
-            candidate[place] = LAYOUTS[name](leaves[place])
+            candidate[place] = _LAYOUTS[name](leaves[place])
         shapes = ", ".join(str(x.shape) for x in candidate if is_array(x))
         yield shapes, Inputs(*jax.tree.unflatten(structure, candidate))

@@ -14,7 +14,7 @@ from aff_jax.parity.recording.recorder import Call, Inputs, Recorder, record
 
 __all__ = ["copy_nnx", "inspect_nnx", "is_nnx", "record_nnx", "state_of_nnx", "submodules_of_nnx"]
 
-PATH = "_aff_jax_path"
+_PATH = "_aff_jax_path"
 """Attribute of each submodule of a copy with its path. Transformations such as `nnx.remat` make new
 modules, and keep the attributes."""
 
@@ -125,7 +125,7 @@ def record_nnx(
     copied = copy_nnx(module, variables)
     kinds = set()
     for path, submodule in submodules_of_nnx(copied).items():
-        setattr(submodule, PATH, "/".join(map(str, path)))
+        setattr(submodule, _PATH, "/".join(map(str, path)))
         kinds.add(type(submodule))
     graph, state = nnx.split(copied)
     recorder = Recorder(inputs_of)
@@ -146,14 +146,14 @@ def _wrapped(kinds: Collection[type], recorder: Recorder) -> Iterator[None]:
         @functools.wraps(call)
         def recorded(module: Any, *args: Any, **kwargs: Any) -> Any:
             # A class may call the method of its base class.
-            if not hasattr(module, PATH) or id(module) in running:
+            if not hasattr(module, _PATH) or id(module) in running:
                 return call(module, *args, **kwargs)
             running.add(id(module))
             try:
                 output = call(module, *args, **kwargs)
             finally:
                 running.discard(id(module))
-            recorder.note(getattr(module, PATH), output, (args, kwargs))
+            recorder.note(getattr(module, _PATH), output, (args, kwargs))
             return output
 
         return recorded

@@ -12,10 +12,10 @@ import numpy as np
 
 __all__ = ["Call", "Inputs", "Recorder", "is_array", "list_leaves", "record"]
 
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of XLA for a program that runs twice: compiling it takes longer than running it."""
 
-ARRAY = object()
+_ARRAY = object()
 """Stands for an array among flags."""
 
 
@@ -137,6 +137,7 @@ class Recorder:
     def _keep(
         self, path: str, dtypes: Any, keys: tuple[str, ...], outputs: Any, inputs: Any
     ) -> None:
+        """Add a call whose arrays were computed."""
         self._numbers[path] += 1
         outputs, inputs = jax.tree.map(_unpack, (outputs, inputs), dtypes)
         number = self._numbers[path]
@@ -158,10 +159,10 @@ def record(
         For each run, the calls in the order in which they end.
     """
 
-    @functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=COMPILE_FAST)
+    @functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=_COMPILE_FAST)
     def run(variables: Any, arrays: Sequence[Any], flags: Sequence[Any], structure: Any) -> None:
         given = iter(arrays)
-        leaves = [next(given) if flag is ARRAY else flag for flag in flags]
+        leaves = [next(given) if flag is _ARRAY else flag for flag in flags]
         args, kwargs = jax.tree.unflatten(structure, leaves)
         program(variables, *args, **kwargs)
 
@@ -171,7 +172,7 @@ def record(
         # Random keys are arrays of JAX as well.
         traced = [is_array(leaf) or isinstance(leaf, jax.Array) for leaf in leaves]
         pairs = list(zip(leaves, traced, strict=True))
-        flags = tuple(ARRAY if is_traced else leaf for leaf, is_traced in pairs)
+        flags = tuple(_ARRAY if is_traced else leaf for leaf, is_traced in pairs)
         arrays = [leaf for leaf, is_traced in pairs if is_traced]
         with jax.default_matmul_precision("highest"):
             run(variables, arrays, flags, structure)

@@ -17,7 +17,7 @@ from aff_jax.parity.rows import Output, list_outputs
 
 __all__ = ["TorchNetwork", "list_surplus"]
 
-WHOLE = "(whole)"
+_WHOLE = "(whole)"
 """Name of the whole PyTorch module where `rename` maps a submodule to the empty name."""
 
 
@@ -72,9 +72,9 @@ class TorchNetwork:
         everything = dict(self.module.named_modules(remove_duplicate=False))
         renamed = rename_prefixes({n: n for n in everything if n}, rename, strict=False)
         self.names = {old: new for new, old in renamed.items()}
-        # The linen network is compared with the whole module, unless `rename` maps a submodule to
+        # The JAX network is compared with the whole module, unless `rename` maps a submodule to
         # the empty name.
-        self.names[""] = WHOLE if "" in renamed else ""
+        self.names[""] = _WHOLE if "" in renamed else ""
         first = {id(part): self.names[name] for name, part in self.module.named_modules()}
         self._first_names = {self.names[name]: first[id(part)] for name, part in everything.items()}
 

@@ -39,7 +39,7 @@ def test_a_swapped_gate_is_named():
     result = parity.compare(TorchGated(), Gated(swapped=True), None, x, float64=True)
     assert result.first_mismatch.path == "w2"
     for part in (
-        "This network computes the output of `w1` times silu of the output of `w3`",
+        "JAX computes the output of `w1` times silu of the output of `w3`",
         "PyTorch silu of the output of `w1` times the output of `w3`",
     ):
         assert part in result.explanation
@@ -138,7 +138,7 @@ def same(x):
 
 def test_a_forgotten_parameter_is_named():
     result = parity.compare(TorchPool(same), Pool(same, adds=False), None, images(2, 4, 6))
-    assert "PyTorch adds the parameter `position`, and this network does not" in result.explanation
+    assert "PyTorch adds the parameter `position`, and JAX does not" in result.explanation
 
 
 class TorchChoice(torch.nn.Module):

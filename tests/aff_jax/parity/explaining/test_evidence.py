@@ -7,7 +7,7 @@ import torch
 
 from aff_jax.convert import from_torch
 from aff_jax.inspection import inspect_module
-from aff_jax.parity.explaining.evidence import LinenNetwork, gather_evidence
+from aff_jax.parity.explaining.evidence import JaxNetwork, gather_evidence
 from aff_jax.parity.recording.inputs import as_dtype
 from aff_jax.parity.recording.recorder import Inputs
 from aff_jax.parity.recording.torch_network import TorchNetwork
@@ -26,7 +26,7 @@ def test_has_the_inputs_layers_and_weights_of_both_sides():
     module = randomized(torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Linear(6, 2)))
     variables = as_dtype(jax.device_get(from_torch(module.state_dict(), MLP(), x)), "float32")
     variables["params"]["1"]["bias"] = np.ones(2, np.float32)
-    network = LinenNetwork(MLP(), variables, Inputs((x,), {}), inspect_module(MLP(), (x,)))
+    network = JaxNetwork(MLP(), variables, Inputs((x,), {}), inspect_module(MLP(), (x,)))
     theirs = TorchNetwork(module, "float32", None)
     pair = Pair(Row("1", "1", 1, (3, 2)), x, x, torch_call=1)
     evidence = gather_evidence(pair, [pair], network, theirs, Inputs((x,), {}))

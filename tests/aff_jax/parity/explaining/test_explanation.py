@@ -61,7 +61,7 @@ def test_a_missing_skip_connection_is_named():
     result = compare_residual(Residual(skips=False))
     assert result.first_mismatch.path == "out"
     expected = "PyTorch adds relu of the output of `first` to the output of `second` before relu"
-    assert f"{expected}, and this network does not." in result.explanation
+    assert f"{expected}, and JAX does not." in result.explanation
 
 
 def test_the_epsilon_of_a_layer_norm_is_named():
@@ -114,7 +114,7 @@ def initialize(params):
         (change_one, "out", "1 of the 18 values of `kernel` differs"),
         (copy_twice, "second", "are those of PyTorch's `first`"),
         (swap, "norm", "`bias` and `scale` are swapped"),
-        (scale, "second", "PyTorch's `kernel` is 0.333333 times this one"),
+        (scale, "second", "PyTorch's `kernel` is 0.333333 times JAX's"),
         (initialize, "norm", "`bias` is 0 everywhere, as after initialization"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_wrong_gain_is_a_factor_of_the_fusion():
     torch_module, x = randomized(torch_aff.AFF(8)), images(2, 4, 4, 8)
     result = parity.compare(torch_module, aff_jax.AFF(), None, x, x + 1, float64=True)
     assert result.first_mismatch.path == ""
-    assert "PyTorch's values are 2 times these" in result.explanation
+    assert "PyTorch's values are 2 times JAX's" in result.explanation
 
 
 class TorchTwice(torch.nn.Module):

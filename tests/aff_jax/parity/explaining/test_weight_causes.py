@@ -19,7 +19,7 @@ BIAS = RNG.standard_normal(5)
         (KERNEL.transpose(1, 0, 2, 3), KERNEL, "with axes 0 and 1 swapped"),
         (SQUARE[RNG.permutation(6)], SQUARE, "in another order along axis"),
         (RNG.permutation(SQUARE.ravel()).reshape(6, 6), SQUARE, "in another order"),
-        (2 * SQUARE, SQUARE, "PyTorch's `kernel` is 0.5 times this one"),
+        (2 * SQUARE, SQUARE, "PyTorch's `kernel` is 0.5 times JAX's"),
         (SQUARE[:3], SQUARE, "has the shape (3, 6), PyTorch's is (6, 6)"),
         (SQUARE + 1 + SQUARE**2, SQUARE, "differs from PyTorch's in 36 of 36 values"),
     ],
