@@ -15,8 +15,9 @@ from aff_jax.convert.prefixes import Rename
 from aff_jax.inspection import Structure, inspect_module
 from aff_jax.parity.about import describe
 from aff_jax.parity.arguments import check_arguments
+from aff_jax.parity.explaining.calls import explain_one_sided
 from aff_jax.parity.explaining.evidence import JaxNetwork, gather_evidence, list_arrays
-from aff_jax.parity.explaining.explanation import explain, explain_one_sided
+from aff_jax.parity.explaining.explanation import explain
 from aff_jax.parity.names import name_outputs, use_keys
 from aff_jax.parity.output_differences import compare_outputs
 from aff_jax.parity.recording.inputs import (

@@ -1,13 +1,12 @@
 """Explain why two networks first differ where they do."""
 
-import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from aff_jax.parity.array_differences import largest_difference
+from aff_jax.parity.explaining.calls import quote_call
 from aff_jax.parity.explaining.evidence import Evidence
 from aff_jax.parity.explaining.field_causes import explain_fields
 from aff_jax.parity.explaining.relations import RULED_OUT, SharedArray, find_relation
@@ -16,9 +15,9 @@ from aff_jax.parity.explaining.single_layer import SingleLayer
 from aff_jax.parity.explaining.weight_causes import explain_weights
 from aff_jax.parity.layouts import align, list_layouts
 from aff_jax.parity.output_differences import ULPS
-from aff_jax.parity.rows import ONLY_JAX, Pair, Row
+from aff_jax.parity.rows import Pair, Row
 
-__all__ = ["explain", "explain_one_sided"]
+__all__ = ["explain"]
 
 
 _LAYER_LEAVES = {"kernel", "bias", "scale", "mean", "var", "embedding"}
@@ -39,7 +38,7 @@ def explain(first: Row, evidence: Evidence) -> str:
     earlier = [*_parameters(evidence), *evidence.inputs, *_earlier(evidence.pairs[:place])]
     allowed = max([p.row.allowed for p in evidence.pairs] if first.note else [first.allowed])
     allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
-    name = _quote(first)
+    name = quote_call(first)
     pairs = _align_inputs(evidence)
     for position, (jax_array, torch_array) in enumerate(pairs):
         which = "input" if len(pairs) == 1 else f"input {position + 1}"
@@ -238,7 +237,7 @@ def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | Non
 def _earlier(pairs: Sequence[Pair]) -> list[SharedArray]:
     """List the activations that agree."""
     return [
-        SharedArray(f"the output of {_quote(pair.row)}", pair.jax_array, pair.torch_array)
+        SharedArray(f"the output of {quote_call(pair.row)}", pair.jax_array, pair.torch_array)
         for pair in pairs
         if pair.jax_array is not None and pair.torch_array is not None and not pair.row.differs
     ]
@@ -266,50 +265,3 @@ def _fits(jax_array: np.ndarray, torch_array: np.ndarray, allowed: float) -> boo
     """Return whether the difference of two arrays is allowed."""
     largest = float(np.max(np.abs(torch_array), initial=0.0)) or 1.0
     return largest_difference(jax_array, torch_array) <= allowed * largest
-
-
-def _quote(row: Row) -> str:
-    """Name a layer as PyTorch does, with the path in the JAX network where it differs."""
-    if not row.path.partition("[")[0]:
-        return f"the whole network{row.path and f', output {row.path},'}"
-    number = f", call {row.call}" if row.call > 1 else ""
-    where = f" ({row.path}{number})" if row.path.replace("/", ".") != row.name or number else ""
-    return f"`{row.name}`{where}"
-
-
-def explain_one_sided(first: Row, rows: Sequence[Row]) -> str:
-    """Explain calls that only one of the networks made.
-
-    Args:
-        first: Row of the first such call.
-        rows: All rows.
-
-    Returns:
-        Sentences with the numbers of calls.
-    """
-    start = next(i for i, row in enumerate(rows) if row is first)
-    block = itertools.takewhile(lambda row: row.is_one_sided, rows[start:])
-    # A module is one call, with those of its parts.
-    paths = list(dict.fromkeys((row.path, row.note) for row in block))
-    whole = [p for p in paths if not any(p[0].startswith(f"{other}/") for other, _ in paths)]
-    named = {(row.path, row.note): row for row in rows}
-    return " ".join(_count_calls(named[path], rows) for path in whole[:4])
-
-
-def _count_calls(row: Row, rows: Sequence[Row]) -> str:
-    """Say how often each network makes a call that one of them lacks."""
-    if row.is_output:
-        return f"{_quote(row)[:1].upper()}{_quote(row)[1:]} exists only in JAX."
-    same = [other for other in rows if other.path == row.path]
-    both = sum(not other.is_one_sided for other in same)
-    jax = both + sum(other.note == ONLY_JAX for other in same)
-    torch = both + sum(other.is_one_sided and other.note != ONLY_JAX for other in same)
-    times = {1: "once", 2: "twice"}
-    jax_times, torch_times = (times.get(n, f"{n} times") for n in (jax, torch))
-    name = _quote(dataclasses.replace(row, call=1))
-    if not torch:
-        return f"{name} is called {jax_times} in JAX and never in PyTorch."
-    return (
-        f"{name} is called {jax_times} in JAX and {torch_times} in PyTorch: call "
-        f"{row.call} in {'JAX' if row.note == ONLY_JAX else 'PyTorch'} has no counterpart."
-    )
