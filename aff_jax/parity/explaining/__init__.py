@@ -1,9 +1,8 @@
 """Explanations of the first mismatch of two networks.
 
-A call that only one of the networks made has no counterpart: `calls` counts the calls of both sides.
-For all others, `evidence` runs both networks again and records the inputs of the layer of the first
-mismatch. `explanation` then asks these questions in this order, and the first answer is the
-explanation:
+If only one of the networks made a call, `calls` counts the calls of both sides. Otherwise,
+`evidence` runs both networks again and records the inputs of the layer of the first mismatch, and
+`explanation` asks these questions in this order. The first answer is the explanation:
 
 1. Has the input of the layer the same shape in both networks, and the same values? If not, the
    cause is before the layer. `relations` looks for it between the two inputs.
