@@ -10,7 +10,7 @@ import numpy as np
 
 from aff_jax.parity.recording.recorder import Call, Inputs, is_array, list_leaves
 
-__all__ = ["copy_torch", "from_tensor", "record_torch"]
+__all__ = ["copy_torch", "from_tensor", "list_reparametrized", "record_torch"]
 
 
 def copy_torch(module: Any, dtype: str, folds: bool = False) -> Any:
@@ -67,6 +67,28 @@ def copy_torch(module: Any, dtype: str, folds: bool = False) -> Any:
         return tensor.to("cpu", wide if tensor.is_floating_point() else None)
 
     return module._apply(convert).eval()
+
+
+def list_reparametrized(module: Any) -> list[str]:
+    """List the weights that a PyTorch module computes from others.
+
+    Args:
+        module: A `torch.nn.Module`.
+
+    Returns:
+        Names of the weights under `weight_norm`, `spectral_norm` and other parametrizations.
+    """
+    from torch.nn.utils import parametrize
+    from torch.nn.utils.spectral_norm import SpectralNorm
+    from torch.nn.utils.weight_norm import WeightNorm
+
+    names = []
+    for name, part in module.named_modules():
+        leaves = list(part.parametrizations) if parametrize.is_parametrized(part) else []
+        hooks = part._forward_pre_hooks.values()
+        leaves += [hook.name for hook in hooks if isinstance(hook, WeightNorm | SpectralNorm)]
+        names += [f"{name}.{leaf}" if name else leaf for leaf in leaves]
+    return names
 
 
 def _fold_parametrizations(module: Any) -> None:

@@ -28,6 +28,7 @@ from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.recording.inputs import as_dtype, enable_dtype, perturb
 from aff_jax.parity.recording.nnx_recording import is_nnx
 from aff_jax.parity.recording.torch_network import TorchNetwork
+from aff_jax.parity.recording.torch_recording import list_reparametrized
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some
@@ -74,6 +75,10 @@ def compare_step(
 ) -> StepParity:
     """Train both modules on one batch and compare every array of every step.
 
+    Weights under `weight_norm` and the like are replaced by plain weights of the same values, and
+    the gradients, moments and updates of these are compared. PyTorch's own training changes what
+    the weights are computed from instead, so such a comparison is never `equal`.
+
     Args:
         torch_module: PyTorch module. A copy is trained, in training mode.
         module: Linen module.
@@ -114,12 +119,12 @@ def compare_step(
             "expected a linen module, got an NNX module, which compare_step can't train."
         )
     dtype = "float64" if float64 else "float32"
-    network = TorchNetwork(torch_module, dtype, rename=None)
     with enable_dtype(dtype):
         inputs, torch_inputs = as_dtype((inputs, torch_inputs), dtype)
         arguments, keywords = bind_training_arguments(module, inputs, kwargs)
         structure = inspect_module(module, arguments, kwargs=keywords)
         entries = list_entries(structure, PYTORCH)
+        network = TorchNetwork(torch_module, dtype, rename=None, folds=True)
         renamed = list_names(network.module, rename, prefix)
         packing = Packing(select_forms(list_forms(structure), renamed))
         read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
@@ -182,7 +187,8 @@ def compare_step(
         n for n, has in torch_training.has_gradient.items() if has and n not in torch_training.names
     ]
     uncompared += [f"{name} (JAX)" for name in read if name not in names]
-    return StepParity(rows, dtype, steps, explanation, notes, uncompared)
+    folded = list_reparametrized(torch_module)
+    return StepParity(rows, dtype, steps, explanation, notes, uncompared, folded)
 
 
 def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:

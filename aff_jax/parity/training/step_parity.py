@@ -62,6 +62,7 @@ class StepParity:
         explanation: Probable causes of the differences, in sentences. Empty if nothing differs.
         notes: Remarks on what was not compared.
         uncompared: Weights with a gradient that have no counterpart on the other side, by name.
+        folded: Weights under `weight_norm` and the like, which were trained as plain weights.
     """
 
     rows: Sequence[StepRow]
@@ -70,6 +71,7 @@ class StepParity:
     explanation: str = ""
     notes: Sequence[str] = ()
     uncompared: Sequence[str] = ()
+    folded: Sequence[str] = ()
 
     @property
     def first_mismatch(self) -> StepRow | None:
@@ -78,8 +80,8 @@ class StepParity:
 
     @property
     def equal(self) -> bool:
-        """Return True if every weight with a gradient was compared and no row differs."""
-        return self.first_mismatch is None and not self.uncompared
+        """Return True if every weight was compared as PyTorch trains it and no row differs."""
+        return self.first_mismatch is None and not self.uncompared and not self.folded
 
     def largest(self, kind: str) -> StepRow | None:
         """Return the row with the largest relative difference of a kind.
@@ -135,6 +137,15 @@ class StepParity:
             missing.append(
                 f"{len(self.uncompared)} weights with a gradient have no counterpart of their "
                 f"name: {names}. Pass `rename`."
+            )
+        if self.folded:
+            names = ", ".join(self.folded[:5]) + (" ..." if len(self.folded) > 5 else "")
+            missing.append(
+                f"PyTorch computes some weights from others, as weight_norm does from g and v: "
+                f"{names}. They were replaced by plain weights, whose gradients, moments and "
+                f"updates were compared. Training g and v takes other steps than training the "
+                f"weight: remove the norm in PyTorch, as with "
+                f"torch.nn.utils.parametrize.remove_parametrizations."
             )
         if first is None and missing:
             return [f"Undecided: {number}, and what was compared agrees.", *missing]
