@@ -1,7 +1,7 @@
 """Find an array as a sum or product of two functions, or as attention, of earlier activations."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -92,8 +92,13 @@ def name_attention(target: np.ndarray, sources: Sequence[_Named], fits: Fits) ->
     heads = [n for n in range(1, _MOST_HEADS + 1) if channels % n == 0]
     for label, query, key, value in _list_projections(target, sources, heads):
         size = query.shape[-1]
-        products = np.einsum("qhd,khd->hqk", query[rows], key)
-        for is_causal, (name, scale) in itertools.product(
+        turned = {
+            turn: np.einsum("qhd,khd->hqk", turn_positions(query)[rows], turn_positions(key))
+            for turn, turn_positions in _ROTATIONS.items()
+            if turn == "" or size % 2 == 0
+        }
+        for (turn, products), is_causal, (name, scale) in itertools.product(
+            turned.items(),
             (False, True),
             (
                 ("", size**-0.5),
@@ -107,8 +112,37 @@ def name_attention(target: np.ndarray, sources: Sequence[_Named], fits: Fits) ->
             result = np.einsum("hqk,khd->qhd", weights, value).reshape(len(rows), channels)
             if fits(result, expected):
                 kind = "causal attention" if is_causal else "attention"
-                return f"{kind} of {query.shape[1]} heads{name} of {label}"
+                return f"{kind} of {query.shape[1]} heads{name}{turn} of {label}"
     return ""
+
+
+def _rotate_halves(x: np.ndarray) -> np.ndarray:
+    """Rotate pairs (i, i + size / 2) of channels by the angles of their positions."""
+    one, other = np.split(x, 2, axis=-1)
+    cos, sin = _cos_sin(x)
+    return np.concatenate([one * cos - other * sin, other * cos + one * sin], -1)
+
+
+def _rotate_neighbors(x: np.ndarray) -> np.ndarray:
+    """Rotate pairs (2 i, 2 i + 1) of channels by the angles of their positions."""
+    one, other = x[..., ::2], x[..., 1::2]
+    cos, sin = _cos_sin(x)
+    return np.stack([one * cos - other * sin, other * cos + one * sin], -1).reshape(x.shape)
+
+
+def _cos_sin(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return cosines and sines `(positions, 1, size / 2)` of position / 10000^(2 i / size)."""
+    positions, _, size = x.shape
+    angles = np.arange(positions)[:, None, None] * 10000.0 ** (-np.arange(0, size, 2) / size)
+    return np.cos(angles), np.sin(angles)
+
+
+_ROTATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "": lambda x: x,
+    ", with rotary embedding of the two halves of the channels": _rotate_halves,
+    ", with rotary embedding of neighboring channels": _rotate_neighbors,
+}
+"""Embeddings of positions `(positions, heads, size)` of queries and keys, by their description."""
 
 
 def _list_projections(

@@ -12,7 +12,6 @@ from flax import traverse_util
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import ModulePath, Structure
 from aff_jax.parity.explaining.nnx_layers import convert_to_nnx, find_nnx_layer
-from aff_jax.parity.explaining.relations import SharedArray
 from aff_jax.parity.explaining.single_layer import SingleLayer
 from aff_jax.parity.explaining.weight_causes import Weights
 from aff_jax.parity.layouts import align
@@ -22,7 +21,23 @@ from aff_jax.parity.recording.recorder import Call, Inputs, is_array
 from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.rows import Pair
 
-__all__ = ["Evidence", "JaxNetwork", "gather_evidence", "list_arrays"]
+__all__ = ["Evidence", "JaxNetwork", "SharedArray", "gather_evidence", "list_arrays"]
+
+
+class SharedArray(NamedTuple):
+    """An activation that both networks have computed before and that agrees, or a parameter.
+
+    Attributes:
+        label: Its name in sentences.
+        jax_array: The array of the JAX network.
+        torch_array: The array of the PyTorch network, in the same layout.
+        is_parameter: True for a parameter. It may be a term or a factor, and not an input.
+    """
+
+    label: str
+    jax_array: np.ndarray
+    torch_array: np.ndarray
+    is_parameter: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

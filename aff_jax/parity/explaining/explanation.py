@@ -7,9 +7,9 @@ import numpy as np
 
 from aff_jax.parity.array_differences import largest_difference
 from aff_jax.parity.explaining.calls import quote_call
-from aff_jax.parity.explaining.evidence import Evidence
+from aff_jax.parity.explaining.evidence import Evidence, SharedArray
 from aff_jax.parity.explaining.field_causes import explain_fields
-from aff_jax.parity.explaining.relations import RULED_OUT, SharedArray, find_relation
+from aff_jax.parity.explaining.relations import RULED_OUT, find_relation
 from aff_jax.parity.explaining.reordering import find_padding
 from aff_jax.parity.explaining.single_layer import SingleLayer
 from aff_jax.parity.explaining.weight_causes import explain_weights

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from aff_jax.parity.array_differences import best_factor
+
 __all__ = [
     "Function",
     "apply_torch",
@@ -20,6 +22,7 @@ __all__ = [
     "list_reductions",
     "list_resizings",
     "negative_slope",
+    "softmax_factor",
 ]
 
 Function = tuple[str, Callable[[np.ndarray], np.ndarray]]
@@ -120,6 +123,25 @@ def negative_slope(x: np.ndarray, y: np.ndarray) -> float | None:
     expected = np.where(negative, slope * x, x)
     is_leaky = np.allclose(y, expected, rtol=1e-4, atol=1e-5 * float(np.max(np.abs(x))))
     return slope if is_leaky else None
+
+
+def softmax_factor(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Return the factor that is applied before a softmax over the last axis.
+
+    Args:
+        x: Input.
+        y: Output of the same shape.
+
+    Returns:
+        The factor, or None if `y` is not ``softmax(factor * x)``.
+    """
+    if not x.ndim or not (np.all(y > 0) and np.allclose(y.sum(-1), 1, atol=1e-4)):
+        return None
+    centered, logits = (a - a.mean(-1, keepdims=True) for a in (x, np.log(y)))
+    factor = best_factor(centered, logits)
+    largest = float(np.max(np.abs(logits), initial=0.0))
+    is_softmax = factor and np.allclose(factor * centered, logits, rtol=1e-4, atol=1e-5 * largest)
+    return factor if is_softmax else None
 
 
 def list_reductions(source: tuple[int, ...], target: tuple[int, ...]) -> list[Function]:

@@ -5,26 +5,23 @@ another activation or pooling, and a sum or product that is missing on one side.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from aff_jax.parity.array_differences import best_factor, largest_difference
-from aff_jax.parity.explaining.combinations import broadcasts, name_attention, name_combination
-from aff_jax.parity.explaining.functions import (
-    Function,
-    list_activations,
-    list_poolings,
-    list_reductions,
-    list_resizings,
-    negative_slope,
+from aff_jax.parity.explaining.combinations import broadcasts
+from aff_jax.parity.explaining.evidence import SharedArray
+from aff_jax.parity.explaining.function_causes import (
+    RECENT,
+    SIMPLE,
+    find_combinations,
+    find_functions,
+    find_one_function,
 )
+from aff_jax.parity.explaining.functions import list_activations
 from aff_jax.parity.explaining.reordering import Fits, find_order, find_shift
 
-__all__ = ["RULED_OUT", "SharedArray", "find_relation"]
-
-_RECENT = 12
-"""Number of earlier activations that may be the input of a function."""
+__all__ = ["RULED_OUT", "find_relation"]
 
 _OPERANDS = 40
 """Number of earlier activations that may be a missing term or factor."""
@@ -37,25 +34,6 @@ RULED_OUT = (
     "another activation, pooling or resizing, a shift, and a missing sum or product"
 )
 """Relations that `find_relation` looks for."""
-
-_BEFORE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
-"""Activations that are tried before a pooling or resizing, and after a sum or product."""
-
-
-class SharedArray(NamedTuple):
-    """An activation that both networks have computed before and that agrees, or a parameter.
-
-    Attributes:
-        label: Its name in sentences.
-        jax_array: The array of the JAX network.
-        torch_array: The array of the PyTorch network, in the same layout.
-        is_parameter: True for a parameter. It may be a term or a factor, and not an input.
-    """
-
-    label: str
-    jax_array: np.ndarray
-    torch_array: np.ndarray
-    is_parameter: bool = False
 
 
 def find_relation(
@@ -82,7 +60,8 @@ def find_relation(
         for e in earlier[::-1]
     ]
     recent = [e for e in wide if not e.is_parameter]
-    operands = [*recent[:_OPERANDS], *(_expand(e, jax_array.ndim) for e in wide if e.is_parameter)]
+    parameters = [e for e in wide if e.is_parameter]
+    operands = [*recent[:_OPERANDS], *(_expand(e, jax_array.ndim) for e in parameters)]
     jax_array, torch_array = _wide(jax_array, torch_array)
     # The limit is at most 1e-3: another activation may differ from the right one by a few percent.
     limit = min(max(10 * allowed, 1e-12), 1e-3)
@@ -101,11 +80,11 @@ def find_relation(
         _find_factor(jax_array, torch_array, fits)
         or find_order(jax_array, torch_array, fits)
         or _find_sum(jax_array, torch_array, operands, fits)
-        or _find_functions(jax_array, torch_array, recent, fits)
-        or _find_combinations(jax_array, torch_array, recent, fits)
+        or find_functions(jax_array, torch_array, recent, parameters, fits)
+        or find_combinations(jax_array, torch_array, recent, fits)
         or _find_line(jax_array, torch_array, fits)
         or find_shift(jax_array, torch_array, fits)
-        or _find_one_function(jax_array, torch_array, recent, fits)
+        or find_one_function(jax_array, torch_array, recent, fits)
     )
 
 
@@ -166,7 +145,7 @@ def _find_sum(
     rng = np.random.default_rng(0)
     places = np.sort(rng.permutation(jax_array.size)[:_VALUES_OF_SUM])
     operands: list[tuple[str, tuple[np.ndarray, np.ndarray]]] = []
-    simple = [f for f in list_activations() if f[0] in _BEFORE]
+    simple = [f for f in list_activations() if f[0] in SIMPLE]
     for earlier in known:
         if earlier.jax_array.ndim == jax_array.ndim and broadcasts(
             earlier.jax_array.shape, jax_array.shape
@@ -202,84 +181,11 @@ def _find_operand(
             return f"adds {label}"
         if fits(function(less * array), more):
             return f"multiplies by {label}"
-    for first, base in operands[: _RECENT * len(_BEFORE)]:
+    for first, base in operands[: RECENT * len(SIMPLE)]:
         if fits(function(base), less):
             for label, array in operands:
                 if fits(function(base + array), more):
                     return f"adds {label} to {first}"
-    return ""
-
-
-def _find_functions(
-    jax_array: np.ndarray, torch_array: np.ndarray, recent: Sequence[SharedArray], fits: Fits
-) -> str:
-    """Find the functions that the two networks apply to an earlier activation."""
-    for earlier in recent[:_RECENT]:
-        in_jax = _name_function(earlier.jax_array, jax_array, fits)
-        in_torch = in_jax and _name_function(earlier.torch_array, torch_array, fits)
-        if in_jax and in_torch and in_jax != in_torch:
-            return f"JAX applies {in_jax} to {earlier.label}, and PyTorch {in_torch}."
-    return ""
-
-
-def _find_combinations(
-    jax_array: np.ndarray, torch_array: np.ndarray, recent: Sequence[SharedArray], fits: Fits
-) -> str:
-    """Find what the two networks compute from several earlier activations."""
-    in_jax, in_torch = (
-        name_combination(target, sources, fits) or name_attention(target, sources, fits)
-        for target, sources in (
-            (jax_array, [(earlier.label, earlier.jax_array) for earlier in recent]),
-            (torch_array, [(earlier.label, earlier.torch_array) for earlier in recent]),
-        )
-    )
-    if in_jax and in_torch and in_jax != in_torch:
-        return f"JAX computes {in_jax}, and PyTorch {in_torch}."
-    return ""
-
-
-def _find_one_function(
-    jax_array: np.ndarray, torch_array: np.ndarray, recent: Sequence[SharedArray], fits: Fits
-) -> str:
-    """Find the function that one of the networks applies to an earlier activation."""
-    for earlier in recent[:_RECENT]:
-        in_jax = _name_function(earlier.jax_array, jax_array, fits)
-        if in_jax and in_jax != "the identity":
-            return (
-                f"JAX applies {in_jax} to {earlier.label}. PyTorch does something else "
-                f"that was not found."
-            )
-        in_torch = _name_function(earlier.torch_array, torch_array, fits)
-        if in_torch and in_torch != "the identity":
-            return (
-                f"PyTorch applies {in_torch} to {earlier.label}. JAX does something else "
-                f"that was not found."
-            )
-    return ""
-
-
-def _name_function(source: np.ndarray, target: np.ndarray, fits: Fits) -> str:
-    """Name the function that maps one array to another, or return an empty string."""
-    activations = list_activations()
-    for name, function in activations if source.shape == target.shape else ():
-        if fits(function(source), target):
-            return name
-    if source.shape == target.shape and (slope := negative_slope(source, target)) is not None:
-        return f"a leaky relu with slope {slope:.4g}"
-    functions: list[Function] = list_reductions(source.shape, target.shape)
-    is_spatial = source.ndim == target.ndim and source.ndim in (3, 4, 5)
-    ends = (source.shape[:1], source.shape[-1:]), (target.shape[:1], target.shape[-1:])
-    if is_spatial and ends[0] == ends[1]:
-        size, reached = source.shape[1:-1], target.shape[1:-1]
-        functions += list_poolings(size, reached)
-        functions += list_resizings(reached)
-    if not functions:
-        return ""
-    for before, prepare in (f for f in activations if f[0] in _BEFORE):
-        prepared = prepare(source)
-        for name, function in functions:
-            if fits(function(prepared), target):
-                return name if before == "the identity" else f"{before} and {name}"
     return ""
 
 

@@ -10,6 +10,7 @@ from aff_jax.parity.explaining.functions import (
     list_poolings,
     list_resizings,
     negative_slope,
+    softmax_factor,
 )
 
 X = np.random.default_rng(0).standard_normal((2, 6, 6, 3))
@@ -52,6 +53,12 @@ def test_the_slope_of_a_leaky_relu_is_found(slope):
 def test_other_functions_have_no_slope():
     assert negative_slope(X, np.tanh(X)) is None
     assert negative_slope(np.abs(X), np.abs(X)) is None
+
+
+def test_the_factor_before_a_softmax_is_found():
+    assert softmax_factor(X, np.asarray(jax.nn.softmax(0.25 * X))) == pytest.approx(0.25, rel=1e-4)
+    assert softmax_factor(X, np.asarray(jax.nn.softmax(X**2))) is None
+    assert softmax_factor(X, X) is None
 
 
 @pytest.mark.parametrize("target", [(3, 3), (6, 6), (1, 1), (2, 2)])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from aff_jax.parity.explaining.relations import SharedArray, find_relation
+from aff_jax.parity.explaining.evidence import SharedArray
+from aff_jax.parity.explaining.relations import find_relation
 
 RNG = np.random.default_rng(0)
 A, B, C = (RNG.standard_normal((3, 6, 8, 4)) for _ in range(3))
