@@ -18,6 +18,7 @@ from aff_jax.parity.arguments import check_arguments
 from aff_jax.parity.explaining.calls import explain_one_sided
 from aff_jax.parity.explaining.evidence import JaxNetwork, gather_evidence, list_arrays
 from aff_jax.parity.explaining.explanation import explain
+from aff_jax.parity.hidden_epsilons import list_hidden_epsilons
 from aff_jax.parity.names import name_outputs, use_keys
 from aff_jax.parity.output_differences import compare_outputs
 from aff_jax.parity.recording.inputs import (
@@ -27,7 +28,13 @@ from aff_jax.parity.recording.inputs import (
     with_evaluation_flags,
 )
 from aff_jax.parity.recording.linen_recording import record_linen
-from aff_jax.parity.recording.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
+from aff_jax.parity.recording.nnx_recording import (
+    inspect_nnx,
+    is_nnx,
+    record_nnx,
+    state_of_nnx,
+    submodules_of_nnx,
+)
 from aff_jax.parity.recording.recorder import Inputs, is_array
 from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.result import Parity
@@ -115,6 +122,7 @@ def compare(
         result,
         unmatched=_list_unmatched(result.rows, network.structure, torch_network, best.outputs),
         explanation=explanation,
+        hidden=_list_hidden(result, network, torch_network),
         about=describe(torch_module, module, jax_inputs, best.inputs),
     )
 
@@ -237,6 +245,18 @@ def _explain_first_mismatch(
     pair = next(pair for pair in compared.pairs if pair.row is first)
     evidence = gather_evidence(pair, compared.pairs, network, torch_network, compared.inputs)
     return explanation + explain(first, evidence)
+
+
+def _list_hidden(result: Parity, network: JaxNetwork, torch_network: TorchNetwork) -> list[str]:
+    """List the norms whose other epsilon does not show in float32."""
+    if result.dtype == "float64" or not result.equal:
+        return []
+    if is_nnx(network.module):
+        modules = submodules_of_nnx(network.module)
+    else:
+        modules = {path: layer.module for path, layer in network.structure.layers.items()}
+    layers = {"/".join(map(str, path)): module for path, module in modules.items()}
+    return list_hidden_epsilons(result.rows, layers, torch_network)
 
 
 def _has_arrays(tree: Any) -> bool:

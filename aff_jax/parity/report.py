@@ -47,8 +47,8 @@ def to_json(parity: Parity) -> str:
     """Format a comparison as JSON.
 
     The keys are "equal", "verdict", "explanation", "about" (what was compared), "dtype",
-    "tolerance", "first_mismatch" (a row or null), "unmatched" and "rows". A row has the fields of
-    `Row` and "differs". NaN and infinity are null.
+    "tolerance", "first_mismatch" (a row or null), "unmatched", "hidden" and "rows". A row has the
+    fields of `Row` and "differs". NaN and infinity are null.
 
     Args:
         parity: Result of a comparison.
@@ -72,6 +72,7 @@ def to_json(parity: Parity) -> str:
         "tolerance": _finite(parity.tolerance),
         "first_mismatch": None if first is None else as_dict(first),
         "unmatched": list(parity.unmatched),
+        "hidden": list(parity.hidden),
         "rows": [as_dict(row) for row in parity.rows],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -22,6 +22,7 @@ class Parity:
         unmatched: Layers with weights of either network, and outputs of PyTorch, that have no
             counterpart in the other one. They were not compared.
         explanation: Why the first mismatch differs, in sentences. Empty if the networks are equal.
+        hidden: Norms with another epsilon than PyTorch's that agree within the rounding of float32.
         about: What was compared: modules, inputs and versions, by title.
     """
 
@@ -30,6 +31,7 @@ class Parity:
     tolerance: float | None = None
     unmatched: Sequence[str] = ()
     explanation: str = ""
+    hidden: Sequence[str] = ()
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property

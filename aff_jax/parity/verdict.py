@@ -107,6 +107,9 @@ def _describe_tolerance(parity: Parity) -> str:
 
 def _advise(parity: Parity) -> str:
     """Advise float64 after a comparison in float32."""
+    if parity.hidden:
+        listed = "; ".join(parity.hidden[:3]) + ("; ..." if len(parity.hidden) > 3 else "")
+        return f" Float32 cannot show that {listed}: compare in float64."
     if parity.dtype == "float64" or parity.tolerance is not None:
         return ""
     return " A mistake that is smaller than rounding in float32 shows in float64."

@@ -103,12 +103,14 @@ def has_floats(tree: Any) -> bool:
     return any(is_array(x) and jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(tree))
 
 
-def perturb(tree: Any, seed: int = 0) -> Any:
+def perturb(tree: Any, seed: int = 0, as_array: Callable[[np.ndarray], Any] = np.asarray) -> Any:
     """Change every floating-point number of a tree by one unit in the last place, up or down.
 
     Args:
         tree: A tree of NumPy arrays and other values.
         seed: Seed of the random directions.
+        as_array: Converts each perturbed array. `jnp.asarray` saves the memory of a second copy if
+            the arrays are for a program of JAX.
 
     Returns:
         The perturbed tree. Integers and other values are not changed.
@@ -121,7 +123,7 @@ def perturb(tree: Any, seed: int = 0) -> Any:
         x = np.asarray(x)
         up = rng.integers(2, size=x.shape, dtype=np.int8).astype(bool)
         infinity = np.asarray(np.inf, x.dtype)
-        return np.nextafter(x, np.where(up, infinity, -infinity))
+        return as_array(np.nextafter(x, np.where(up, infinity, -infinity)))
 
     return jax.tree.map(change, tree)
 
@@ -140,7 +142,10 @@ def list_runs(
         The variables and inputs of each run.
     """
     for is_perturbed in perturbed:
-        yield perturb((variables, inputs)) if is_perturbed else (variables, inputs)
+        if is_perturbed:
+            yield perturb((variables, inputs), as_array=jnp.asarray)
+        else:
+            yield variables, inputs
 
 
 def with_evaluation_flags(module: Callable[..., Any], inputs: Inputs) -> Inputs:
