@@ -230,7 +230,11 @@ def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | Non
         options = [] if other is None else list(list_layouts(other, array.shape))
         first = [option for option in options if is_first and option.layout == "channels first"]
         aligned = None if other is None else align(other, array, first or options)
-        pairs.append((array, other if aligned is None else aligned.array))
+        if aligned is not None:
+            other = aligned.array
+        elif other is not None and is_first and other.ndim == array.ndim:
+            other = np.moveaxis(other, 1, -1)  # of another size
+        pairs.append((array, other))
     return pairs
 
 

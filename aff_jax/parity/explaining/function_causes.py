@@ -1,5 +1,6 @@
 """Name the functions that two networks apply to earlier activations."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +10,9 @@ from aff_jax.parity.explaining.combinations import name_attention, name_combinat
 from aff_jax.parity.explaining.evidence import SharedArray
 from aff_jax.parity.explaining.functions import (
     Function,
+    leaky_relu,
     list_activations,
+    list_elementwise,
     list_poolings,
     list_reductions,
     list_resizings,
@@ -25,6 +28,15 @@ RECENT = 12
 
 _MOST_TERMS = 4
 """Number of latest activations whose sums may be pooled or reduced."""
+
+_LEAKY: list[Function] = [
+    (f"leaky relu with slope {slope}", functools.partial(leaky_relu, slope=slope))
+    for slope in (0.01, 0.1, 0.2, 0.3)
+]
+"""Leaky ReLUs with the usual slopes."""
+
+_ORDINALS = ("first", "second", "third", "last")
+"""Names of the parts of the channels."""
 
 SIMPLE = ("the identity", "relu", "gelu with erf", "gelu with tanh", "silu")
 """Activations that are tried before a pooling or resizing, and after a sum or product."""
@@ -55,6 +67,13 @@ def find_functions(
         in_torch = in_jax and _name_function(earlier.torch_array, torch_array, fits)
         if in_jax and in_torch and in_jax != in_torch:
             return f"JAX applies {in_jax} to {earlier.label}, and PyTorch {in_torch}."
+    for parts in _list_parts(recent[:RECENT], jax_array.shape[-1:]):
+        in_jax = _name_part([(p.label, p.jax_array) for p in parts], jax_array, fits)
+        in_torch = in_jax and _name_part(
+            [(p.label, p.torch_array) for p in parts], torch_array, fits
+        )
+        if in_jax and in_torch and in_jax != in_torch:
+            return f"JAX applies {in_jax}, and PyTorch {in_torch}."
     return ""
 
 
@@ -98,19 +117,41 @@ def find_one_function(
     Returns:
         A sentence, or an empty string.
     """
-    for earlier in recent[:RECENT]:
-        in_jax = _name_function(earlier.jax_array, jax_array, fits)
-        if in_jax and in_jax != "the identity":
-            return (
-                f"JAX applies {in_jax} to {earlier.label}. PyTorch does something else "
-                f"that was not found."
-            )
-        in_torch = _name_function(earlier.torch_array, torch_array, fits)
-        if in_torch and in_torch != "the identity":
-            return (
-                f"PyTorch applies {in_torch} to {earlier.label}. JAX does something else "
-                f"that was not found."
-            )
+    sides = (
+        ("JAX", "PyTorch", jax_array, [(e.label, e.jax_array) for e in recent]),
+        ("PyTorch", "JAX", torch_array, [(e.label, e.torch_array) for e in recent]),
+    )
+    for who, other, target, sources in sides:
+        for label, source in sources[:RECENT]:
+            name = _name_function(source, target, fits)
+            if name and name != "the identity":
+                found = f"{who} applies {name} to {label}."
+                return f"{found} {other} does something else that was not found."
+    for who, other, target, sources in sides:
+        if name := name_combination(target, sources, fits):
+            return f"{who} computes {name}. {other} does something else that was not found."
+    return ""
+
+
+def _list_parts(
+    recent: Sequence[SharedArray], channels: tuple[int, ...]
+) -> Iterator[list[SharedArray]]:
+    """List the parts of activations that have a half, a third or a quarter of the channels."""
+    for earlier in recent:
+        for count, name in ((2, "half"), (3, "third"), (4, "quarter")):
+            if earlier.jax_array.shape[-1:] == tuple(count * size for size in channels):
+                arrays = (np.split(a, count, -1) for a in (earlier.jax_array, earlier.torch_array))
+                yield [
+                    SharedArray(f"the {ordinal} {name} of the channels of {earlier.label}", *pair)
+                    for ordinal, *pair in zip(_ORDINALS[:count], *arrays, strict=True)
+                ]
+
+
+def _name_part(parts: Sequence[tuple[str, np.ndarray]], target: np.ndarray, fits: Fits) -> str:
+    """Name the part of an activation, and the function of it, that an array is."""
+    for label, part in parts:
+        if name := _name_function(part, target, fits):
+            return f"{name} to {label}"
     return ""
 
 
@@ -159,7 +200,9 @@ def _name_function(source: np.ndarray, target: np.ndarray, fits: Fits) -> str:
         functions += list_resizings(reached)
     if not functions:
         return ""
-    for before, prepare in (f for f in activations if f[0] in SIMPLE):
+    # There are few reductions, so more functions are tried before them.
+    simple = [f for f in activations if f[0] in SIMPLE]
+    for before, prepare in simple if is_spatial else [*list_elementwise(), *_LEAKY]:
         prepared = prepare(source)
         for name, function in functions:
             if fits(function(prepared), target):

@@ -16,6 +16,7 @@ from aff_jax.parity.array_differences import best_factor
 __all__ = [
     "Function",
     "apply_torch",
+    "leaky_relu",
     "list_activations",
     "list_elementwise",
     "list_poolings",
@@ -105,6 +106,19 @@ def list_activations() -> list[Function]:
     ]
 
 
+def leaky_relu(x: np.ndarray, slope: float) -> np.ndarray:
+    """Compute ``max(x, 0) + slope * min(x, 0)``.
+
+    Args:
+        x: Input.
+        slope: The slope for negative inputs.
+
+    Returns:
+        The output, of the shape of `x`.
+    """
+    return np.where(x < 0, slope * x, x)
+
+
 def negative_slope(x: np.ndarray, y: np.ndarray) -> float | None:
     """Return the slope of the leaky ReLU that maps one array to another.
 
@@ -120,8 +134,7 @@ def negative_slope(x: np.ndarray, y: np.ndarray) -> float | None:
         return None
     least = int(np.argmin(x))
     slope = float(y.flat[least] / x.flat[least])
-    expected = np.where(negative, slope * x, x)
-    is_leaky = np.allclose(y, expected, rtol=1e-4, atol=1e-5 * float(np.max(np.abs(x))))
+    is_leaky = np.allclose(y, leaky_relu(x, slope), rtol=1e-4, atol=1e-5 * float(np.max(np.abs(x))))
     return slope if is_leaky else None
 
 

@@ -93,7 +93,30 @@ def find_order(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> st
                     f"in PyTorch. PyTorch flattens (channels, height, width); transpose to that "
                     f"before you flatten."
                 )
+    for axis in axes[1:]:
+        sources = _find_slices(jax_array, torch_array, axis, fits)
+        if sources is not None:
+            listed = ", ".join(map(str, sources[:16])) + (", ..." if len(sources) > 16 else "")
+            return (
+                f"PyTorch has the same values with axis {axis} in another order: it has JAX's "
+                f"positions {listed}. Probably arrays are concatenated, split or shuffled in "
+                f"another order."
+            )
     return "PyTorch has the same values in another order."
+
+
+def _find_slices(
+    jax_array: np.ndarray, torch_array: np.ndarray, axis: int, fits: Fits
+) -> list[int] | None:
+    """Return the positions along an axis of one array that make up the other one, or None."""
+    slices, targets = (
+        np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (jax_array, torch_array)
+    )
+    # Sorted by their sums, equal slices come in the same order.
+    order, wanted = np.argsort(slices.sum(1)), np.argsort(targets.sum(1))
+    if not fits(slices[order], targets[wanted]):
+        return None
+    return [int(place) for place in order[np.argsort(wanted)]]
 
 
 def find_padding(

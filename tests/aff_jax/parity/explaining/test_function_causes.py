@@ -57,3 +57,26 @@ def test_combinations_and_functions_of_one_side_are_named():
     assert found == "JAX computes `a` times `b`, and PyTorch `a` plus `b`."
     found = find_one_function(np.tanh(A), RNG.standard_normal(A.shape), RECENT, fits)
     assert found.startswith("JAX applies tanh to `a`. PyTorch does something else")
+
+
+def test_other_parts_of_the_channels_are_named():
+    wide = RNG.standard_normal((2, 5, 6))
+    found = find_functions(
+        wide[..., :3], np.tanh(wide[..., 3:]), [SharedArray("`wide`", wide, wide)], [], fits
+    )
+    assert found == (
+        "JAX applies the identity to the first half of the channels of `wide`, and PyTorch tanh to "
+        "the second half of the channels of `wide`."
+    )
+
+
+def test_leaky_relus_before_a_reduction_are_named():
+    ends = [np.where(A < 0, slope * A, A).mean((1, 2)) for slope in (0.01, 0.2)]
+    found = find_functions(*ends, RECENT, [], fits)
+    assert "JAX applies leaky relu with slope 0.01 and the mean over the image to `a`" in found
+    assert "PyTorch leaky relu with slope 0.2 and the mean over the image" in found
+
+
+def test_a_combination_of_one_side_is_named():
+    found = find_one_function(RNG.standard_normal(A.shape), A * B, RECENT, fits)
+    assert found == "PyTorch computes `a` times `b`. JAX does something else that was not found."

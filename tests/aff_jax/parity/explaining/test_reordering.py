@@ -19,6 +19,10 @@ def fits(a: np.ndarray, b: np.ndarray) -> bool:
         (X[:, ::-1], "flipped along axis 1"),
         (np.roll(X, 2, 3), "rotated along axis 3 by 2"),
         (X.reshape(3, 12, 12, 2, 3).swapaxes(3, 4).reshape(X.shape), "as a channel shuffle does"),
+        (
+            X[..., [1, 0, 2, 5, 4, 3]],
+            "it has JAX's positions 1, 0, 2, 5, 4, 3",
+        ),
         (X.reshape(3, -1), "in another shape and order"),
         (np.random.default_rng(1).permuted(X, axis=0), "in another order"),
     ],
