@@ -33,8 +33,8 @@ def check_arguments(
     is_flax = isinstance(torch_module, nn.Module) or is_nnx(torch_module)
     if is_flax and isinstance(module, torch.nn.Module):
         raise TypeError(
-            "expected the PyTorch module first and the module in JAX second, got them in the "
-            "other order."
+            "expected the PyTorch module first and the module in JAX second, got them "
+            "the other way round."
         )
     for given in (torch_module, module):
         if isinstance(given, type):
