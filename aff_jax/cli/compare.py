@@ -47,9 +47,9 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         metavar="FILE.py:CALLABLE",
         help="creates the PyTorch module",
     )
-    ours = command.add_mutually_exclusive_group(required=True)
-    ours.add_argument("--model", help="a name of aff_jax.list_models()")
-    ours.add_argument(
+    network_in_jax = command.add_mutually_exclusive_group(required=True)
+    network_in_jax.add_argument("--model", help="a name of aff_jax.list_models()")
+    network_in_jax.add_argument(
         "--ours",
         type=expanduser,
         metavar="FILE.py:CALLABLE",
