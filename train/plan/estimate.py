@@ -46,7 +46,8 @@ class Plan:
         parameters: Number of trainable parameters.
         flops_per_step: FLOPs of the matrix products and convolutions.
         bytes_per_step: Bytes of operands and results in the memory of the chips.
-        kernels_per_step: Number of operations of one device.
+        operations_per_step: Number of operations that one device executes; on a GPU, each is a
+            kernel.
         compute_seconds: Shortest time of a step by the peak of the chips.
         memory_seconds: Shortest time of a step by the bandwidth of their memory.
         compiler_seconds: The compiler's estimate of a step without communication; None on a GPU.
@@ -79,7 +80,7 @@ class Plan:
     parameters: int
     flops_per_step: int
     bytes_per_step: int | None
-    kernels_per_step: int | None
+    operations_per_step: int | None
     compute_seconds: float
     memory_seconds: float | None
     compiler_seconds: float | None
@@ -136,7 +137,7 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
         parameters=step.parameters,
         flops_per_step=len(topology.devices) * step.flops,
         bytes_per_step=len(topology.devices) * traffic.bytes if traffic else None,
-        kernels_per_step=traffic.kernels if traffic else None,
+        operations_per_step=traffic.executed if traffic else None,
         compute_seconds=compute,
         images_per_second=config.batch_size / seconds if seconds else None,
         steps=step.total_steps,
@@ -153,7 +154,7 @@ _TIMES = ("memory_seconds", "compiler_seconds", "communication_seconds", "estima
 
 
 def _times(traffic: Traffic, topology: Topology, compute: float) -> dict[str, float | None]:
-    """Return the times of `_TIMES`."""
+    """Return the times of `_TIMES`, which a program that does not fit lacks."""
     chip = topology.chip
     memory = topology.devices_per_chip * traffic.bytes / chip.bandwidth
     compiler = traffic.cycles / chip.clock if chip.clock and traffic.cycles else None
@@ -176,8 +177,8 @@ def communication_seconds(chip: Chip, chips: int, size: float, count: int) -> fl
 
         seconds = 2 (n - 1) / n * bytes / ring bandwidth + count * hops * hop latency
 
-    A ring uses both directions of one axis of the torus, so it has the bandwidth of two links. The
-    hops are the sum of the sides of the torus, for both directions.
+    A ring goes in each direction of one axis of the torus, so a chip sends over two links. The hops
+    are the sum of the sides of the torus, for both directions.
 
     Args:
         chip: The chip.

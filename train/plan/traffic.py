@@ -1,7 +1,8 @@
-"""Count what a compiled program does: bytes, kernels, estimated cycles and collectives."""
+"""Count what a compiled program does: bytes, operations, estimated cycles and collectives."""
 
 import dataclasses
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -64,7 +65,7 @@ class Traffic:
     Attributes:
         bytes: Bytes of the operands and results of all operations in the device's memory, without
             buffers in on-chip memory and without the padding of tiles.
-        kernels: Number of operations that are executed.
+        executed: Number of operations that are executed; on a GPU, each is a kernel.
         cycles: Sum of the compiler's estimates; 0 if it has none.
         collectives: Number of collectives of each kind.
         collective_bytes: Bytes of the operands of all collectives of each kind.
@@ -72,7 +73,7 @@ class Traffic:
     """
 
     bytes: int
-    kernels: int
+    executed: int
     cycles: int
     collectives: dict[str, int]
     collective_bytes: dict[str, int]
@@ -80,9 +81,10 @@ class Traffic:
 
 
 def count_traffic(program: Program) -> Traffic:
-    """Count the bytes, kernels, cycles and collectives of a program.
+    """Count the bytes, operations, cycles and collectives of a program.
 
-    A loop counts as often as it runs, and of a conditional the most expensive branch.
+    A loop counts as often as it runs, and of a conditional the most expensive branch. There is a
+    warning if the program does not say how often a loop runs. Then it counts once.
 
     Args:
         program: The program.
@@ -112,7 +114,7 @@ def count_traffic(program: Program) -> Traffic:
     found.sort(key=lambda operation: (operation.cycles, operation.bytes), reverse=True)
     return Traffic(
         bytes=sum(operation.bytes for operation in found),
-        kernels=sum(times for _, _, times in operations),
+        executed=sum(times for _, _, times in operations),
         cycles=sum(operation.cycles for operation in found),
         collectives=dict(collectives),
         collective_bytes=dict(collective_bytes),
@@ -170,13 +172,18 @@ def _cost(program: Program, executed: Sequence[Executed]) -> tuple[int, int]:
 
 
 def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instruction) -> int:
-    """Return how often a loop runs: the constant that its condition compares a counter with."""
+    """Return how often a loop runs: the constant that its condition compares a counter with.
+
+    Most loops have the count in their attributes. Of others, the bound is a constant in the
+    condition, or a constant that the loop carries.
+    """
     if loop.trip_count is not None:
         return loop.trip_count
     condition = program.computations[loop.called("condition") or ""]
     carried = computation[loop.operands[0]].operands
 
     def values(name: str) -> Iterator[int]:
+        """Yield the constants that a value of the condition is computed from."""
         instruction = condition[name]
         if instruction.opcode == "constant":
             yield _constant(instruction)
@@ -194,10 +201,18 @@ def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instr
 
     root = next(instruction for instruction in condition.values() if instruction.is_root)
     # The counter begins at zero, so the larger constant is the bound.
-    return max([1, *values(root.name)])
+    bound = max(values(root.name), default=0)
+    if bound < 1:
+        warnings.warn(
+            f"expected a constant bound of the loop {loop.name!r} in the compiled program, found "
+            f"none, so it counts once: the bytes, cycles and times of the plan are too low.",
+            stacklevel=2,
+        )
+    return max(1, bound)
 
 
 def _constant(instruction: Instruction) -> int:
+    """Return the value of a constant, 0 if it is not an integer."""
     return int(instruction.arguments) if re.fullmatch(r"-?\d+", instruction.arguments) else 0
 
 
@@ -225,7 +240,11 @@ def _bytes(
 def _fused_bytes(
     fused: Mapping[str, Instruction], sizes: list[int], result: int
 ) -> tuple[list[int], int]:
-    """Return the bytes of a fusion's operands and result, where it touches only slices of them."""
+    """Return the bytes of a fusion's operands and result, where it touches only slices of them.
+
+    A loop over the layers of a stacked array reads one layer a pass. Without this, each pass would
+    count the whole array.
+    """
     users: dict[str, list[Instruction]] = {}
     for instruction in fused.values():
         for operand in instruction.operands:

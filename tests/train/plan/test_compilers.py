@@ -1,9 +1,15 @@
 """Training steps compiled for TPU slices and a GPU, by the compilers of the extra `plan`."""
 
+import re
+
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from configs import cifar10_resnet32, digit_scenes, digits
 from tests.train.plan.compilers import require_topology
+from train.plan.chips import CHIPS
 from train.plan.estimate import estimate
 from train.plan.program import compile_step
 from train.plan.topologies import describe_topology
@@ -85,3 +91,16 @@ def test_an_unknown_layout_is_refused_with_those_that_exist(name):
 
 def test_a_part_of_a_host_is_a_topology():
     assert require_topology("v5e:1x1").chips == 1
+
+
+@pytest.mark.parametrize("chip", [x for x in CHIPS.values() if x.platform == "tpu"])
+def test_the_memory_of_a_chip_is_what_its_compiler_allows(chip):
+    topology = require_topology(chip.examples.split(", ")[0])
+    sharding = SingleDeviceSharding(topology.devices[0])
+    array = jax.ShapeDtypeStruct((2**30, 128), jnp.float32)
+    with pytest.raises(jax.errors.JaxRuntimeError) as error:
+        jax.jit(jnp.negative, in_shardings=sharding).lower(array).compile()
+    available = re.search(r"available HBM \(([\d.]+)G\)", str(error.value))
+    assert available is not None, error.value
+    gib = float(available[1]) * topology.devices_per_chip
+    assert gib == pytest.approx(chip.memory / 2**30, abs=0.01)
