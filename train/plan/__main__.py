@@ -38,14 +38,18 @@ def main(argv: Sequence[str]) -> None:
     """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
+    options = flags.FLAGS
+    with errors_in_one_line(traceback=options.traceback):
+        _plan(options.config, options.topology)
+
+
+def _load_jax() -> None:
+    """Load JAX with its plugins for the CPU, since there is no other device."""
     with _without_messages_about_drivers():
         import jax
 
         jax.config.update("jax_platforms", "cpu")
-        jax.devices()  # loads the plugins
-    options = flags.FLAGS
-    with errors_in_one_line(traceback=options.traceback):
-        _plan(options.config, options.topology)
+        jax.devices()
 
 
 @contextlib.contextmanager
@@ -125,4 +129,5 @@ if __name__ == "__main__":
     os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
     define_flags()
+    _load_jax()
     run_command(main)

@@ -60,6 +60,7 @@ class Plan:
         collective_bytes: Bytes of their operands on one device, by kind.
         operations: The ten most expensive operations, as dictionaries of the fields of
             `train.plan.traffic.Operation`, of one device.
+        loops_counted_once: Names of the loops of unknown length in the program, which count once.
         compile_seconds: Time that compiling took.
     """
 
@@ -92,6 +93,7 @@ class Plan:
     collectives: dict[str, int]
     collective_bytes: dict[str, int]
     operations: list[dict[str, Any]]
+    loops_counted_once: list[str]
     compile_seconds: float
 
 
@@ -145,6 +147,7 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
         collectives=traffic.collectives if traffic else {},
         collective_bytes=traffic.collective_bytes if traffic else {},
         operations=[dataclasses.asdict(operation) for operation in operations],
+        loops_counted_once=list(traffic.loops_counted_once) if traffic else [],
         compile_seconds=step.seconds,
         **times,
     )

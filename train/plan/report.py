@@ -131,6 +131,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         f"{count} {kind} of {plan.collective_bytes[kind] / 1e6:.2f} MB in total"
         for kind, count in plan.collectives.items()
     )
+    loops = ", ".join(plan.loops_counted_once)
     return [
         ("run", f"{plan.model}, {plan.fusion}, {plan.dtype}, batch {plan.batch_size}, "
                 f"{plan.parallel}, {_count(plan.accumulation, 'microbatch', 'microbatches')}"),
@@ -151,6 +152,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("estimated step", _milliseconds(plan.estimated_step_seconds)),
         ("speed", f"{_number(plan.images_per_second)} images/s"),
         ("training", f"{_count(plan.steps, 'step')}, {_number(plan.hours)} hours"),
+        *([("counted once", f"loops of unknown length: {loops}")] if loops else []),
         ("compiled in", f"{plan.compile_seconds:.0f} s"),
     ]  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -70,6 +69,8 @@ class Traffic:
         collectives: Number of collectives of each kind.
         collective_bytes: Bytes of the operands of all collectives of each kind.
         operations: The operations, the most expensive first.
+        loops_counted_once: Names of the loops of which the program does not say how often they run,
+            such as one that draws random numbers until all are accepted.
     """
 
     bytes: int
@@ -78,13 +79,14 @@ class Traffic:
     collectives: dict[str, int]
     collective_bytes: dict[str, int]
     operations: tuple[Operation, ...]
+    loops_counted_once: tuple[str, ...] = ()
 
 
 def count_traffic(program: Program) -> Traffic:
     """Count the bytes, operations, cycles and collectives of a program.
 
-    A loop counts as often as it runs, and of a conditional the most expensive branch. There is a
-    warning if the program does not say how often a loop runs. Then it counts once.
+    A loop counts as often as it runs, or once if the program does not say how often. Of a
+    conditional, the most expensive branch counts.
 
     Args:
         program: The program.
@@ -119,6 +121,12 @@ def count_traffic(program: Program) -> Traffic:
         collectives=dict(collectives),
         collective_bytes=dict(collective_bytes),
         operations=tuple(found),
+        loops_counted_once=tuple(
+            instruction.op_name or instruction.name
+            for computation in program.computations.values()
+            for instruction in computation.values()
+            if instruction.opcode == "while" and _trips(program, computation, instruction) is None
+        ),
     )
 
 
@@ -153,7 +161,7 @@ def _executed(program: Program, name: str, times: int) -> Iterator[Executed]:
         opcode = instruction.opcode
         if opcode == "while":
             body = instruction.called("body") or ""
-            trips = _trips(program, computation, instruction)
+            trips = _trips(program, computation, instruction) or 1
             yield from _executed(program, body, times * trips)
         elif opcode == "conditional":
             branches = [list(_executed(program, branch, times)) for branch in instruction.branches]
@@ -171,11 +179,14 @@ def _cost(program: Program, executed: Sequence[Executed]) -> tuple[int, int]:
     return cycles, size
 
 
-def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instruction) -> int:
+def _trips(
+    program: Program, computation: Mapping[str, Instruction], loop: Instruction
+) -> int | None:
     """Return how often a loop runs: the constant that its condition compares a counter with.
 
     Most loops have the count in their attributes. Of others, the bound is a constant in the
-    condition, or a constant that the loop carries.
+    condition, or a constant that the loop carries. There is none if the values that the loop
+    computes decide when it ends.
     """
     if loop.trip_count is not None:
         return loop.trip_count
@@ -201,14 +212,7 @@ def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instr
 
     root = next(instruction for instruction in condition.values() if instruction.is_root)
     # The counter begins at zero, so the larger constant is the bound.
-    bound = max(values(root.name), default=0)
-    if bound < 1:
-        warnings.warn(
-            f"expected a constant bound of the loop {loop.name!r} in the compiled program, found "
-            f"none, so it counts once: the bytes, cycles and times of the plan are too low.",
-            stacklevel=2,
-        )
-    return max(1, bound)
+    return max(values(root.name), default=0) or None
 
 
 def _constant(instruction: Instruction) -> int:

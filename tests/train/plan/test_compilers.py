@@ -10,7 +10,7 @@ from jax.sharding import SingleDeviceSharding
 from configs import cifar10_resnet32, digit_scenes, digits
 from tests.train.plan.compilers import require_topology
 from train.plan.chips import CHIPS
-from train.plan.estimate import estimate
+from train.plan.estimate import Plan, estimate
 from train.plan.program import compile_step
 from train.plan.topologies import describe_topology
 
@@ -23,9 +23,16 @@ def cifar_with_one_block_per_stage():
     return config
 
 
+PLANS: dict[tuple[str, str], Plan] = {}
+
+
 def plan_of(config, name):
-    topology = require_topology(name)
-    return estimate(config, topology, compile_step(config, topology))
+    """Return the plan of a config. Tests share those of equal configs."""
+    key = name, config.to_json()
+    if key not in PLANS:
+        topology = require_topology(name)
+        PLANS[key] = estimate(config, topology, compile_step(config, topology))
+    return PLANS[key]
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
@@ -42,6 +49,8 @@ def test_the_training_step_compiles_for_a_slice(make, parallel):
     # The gradients of all parameters are averaged.
     assert plan.collective_bytes["all-reduce"] >= 4 * plan.parameters
     assert plan.operations[0]["cycles"] > 0
+    # Mixup draws from a beta distribution, in a loop that ends when all values are accepted.
+    assert all("_gamma" in loop for loop in plan.loops_counted_once)
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])

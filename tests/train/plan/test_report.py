@@ -55,6 +55,12 @@ def test_the_advice_is_possible():
     assert "Try more chips, or --search" in message
 
 
+def test_loops_of_unknown_length_are_named(plan):
+    assert "counted once" not in printed(print_plan, plan)
+    text = printed(print_plan, dataclasses.replace(plan, loops_counted_once=["gamma/while"]))
+    assert "loops of unknown length: gamma/while" in text
+
+
 def test_numbers_and_nouns_agree(plan):
     text = printed(print_plan, dataclasses.replace(plan, chips=1, devices=1, steps=1))
     assert "1 microbatch " in text

@@ -18,11 +18,10 @@ def test_a_loop_counts_as_often_as_it_runs_and_a_slice_counts_as_a_slice():
     assert top.module == "Net/block1/fuse/mul (backward)"
 
 
-def test_there_is_a_warning_of_a_loop_without_a_known_bound():
-    text = TPU.replace("%n.2), direction=LT", "%i.2), direction=NE")
-    with pytest.warns(UserWarning, match="constant bound of the loop 'loop'.* counts once"):
-        traffic = count_traffic(parse(text))
-    assert traffic.cycles == 1000
+def test_a_loop_without_a_known_bound_counts_once_and_is_named():
+    assert not count_traffic(parse(TPU)).loops_counted_once
+    traffic = count_traffic(parse(TPU.replace("%n.2), direction=LT", "%i.2), direction=NE")))
+    assert (traffic.cycles, traffic.loops_counted_once) == (1000, ("loop",))
 
 
 def test_memory_on_the_chip_is_free_and_a_copy_counts_once():
