@@ -64,7 +64,8 @@ def print_search(search: Search, console: Console) -> None:
             f"\nLargest batch that fits: {largest.batch_size}, "
             f"{largest.batch_size / largest.chips:g} per chip, with "
             f"{_gib(largest.memory_bytes_per_chip)} per chip and "
-            f"{_number(largest.images_per_second)} images/s."
+            f"{_number(largest.images_per_second)} images/s.",
+            soft_wrap=True,
         )
     for flag, plan in search.remedies.items():
         console.print(
