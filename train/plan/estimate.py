@@ -15,7 +15,7 @@ from train.plan.traffic import Traffic, count_traffic
 __all__ = ["HOP_SECONDS", "Plan", "communication_seconds", "estimate", "torus"]
 
 HOP_SECONDS = 1e-6
-"""Latency of a hop between two chips, an assumption."""
+"""Latency of a hop between two chips, an assumption: no vendor documents it."""
 
 _SHOWN_OPERATIONS = 10
 

@@ -13,7 +13,7 @@ from train.plan.estimate import Plan
 
 __all__ = ["Search", "batch_that_may_fit", "possible_remedies", "search"]
 
-PlanOf = Callable[[ConfigDict], Plan]
+_PlanOf = Callable[[ConfigDict], Plan]
 
 # The largest batch is found to this part of it, since every batch is compiled.
 _PRECISION = 8
@@ -35,7 +35,7 @@ class Search:
     remedies: dict[str, Plan]
 
 
-def search(config: ConfigDict, plan_of: PlanOf, devices: int, examples: int) -> Search:
+def search(config: ConfigDict, plan_of: _PlanOf, devices: int, examples: int) -> Search:
     """Search the largest batch that fits.
 
     Args:
@@ -129,7 +129,7 @@ def _middle(low: int, high: int) -> int:
     return max(low + 1, middle // step * step)
 
 
-def _remedies(config: ConfigDict, plan_of: PlanOf, devices: int) -> dict[str, Plan]:
+def _remedies(config: ConfigDict, plan_of: _PlanOf, devices: int) -> dict[str, Plan]:
     """Return the flags that make the config's own batch fit, and their plans.
 
     These are accumulation alone, remat alone, and both together if neither suffices.
@@ -146,7 +146,7 @@ def _remedies(config: ConfigDict, plan_of: PlanOf, devices: int) -> dict[str, Pl
 
 
 def _first_that_fits(
-    config: ConfigDict, plan_of: PlanOf, changes: Sequence[Mapping[str, Any]]
+    config: ConfigDict, plan_of: _PlanOf, changes: Sequence[Mapping[str, Any]]
 ) -> dict[str, Plan]:
     """Return the flags of the first changes that make the config fit, and the plan."""
     for fields in changes:

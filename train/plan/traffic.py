@@ -151,11 +151,15 @@ def module_of(op_name: str) -> str:
     return "/".join(parts) + (" (backward)" if backward else "")
 
 
-Executed = tuple[Instruction, Mapping[str, Instruction], int]
+# An instruction, its computation, and how often it is executed.
+_Executed = tuple[Instruction, Mapping[str, Instruction], int]
 
 
-def _executed(program: Program, name: str, times: int) -> Iterator[Executed]:
-    """Yield each executed instruction, its computation, and how often it is executed."""
+def _executed(program: Program, name: str, times: int) -> Iterator[_Executed]:
+    """Yield the executed instructions of a computation, with those of what it calls.
+
+    The end of an asynchronous operation is not one of its own: its start has been counted.
+    """
     computation = program.computations[name]
     for instruction in computation.values():
         opcode = instruction.opcode
@@ -172,8 +176,11 @@ def _executed(program: Program, name: str, times: int) -> Iterator[Executed]:
             yield instruction, computation, times
 
 
-def _cost(program: Program, executed: Sequence[Executed]) -> tuple[int, int]:
-    """Return the estimated cycles and the bytes of executed instructions."""
+def _cost(program: Program, executed: Sequence[_Executed]) -> tuple[int, int]:
+    """Return the estimated cycles and the bytes, by which branches are compared.
+
+    On a GPU there are no cycles, and the bytes decide.
+    """
     cycles = sum(times * instruction.estimated_cycles for instruction, _, times in executed)
     size = sum(times * _bytes(program, inside, x) for x, inside, times in executed)
     return cycles, size
