@@ -50,6 +50,7 @@ def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
 
 
 def _list_read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]:
+    """Yield an entry for each array of the module, once per layer of a stack."""
     all_stacks = find_stacks(structure)
     for collection in ("params", "batch_stats"):
         for path, leaf in structure.leaves(collection):

@@ -9,7 +9,7 @@ from aff_jax.nn.batch_norm import average_over_axis
 
 __all__ = ["gram", "projected_moments"]
 
-EXACT = lax.Precision.HIGHEST
+_EXACT = lax.Precision.HIGHEST
 """Precision of the products. By default, accelerators round the inputs of a product to bfloat16 or
 TF32, and a variance would lose its digits."""
 
@@ -44,9 +44,9 @@ def projected_moments(
     mean = average_over_axis(jnp.mean(rows, axis=0), axis_name)
     centered = rows - mean[None]
     covariance = average_over_axis(gram(centered) / len(rows), axis_name)
-    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=EXACT), axis=0)
+    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=_EXACT), axis=0)
     # Rounding can make the variance of a constant channel negative.
-    return jnp.matmul(mean, kernel, precision=EXACT), jnp.maximum(var, 0)
+    return jnp.matmul(mean, kernel, precision=_EXACT), jnp.maximum(var, 0)
 
 
 @jax.custom_jvp
@@ -64,13 +64,13 @@ def gram(x: Float[Array, "rows inputs"]) -> Float[Array, "inputs inputs"]:
     Returns:
         Symmetric array `(inputs, inputs)`.
     """
-    return jnp.matmul(x.T, x, precision=EXACT)
+    return jnp.matmul(x.T, x, precision=_EXACT)
 
 
 @gram.defjvp
 def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     # The two terms are one product and its transpose. JAX by itself would compute two products.
     (x,), (dx,) = primals, tangents
-    product = jnp.matmul(dx.T, x, precision=EXACT)
+    product = jnp.matmul(dx.T, x, precision=_EXACT)
     # The value is written as a product here, so that a remat policy that keeps products sees one.
-    return jnp.matmul(x.T, x, precision=EXACT), product + product.T
+    return jnp.matmul(x.T, x, precision=_EXACT), product + product.T

@@ -1,4 +1,4 @@
-"""The colors in which classes are drawn in masks."""
+"""The colors in which classes are drawn."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-__all__ = ["BACKGROUND_COLOR", "CLASS_COLORS", "IGNORED_COLOR", "class_colors", "colors_as_pixels"]
+__all__ = [
+    "BACKGROUND_COLOR",
+    "DISTINCT_COLORS",
+    "IGNORED_COLOR",
+    "colors_as_pixels",
+    "default_class_colors",
+]
 
-CLASS_COLORS = (
+DISTINCT_COLORS = (
     "#3f90da",
     "#ffa90e",
     "#bd1f01",
@@ -33,11 +39,11 @@ BACKGROUND_COLOR = "#000000"
 """Color of class 0 if its name says that it is the background."""
 
 IGNORED_COLOR = "#ffffff"
-"""Color of pixels without a class."""
+"""Color of pixels that are ignored or cropped."""
 
 
-def class_colors(class_names: Sequence[str]) -> list[str]:
-    """Return the color of each class in masks.
+def default_class_colors(class_names: Sequence[str]) -> list[str]:
+    """Return the colors of classes for which a dataset has none.
 
     Class 0 is black if its name says that it is the background. The other classes share ten colors.
 
@@ -48,7 +54,7 @@ def class_colors(class_names: Sequence[str]) -> list[str]:
         Colors as `#rrggbb`.
     """
     background = re.sub("[^a-z]", "", class_names[0].lower()) in ("background", "bg")
-    colors = itertools.islice(itertools.cycle(CLASS_COLORS), len(class_names) - background)
+    colors = itertools.islice(itertools.cycle(DISTINCT_COLORS), len(class_names) - background)
     return [BACKGROUND_COLOR] * background + list(colors)
 
 
