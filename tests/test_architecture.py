@@ -86,7 +86,12 @@ IMPORTS = {
     },
     "aff_jax.old_files": set(),
     "aff_jax.saved_model": {"aff_jax.images"},
-    "aff_jax.prediction": {"aff_jax.images", "aff_jax.saved_model", "aff_jax.serialization"},
+    "aff_jax.prediction": {
+        "aff_jax.files",
+        "aff_jax.images",
+        "aff_jax.saved_model",
+        "aff_jax.serialization",
+    },
     "aff_jax.cli": {"aff_jax"},
     "train.data": {"aff_jax"},
     "train.optim": {"aff_jax"},
@@ -239,19 +244,32 @@ def test_files_have_at_most_300_lines():
         assert lines <= MOST_LINES, f"{path}: {lines}"
 
 
+def public_names(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_constants_are_public_or_marked_as_private():
+    for path in SOURCES:
+        public = public_names(path)
+        for node in ast.parse(path.read_text()).body:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            for name in [target.id for target in targets if isinstance(target, ast.Name)]:
+                is_private = name.startswith("_") or len(name) == 1  # a type variable
+                assert not name.isupper() or is_private or name in public, f"{path}: {name}"
+
+
 def test_imported_names_are_public():
     files = {module_name(path): path for path in SOURCES}
-    public = {}
-    for name, path in files.items():
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                public[name] = ast.literal_eval(node.value)
+    public = {name: public_names(path) for name, path in files.items()}
     for path in [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module in files:
                 names = {alias.name for alias in node.names}
                 modules = {x for x in names if f"{node.module}.{x}" in files}
-                private = names - modules - set(public.get(node.module, ()))
+                private = names - modules - public[node.module]
                 assert not private, f"{path}: {node.module} has no {private} in __all__"
 
 
