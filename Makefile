@@ -15,7 +15,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=2 -m 'not slow' $(ARGS)
 
 # With the slow tests, and once more with the programs that users run. CI, .ci/run, adds
-# test-minimum.
+# test-minimum and test-plan.
 test-all: lint
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 	$(MAKE) test-optimized
@@ -54,7 +54,7 @@ test-plan:
 	$(PYTHON) -m venv .venv-plan
 	.venv-plan/bin/python -m pip install --quiet --constraint tests/constraints.txt \
 	    --editable '.[train,export,plan]' $(TEST_TOOLS)
-	REQUIRE_COMPILERS=1 .venv-plan/bin/python -m pytest \
+	REQUIRE_COMPILERS=1 .venv-plan/bin/python -m pytest --numprocesses=2 \
 	    tests/train/plan/test_compilers.py tests/benchmarks/test_compiled.py $(ARGS)
 
 lint: .venv/dev.stamp
