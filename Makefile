@@ -15,7 +15,7 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses=2 -m 'not slow' $(ARGS)
 
 # With the slow tests, and once more with the programs that users run. CI, .ci/run, adds
-# test-minimum and test-plan.
+# test-minimum.
 test-all: lint
 	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
 	$(MAKE) test-optimized
