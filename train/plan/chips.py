@@ -137,8 +137,8 @@ def _gpu(
 # a pod by its chips; for v2 and v3 it is that of the paper at v2's source. No page has the clocks.
 # They follow from the peak: a matrix unit with n^2 cells does 2 n^2 FLOPs per cycle, and n is 256
 # for v6e and tpu7x, and 128 before. For these two it takes twice the matrix units that the
-# documents list, with which the clock would be 3.5 GHz: they are the least certain. By the clocks, the compiler expects a sum of two large arrays
-# to use 72 to 94 % of the bandwidth.
+# documents list, with which the clock would be 3.5 GHz: they are the least certain. By the clocks,
+# the compiler expects a sum of two large arrays to use 72 to 94 % of the bandwidth.
 # GPU: dense products, without structured sparsity; the page of the H100 rounds to 3.35 TB/s.
 CHIPS = {
     chip.name: chip
