@@ -105,7 +105,7 @@ IMPORTS = {
         "train.steps",
     },
     "train.eval_loop": {"train.data", "train.evaluation", "train.setup", "train.steps"},
-    "train.training_loop": {
+    "train.loop": {
         "aff_jax",
         "train.checkpoints",
         "train.data",
@@ -115,14 +115,14 @@ IMPORTS = {
         "train.setup",
         "train.steps",
     },
-    "train.loop": {
+    "train.start": {
         "train.checkpoints",
         "train.data",
         "train.reporting",
         "train.runtime",
         "train.setup",
         "train.steps",
-        "train.training_loop",
+        "train.loop",
     },
     "train.original_size": {"aff_jax", "train.data", "train.reporting"},
     "train.saved_run": {
@@ -140,7 +140,7 @@ IMPORTS = {
         "aff_jax",
         "train.config_checks",
         "train.data",
-        "train.loop",
+        "train.start",
         "train.model",
         "train.reporting",
     },

@@ -80,7 +80,7 @@ def test_sdist_has_tests_and_documents(built):
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
     for name in ("aff_jax/py.typed", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         assert name in names, name
-    for folder in ("tests", "train", "configs", "docs", "notebooks", "benchmarks"):
+    for folder in ("tests", "train", "configs", "docs", "examples", "notebooks", "benchmarks"):
         sources = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*.py")}
         assert sources <= names, folder
     assert not {name.split("/")[0] for name in names} & {"runs", ".venv", "build", "shared"}

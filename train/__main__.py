@@ -87,7 +87,7 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
         )
         enable_compilation_cache(options.compilation_cache)
 
-    from train.loop import train
+    from train.start import train
 
     with errors_in_one_line(traceback=options.traceback, several_processes=several_processes):
         summary = train(options.config, workdir, console, profile, extend=_EXTEND.value)

@@ -20,7 +20,6 @@ from aff_jax.lookup import unknown_name
 from train.config_checks import check_config
 from train.data.feed_timeout import FeedError
 from train.data.sources.datasets import find_dataset
-from train.loop import train
 from train.model import network_cost
 from train.reporting.comparison_table import (
     RunResult,
@@ -32,6 +31,7 @@ from train.reporting.comparison_table import (
 from train.reporting.config_file import CONFIG_FILE
 from train.reporting.metrics import TASK_METRICS
 from train.reporting.workdir import SUMMARY_FILE, claim_workdir
+from train.start import train
 
 __all__ = [
     "Comparison",

@@ -18,7 +18,7 @@ def evaluate_in_original_size(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Evaluate a network on every example of a split, in the sizes of the images.
 
-    The predictions are those of `predictor`: scores are resized to the image before the best class
+    The predictions are those of `predictor`: logits are resized to the image before the best class
     is chosen.
 
     Args:

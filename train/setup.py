@@ -11,7 +11,7 @@ from aff_jax.lookup import look_up, unknown_name
 from train.config_checks import check_config
 from train.data.epochs import Epochs
 from train.data.pipeline import (
-    make_training_examples,
+    make_augment,
     open_split,
     open_splits,
     split_names,
@@ -127,7 +127,7 @@ def assemble(
     evaluation = make_evaluation(config, model, train_source.image_task, eval_source, parallel)
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)
     normalize_images = make_normalize(config, train_source.image_task)
-    augment = make_training_examples(config, train_source, epochs, normalize_images, AXIS)
+    augment = make_augment(config, train_source, epochs, normalize_images, AXIS)
 
     schedule = _make_schedule(config, epochs)
     optimizer = _make_optimizer(config, schedule, frozen)
@@ -194,11 +194,9 @@ def _make_loss(config: ConfigDict, source: Source) -> TrainingLoss:
     """Return the loss of training, and raise `ValueError` if the dataset does not support it."""
     if config.class_weights not in CLASS_WEIGHTS:
         raise ValueError(unknown_name("class_weights", config.class_weights, CLASS_WEIGHTS))
-    if config.loss not in LOSSES:
-        raise ValueError(unknown_name("loss", config.loss, LOSSES))
-    if config.loss == "cross_entropy_dice" and not source.label_shape:
+    if look_up(LOSSES, "loss", config.loss).dice and not source.label_shape:
         raise ValueError(
-            f"expected masks for loss='cross_entropy_dice', got {config.dataset!r}, which has one "
+            f"expected masks for loss={config.loss!r}, got {config.dataset!r}, which has one "
             f"label per image. For an imbalance of classes set --config.loss=focal or "
             f"--config.class_weights=balanced."
         )

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _PATTERN = "re:"
-"""Begin of a value of `--rename` that is a regular expression."""
+"""Prefix of a value of `--rename` that is a regular expression."""
 
 
 def help_line(command: Callable[..., object]) -> str:

@@ -114,7 +114,8 @@ def weighted_sum(
     Raises:
         ValueError: If `implementation` is unknown.
     """
-    # "auto" always takes this shortcut, so a change of the formula below changes it as well.
+    # "auto" returns the same sum in a form that XLA compiles to a faster program, and "plain"
+    # computes the line below. The tests compare both, so a change has to be made in both.
     if fast.takes_shortcut("gain_inside_sum", implementation):
         return fast.gain_inside_sum(x, y, M, gain)
     return gain * (x * M + y * (1 - M))

@@ -167,7 +167,7 @@ class ImageTask:
         return image_files.load_image(image, self.channels, self.use_exif_orientation)
 
     def place(self, size: tuple[int, int]) -> Placement:
-        """Compute how an image lies in the network's input.
+        """Compute the placement of an image in the network's input.
 
         Args:
             size: (height, width) of the image.

@@ -1,4 +1,4 @@
-"""Resize images of any size to the size that a network reads, and scores back to the image.
+"""Resize images of any size to the size that a network reads, and logits back to the image.
 
 An image and its mask use the same geometry and different resampling filters.
 """
@@ -21,7 +21,7 @@ __all__ = [
     "RESIZE_RATIO",
     "Box",
     "Placement",
-    "classes_of_scores",
+    "classes_of_logits",
     "place",
     "resize_to_view",
 ]
@@ -44,7 +44,7 @@ Box = tuple[int, int, int, int]
 
 
 class Placement(NamedTuple):
-    """How an image lies in the view. The view is the array that a network reads.
+    """Placement of an image in the view, the array that a network reads.
 
     The image is resized to `resized`, the box `source` is cropped from it, and lies in the view
     with its upper left corner at `offset`. The rest of the view is padding.
@@ -102,7 +102,7 @@ RESIZES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
 def place(
     image: tuple[int, int], size: tuple[int, int], resize: str, crop_ratio: float = 1.0
 ) -> Placement:
-    """Compute how an image lies in the view.
+    """Compute the placement of an image in the view.
 
     Args:
         image: (height, width) of the image.
@@ -151,19 +151,19 @@ def resize_to_view(
     return padded
 
 
-def classes_of_scores(
-    scores: Float[np.ndarray, "view_height view_width classes"],
+def classes_of_logits(
+    logits: Float[np.ndarray, "view_height view_width classes"],
     placement: Placement,
     image: tuple[int, int],
     cropped: int,
 ) -> UInt8[np.ndarray, "height width"]:
-    """Return the class with the highest score for each pixel of the image.
+    """Return the class with the highest logit for each pixel of the image.
 
-    The scores are resized bilinearly from the view to the image, the inverse of `resize_to_view`.
+    The logits are resized bilinearly from the view to the image, the inverse of `resize_to_view`.
     They are resized class by class, since all of them at once would need much memory.
 
     Args:
-        scores: Scores of at most 255 classes, `(height, width, classes)` of the view.
+        logits: Logits of at most 255 classes, `(height, width, classes)` of the view.
         placement: Placement of the image in the view.
         image: (height, width) of the image.
         cropped: Value of the pixels that were cropped.
@@ -172,23 +172,23 @@ def classes_of_scores(
         uint8 classes, `(height, width)` of the image.
     """
     result = np.full(image, cropped, np.uint8)
-    inside, planes = _resized_planes(scores, placement, image)
+    inside, planes = _resized_planes(logits, placement, image)
     best = next(planes)
     classes = np.zeros(best.shape, np.uint8)
     for k, plane in enumerate(planes, start=1):
-        classes[plane > best] = k  # of equal scores the first one, as `np.argmax`
+        classes[plane > best] = k  # of equal logits the first one, as `np.argmax`
         best = np.maximum(best, plane)
     result[inside] = classes
     return result
 
 
 def _resized_planes(
-    scores: np.ndarray, placement: Placement, image: tuple[int, int]
+    logits: np.ndarray, placement: Placement, image: tuple[int, int]
 ) -> tuple[tuple[slice, slice], Iterator[np.ndarray]]:
-    """Return the part of the image that the view has, and its scores, class by class."""
+    """Return the part of the image that the view has, and its logits, class by class."""
     left, top, right, bottom = placement.source
     row, column = placement.offset
-    inside = scores[row : row + bottom - top, column : column + right - left]
+    inside = logits[row : row + bottom - top, column : column + right - left]
     (height, width), (resized_height, resized_width) = image, placement.resized
     # Pixels of the image whose centers are in the box.
     rows = _centers_inside(top, bottom, height, resized_height)
@@ -203,7 +203,7 @@ def _resized_planes(
     box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], right - left), min(box[3], bottom - top))
 
     def planes() -> Iterator[np.ndarray]:
-        for k in range(scores.shape[-1]):
+        for k in range(logits.shape[-1]):
             plane = Image.fromarray(np.ascontiguousarray(inside[..., k], np.float32))
             yield np.asarray(plane.resize((len(columns), len(rows)), IMAGE_FILTER, box=box))
 

@@ -19,7 +19,7 @@ class ConvNorm(nn.Module):
 
     The output is::
 
-        y = activation(norm(W * x))
+        y = activation(norm(conv(x)))
 
     Attributes:
         features: Number of output channels.

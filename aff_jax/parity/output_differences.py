@@ -14,7 +14,7 @@ from aff_jax.parity.rows import ONLY_JAX, ONLY_TORCH, Output, Pair, Row
 __all__ = ["MULTIPLE", "ULPS", "compare_outputs"]
 
 MULTIPLE = 50
-"""How much more two frameworks may differ than a network differs from itself.
+"""Allowed difference of two frameworks, as a multiple of a network's own rounding noise.
 
 Each network runs again with its numbers changed by one unit in the last place, which shows how it
 amplifies rounding errors. The multiple allows for sums of thousands of products: the frameworks add

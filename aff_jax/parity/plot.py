@@ -42,7 +42,7 @@ def plot_errors(rows: Sequence[Row], first: int | None) -> str:
     from matplotlib.ticker import MaxNLocator
 
     errors = [row.max_rel for row in rows]
-    allowed = [math.nan if row.max_rel is None else row.allowed or math.nan for row in rows]
+    allowed = [math.nan if row.max_rel is None else row.allowed_rel or math.nan for row in rows]
     levels = [x for x in (*errors, *allowed) if x is not None and 0 < x < math.inf] or [1.0]
     low = 10.0 ** math.floor(math.log10(min(levels)) - 0.5)
     high = 10.0 ** math.ceil(math.log10(max(levels)) + 0.5)

@@ -59,7 +59,7 @@ def to_json(parity: Parity) -> str:
     first = parity.first_mismatch
 
     def as_dict(row: Row) -> dict[str, object]:
-        fields = ("max_abs", "max_rel", "allowed")
+        fields = ("max_abs", "max_rel", "allowed_rel")
         numbers = {field: _finite(getattr(row, field)) for field in fields}
         return {**dataclasses.asdict(row), **numbers, "differs": row.differs}
 

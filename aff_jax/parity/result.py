@@ -62,4 +62,14 @@ class Parity:
     @property
     def is_too_noisy(self) -> bool:
         """Return True if rounding may hide mistakes."""
-        return self.tolerance is None and any(row.allowed > _TOO_NOISY for row in self.rows)
+        return self.tolerance is None and any(row.allowed_rel > _TOO_NOISY for row in self.rows)
+
+    def to_text(self) -> str:
+        """Format the comparison, as `aff_jax.parity.report.to_text` does.
+
+        Returns:
+            A table, the verdict and the explanation. Lines that begin with "!" differ.
+        """
+        from aff_jax.parity import report  # reads this class
+
+        return report.to_text(self)

@@ -41,7 +41,7 @@ class Row:
             outputs whose shape allows several layouts.
         max_abs: Largest absolute difference. None if the activations could not be compared.
         max_rel: `max_abs` divided by PyTorch's largest absolute value. None if `max_abs` is.
-        allowed: Largest `max_rel` that rounding explains.
+        allowed_rel: Largest `max_rel` that rounding explains.
         note: Reason why the activations could not be compared.
     """
 
@@ -52,7 +52,7 @@ class Row:
     layout: str = ""
     max_abs: float | None = None
     max_rel: float | None = None
-    allowed: float = 0.0
+    allowed_rel: float = 0.0
     note: str = ""
 
     @property
@@ -68,7 +68,7 @@ class Row:
     @property
     def differs(self) -> bool:
         """Return whether the activations differ, are NaN, or could not be compared."""
-        return self.note != "" or self.max_rel is None or not self.max_rel <= self.allowed
+        return self.note != "" or self.max_rel is None or not self.max_rel <= self.allowed_rel
 
 
 class Output(NamedTuple):
@@ -105,14 +105,14 @@ class Pair(NamedTuple):
         jax_array: Array of the JAX network. None if only PyTorch made the call.
         torch_array: Array of the PyTorch network. It has the layout of `jax_array` if there is one
             with its shape. None if only the JAX network made the call.
-        torch_call: Number of PyTorch's call. It differs from that of the row if two linen modules
+        torch_number: Number of PyTorch's call. It differs from that of the row if two linen modules
             have the name of one PyTorch module. 0 if only the JAX network made the call.
     """
 
     row: Row
     jax_array: np.ndarray | None
     torch_array: np.ndarray | None
-    torch_call: int = 0
+    torch_number: int = 0
 
 
 def list_outputs(calls: Sequence[Call], perturbed: Sequence[Call]) -> list[Output]:

@@ -30,7 +30,7 @@ def format_row(row: Row) -> tuple[str, ...]:
     Returns:
         One text for each of `COLUMNS`. Numbers are empty where nothing could be compared.
     """
-    numbers = [row.max_abs, row.max_rel, row.allowed]
+    numbers = [row.max_abs, row.max_rel, row.allowed_rel]
     if row.max_rel is None:
         numbers = [None] * 3
     return (
@@ -93,7 +93,7 @@ def _describe_tolerance(parity: Parity) -> str:
     """Describe what was allowed, with advice where that is much."""
     if parity.tolerance is not None:
         return f"tolerance {parity.tolerance:.0e} of each layer's largest value"
-    allowed = max((row.allowed for row in parity.rows), default=0.0)
+    allowed = max((row.allowed_rel for row in parity.rows), default=0.0)
     noise = f"where rounding explains up to {allowed:.0e} of a layer's largest value"
     if parity.is_too_noisy:
         noise += ", which may hide a mistake: "

@@ -91,10 +91,10 @@ class Predictor:
 
     The network computes::
 
-        scores = model(variables, task.normalize(task.resize_image(image)))
+        logits = model(variables, task.normalize(task.resize_image(image)))
 
-    Probabilities are the softmax of the scores. Scores of pixels are resized to the image's own
-    size before the class with the highest score is chosen.
+    Probabilities are the softmax of the logits. Logits of pixels are resized to the image's own
+    size before the class with the highest logit is chosen.
 
     For example::
 
@@ -207,11 +207,11 @@ class Predictor:
             return []
         views = np.stack([self.image_task.resize_image(image) for image in images])
         return [
-            self._prediction(scores, image)
-            for scores, image in zip(self.scores(views), images, strict=True)
+            self._prediction(logits, image)
+            for logits, image in zip(self.logits(views), images, strict=True)
         ]
 
-    def scores(
+    def logits(
         self, pixels: UInt8[np.ndarray, "batch height width channels"]
     ) -> Float[np.ndarray, "batch ..."]:
         """Compute the outputs of the network for pixels in the size that it reads.
@@ -235,18 +235,18 @@ class Predictor:
     def _apply(self, variables: Mapping[str, Any], pixels: Array) -> Any:
         return self.model.apply(variables, self.image_task.normalize(pixels))
 
-    def _prediction(self, scores: np.ndarray, image: Image.Image) -> Prediction:
+    def _prediction(self, logits: np.ndarray, image: Image.Image) -> Prediction:
         task = self.image_task
         if task.task == "classification":
-            return ClassPrediction(task.class_names, _softmax(scores))
-        from aff_jax.images.resizing import classes_of_scores
+            return ClassPrediction(task.class_names, _softmax(logits))
+        from aff_jax.images.resizing import classes_of_logits
 
         size = image.height, image.width
-        classes = classes_of_scores(scores, task.place(size), size, cropped=CROPPED)
+        classes = classes_of_logits(logits, task.place(size), size, cropped=CROPPED)
         return MaskPrediction(task.class_names, classes)
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(scores - scores.max())
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max())
     probabilities: np.ndarray = exponentials / exponentials.sum()
     return probabilities

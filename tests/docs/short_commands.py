@@ -30,7 +30,7 @@ SMALLER = {
 ONLY_PARSED = {
     "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
     "-m train.plan": "needs the compilers; test_compilers.py compiles for the same topologies",
-    "--extend": "needs a finished run; test_loop_resuming.py extends one",
+    "--extend": "needs a finished run; test_start_resuming.py extends one",
     "--config=configs/compare_folder.py": "needs a folder of images",
     "--num_processes=2": "needs a second machine",
     "--config=configs/cifar100_resnet32_coarse.py": "needs a download",

@@ -9,7 +9,7 @@ from PIL import Image
 import aff_jax
 from aff_jax.cli.main import main as aff_jax_command
 from configs import mask_folder
-from train import loop
+from train import start
 from train.saved_run import evaluate_checkpoint, export_checkpoint
 
 SIZE = 24, 32
@@ -49,7 +49,7 @@ def test_masks_of_the_exported_file_are_those_that_were_evaluated(tmp_path, cons
     config = mask_folder.get_config()
     config.data_dir, config.image_size, config.epochs = str(data), SIZE, 20.0
     config.eval_every_epochs = 10.0
-    loop.train(config, run, console)
+    start.train(config, run, console)
     evaluated = evaluate_checkpoint(run, split="test", original_size=True).metrics
 
     # The same names in the same order, but with each other's values.

@@ -1,90 +1,144 @@
-"""Whole runs in this process: the files that they write."""
+"""The test split, and the pictures of runs that end early."""
 
+import dataclasses
 import json
+import signal
 
+import numpy as np
 import pytest
 
-from train import loop
+from train import loop, start
 from train.checkpoints.manager import Checkpoints
+from train.data.pipeline import open_split
+from train.eval_loop import evaluate, predict_some
 from train.reporting.run_report import read_metrics
+from train.runtime.preemption import Stopped
+from train.setup import prepare
+
+PICTURES = ("confusion.png", "curves.png", "predictions.png")
 
 
-def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
-    summary = loop.train(config, tmp_path / "run", console)
-    assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert set(summary) == {
-        "eval_accuracy",
-        "eval_loss",
-        "step",
-        "epochs",
-        "examples_per_second",
-        "wall_seconds",
-        "parameters",
-        "devices",
-        "evaluated_split",
-        "classes",
-    }
-    assert summary["devices"] == "8 x cpu"
-    assert "Running on 8 x cpu." in console.export_text(clear=False)
-    assert summary["step"] == 14
-    assert summary["epochs"] == pytest.approx(14 * 512 / 1437)
-    assert summary["eval_accuracy"] > 0.3  # ten classes, five epochs
-    assert summary["wall_seconds"] > 0
-    assert summary["examples_per_second"] > 0
-    for name in ("curves.png", "confusion.png", "predictions.png"):
-        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
-    labels = [scores["labels"] for scores in summary["classes"].values()]
-    assert (len(labels), sum(labels)) == (10, 360)
-    out = console.export_text(clear=False)
-    assert out.startswith("training    1,437 images of 10 classes\n")
-    assert "\ntest          360 images of 10 classes\n" in out
-    assert "\ncheckpoint  the test split chooses the best one\n" in out
-    assert "\nsteps       2.807 per epoch, 14 in 5 epochs\n" in out
-    assert out.count("steps take about 0:") == 1
-    assert "Scores of each class on the test split after step 14:\nclass" in out
-    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+@pytest.fixture
+def with_test_split(monkeypatch):
+    """Give every run a test split of 100 digits, and keep the last run."""
+    runs = []
 
-    seen = read_metrics(tmp_path / "run")
-    assert [x["step"] for x in seen if x["kind"] == "eval"] == [6, 11, 14]
-    assert [x["step"] for x in seen if x["kind"] == "train"] == [4, 6, 10, 11, 14]
-    trained = [x for x in seen if x["kind"] == "train"]
-    assert trained[-1]["loss"] < trained[0]["loss"]
-    assert summary["eval_accuracy"] * 360 == pytest.approx(round(summary["eval_accuracy"] * 360))
+    def prepare_with_test_split(config, **options):
+        run = prepare(config, **options)
+        test = open_split(config, "test[:100]")
+        runs.append(dataclasses.replace(run, test_source=test, eval_name="validation"))
+        return runs[-1]
 
-    # A complete run is evaluated again, with the same metrics.
-    again = loop.train(config, tmp_path / "run", console)
-    assert "complete at step 14" in console.export_text()
-    assert again == summary
-    assert read_metrics(tmp_path / "run") == seen
+    monkeypatch.setattr(start, "prepare", prepare_with_test_split)
+    return runs
 
 
-@pytest.mark.slow
-def test_a_run_of_segmentation_writes_its_own_metrics(scenes, console, tmp_path):
-    summary = loop.train(scenes, tmp_path / "run", console)
-    assert summary == json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert [name for name in summary if name.startswith("eval_")] == [
-        "eval_mean_iou",
-        "eval_pixel_accuracy",
-        "eval_loss",
-    ]
-    assert 1 / 13 < summary["eval_mean_iou"] < 1
-    seen = read_metrics(tmp_path / "run")
-    assert [(x["kind"], x["step"]) for x in seen if x["kind"] == "eval"] == [
-        ("eval", 5),
-        ("eval", 10),
-    ]
-    trained = [x for x in seen if x["kind"] == "train"]
-    assert trained[-1]["loss"] < trained[0]["loss"]
-    assert 0 < trained[-1]["pixel_accuracy"] < 1
-    text = console.export_text()
-    assert f"test mean IoU {summary['eval_mean_iou']:.2%}, test pixel accuracy" in text
-    with Checkpoints(tmp_path / "run" / "checkpoints", best_metric="eval_mean_iou") as checkpoints:
-        best = max((x["mean_iou"], x["step"]) for x in seen if x["kind"] == "eval")
-        assert checkpoints.best_step == best[1]
-    for name in ("curves.png", "confusion.png", "predictions.png"):
-        assert (tmp_path / "run" / name).read_bytes().startswith(b"\x89PNG")
+def test_the_best_checkpoint_is_evaluated_on_the_test_split(
+    config, console, small_network, with_test_split, monkeypatch, tmp_path
+):
+    """The evaluations are made worse with each step, so that the first checkpoint is the best."""
+    scores = iter([0.9, 0.8, 0.7, 0.6])
+    calls = []
 
-    # A complete run draws its plots again.
-    (tmp_path / "run" / "predictions.png").unlink()
-    assert loop.train(scenes, tmp_path / "run", console) == summary
-    assert (tmp_path / "run" / "predictions.png").exists()
+    def worse(run, state, after_batch, source=None):
+        calls.append(source)
+        metrics, confusion = evaluate(run, state, after_batch, source)
+        return (metrics if source else {**metrics, "accuracy": next(scores)}), confusion
+
+    monkeypatch.setattr(loop, "evaluate", worse)
+    summary = start.train(config, tmp_path / "run", console)
+    run = with_test_split[-1]
+    assert calls == [None, None, None, run.test_source]
+    assert (summary["eval_accuracy"], summary["test_step"], summary["step"]) == (0.7, 6, 14)
+    with Checkpoints(tmp_path / "run" / "checkpoints", best_metric="eval_accuracy") as checkpoints:
+        best = checkpoints.restore_best(prepare(config).state)
+    metrics, _ = evaluate(run, best.state, source=run.test_source)
+    assert {name: summary[f"test_{name}"] for name in metrics} == metrics
+    lines = [line for line in read_metrics(tmp_path / "run") if line["kind"] == "test"]
+    assert [(line["step"], line["accuracy"]) for line in lines] == [(6, metrics["accuracy"])]
+    out = console.export_text()
+    assert "\ntest          100 images of 10 classes\n" in out
+    assert "validation accuracy 70.00%" in out
+    assert "test split, best checkpoint (step 6): test accuracy" in out
+
+
+def test_a_complete_run_is_tested_again_without_new_lines(
+    config, console, small_network, with_test_split, tmp_path
+):
+    summary = start.train(config, tmp_path / "run", console)
+    lines = read_metrics(tmp_path / "run")
+    assert {line["kind"] for line in lines} == {"train", "eval", "classes", "test"}
+    assert start.train(config, tmp_path / "run", console) == summary
+    assert read_metrics(tmp_path / "run") == lines
+
+
+def stop_at(monkeypatch, step):
+    """Send SIGTERM to this process after a training step."""
+    original = loop.TrainingLoop._train_step
+
+    def train_step(self):
+        original(self)
+        if self.step == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(loop.TrainingLoop, "_train_step", train_step)
+
+
+def test_an_interrupted_run_has_pictures_and_no_summary(
+    config, console, small_network, monkeypatch, tmp_path
+):
+    stop_at(monkeypatch, 8)
+    with pytest.raises(Stopped) as error:
+        start.train(config, tmp_path / "run", console)
+    assert error.value.code == 143
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.png")) == [*PICTURES]
+    assert not (tmp_path / "run" / "summary.json").exists()
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == 8
+
+
+def test_an_error_in_a_picture_loses_neither_the_checkpoint_nor_the_status(
+    config, console, small_network, monkeypatch, tmp_path
+):
+    def fail(*arguments):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("train.reporting.plots.draw_curves", fail)
+    stop_at(monkeypatch, 8)
+    with pytest.raises(Stopped) as error:
+        start.train(config, tmp_path / "run", console)
+    assert error.value.code == 143
+    assert "curves.png: RuntimeError: no font" in console.export_text()
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == 8
+
+
+def test_a_run_that_was_not_evaluated_has_no_pictures(
+    config, console, small_network, monkeypatch, tmp_path
+):
+    stop_at(monkeypatch, 2)
+    with pytest.raises(Stopped):
+        start.train(config, tmp_path / "run", console)
+    assert not list((tmp_path / "run").glob("*.png"))
+
+
+def test_a_failed_prediction_does_not_end_the_run(
+    config, console, small_network, monkeypatch, tmp_path
+):
+    def fail(run, state):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(loop, "predict_some", fail)
+    start.train(config, tmp_path / "run", console)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 14
+    assert not (tmp_path / "run" / "predictions.png").exists()
+    assert "predictions.png: RuntimeError: out of memory" in console.export_text()
+
+
+def test_the_drawn_examples_are_spread_over_the_split(config, small_network):
+    run = prepare(config)
+    images, labels, predictions = predict_some(run, run.state)
+    positions = [0, 72, 144, 215, 287, 359]
+    np.testing.assert_array_equal(images, [run.eval_source[i]["image"] for i in positions])
+    np.testing.assert_array_equal(labels, [run.eval_source[i]["label"] for i in positions])
+    np.testing.assert_array_equal(predictions, run.predict(run.state, images))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import aff_jax
-from train import loop
+from train import start
 from train.data.augment.augmentation import normalize
 from train.data.sources.datasets import DATASETS
 from train.reporting.run_report import read_metrics
@@ -24,7 +24,7 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     run, file = tmp_path / "run", tmp_path / "digits.safetensors"
     if averaged:  # the evaluated weights are then not the trained ones
         config.ema_decay, config.recalibration_batches = 0.9, 1
-    loop.train(config, run, console)
+    start.train(config, run, console)
     logged = {x["step"]: x for x in read_metrics(run) if x["kind"] == "eval"}
     best = max(logged, key=lambda step: (logged[step]["accuracy"], step))
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
@@ -64,7 +64,7 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
 def test_another_split_is_resized_as_the_config_of_the_run_says(config, console, tmp_path):
     config.image_size, config.image_channels = 6, 3
     config.epochs, config.warmup_epochs = 0.3, 0.0
-    loop.train(config, tmp_path / "run", console)
+    start.train(config, tmp_path / "run", console)
     found = evaluate_checkpoint(tmp_path / "run", "last", split="train[:10%]")
     assert found.metrics["accuracy"] * 144 == pytest.approx(round(found.metrics["accuracy"] * 144))
 

@@ -147,8 +147,8 @@ def eval_feed(
 ) -> grain.DatasetIterator[HostBatch]:
     """Iterate once over the source, in order, in batches of one shape for this process.
 
-    A batch is one of `TrainFeed` with a "mask", float32 (b,), which is 1 for an example and 0 for
-    padding. The image and the label of padding are 0 and its index is -1. The size b is
+    A batch is one of `TrainFeed` with `is_example`, float32 (b,), which is 1 for an example and 0
+    for padding. The image and the label of padding are 0 and its index is -1. The size b is
     batch_size / process_count, rounded up to a multiple of `multiple_of`. Every example comes
     exactly once over all processes. All processes have the same number of batches, and the last
     batch of one may be only padding.
@@ -211,7 +211,7 @@ def _check_training(
 
 
 class _Padded:
-    """A source that is padded with empty examples, and a mask that marks them."""
+    """A source that is padded with empty examples, and `is_example`, which tells them apart."""
 
     def __init__(self, source: Source, length: int) -> None:
         self._source = source
@@ -220,7 +220,7 @@ class _Padded:
             "image": np.zeros(source.image_shape, np.uint8),
             "label": np.zeros(source.label_shape, np.int32),
             "index": np.int64(-1),
-            "mask": np.float32(0),
+            "is_example": np.float32(0),
         }
 
     def __len__(self) -> int:
@@ -230,7 +230,7 @@ class _Padded:
         position = range(self._length)[position]
         if position >= len(self._source):
             return self._padding
-        return {**self._source[position], "mask": np.float32(1)}
+        return {**self._source[position], "is_example": np.float32(1)}
 
 
 def _iterate(

@@ -20,8 +20,8 @@ from train.data.sources.load import load_source, load_splits
 
 __all__ = [
     "IMAGE_LABELS_ONLY",
+    "make_augment",
     "make_train_feed",
-    "make_training_examples",
     "open_split",
     "open_splits",
     "parse_ignore_label",
@@ -180,7 +180,7 @@ def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> Tra
     )
 
 
-def make_training_examples(
+def make_augment(
     config: ConfigDict,
     source: Source,
     epochs: Epochs,

@@ -10,7 +10,7 @@ GPU_MEMORY_FRACTION = 0.75
 
 @dataclasses.dataclass(frozen=True)
 class GpuCores:
-    """What XLA must know of a GPU to compile for it, as CUDA reports it for the device.
+    """Properties of a GPU that XLA needs to compile for it, as CUDA reports them.
 
     Attributes:
         model: Name of the device.
@@ -50,7 +50,7 @@ class Chip:
             GPU, whose compiler has no such estimate.
         examples: Topologies of this chip, for messages. Larger slices exist too.
         source: Where the vendor documents the figures.
-        cores: What the compiler must know of a GPU; None for a TPU, whose compiler knows it.
+        cores: Properties that the compiler needs of a GPU; None for a TPU, whose compiler has them.
     """
 
     name: str

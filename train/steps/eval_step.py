@@ -35,12 +35,13 @@ def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_nam
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
         logits = cast(Array, model.apply(state.eval_variables, prepare(batch["image"])))
-        labels, real = batch["label"], batch["mask"] > 0
-        labels = jnp.where(jnp.expand_dims(real, range(1, labels.ndim)), labels, IGNORE_LABEL)
+        labels, is_example = batch["label"], batch["is_example"] > 0
+        expanded = jnp.expand_dims(is_example, range(1, labels.ndim))
+        labels = jnp.where(expanded, labels, IGNORE_LABEL)
         sums = {
             "loss": jnp.sum(cross_entropy(logits, labels)),
             "confusion": confusion_counts(logits, labels),
-            "examples": jnp.sum(real),
+            "examples": jnp.sum(is_example),
         }
         return lax.psum(sums, axis_name)
 

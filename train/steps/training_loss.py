@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from aff_jax.lookup import look_up
 from train.steps.losses import Targets, cross_entropy, is_distribution, valid_labels
 
 __all__ = [
     "CLASS_WEIGHTS",
-    "FOCAL_GAMMA",
     "LOSSES",
+    "LossTerms",
     "LossTotals",
     "TrainingLoss",
     "balanced_weights",
@@ -22,14 +23,28 @@ __all__ = [
     "label_weights",
 ]
 
-LOSSES = ("cross_entropy", "focal", "cross_entropy_dice")
-"""Names of the losses. The last one is for segmentation only."""
-
 CLASS_WEIGHTS = ("", "balanced")
 """Names of the class weights; "" is none."""
 
-FOCAL_GAMMA = 2.0
-"""Exponent of the focal loss, the one that Lin et al. recommend."""
+
+class LossTerms(NamedTuple):
+    """The terms of a loss.
+
+    Attributes:
+        gamma: Exponent of the focal loss; 0 is the cross-entropy.
+        dice: Whether the Dice losses of the images are added. They need masks.
+    """
+
+    gamma: float = 0.0
+    dice: bool = False
+
+
+LOSSES = {
+    "cross_entropy": LossTerms(),
+    "focal": LossTerms(gamma=2.0),  # recommended by Lin et al.
+    "cross_entropy_dice": LossTerms(dice=True),
+}
+"""The losses by name."""
 
 
 class LossTotals(NamedTuple):
@@ -63,8 +78,7 @@ class TrainingLoss:
     class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in LOSSES:
-            raise ValueError(f"expected a loss in {LOSSES}, got {self.name!r}.")
+        look_up(LOSSES, "loss", self.name)
 
     def totals(self, targets: Targets) -> LossTotals:
         """Compute what the sums of the loss are divided by.
@@ -88,8 +102,8 @@ class TrainingLoss:
 
         It is, with the losses l_i of the labels i and the Dice losses d_n of the images n::
 
-            sum_i l_i / totals.labels                                   for other losses
-            sum_i l_i / totals.labels + sum_n d_n / totals.images       for "cross_entropy_dice"
+            sum_i l_i / totals.labels                                   without Dice losses
+            sum_i l_i / totals.labels + sum_n d_n / totals.images       with them
 
         Args:
             logits: Logits of any floating-point dtype.
@@ -99,10 +113,10 @@ class TrainingLoss:
         Returns:
             The loss, a scalar, float32 or wider.
         """
-        gamma = FOCAL_GAMMA if self.name == "focal" else 0.0
+        gamma, dice = LOSSES[self.name]
         losses = label_losses(logits, targets, gamma=gamma, class_weights=self.class_weights)
         loss = jnp.sum(losses) / totals.labels
-        if self.name == "cross_entropy_dice":
+        if dice:
             loss = loss + jnp.sum(dice_losses(logits, targets)) / totals.images
         return loss
 

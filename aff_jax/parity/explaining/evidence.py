@@ -120,7 +120,7 @@ def gather_evidence(
         with contextlib.suppress(ValueError):
             torch_weights = _weights_by_layer(torch_network.convert(module, inputs, structure))
     call = _select(calls, path, first.call)
-    torch_call = _order_outputs(_select(torch_calls, name, pair.torch_call), call.keys)
+    torch_call = _order_outputs(_select(torch_calls, name, pair.torch_number), call.keys)
     given = zip(list_arrays(inputs), list_arrays(torch_inputs), strict=False)
     aligned = [(jax_array, align(torch_array, jax_array)) for jax_array, torch_array in given]
     return Evidence(

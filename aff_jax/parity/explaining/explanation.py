@@ -36,7 +36,8 @@ def explain(first: Row, evidence: Evidence) -> str:
     """
     place = next(i for i, pair in enumerate(evidence.pairs) if pair.row is first)
     earlier = [*_parameters(evidence), *evidence.inputs, *_earlier(evidence.pairs[:place])]
-    allowed = max([p.row.allowed for p in evidence.pairs] if first.note else [first.allowed])
+    rows = [pair.row for pair in evidence.pairs] if first.note else [first]
+    allowed = max(row.allowed_rel for row in rows)
     allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = quote_call(first)
     pairs = _align_inputs(evidence)

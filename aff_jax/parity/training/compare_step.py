@@ -215,7 +215,7 @@ def _compare_steps(
             row = _compare(number, "gradient", name, arrays, floor, scale)
             size = _largest(arrays[:2])
             # Rounding changes the gradient by about its size.
-            if 0 < size < scale and row.allowed > STEP_MULTIPLE / 10 * size:
+            if 0 < size < scale and row.allowed_abs > STEP_MULTIPLE / 10 * size:
                 samples.rounding.add(name)
             yield row
         elif name not in samples.summed:  # the other bias of the sum may have the gradient

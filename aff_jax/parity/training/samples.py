@@ -140,7 +140,7 @@ class Samples:
             share: The share.
 
         Returns:
-            The row, with a larger `allowed` and a note if it belongs to such a weight.
+            The row, with a larger `allowed_abs` and a note if it belongs to such a weight.
         """
         if row.kind == "moment" and row.name.rpartition(".")[0] in self.rounding:
             return row if row.differs else dataclasses.replace(row, note=_NOTE)
@@ -153,8 +153,10 @@ class Samples:
             for side in (self.torch, self.jax)
         )
         is_rounding = row.name in self.rounding
-        allowed = max(row.allowed, (2.0 if is_rounding else share) * travel)
-        return dataclasses.replace(row, allowed=allowed, note=_NOTE if is_rounding else row.note)
+        allowed = max(row.allowed_abs, (2.0 if is_rounding else share) * travel)
+        return dataclasses.replace(
+            row, allowed_abs=allowed, note=_NOTE if is_rounding else row.note
+        )
 
 
 def _copy(calls: Any) -> list[BatchMoments]:

@@ -24,7 +24,7 @@ class StepRow:
         max_abs: Largest absolute difference. None if one side has no such array.
         max_rel: `max_abs` relative to PyTorch's largest absolute value. A gradient or moment that
             is small in comparison to those of other weights is compared with a share of those.
-        allowed: Largest `max_abs` that rounding may explain.
+        allowed_abs: Largest `max_abs` that rounding may explain.
         note: Remark, such as "no gradient in PyTorch".
     """
 
@@ -33,13 +33,13 @@ class StepRow:
     name: str
     max_abs: float | None
     max_rel: float | None
-    allowed: float
+    allowed_abs: float
     note: str = ""
 
     @property
     def differs(self) -> bool:
         """Return True if the difference exceeds the allowed one, is NaN, or is not known."""
-        return self.max_abs is None or not self.max_abs <= self.allowed
+        return self.max_abs is None or not self.max_abs <= self.allowed_abs
 
     @property
     def undecided(self) -> bool:
@@ -47,7 +47,7 @@ class StepRow:
         return not (self.differs or self.note) and bool(
             self.max_abs
             and self.max_rel
-            and self.allowed * self.max_rel > _UNDECIDED * self.max_abs
+            and self.allowed_abs * self.max_rel > _UNDECIDED * self.max_abs
         )
 
 

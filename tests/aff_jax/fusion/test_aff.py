@@ -35,8 +35,8 @@ def test_eres2net_concatenates_and_doubles_the_logit():
     )
 
     def formula(x, y, params, stats, train):
-        z = np.concatenate([x, y], axis=-1)
-        tanh = np.tanh(oracle.branch(z, params["local"], stats["local"], train, act=oracle.silu))
+        u = np.concatenate([x, y], axis=-1)
+        tanh = np.tanh(oracle.branch(u, params["local"], stats["local"], train, act=oracle.silu))
         return x * (1 + tanh) + y * (2 - (1 + tanh))
 
     compare(module, formula, (3, 2, 6), False)

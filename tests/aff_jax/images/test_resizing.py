@@ -10,7 +10,7 @@ from aff_jax.images.resizing import (
     MASK_FILTER,
     RESIZE_RATIO,
     Placement,
-    classes_of_scores,
+    classes_of_logits,
     place,
     resize_to_view,
 )
@@ -38,10 +38,10 @@ def view_of(
     return np.asarray(resize_to_view(Image.fromarray(pixels), view, size, resampling, fill))
 
 
-def resize_scores(scores: np.ndarray, view: Placement, image: tuple[int, int]) -> np.ndarray:
-    """Return the resized scores of all classes, from which classes are chosen; NaN if cropped."""
-    resized = np.full((*image, scores.shape[-1]), np.nan, np.float32)
-    inside, planes = resizing._resized_planes(scores, view, image)
+def resize_logits(logits: np.ndarray, view: Placement, image: tuple[int, int]) -> np.ndarray:
+    """Return the resized logits of all classes, from which classes are chosen; NaN if cropped."""
+    resized = np.full((*image, logits.shape[-1]), np.nan, np.float32)
+    inside, planes = resizing._resized_planes(logits, view, image)
     resized[inside] = np.stack([*planes], -1)
     return resized
 
@@ -145,8 +145,8 @@ def test_padding_has_the_fill_value() -> None:
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("image", [(30, 40), (41, 23), (16, 16), (200, 150)])
-def test_scores_return_to_the_image(image: tuple[int, int], resize: str) -> None:
-    """Scores that are linear in the position of a pixel are the same in the view and the image."""
+def test_logits_return_to_the_image(image: tuple[int, int], resize: str) -> None:
+    """Logits that are linear in the position of a pixel are the same in the view and the image."""
     size = (32, 48)
     view = place(image, size, resize)
     rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32) + 0.5
@@ -158,7 +158,7 @@ def test_scores_return_to_the_image(image: tuple[int, int], resize: str) -> None
         ],
         -1,
     )
-    result = resize_scores(in_view, view, image)
+    result = resize_logits(in_view, view, image)
     assert result.shape == (*image, 2)
     expected = np.stack(np.mgrid[: image[0], : image[1]].astype(np.float32) + 0.5, -1)
     known = ~np.isnan(result[..., 0])
@@ -178,19 +178,19 @@ def test_scores_return_to_the_image(image: tuple[int, int], resize: str) -> None
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("image", [(9, 20), (20, 9), (7, 5)])
-def test_classes_are_the_argmax_of_the_resized_scores(image, resize):
-    scores = np.random.default_rng(0).standard_normal((6, 8, 5)).astype(np.float32)
-    scores[..., 3] = scores[..., 1]  # of equal scores the first one wins
+def test_classes_are_the_argmax_of_the_resized_logits(image, resize):
+    logits = np.random.default_rng(0).standard_normal((6, 8, 5)).astype(np.float32)
+    logits[..., 3] = logits[..., 1]  # of equal logits the first one wins
     view = place(image, (6, 8), resize)
-    resized = resize_scores(scores, view, image)
+    resized = resize_logits(logits, view, image)
     outside = np.isnan(resized).any(-1)
     expected = np.where(outside, 255, np.nan_to_num(resized).argmax(-1))
-    found = classes_of_scores(scores, view, image, cropped=255)
+    found = classes_of_logits(logits, view, image, cropped=255)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
 
-def test_scores_in_the_size_of_the_image_stay_as_they_are():
-    scores = np.random.default_rng(0).standard_normal((6, 8, 5)).astype(np.float32)
+def test_logits_in_the_size_of_the_image_stay_as_they_are():
+    logits = np.random.default_rng(0).standard_normal((6, 8, 5)).astype(np.float32)
     view = place((6, 8), (6, 8), "pad")
-    np.testing.assert_array_equal(resize_scores(scores, view, (6, 8)), scores)
+    np.testing.assert_array_equal(resize_logits(logits, view, (6, 8)), logits)

@@ -50,16 +50,16 @@ def test_the_larger_noise_of_the_two_networks_is_allowed():
         output("a", [1.04], perturbed=[1.0401]),
     )
     (pair,) = compare([jax_output], [torch_output])
-    assert pair.row.allowed == pytest.approx(50 * 0.001 / 1.04, rel=1e-3)
+    assert pair.row.allowed_rel == pytest.approx(50 * 0.001 / 1.04, rel=1e-3)
     assert not pair.row.differs
     (pair,) = compare([jax_output], [torch_output], tolerance=1e-3)
-    assert pair.row.allowed == 1e-3
+    assert pair.row.allowed_rel == 1e-3
     assert pair.row.differs
 
 
 def test_noise_never_falls_below_the_floor_of_the_dtype():
     (pair,) = compare([output("a", [1.0])], [output("a", [1.0])])
-    assert pair.row.allowed == pytest.approx(64 * np.finfo(np.float32).eps)
+    assert pair.row.allowed_rel == pytest.approx(64 * np.finfo(np.float32).eps)
 
 
 def test_shapes_that_do_not_fit_are_noted():
@@ -70,11 +70,11 @@ def test_shapes_that_do_not_fit_are_noted():
 
 def test_a_call_of_one_side_has_no_difference():
     pairs = compare([output("a", [1]), output("a", [2], 2)], [output("a", [1])])
-    assert [(p.row.note, p.row.max_rel, p.torch_call) for p in pairs] == [
+    assert [(p.row.note, p.row.max_rel, p.torch_number) for p in pairs] == [
         ("", 0.0, 1),
         (ONLY_JAX, None, 0),
     ]
     assert pairs[1].torch_array is None
     pairs = compare([output("a", [1])], [output("a", [1]), output("a", [2], 2)])
-    assert (pairs[1].row.note, pairs[1].torch_call) == (ONLY_TORCH, 2)
+    assert (pairs[1].row.note, pairs[1].torch_number) == (ONLY_TORCH, 2)
     assert pairs[1].jax_array is None

@@ -31,6 +31,6 @@ def test_errors_of_zero_do_not_stretch_the_axis():
 @pytest.mark.parametrize("allowed", [0.0, math.inf, math.nan])
 def test_plots_errors_of_zero_and_unlimited_tolerances(allowed):
     pytest.importorskip("matplotlib")
-    rows = [dataclasses.replace(row, allowed=allowed) for row in (ZERO, OUT)]
+    rows = [dataclasses.replace(row, allowed_rel=allowed) for row in (ZERO, OUT)]
     assert "<svg" in parity_report.to_html(Parity(rows, "float32", allowed))
     assert "<svg" in parity_report.to_html(Parity([dataclasses.replace(OUT, max_rel=math.nan)], ""))

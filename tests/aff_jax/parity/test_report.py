@@ -70,7 +70,7 @@ def test_json_is_strict_and_complete():
         "layout": "channels first",
         "max_abs": 1e-7,
         "max_rel": 2e-7,
-        "allowed": 1e-4,
+        "allowed_rel": 1e-4,
         "note": "",
         "differs": False,
     }

@@ -25,7 +25,7 @@ def test_a_row_has_a_text_for_each_column():
 
 
 def test_noise_that_may_hide_a_mistake_is_said():
-    noisy = dataclasses.replace(OUT, allowed=0.01)
+    noisy = dataclasses.replace(OUT, allowed_rel=0.01)
     assert "may hide a mistake: compare in float64" in verdict(Parity([SAME, noisy], "float32"))
     assert "narrower dtype" in verdict(Parity([SAME, noisy], "float64"))
     assert "may hide" not in verdict(Parity([SAME, noisy], "float32", tolerance=0.1))

@@ -8,7 +8,7 @@ from aff_jax.prediction import Predictor
 
 
 class ChannelScores(nn.Module):
-    """Returns the channels of the image as the scores of its classes, per pixel or averaged."""
+    """Returns the channels of the image as the logits of its classes, per pixel or averaged."""
 
     per_pixel: bool
 

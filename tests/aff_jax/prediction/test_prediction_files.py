@@ -52,7 +52,7 @@ def test_classes_of_a_folder(photos, tmp_path, batch_size):
     assert found == {
         "a.png": "red",
         "more/a.bmp": "blue",
-        "gray.png": "red",  # all scores are equal, and the first one is taken
+        "gray.png": "red",  # all logits are equal, and the first one is taken
         "rotated.jpg": "green",
     }
     assert result.predicted == 4

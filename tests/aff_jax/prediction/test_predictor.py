@@ -19,8 +19,8 @@ def test_class_and_probability_are_those_of_the_softmax():
     pixels[..., 0], pixels[..., 1] = 255, 102
     prediction = predictor(pixels)
     assert isinstance(prediction, ClassPrediction)
-    scores = (np.array([1.0, 0.4, 0.0]) - [0.2, 0.1, 0.0]) / [0.5, 0.25, 1.0]
-    expected = np.exp(scores) / np.exp(scores).sum()
+    logits = (np.array([1.0, 0.4, 0.0]) - [0.2, 0.1, 0.0]) / [0.5, 0.25, 1.0]
+    expected = np.exp(logits) / np.exp(logits).sum()
     # float32
     np.testing.assert_allclose(prediction.probabilities, expected, rtol=1e-6)
     assert (prediction.class_name, prediction.class_number) == ("red", 0)
@@ -71,7 +71,7 @@ def test_batches_of_similar_sizes_share_a_program(monkeypatch):
         lambda variables, pixels: shapes.append(pixels.shape) or pixels.astype(float).mean((1, 2)),
     )
     for count in (3, 4, 3, 1):
-        predictor.scores(np.zeros((count, 4, 6, 3), np.uint8))
+        predictor.logits(np.zeros((count, 4, 6, 3), np.uint8))
     assert [shape[0] for shape in shapes] == [4, 1]
 
 

@@ -220,7 +220,7 @@ def test_evaluation_counts_every_example_once(
     assert len({len(batches) for batches in feeds}) == 1
     batches = list(itertools.chain(*feeds))
 
-    (size,) = {len(batch["mask"]) for batch in batches}
+    (size,) = {len(batch["is_example"]) for batch in batches}
     assert size % multiple_of == 0
     assert 0 <= size - batch_size / process_count < multiple_of
     for batch in batches:
@@ -228,16 +228,16 @@ def test_evaluation_counts_every_example_once(
             "image": (np.uint8, (size, 2, 3, 1)),
             "label": (np.int32, (size,)),
             "index": (np.int64, (size,)),
-            "mask": (np.float32, (size,)),
+            "is_example": (np.float32, (size,)),
         }
-        padding = batch["mask"] == 0
-        assert np.all(batch["mask"][~padding] == 1)
+        padding = batch["is_example"] == 0
+        assert np.all(batch["is_example"][~padding] == 1)
         assert np.all(batch["index"][padding] == -1)
         assert not batch["image"][padding].any()
         assert not batch["label"][padding].any()
         np.testing.assert_array_equal(batch["image"][~padding, 0, 0, 0], batch["index"][~padding])
 
-    seen = np.concatenate([batch["index"][batch["mask"] == 1] for batch in batches])
+    seen = np.concatenate([batch["index"][batch["is_example"] == 1] for batch in batches])
     assert sorted(seen.tolist()) == list(range(length))
 
 
@@ -252,7 +252,7 @@ def test_evaluation_keeps_the_order_and_can_pad_a_whole_batch() -> None:
         [4, -1],
     ]
     last = list(eval_feed(2, batch_size=6, process_index=2, process_count=3))
-    assert [batch["mask"].tolist() for batch in last] == [[0, 0]]
+    assert [batch["is_example"].tolist() for batch in last] == [[0, 0]]
 
 
 def test_padding_has_the_shape_of_masks(digits_dir: pathlib.Path) -> None:
@@ -260,7 +260,7 @@ def test_padding_has_the_shape_of_masks(digits_dir: pathlib.Path) -> None:
     first, last = feed.eval_feed(scenes, batch_size=3)
     for batch in (first, last):
         assert (batch["label"].dtype, batch["label"].shape) == (np.int32, (3, 64, 64))
-    assert (last["mask"].tolist(), last["index"].tolist()) == ([1, 1, 0], [3, 4, -1])
+    assert (last["is_example"].tolist(), last["index"].tolist()) == ([1, 1, 0], [3, 4, -1])
     assert last["label"][1].any()
     assert not last["label"][2].any()
 

@@ -11,7 +11,7 @@ from tests.train.data.example_images import write_image
 from train.data.augment.augmentation import Augmentation, augmentation_key, normalize
 from train.data.epochs import Epochs
 from train.data.pipeline import (
-    make_training_examples,
+    make_augment,
     open_split,
     open_splits,
     parse_ignore_label,
@@ -23,7 +23,7 @@ normalize_digits = functools.partial(normalize, mean=(0.3,), std=(0.4,))
 
 
 class Source:
-    """The attributes of a source that `make_training_examples` reads."""
+    """The attributes of a source that `make_augment` reads."""
 
     def __init__(self, label_shape=(), channels=1):
         self.image_shape, self.label_shape, self.num_classes = (8, 8, channels), label_shape, 10
@@ -32,7 +32,7 @@ class Source:
 def training_examples(source=None, epochs=4.0, **fields):
     config = base.get_config()
     config.update(epochs=epochs, **fields)
-    return make_training_examples(
+    return make_augment(
         config, source or Source(), Epochs(160, 16, epochs), normalize_digits, parallel.AXIS
     )
 

@@ -8,7 +8,7 @@ import pytest
 from flax import traverse_util
 
 import aff_jax
-from train import loop
+from train import start
 from train.checkpoints.manager import Checkpoints
 from train.optim.pretrained import initialize_from, initialize_part_from
 from train.setup import prepare
@@ -88,7 +88,7 @@ def test_a_run_does_not_change_frozen_weights(config, console, weight_file, tmp_
     config.init_from, config.freeze = str(path), ("stem", "stage1")
     config.epochs, config.warmup_epochs = 0.5, 0.0
     run = prepare(config)
-    loop.train(config, tmp_path / "run", console)
+    start.train(config, tmp_path / "run", console)
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         state = checkpoints.restore(run.state).state
     chex.assert_trees_all_equal(state.params["stem"], saved["params"]["stem"])
@@ -100,7 +100,7 @@ def test_a_run_does_not_change_frozen_weights(config, console, weight_file, tmp_
     # The checkpoint has all weights, so the file is not read again.
     moved = path.rename(path.with_suffix(".moved"))
     try:
-        loop.train(config, tmp_path / "run", console)
+        start.train(config, tmp_path / "run", console)
         assert "This run was complete" in console.export_text()
     finally:
         moved.rename(path)

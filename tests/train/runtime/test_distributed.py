@@ -30,7 +30,7 @@ file = open(os.environ["EXAMPLES"], "a", buffering=1)
 def record(self):
     step = self.get_state()["next_index"]
     batch = original(self)
-    if "mask" not in batch:
+    if "is_example" not in batch:
         file.write(json.dumps([step, np.asarray(batch["index"]).ravel().tolist()]) + "\\n")
     return batch
 

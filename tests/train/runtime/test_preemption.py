@@ -26,7 +26,7 @@ original = TimeoutFeed.__next__
 def pause(self):
     index = self.get_state()["next_index"]
     batch = original(self)
-    kind = "eval" if "mask" in batch else "train"
+    kind = "eval" if "is_example" in batch else "train"
     if os.environ["PAUSE_AT"] == f"{kind} {index}":
         print("paused", flush=True)
         while not Path(os.environ["CONTINUE"]).exists():

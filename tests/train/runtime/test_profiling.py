@@ -2,14 +2,14 @@
 
 import pytest
 
-from train import loop
+from train import start
 from train.runtime.profiling import Profile
 
 
 @pytest.mark.slow
 def test_writes_a_trace_of_the_steps(config, console, tmp_path):
     config.epochs = 2.0
-    loop.train(config, tmp_path / "run", console, Profile.parse("2:3"))
+    start.train(config, tmp_path / "run", console, Profile.parse("2:3"))
     (trace,) = (tmp_path / "run" / "profile").rglob("*.xplane.pb")
     assert trace.stat().st_size > 1000
     assert "A trace of the steps is in" in console.export_text()

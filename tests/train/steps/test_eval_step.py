@@ -25,7 +25,7 @@ def test_sums_over_labels_of_real_examples(devices, per_pixel):
     parallel = PARALLEL["pmap"](jax.devices()[:devices])
     state, _ = state_and_step(model, image_shape=batch["image"].shape[1:])
     step = parallel.eval_step(make_eval_step(model, lambda images: images / 255, AXIS))
-    sums = step(parallel.replicate(state), {**batch, "mask": mask})
+    sums = step(parallel.replicate(state), {**batch, "is_example": mask})
 
     logits = np.float64(model.apply(state.variables, np.float32(batch["image"][:EXAMPLES]) / 255))
     labels = batch["label"][:EXAMPLES]

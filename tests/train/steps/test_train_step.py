@@ -155,7 +155,7 @@ def test_the_moving_averages_equal_numpys_and_are_evaluated():
         )
     chex.assert_trees_all_close(state.ema, expected, rtol=1e-5, atol=1e-7)
     eval_step = make_eval_step(model, lambda images: images / 255, AXIS)
-    sums = parallel.eval_step(eval_step)(state, {**batch, "mask": np.ones(16, np.float32)})
+    sums = parallel.eval_step(eval_step)(state, {**batch, "is_example": np.ones(16, np.float32)})
     averaged, last = (
         np.asarray(model.apply(variables, np.float32(batch["image"]) / 255))
         for variables in (expected, state.variables)

@@ -148,5 +148,5 @@ def test_balanced_weights_give_each_class_the_same_total():
 
 
 def test_an_unknown_loss_is_refused():
-    with pytest.raises(ValueError, match="got 'dice'"):
+    with pytest.raises(ValueError, match="loss 'dice'"):
         TrainingLoss("dice")

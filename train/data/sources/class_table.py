@@ -1,4 +1,4 @@
-"""Which class each stored value or color of a mask is."""
+"""The class of each stored value or color of a mask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_CLASSES = IGNORED_VALUE
 
 @dataclasses.dataclass(frozen=True)
 class ClassTable:
-    """Which class each value of a mask is.
+    """The class of each stored value of a mask.
 
     Attributes:
         class_names: Names of the classes, in the order of their numbers.

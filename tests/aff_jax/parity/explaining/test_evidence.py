@@ -28,7 +28,7 @@ def test_has_the_inputs_layers_and_weights_of_both_sides():
     variables["params"]["1"]["bias"] = np.ones(2, np.float32)
     network = JaxNetwork(MLP(), variables, Inputs((x,), {}), inspect_module(MLP(), (x,)))
     theirs = TorchNetwork(module, "float32", None)
-    pair = Pair(Row("1", "1", 1, (3, 2)), x, x, torch_call=1)
+    pair = Pair(Row("1", "1", 1, (3, 2)), x, x, torch_number=1)
     evidence = gather_evidence(pair, [pair], network, theirs, Inputs((x,), {}))
     hidden = module[0](torch.from_numpy(x)).detach().numpy()
     # float32, five products.

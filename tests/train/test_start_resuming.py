@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.train.run_checkpoints import damage, restore
-from train import loop
+from train import start
 from train.checkpoints.manager import Checkpoints
 from train.reporting.run_report import read_metrics
 from train.setup import prepare
@@ -17,11 +17,11 @@ from train.setup import prepare
 @pytest.mark.slow
 def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(config, console, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    loop.train(config, whole, console)
+    start.train(config, whole, console)
     shutil.copytree(whole, cut)
     (cut / "summary.json").unlink()
     damage(cut / "checkpoints" / "14")
-    loop.train(config, cut, console)
+    start.train(config, cut, console)
     text = console.export_text()
     assert "checkpoint of step 14" in text
     assert "is damaged" in text
@@ -53,11 +53,11 @@ def test_resuming_is_bit_exact_with_all_options_on(config, console, tmp_path, sm
         flip=True,
     )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    summary = loop.train(config, whole, console)
+    summary = start.train(config, whole, console)
     shutil.copytree(whole, cut)
     (cut / "summary.json").unlink()
     damage(cut / "checkpoints" / "14")
-    loop.train(config, cut, console)
+    start.train(config, cut, console)
     assert "Resuming from step 11 of 14" in console.export_text()
     one, other = restore(whole, config), restore(cut, config)
     assert one.step == other.step == 14
@@ -67,11 +67,11 @@ def test_resuming_is_bit_exact_with_all_options_on(config, console, tmp_path, sm
     assert {x["loss_scale"] for x in trained} == {2.0**16}
     assert {x["skipped"] for x in trained} == {0}
     # The evaluated weights are the saved ones.
-    assert loop.train(config, whole, console) == summary
+    assert start.train(config, whole, console) == summary
 
     # Training does not read running statistics, so recalibration does not change it.
     config.recalibration_batches = 0
-    loop.train(config, tmp_path / "without", console)
+    start.train(config, tmp_path / "without", console)
     without = restore(tmp_path / "without", config)
     chex.assert_trees_all_equal(without.state.params, one.state.params)
     chex.assert_trees_all_equal(without.state.ema["params"], one.state.ema["params"])
@@ -83,7 +83,7 @@ def test_resuming_is_bit_exact_with_all_options_on(config, console, tmp_path, sm
 def test_checkpoints_between_evaluations_are_never_the_best(config, console, tmp_path, monkeypatch):
     config.checkpoint_every_minutes = 1e-9  # at each log of metrics
     config.keep_checkpoints = 9
-    loop.train(config, tmp_path / "run", console)
+    start.train(config, tmp_path / "run", console)
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.all_steps == [4, 6, 10, 11, 14]
         assert checkpoints.best_step in (6, 11, 14)
@@ -92,18 +92,18 @@ def test_checkpoints_between_evaluations_are_never_the_best(config, console, tmp
         shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
     accuracy = [x["accuracy"] for x in read_metrics(tmp_path / "run") if x["kind"] == "eval"][-1]
     runs = []
-    monkeypatch.setattr(loop, "prepare", lambda *a, **k: runs.append(prepare(*a, **k)) or runs[-1])
-    assert loop.train(config, tmp_path / "run", console)["eval_accuracy"] == accuracy
+    monkeypatch.setattr(start, "prepare", lambda *a, **k: runs.append(prepare(*a, **k)) or runs[-1])
+    assert start.train(config, tmp_path / "run", console)["eval_accuracy"] == accuracy
     assert "Resuming from step 10 of 14" in console.export_text()
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(runs[0].state))
 
 
 def test_a_finished_run_can_be_trained_for_longer(config, console, tmp_path, small_network):
-    first = loop.train(config, tmp_path, console)
+    first = start.train(config, tmp_path, console)
     config.epochs, config.learning_rate, config.schedule = 7.0, 0.01, "constant"
     with pytest.raises(ValueError, match="add --extend"):
-        loop.train(config, tmp_path, console)
-    summary = loop.train(config, tmp_path, console, extend=True)
+        start.train(config, tmp_path, console)
+    summary = start.train(config, tmp_path, console, extend=True)
     assert (first["step"], summary["step"]) == (14, 20)
     assert "Extending the run from step 14 to 20." in console.export_text()
     lines = [line for line in read_metrics(tmp_path) if line["kind"] == "train"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from train import loop
+from train import start
 from train.reporting.workdir import claim_workdir
 
 
@@ -25,7 +25,7 @@ def test_a_workdir_in_use_is_refused(config, console, tmp_path, small_network):
     try:
         assert other.stdout.readline() == b"locked\n"
         with pytest.raises(ValueError, match="is in use: another process is training in it"):
-            loop.train(config, workdir, console)
+            start.train(config, workdir, console)
     finally:
         other.kill()
         other.communicate()
@@ -33,11 +33,11 @@ def test_a_workdir_in_use_is_refused(config, console, tmp_path, small_network):
 
 def test_a_workdir_of_another_run_is_refused(config, console, tmp_path, small_network):
     config.epochs, config.warmup_epochs = 0.1, 0.0
-    loop.train(config, tmp_path / "run", console)
+    start.train(config, tmp_path / "run", console)
     before = {path: path.stat().st_mtime for path in (tmp_path / "run").rglob("*")}
     config.fusion = "aff"
     with pytest.raises(ValueError, match=r"fusion: \"add\" in the workdir, \"aff\" now"):
-        loop.train(config, tmp_path / "run", console)
+        start.train(config, tmp_path / "run", console)
     assert {path: path.stat().st_mtime for path in (tmp_path / "run").rglob("*")} == before
 
 
@@ -62,7 +62,7 @@ def test_an_impossible_value_is_refused_before_files_are_written(
 ):
     config[field] = value
     with pytest.raises(ValueError) as error:
-        loop.train(config, tmp_path / "run", console)
+        start.train(config, tmp_path / "run", console)
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -71,5 +71,5 @@ def test_a_network_for_another_task_is_refused(scenes, console, tmp_path, monkey
     monkeypatch.undo()
     scenes.fusion = "add"
     with pytest.raises(ValueError, match=r"\(1, 64, 64, 11\), got \(1, 11\) from 'cifar_resnet8'"):
-        loop.train(scenes, tmp_path / "run", console)
+        start.train(scenes, tmp_path / "run", console)
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.train.run_checkpoints import restore
-from train import loop
+from train import start
 from train.checkpoints.manager import Checkpoints
 from train.data.feed_timeout import FeedError, TimeoutFeed
 from train.reporting.run_report import read_metrics
@@ -24,7 +24,7 @@ def test_a_run_that_is_not_finite_ends_and_keeps_its_last_checkpoint(config, con
     config.eval_every_epochs = 0.3  # a checkpoint at each step
     config.max_skipped_steps = 4
     with pytest.raises(NonFiniteError, match=r"got a .* at step (\d+), the last of 4 in a row"):
-        loop.train(config, tmp_path / "run", console)
+        start.train(config, tmp_path / "run", console)
     restored = restore(tmp_path / "run", config)
     assert restored.state.skipped == restored.state.skipped_in_row == 3
     chex.assert_tree_all_finite(restored.state)
@@ -40,7 +40,7 @@ def test_an_update_that_overflows_is_not_saved(config, console, tmp_path, small_
     config.update(learning_rate=3e38, momentum=1.0, weight_decay=100.0, warmup_epochs=0.0)
     config.eval_every_epochs = 0.3
     with pytest.raises(NonFiniteError, match=r"at step 1. There is no checkpoint yet"):
-        loop.train(config, tmp_path / "run", console)
+        start.train(config, tmp_path / "run", console)
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
     assert all(np.isfinite(x["loss"]) for x in read_metrics(tmp_path / "run"))
 
@@ -79,13 +79,13 @@ def test_a_feed_that_hangs_ends_the_run_and_keeps_its_checkpoints(
 ):
     config.epochs, config.eval_every_epochs = 2.0, 0.3  # a checkpoint at each step
     release = threading.Event()
-    make_feed = loop.make_train_feed
+    make_feed = start.make_train_feed
     monkeypatch.setattr(
-        loop, "make_train_feed", lambda *a: HangsAfterThreeBatches(make_feed(*a), release)
+        start, "make_train_feed", lambda *a: HangsAfterThreeBatches(make_feed(*a), release)
     )
-    monkeypatch.setattr(loop, "TimeoutFeed", ShortTimeoutOnceHung)
+    monkeypatch.setattr(start, "TimeoutFeed", ShortTimeoutOnceHung)
     with pytest.raises(FeedError, match=r"expected the next batch within 0\.1 s"):
-        loop.train(config, tmp_path / "run", console)
+        start.train(config, tmp_path / "run", console)
     release.set()
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.latest_step == 3
