@@ -47,9 +47,8 @@ def derived_branch(
         Logits `(batch, *spatial, features)`.
     """
     assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
-    # Flatten to 2-D: avoids a transpose in the gradient of a kernel.
-    hidden = activation(reduce_norm(reduce(u.reshape(-1, u.shape[-1])), train=True))
-    return dense_norm(expand, expand_norm, hidden).reshape(*u.shape[:-1], -1)
+    hidden = activation(reduce_norm(reduce(u), train=True))
+    return dense_norm(expand, expand_norm, hidden)
 
 
 def dense_norm(
@@ -81,7 +80,7 @@ def dense_norm(
     stats_dtype = jnp.promote_types(norm.param_dtype, jnp.float32)
     wide_dtype = jnp.promote_types(x.dtype, stats_dtype)
     wide_kernel = kernel.astype(wide_dtype)
-    mean, var = projected_moments(x.astype(wide_dtype), wide_kernel, norm.statistics_axis())
+    mean, var = projected_moments(x, wide_kernel, norm.statistics_axis())
     norm.update_running_statistics(mean + offset.astype(wide_dtype), var, x.shape)
 
     scale = lax.rsqrt(var + norm.epsilon)

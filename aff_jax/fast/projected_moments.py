@@ -1,11 +1,13 @@
 """Mean and variance of a matrix product, without the product."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from aff_jax.nn.batch_norm import average_over_axis
+from aff_jax.nn.batch_norm import along_channels, average_over_axis
 
 __all__ = ["gram", "projected_moments"]
 
@@ -40,37 +42,28 @@ def projected_moments(
     Returns:
         Mean and variance, each `(channels,)`.
     """
-    rows = x.reshape(-1, x.shape[-1])
-    mean = average_over_axis(jnp.mean(rows, axis=0), axis_name)
-    centered = rows - mean[None]
-    covariance = average_over_axis(gram(centered) / len(rows), axis_name)
+    mean, second = first_two_moments(x, axis_name)
+    covariance = second - mean[:, None] * mean[None]
     var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=EXACT), axis=0)
-    # Rounding can make the variance of a constant channel negative.
     return jnp.matmul(mean, kernel, precision=EXACT), jnp.maximum(var, 0)
 
+def first_two_moments(x, axis_name):
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    axes = tuple(range(x.ndim - 1))
+    rows = math.prod(x.shape[:-1])
+    mean = average_over_axis(jnp.mean(x, axes, dtype=wide), axis_name)
+    return mean, average_over_axis(gram(x) / rows, axis_name)
 
 @jax.custom_jvp
-def gram(x: Float[Array, "rows inputs"]) -> Float[Array, "inputs inputs"]:
-    """Compute the Gram matrix of the columns.
-
-    The matrix and its derivative are::
-
-        G  = x^T x
-        dG = dx^T x + (dx^T x)^T
-
-    Args:
-        x: Array `(rows, inputs)`.
-
-    Returns:
-        Symmetric array `(inputs, inputs)`.
-    """
-    return jnp.matmul(x.T, x, precision=EXACT)
-
+def gram(x):
+    return _product(x, x)
 
 @gram.defjvp
-def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # The two terms are one product and its transpose. JAX by itself would compute two products.
+def _gram_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    product = jnp.matmul(dx.T, x, precision=EXACT)
-    # The value is written as a product here, so that a remat policy that keeps products sees one.
-    return jnp.matmul(x.T, x, precision=EXACT), product + product.T
+    product = _product(dx, x)
+    return _product(x, x), product + product.T
+
+def _product(a,b):
+    axes=tuple(range(a.ndim-1))
+    return jax.lax.dot_general(a, b, ((axes,axes),((),())), precision=EXACT, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))

@@ -1,8 +1,10 @@
 """Batch normalization with explicit state, as the reference networks compute it."""
 
+import functools
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jax import lax
@@ -171,6 +173,7 @@ class BatchNorm(CheckedModule):
             )
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def batch_moments(
     x: Float[Array, "*batch channels"], axis_name: str | None = None
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
@@ -191,6 +194,15 @@ def batch_moments(
     mean = average_over_axis(jnp.mean(x, axes), axis_name)
     centered = x - along_channels(mean, x.ndim)
     return mean, average_over_axis(jnp.mean(jnp.square(centered), axes), axis_name)
+
+
+@batch_moments.defjvp
+def _batch_moments_jvp(axis_name, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    axes = tuple(range(x.ndim - 1))
+    mean, var = batch_moments(x, axis_name)
+    centered = x - along_channels(mean, x.ndim)
+    return (mean, var), (average_over_axis(jnp.mean(dx, axes), axis_name), 2 * average_over_axis(jnp.mean(centered * dx, axes), axis_name))
 
 
 def along_channels(vector: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones channels"]:
