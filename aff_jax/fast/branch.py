@@ -91,7 +91,8 @@ def dense_norm(
     if norm.use_bias:
         shift = _parameter(norm, "bias") + shift
     folded_kernel = (wide_kernel * along_channels(scale, 2)).astype(x.dtype)
-    y = x @ folded_kernel + along_channels(shift, x.ndim).astype(x.dtype)
+    each = jnp.broadcast_to(along_channels(shift, x.ndim), (x.shape[0], *(1,) * (x.ndim - 2), kernel.shape[1]))
+    y = x @ folded_kernel + each.astype(x.dtype)
     return y.astype(norm.dtype or jnp.result_type(x.dtype, norm.param_dtype))
 
 
