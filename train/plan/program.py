@@ -105,9 +105,8 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
     state = jax.tree.map(_shape, run.state)
     count = len(topology.devices)
     local = _batch(source, config.batch_size // count)
-    jaxpr = jax.make_jaxpr(run.train_step, axis_env=[(AXIS, count)])(state, local)
-
     with target_platform(topology.chip.platform):
+        jaxpr = jax.make_jaxpr(run.train_step, axis_env=[(AXIS, count)])(state, local)
         lowered = strategy(topology.devices).lower_train_step(
             run.train_step, state, _batch(source, config.batch_size)
         )
