@@ -54,7 +54,7 @@ test-plan:
 	$(PYTHON) -m venv .venv-plan
 	.venv-plan/bin/python -m pip install --quiet --constraint tests/constraints.txt \
 	    --editable '.[train,export,plan]' $(TEST_TOOLS)
-	REQUIRE_COMPILERS=1 .venv-plan/bin/python -m pytest \
+	REQUIRE_COMPILERS=1 .venv-plan/bin/python -m pytest --numprocesses=2 \
 	    tests/train/plan/test_compilers.py tests/benchmarks/test_compiled.py $(ARGS)
 
 lint: .venv/dev.stamp

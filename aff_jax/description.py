@@ -18,16 +18,16 @@ from aff_jax.nn.batch_norm import BatchNorm
 
 __all__ = ["describe_model", "model_from_description"]
 
-ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
+_ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
 
-FLAX_NORMS: dict[str, type[nn.Module]] = {
+_FLAX_NORMS: dict[str, type[nn.Module]] = {
     norm.__name__: norm
     for norm in (nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm, nn.LayerNorm, nn.RMSNorm)
 }
 
 # Fields that do not change what a network computes from its variables: how parameters are
 # initialized, which memory gradients take, and which of two equal programs runs.
-NOT_STORED = (
+_NOT_STORED = (
     "kernel_init",
     "head_init",
     "scale_init",
@@ -38,7 +38,7 @@ NOT_STORED = (
     "parent",
 )
 
-ALONE = (
+_ALONE = (
     "Or save the variables alone with `aff_jax.save(path, variables, None)`, and read them with "
     "`aff_jax.load(path, model=model)`."
 )
@@ -61,12 +61,12 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     if _classes().get(name) is not type(model):
         raise ValueError(
             f"expected a module of aff_jax, got a {name}, which `load` could not create. Known: "
-            f"{', '.join(sorted(_classes()))}. {ALONE}"
+            f"{', '.join(sorted(_classes()))}. {_ALONE}"
         )
     fields = {
         field.name: _encode(getattr(model, field.name), f"{name}.{field.name}")
         for field in dataclasses.fields(model)
-        if field.name not in NOT_STORED and field.init
+        if field.name not in _NOT_STORED and field.init
     }
     return {"class": name, "fields": fields}
 
@@ -105,14 +105,14 @@ def _encode(value: Any, field: str) -> Any:
         return {"dict": _encode_fields(value, field)}
     if isinstance(value, list | tuple):
         return {"tuple": [_encode(item, field) for item in value]}
-    for name, activation in ACTIVATIONS.items():
+    for name, activation in _ACTIVATIONS.items():
         if value is activation:
             return {"activation": name}
     is_partial = isinstance(value, partial) and not value.args
     made, keywords = (value.func, value.keywords) if is_partial else (value, {})
     if made is BatchNorm:
         return {"norm": _encode_fields(keywords, field)}
-    for name, norm in FLAX_NORMS.items():
+    for name, norm in _FLAX_NORMS.items():
         if made is norm:
             return {"flax_norm": {"class": name, "fields": _encode_fields(keywords, field)}}
     if (dtype := _as_dtype(value)) is not None:
@@ -120,14 +120,14 @@ def _encode(value: Any, field: str) -> Any:
     raise ValueError(
         f"{field} is {value!r}, which cannot be stored, so that `load` could not create the model "
         f"again. Use numbers, strings, dtypes, one of the activations "
-        f"{', '.join(sorted(ACTIVATIONS))}, BatchNorm or one of Flax's norms "
-        f"{', '.join(FLAX_NORMS)} or a functools.partial of them, and the registered name of a "
-        f"fusion: register your own with `aff_jax.fusion.registry.FUSIONS['mine'] = Mine`. {ALONE}"
+        f"{', '.join(sorted(_ACTIVATIONS))}, BatchNorm or one of Flax's norms "
+        f"{', '.join(_FLAX_NORMS)} or a functools.partial of them, and the registered name of a "
+        f"fusion: register your own with `aff_jax.fusion.registry.FUSIONS['mine'] = Mine`. {_ALONE}"
     )
 
 
 def _encode_fields(fields: Mapping[str, Any], field: str) -> dict[str, Any]:
-    kept = {name: value for name, value in fields.items() if name not in NOT_STORED}
+    kept = {name: value for name, value in fields.items() if name not in _NOT_STORED}
     return {name: _encode(value, f"{field}: {name}") for name, value in kept.items()}
 
 
@@ -147,7 +147,7 @@ def _decode(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     ((kind, content),) = value.items()
-    return DECODERS[kind](content)
+    return _DECODERS[kind](content)
 
 
 def _decode_norm(norm: type[nn.Module], content: Mapping[str, Any]) -> Any:
@@ -156,14 +156,14 @@ def _decode_norm(norm: type[nn.Module], content: Mapping[str, Any]) -> Any:
 
 
 def _decode_flax_norm(content: Mapping[str, Any]) -> Any:
-    return _decode_norm(look_up(FLAX_NORMS, "norm of Flax", content["class"]), content["fields"])
+    return _decode_norm(look_up(_FLAX_NORMS, "norm of Flax", content["class"]), content["fields"])
 
 
-DECODERS: dict[str, Callable[[Any], Any]] = {
+_DECODERS: dict[str, Callable[[Any], Any]] = {
     # Frozen, as linen freezes dicts in fields, so that modules are hashable.
     "dict": lambda items: nn.FrozenDict({key: _decode(item) for key, item in items.items()}),
     "tuple": lambda items: tuple(_decode(item) for item in items),
-    "activation": lambda name: look_up(ACTIVATIONS, "activation", name),
+    "activation": lambda name: look_up(_ACTIVATIONS, "activation", name),
     "norm": lambda fields: _decode_norm(BatchNorm, fields),
     "flax_norm": _decode_flax_norm,
     "dtype": jnp.dtype,

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["count_differences", "list_differences"]
 
-MAX_HINTS = 20
+_MAX_HINTS = 20
 """Number of missing, and of unexpected, names that get a hint: each one is a slow search."""
 
 
@@ -79,5 +79,5 @@ def _describe(array: Any) -> str:
 
 
 def _hint(index: int, name: str, others: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, others, n=1, cutoff=0.7) if index < MAX_HINTS else []
+    near = difflib.get_close_matches(name, others, n=1, cutoff=0.7) if index < _MAX_HINTS else []
     return f"   (nearest: {near[0]})" if near else ""

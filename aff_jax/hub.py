@@ -11,9 +11,9 @@ __all__ = ["FILE", "HubAddress", "download", "is_address", "parse_address", "upl
 FILE = "model.safetensors"
 """File of a repository if the address names none."""
 
-SCHEME = "hf://"
+_SCHEME = "hf://"
 
-ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^@/\s]+))?(?:/([^@\s]+\.safetensors))?")
+_ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^@/\s]+))?(?:/([^@\s]+\.safetensors))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def is_address(path: object) -> bool:
     Returns:
         True for an address.
     """
-    return isinstance(path, str) and path.startswith(SCHEME)
+    return isinstance(path, str) and path.startswith(_SCHEME)
 
 
 def parse_address(text: str) -> HubAddress:
@@ -55,7 +55,7 @@ def parse_address(text: str) -> HubAddress:
     Raises:
         ValueError: If the text is not such an address.
     """
-    match = ADDRESS.fullmatch(text)
+    match = _ADDRESS.fullmatch(text)
     if match is None:
         raise ValueError(
             f"expected hf://USER/NAME, optionally followed by @REVISION and /FILE.safetensors, "

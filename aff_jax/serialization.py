@@ -29,12 +29,12 @@ from aff_jax.saved_model import SavedModel
 
 __all__ = ["is_saved", "load", "save"]
 
-FORMAT = "aff_jax"
+_FORMAT = "aff_jax"
 
-COLLECTIONS = ("params", "batch_stats", UNREAD)
+_COLLECTIONS = ("params", "batch_stats", UNREAD)
 """The collections of the modules of `aff_jax`."""
 
-CONVERT = (
+_CONVERT = (
     "Convert it with `aff-jax convert {path} weights.safetensors --model NAME`, or read it with "
     "aff_jax.convert.{function}."
 )
@@ -89,7 +89,7 @@ def save(
             save(copy, variables, model, image_task=image_task, origin=origin)
             upload(str(path), str(copy), overwrite=overwrite)
         return
-    metadata = {"format": FORMAT}
+    metadata = {"format": _FORMAT}
     if image_task is not None:
         metadata["image_task"] = json.dumps(image_task.to_json())
     if origin is not None:
@@ -200,13 +200,13 @@ def _read(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, s
     kind = detect_file_type(path)
     framework = {"torch": "from_torch", "pickle": "from_torch", "mxnet": "from_mxnet"}.get(kind)
     if framework:
-        advice = CONVERT.format(path=path, function=framework)
+        advice = _CONVERT.format(path=path, function=framework)
         raise ValueError(f"{expected}, got {describe_file_type(kind)}. {advice}")
     if kind not in ("safetensors", "unknown"):
         raise ValueError(f"{expected}, got {describe_file_type(kind)}.")
     arrays, metadata = read_safetensors(path)
     if not is_saved(metadata):
-        advice = CONVERT.format(path=path, function="from_torch")
+        advice = _CONVERT.format(path=path, function="from_torch")
         raise ValueError(
             f"{expected}, whose metadata describe the model; found the metadata "
             f"{sorted(metadata)}. Probably it is a PyTorch checkpoint. {advice}"
@@ -233,7 +233,7 @@ def _flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_collections(model: nn.Module, variables: Mapping[str, Any]) -> None:
     """Raise `ValueError` if there are other collections than those of a module of `aff_jax`."""
-    unknown = [name for name in variables if name not in COLLECTIONS]
+    unknown = [name for name in variables if name not in _COLLECTIONS]
     if not unknown or not type(model).__module__.startswith("aff_jax."):
         return  # a registered fusion of one's own may have any collections
     if "params" in variables:
@@ -293,4 +293,4 @@ def is_saved(metadata: Mapping[str, str]) -> bool:
     Returns:
         True if `save` wrote it.
     """
-    return metadata.get("format") == FORMAT
+    return metadata.get("format") == _FORMAT

@@ -139,7 +139,7 @@ def module_row(
         device = topology.name.partition(":")[0]
         row[f"{device} maps"] = traffic.bytes / (2 * math.prod(shape))
         if topology.chip.platform == "gpu":
-            row[f"{device} kernels"] = traffic.kernels
+            row[f"{device} kernels"] = traffic.executed
         else:
             row[f"{device} Mcycles"] = traffic.cycles / 1e6
     return row
@@ -173,7 +173,7 @@ def _network_rows(topologies: Sequence[Topology], console: Console) -> list[Row]
                 device = topology.name.partition(":")[0]
                 row[f"{device} GB"] = (plan.bytes_per_step or 0) / plan.devices / 1e9
                 if topology.chip.platform == "gpu":
-                    row[f"{device} kernels"] = plan.kernels_per_step
+                    row[f"{device} kernels"] = plan.operations_per_step
                 else:
                     cycles = (plan.compiler_seconds or 0.0) * topology.chip.clock
                     row[f"{device} Mcycles"] = cycles / 1e6

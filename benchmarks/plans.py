@@ -4,12 +4,14 @@
     python -m benchmarks.plans --configs digits cifar10_resnet8
 
 It needs `pip install -e '.[train,plan]'`, and compiles each training step with AFF and with
-addition, which takes minutes for each of the large networks. The plans are kept, and the table is
-written after each of them, so a run that was stopped resumes.
+addition, which takes minutes for each of the large networks. The plans are cached, and the table is
+written after each recipe, so a run that was stopped resumes. Rows of recipes that are not planned
+stay in the table: `--configs` plans again what has changed.
 """
 
 import argparse
 import importlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,7 @@ def plan_row(config: str, plan: Plan, add: Plan) -> Row:
         "bytes over add": (plan.bytes_per_step or 0) / add.bytes_per_step
         if add.bytes_per_step
         else None,
+        "libtpu": versions()["libtpu"],
     }
 
 
@@ -84,13 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jax.config.update("jax_platforms", "cpu")
     console = Console(highlight=False)
     cache = PlanCache(user_cache("plans"))
-    rows: list[Row] = []
+    rows = _earlier_rows(Path(options.output) / "plans.json")
     machine = describe_machine(1)
-    compilers = ", ".join(f"{k} {v}" for k, v in versions().items())
     notes = [
         "The times are estimates from the compiled training step, as docs/plan.md says. Nothing "
         "was run on a TPU.",
-        f"Compilers: {compilers}.",
+        "The column libtpu has the version of the compiler of each row.",
     ]
     for name in options.configs:
         config: Any = importlib.import_module(f"configs.{name}").get_config()
@@ -99,10 +101,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             plan = maker.plan(config)
             other = config.copy_and_resolve_references()
             other.fusion = "add"
-            rows.append(plan_row(name, plan, maker.plan(other)))
+            row = rows[name, topology] = plan_row(name, plan, maker.plan(other))
+            table = [
+                rows[key]
+                for key in ((config, slice_) for config in RECIPES for slice_ in RECIPES[config])
+                if key in rows
+            ]
             title = "The recipes on TPU slices, planned"
-            write_results(options.output, "plans", title, {"recipes": rows}, notes, machine)
-            console.print(rows[-1], soft_wrap=True)
+            write_results(options.output, "plans", title, {"recipes": table}, notes, machine)
+            console.print(row, soft_wrap=True)
+
+
+def _earlier_rows(path: Path) -> dict[tuple[str, str], Row]:
+    """Return the rows of an earlier table by config and slice."""
+    if not path.exists():
+        return {}
+    rows = json.loads(path.read_text())["tables"]["recipes"]
+    return {(row["config"], row["slice"]): row for row in rows}
 
 
 if __name__ == "__main__":

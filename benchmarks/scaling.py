@@ -10,7 +10,7 @@ not overlap with computation, which is the worst case:
     hops       = sum of d_i, for both directions
     efficiency = step / (step + gradients + statistics)
 
-A ring uses both directions of one axis, so it has the bandwidth of two links. Synchronized batch
+A ring goes in each direction of one axis, so a chip sends over two links. Synchronized batch
 norm averages the mean and the variance, and in the backward pass both of their gradients. These are
 four small all-reduces per norm, whose time is latency. `sync_batch_norm=False` has none of them: it
 averages the running statistics at the end of a step, together with the gradients.

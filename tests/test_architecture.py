@@ -10,177 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.import_rules import IMPORTS, ONLY_IN, UNTESTED
+
 ROOT = Path(__file__).parent.parent
 SOURCES = [p for top in ("aff_jax", "train", "configs") for p in sorted((ROOT / top).rglob("*.py"))]
 
-# Modules without a test file of their own.
-UNTESTED = {
-    "train.data.batch": "types and a constant",
-    "train.data.sources.encoded_examples": "an interface; tests of other modules implement it",
-}
-
 MOST_LINES = 300
-
-# For each package or module, the others of this project that it may import.
-IMPORTS = {
-    "aff_jax.comparable_partial": set(),
-    "aff_jax.lookup": set(),
-    "aff_jax.differences": set(),
-    "aff_jax.files": set(),
-    "aff_jax.hub": set(),
-    "aff_jax.images": {"aff_jax.lookup"},
-    "aff_jax.nn": {"aff_jax.comparable_partial", "aff_jax.lookup"},
-    "aff_jax.fast": {"aff_jax.lookup", "aff_jax.nn"},
-    "aff_jax.attention": {"aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
-    "aff_jax.fusion": {"aff_jax.attention", "aff_jax.fast", "aff_jax.lookup", "aff_jax.nn"},
-    "aff_jax.hosts": {
-        "aff_jax.fusion",
-        "aff_jax.lookup",
-        "aff_jax.nn",
-    },
-    "aff_jax.explain": {
-        "aff_jax.attention",
-        "aff_jax.fusion",
-        "aff_jax.lookup",
-        "aff_jax.nn",
-    },
-    "aff_jax.inspection": {"aff_jax.hosts"},
-    "aff_jax.convert": {
-        "aff_jax.attention",
-        "aff_jax.differences",
-        "aff_jax.files",
-        "aff_jax.fusion",
-        "aff_jax.hosts",
-        "aff_jax.inspection",
-        "aff_jax.lookup",
-        "aff_jax.nn",
-    },
-    "aff_jax.inference": {
-        "aff_jax.differences",
-        "aff_jax.files",
-        "aff_jax.inspection",
-        "aff_jax.lookup",
-        "aff_jax.nn",
-    },
-    "aff_jax.description": {
-        "aff_jax.attention",
-        "aff_jax.fusion",
-        "aff_jax.hosts",
-        "aff_jax.lookup",
-        "aff_jax.nn",
-    },
-    "aff_jax.parity": {"aff_jax.convert", "aff_jax.inspection", "aff_jax.lookup", "aff_jax.nn"},
-    "aff_jax.serialization": {
-        "aff_jax.attention",
-        "aff_jax.convert",
-        "aff_jax.description",
-        "aff_jax.differences",
-        "aff_jax.files",
-        "aff_jax.hosts",
-        "aff_jax.hub",
-        "aff_jax.images",
-        "aff_jax.inspection",
-        "aff_jax.nn",
-        "aff_jax.old_files",
-        "aff_jax.saved_model",
-    },
-    "aff_jax.old_files": set(),
-    "aff_jax.saved_model": {"aff_jax.images"},
-    "aff_jax.prediction": {"aff_jax.images", "aff_jax.saved_model", "aff_jax.serialization"},
-    "aff_jax.cli": {"aff_jax"},
-    "train.data": {"aff_jax"},
-    "train.optim": {"aff_jax"},
-    "train.runtime": {"aff_jax"},
-    "train.checkpoints": {"aff_jax.differences", "train.runtime"},
-    "train.steps": {"aff_jax", "train.data"},
-    "train.reporting": {
-        "aff_jax.files",
-        "aff_jax.images",
-        "aff_jax.prediction",
-        "train.data",
-        "train.runtime",
-        "train.steps",
-    },
-    "train.config_checks": set(),
-    "train.model": {"aff_jax", "train.data", "train.steps"},
-    "train.evaluation": {"aff_jax", "train.data", "train.reporting", "train.steps"},
-    "train.setup": {
-        "aff_jax",
-        "train.config_checks",
-        "train.data",
-        "train.evaluation",
-        "train.model",
-        "train.optim",
-        "train.reporting",
-        "train.steps",
-    },
-    "train.eval_loop": {"train.data", "train.evaluation", "train.setup", "train.steps"},
-    "train.training_loop": {
-        "aff_jax",
-        "train.checkpoints",
-        "train.data",
-        "train.eval_loop",
-        "train.reporting",
-        "train.runtime",
-        "train.setup",
-        "train.steps",
-    },
-    "train.loop": {
-        "train.checkpoints",
-        "train.data",
-        "train.reporting",
-        "train.runtime",
-        "train.setup",
-        "train.steps",
-        "train.training_loop",
-    },
-    "train.original_size": {"aff_jax", "train.data", "train.reporting"},
-    "train.saved_run": {
-        "aff_jax",
-        "train.checkpoints",
-        "train.data",
-        "train.eval_loop",
-        "train.evaluation",
-        "train.model",
-        "train.original_size",
-        "train.reporting",
-        "train.steps",
-    },
-    "train.comparison": {
-        "aff_jax",
-        "train.config_checks",
-        "train.data",
-        "train.loop",
-        "train.model",
-        "train.reporting",
-    },
-    "train.plan": {
-        "aff_jax",
-        "train.command_errors",
-        "train.command_flags",
-        "train.config_checks",
-        "train.data",
-        "train.runtime",
-        "train.setup",
-        "train.steps",
-    },
-    "train": {"aff_jax", "train"},
-    "configs": set(),
-}
-
-# Heavy or optional dependencies, and the only packages that may import them.
-ONLY_IN = {
-    "tensorflow": [],
-    "tensorflow_datasets": ["train.data"],
-    "grain": ["train.data"],
-    "optax": ["train.data.augment", "train.optim", "train.steps"],
-    "orbax": ["train.checkpoints"],
-    "torch": ["aff_jax.convert", "aff_jax.parity", "aff_jax.files", "aff_jax.cli"],
-    "huggingface_hub": ["aff_jax.hub"],
-    "mxnet": [],
-    "PIL": ["aff_jax.images", "aff_jax.prediction", "train"],
-    "matplotlib": ["aff_jax.parity", "train.reporting.plots"],
-}
 
 
 def module_name(path):
@@ -239,19 +74,32 @@ def test_files_have_at_most_300_lines():
         assert lines <= MOST_LINES, f"{path}: {lines}"
 
 
+def public_names(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def test_constants_are_public_or_marked_as_private():
+    for path in SOURCES:
+        public = public_names(path)
+        for node in ast.parse(path.read_text()).body:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            for name in [target.id for target in targets if isinstance(target, ast.Name)]:
+                is_private = name.startswith("_") or len(name) == 1  # a type variable
+                assert not name.isupper() or is_private or name in public, f"{path}: {name}"
+
+
 def test_imported_names_are_public():
     files = {module_name(path): path for path in SOURCES}
-    public = {}
-    for name, path in files.items():
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                public[name] = ast.literal_eval(node.value)
+    public = {name: public_names(path) for name, path in files.items()}
     for path in [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module in files:
                 names = {alias.name for alias in node.names}
                 modules = {x for x in names if f"{node.module}.{x}" in files}
-                private = names - modules - set(public.get(node.module, ()))
+                private = names - modules - public[node.module]
                 assert not private, f"{path}: {node.module} has no {private} in __all__"
 
 

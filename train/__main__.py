@@ -24,25 +24,25 @@ from train.runtime.disconnect_tolerant_output import DisconnectTolerantOutput
 __all__ = ["main"]
 
 define_run_flags()
-PROFILE = flags.DEFINE_string(
+_PROFILE = flags.DEFINE_string(
     "profile", None, "FIRST:LAST. Write a profiler trace of these steps to WORKDIR/profile."
 )
-EXTEND = flags.DEFINE_bool(
+_EXTEND = flags.DEFINE_bool(
     "extend",
     False,
     "Continue the run in --workdir from its last checkpoint, with its optimizer state and changed "
     "fields of the config: more epochs, another learning rate, schedule or augmentation.",
 )
-COORDINATOR_ADDRESS = flags.DEFINE_string(
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address",
     None,
     "HOST:PORT of process 0, in a run of several processes. Detected on Slurm, Open MPI and TPU.",
 )
-NUM_PROCESSES = flags.DEFINE_integer(
+_NUM_PROCESSES = flags.DEFINE_integer(
     "num_processes", None, "Number of processes of the run.", lower_bound=1
 )
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
-PROCESS_TIMEOUT = flags.DEFINE_integer(
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+_PROCESS_TIMEOUT = flags.DEFINE_integer(
     "process_timeout",
     100,
     "Seconds to wait for a process that is missing or does not respond, before the run ends.",
@@ -78,23 +78,24 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
     options = flags.FLAGS
     retain_freed_memory()
     with errors_in_one_line(traceback=options.traceback):
-        profile = Profile.parse(PROFILE.value) if PROFILE.value else None
+        profile = Profile.parse(_PROFILE.value) if _PROFILE.value else None
         several_processes = distributed.initialize(
-            COORDINATOR_ADDRESS.value,
-            NUM_PROCESSES.value,
-            PROCESS_ID.value,
-            timeout_seconds=PROCESS_TIMEOUT.value,
+            _COORDINATOR_ADDRESS.value,
+            _NUM_PROCESSES.value,
+            _PROCESS_ID.value,
+            timeout_seconds=_PROCESS_TIMEOUT.value,
         )
         enable_compilation_cache(options.compilation_cache)
 
     from train.loop import train
 
     with errors_in_one_line(traceback=options.traceback, several_processes=several_processes):
-        summary = train(options.config, workdir, console, profile, extend=EXTEND.value)
+        summary = train(options.config, workdir, console, profile, extend=_EXTEND.value)
     return summary if distributed.is_primary_process() else None
 
 
 def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> None:
+    """Print the result of the run and the files that it has written."""
     from train.reporting.metrics import format_metrics
 
     speed = summary["examples_per_second"]

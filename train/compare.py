@@ -23,7 +23,7 @@ from train.runtime.disconnect_tolerant_output import DisconnectTolerantOutput
 __all__ = ["main"]
 
 define_run_flags()
-ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train; all by default.")
+_ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train; all by default.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -47,7 +47,9 @@ def main(argv: Sequence[str]) -> None:
     with errors_in_one_line(traceback=options.traceback):
         retain_freed_memory()
         enable_compilation_cache(options.compilation_cache)
-        comparison = run_comparison(options.config, workdir, console, ONLY.value, options.traceback)
+        comparison = run_comparison(
+            options.config, workdir, console, _ONLY.value, options.traceback
+        )
     console.print(
         f"\n{comparison.table}\nwritten to {workdir}:\n"
         "  comparison.md     this table\n"

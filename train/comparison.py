@@ -30,7 +30,7 @@ from train.reporting.comparison_table import (
     write_comparison,
 )
 from train.reporting.config_file import CONFIG_FILE
-from train.reporting.metrics import TASKS
+from train.reporting.metrics import TASK_METRICS
 from train.reporting.workdir import SUMMARY_FILE, claim_workdir
 
 __all__ = [
@@ -239,7 +239,7 @@ def comparison_metric(config: ConfigDict) -> str:
         ValueError: If the variants' datasets have different tasks.
     """
     scores = {
-        label: TASKS[find_dataset(run_config(config, label, 0).dataset).task].score
+        label: TASK_METRICS[find_dataset(run_config(config, label, 0).dataset).task].score
         for label in config.variants
     }
     if len(set(scores.values())) > 1:

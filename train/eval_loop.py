@@ -99,7 +99,7 @@ def evaluate(
             f"expected labels in the evaluation split of {run.config.dataset!r}, got masks that "
             f"ignore every pixel. Probably they contain 255 instead of class numbers."
         )
-    metrics = {name: metric(confusion) for name, metric in run.task.metrics.items()}
+    metrics = {name: metric(confusion) for name, metric in run.task_metrics.metrics.items()}
     return {**metrics, "loss": loss / labels}, confusion
 
 

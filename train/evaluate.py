@@ -50,10 +50,10 @@ def main(argv: Sequence[str]) -> None:
         )
     metrics = evaluated.metrics
     print(f"step {evaluated.step}: {format_metrics(metrics)}")
-    if "unseen" in metrics:
+    if "cropped" in metrics:
         print(
-            f"{metrics['unseen']:.1%} of the labels are not counted: the network reads only the "
-            f"center of images of another shape. Train with --config.resize=pad."
+            f"{metrics['cropped']:.1%} of the labels are not counted: images of another shape are "
+            f"cropped before the network. Train with --config.resize=pad."
         )
     print("\n".join(class_table(evaluated.scores)))
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from aff_jax.images import ImageTask
 from train.data.augment.augmentation import normalize
 from train.data.sources.data_source import Source
-from train.reporting.metrics import TASKS, Task
+from train.reporting.metrics import TASK_METRICS, TaskMetrics
 from train.steps.eval_step import EvalStep, make_eval_step
 from train.steps.parallel import AXIS, Parallel
 from train.steps.precision import DTYPES
@@ -30,7 +30,7 @@ class Evaluation:
 
     Attributes:
         config: The config.
-        task: Classification or segmentation: its metrics and their names.
+        task_metrics: The metrics of the task.
         parallel: The devices, and how steps run on them.
         eval_step: Evaluation step on all devices.
         predict: Maps a state and uint8 images to predicted classes.
@@ -38,7 +38,7 @@ class Evaluation:
     """
 
     config: ConfigDict
-    task: Task
+    task_metrics: TaskMetrics
     parallel: Parallel
     eval_step: EvalStep
     predict: Callable[[TrainState, np.ndarray], Array]
@@ -67,7 +67,7 @@ def make_evaluation(
     normalize_images = make_normalize(config, image_task)
     return Evaluation(
         config=config,
-        task=TASKS[image_task.task],
+        task_metrics=TASK_METRICS[image_task.task],
         parallel=parallel,
         eval_step=parallel.eval_step(make_eval_step(model, normalize_images, AXIS)),
         predict=_make_predict(model, normalize_images),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from aff_jax.prediction.predictor import BATCH_SIZE, NO_CLASS, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import BATCH_SIZE, CROPPED, MaskPrediction, Predictor
 from train.data.sources.class_table import IGNORED_VALUE
 from train.data.sources.data_source import Source
-from train.reporting.metrics import TASKS
+from train.reporting.metrics import TASK_METRICS
 
 __all__ = ["evaluate_in_original_size"]
 
@@ -29,8 +29,7 @@ def evaluate_in_original_size(
     Returns:
         A tuple of the metrics of segmentation and the confusion matrix, as
         `train.eval_loop.evaluate` returns them, without the loss. If images were cropped, the
-        metric `unseen` is the share of the labels outside of the network's input; they are not
-        counted in the others.
+        metric `cropped` is the share of their labels; they are not counted in the others.
 
     Raises:
         ValueError: If the split has one label for each image, or no labels.
@@ -41,7 +40,7 @@ def evaluate_in_original_size(
             "for each image. Leave out --original_size."
         )
     classes = source.num_classes
-    confusion, unseen = np.zeros((classes, classes), np.int64), 0
+    confusion, cropped = np.zeros((classes, classes), np.int64), 0
     for start in range(0, len(source), batch_size):
         positions = range(start, min(start + batch_size, len(source)))
         images, masks = zip(*map(source.decode, positions), strict=True)
@@ -49,14 +48,16 @@ def evaluate_in_original_size(
             assert isinstance(prediction, MaskPrediction)
             assert isinstance(mask, Image.Image)
             labels, predicted = np.asarray(mask), prediction.classes
-            counted = (labels != IGNORED_VALUE) & (predicted != NO_CLASS)
+            counted = (labels != IGNORED_VALUE) & (predicted != CROPPED)
             pairs = classes * labels[counted].astype(np.int64) + predicted[counted]
             confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-            unseen += int(np.sum((labels != IGNORED_VALUE) & (predicted == NO_CLASS)))
-    labels_seen = int(confusion.sum())
-    if not labels_seen:
+            cropped += int(np.sum((labels != IGNORED_VALUE) & (predicted == CROPPED)))
+    counted_labels = int(confusion.sum())
+    if not counted_labels:
         raise ValueError("expected labels in the split, got masks that ignore every pixel.")
-    metrics = {name: metric(confusion) for name, metric in TASKS["segmentation"].metrics.items()}
-    if unseen:
-        metrics["unseen"] = unseen / (unseen + labels_seen)
+    metrics = {
+        name: metric(confusion) for name, metric in TASK_METRICS["segmentation"].metrics.items()
+    }
+    if cropped:
+        metrics["cropped"] = cropped / (cropped + counted_labels)
     return metrics, confusion

@@ -28,8 +28,8 @@ from train.model import make_model
 from train.original_size import evaluate_in_original_size
 from train.reporting.class_scores import ClassScores, class_scores
 from train.reporting.config_file import read_config
-from train.reporting.dataset_file import read_dataset, unknown_classes
-from train.reporting.metrics import TASKS
+from train.reporting.dataset_file import DatasetRecord, read_dataset, unknown_classes
+from train.reporting.metrics import TASK_METRICS
 from train.steps.parallel import PARALLEL
 from train.steps.state import TrainState
 
@@ -51,6 +51,8 @@ class SavedNetwork(NamedTuple):
         variables: The variables that are evaluated: the moving averages if the run has them, with
             the recalibrated statistics if the run has them.
         image_task: The images that the network reads, and the classes that it predicts.
+        dataset: The record of the dataset that it was trained with; None if an earlier version of
+            this program started the run.
         step: Step of the checkpoint.
         metrics: Metrics of its evaluation; empty if it was not evaluated.
     """
@@ -59,6 +61,7 @@ class SavedNetwork(NamedTuple):
     model: nn.Module
     variables: dict[str, Any]
     image_task: ImageTask
+    dataset: DatasetRecord | None
     step: int
     metrics: dict[str, float]
 
@@ -116,10 +119,15 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     images = jnp.zeros((1, *image_task.input_shape))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     restored = read_eval_variables(
-        workdir / "checkpoints", step, shapes, best_metric=f"eval_{TASKS[dataset.task].score}"
+        workdir / "checkpoints",
+        step,
+        shapes,
+        best_metric=f"eval_{TASK_METRICS[dataset.task].score}",
     )
     variables = {"batch_stats": {}, **restored.state}
-    return SavedNetwork(config, model, variables, image_task, restored.step, restored.metrics)
+    return SavedNetwork(
+        config, model, variables, image_task, record, restored.step, restored.metrics
+    )
 
 
 def evaluate_checkpoint(
@@ -152,8 +160,8 @@ def evaluate_checkpoint(
     config = network.config
     names = network.image_task.class_names
     source = open_split(config, split or split_names(config).evaluation, names)
-    if record := read_dataset(workdir):
-        record.require_same_classes(source)
+    if network.dataset:
+        network.dataset.require_same_classes(source)
     if original_size:
         predictor = Predictor(network.model, network.variables, network.image_task)
         metrics, confusion = evaluate_in_original_size(predictor, source)
@@ -173,7 +181,7 @@ def _evaluated(
     network: SavedNetwork, metrics: dict[str, float], confusion: np.ndarray
 ) -> EvaluatedCheckpoint:
     task = network.image_task
-    scores = class_scores(confusion, task.class_names, TASKS[task.task].class_metrics)
+    scores = class_scores(confusion, task.class_names, TASK_METRICS[task.task].class_metrics)
     return EvaluatedCheckpoint(network.step, metrics, scores)
 
 

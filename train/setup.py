@@ -144,7 +144,7 @@ def assemble(
         schedule,
         augment,
         AXIS,
-        evaluation.task.accuracy,
+        evaluation.task_metrics.accuracy,
         loss_function=loss_function,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
@@ -178,6 +178,7 @@ def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
 def _make_optimizer(
     config: ConfigDict, schedule: Schedule, frozen: FrozenSubmodules | None
 ) -> Optimizer:
+    """Create the optimizer of a config, which does not update frozen submodules."""
     optimizer = create_optimizer(
         config.optimizer,
         schedule,

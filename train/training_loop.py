@@ -87,6 +87,7 @@ class TrainingLoop:
             raise
 
     def _run_to_end(self, state: TrainState, step: int, evaluated: bool) -> dict[str, Any]:
+        """Train, evaluate, log and save until the last step."""
         self.state, self.step = state, step
         if step and not evaluated and self._evaluation_is_due():
             # The last process was stopped during this evaluation.
@@ -114,6 +115,7 @@ class TrainingLoop:
         return self._finish()
 
     def _train_step(self) -> None:
+        """Run one training step and add its metrics."""
         try:
             batch = next(self.batches)
         except FeedError:
@@ -142,6 +144,7 @@ class TrainingLoop:
         return bool(gather_from_processes(due)[0])
 
     def _log_metrics(self) -> None:
+        """Log the mean of the metrics since the last log."""
         # This waits for the devices. Between two logs the host dispatches steps asynchronously.
         if len(self.metrics):
             metrics = self.metrics.compute_and_reset(self.step, self.checkpoints.latest_step)
@@ -238,7 +241,7 @@ class TrainingLoop:
     def _finish(self) -> dict[str, Any]:
         """Write summary.json, and then the plots."""
         names = self.run.train_source.class_names
-        classes = class_scores(self.confusion, names, self.run.task.class_metrics)
+        classes = class_scores(self.confusion, names, self.run.task_metrics.class_metrics)
         self.report.log_classes(self.step, classes)
         evaluations = self._eval_metrics()
         if self.run.test_source is not None:

@@ -97,7 +97,7 @@ class Branch(nn.Module):
         return expand_norm(expand(hidden), train=train)
 
 
-CONTEXTS: dict[str, Callable[[Array], Array]] = {
+_CONTEXTS: dict[str, Callable[[Array], Array]] = {
     "local": lambda u: u,
     "global": global_average,
 }
@@ -133,10 +133,10 @@ def sum_of_branches(
     """
     if not scales:
         raise ValueError(
-            f"expected at least one of the scales {', '.join(CONTEXTS)}, got an empty sequence."
+            f"expected at least one of the scales {', '.join(_CONTEXTS)}, got an empty sequence."
         )
     logits = [
-        branch(look_up(CONTEXTS, "scale", scale)(u), train)
+        branch(look_up(_CONTEXTS, "scale", scale)(u), train)
         for scale, branch in zip(scales, branches, strict=True)
     ]
     return sum(logits[1:], start=logits[0])

@@ -18,6 +18,7 @@ from aff_jax.cli.network_flags import (
     classes_in,
     create,
     help_line,
+    image_size,
     parse_renames,
     positive,
     rename_flag,
@@ -47,9 +48,9 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         metavar="FILE.py:CALLABLE",
         help="creates the PyTorch module",
     )
-    ours = command.add_mutually_exclusive_group(required=True)
-    ours.add_argument("--model", help="a name of aff_jax.list_models()")
-    ours.add_argument(
+    network_in_jax = command.add_mutually_exclusive_group(required=True)
+    network_in_jax.add_argument("--model", help="a name of aff_jax.list_models()")
+    network_in_jax.add_argument(
         "--ours",
         type=expanduser,
         metavar="FILE.py:CALLABLE",
@@ -75,8 +76,10 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a weight or buffer of PyTorch without a counterpart; * is any text; may be repeated",
     )
-    command.add_argument("--input-size", type=positive, default=64, help="height and width")
-    command.add_argument("--batch", type=positive, default=2, help="number of random images")
+    command.add_argument(
+        "--input-size", type=image_size, default=(64, 64), help="size of the images"
+    )
+    command.add_argument("--batch-size", type=positive, default=2, help="number of random images")
     command.add_argument("--seed", type=int, default=0, help="seed of the random images")
     command.add_argument("--float64", action="store_true", help="run both networks in float64")
     command.add_argument("--tolerance", type=float, help="relative to the layer's largest value")
@@ -115,10 +118,10 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.inputs:
         args, kwargs = bind_inputs(read_inputs(arguments.inputs), module, torch_module)
     else:
-        size = arguments.input_size
         rng = np.random.RandomState(arguments.seed)
         channels = arguments.channels or channels_in(state, module, PYTORCH)
-        images = rng.standard_normal((arguments.batch, size, size, channels)).astype(np.float32)
+        shape = (arguments.batch_size, *arguments.input_size, channels)
+        images = rng.standard_normal(shape).astype(np.float32)
         args, kwargs = (images,), {}
         about["seed"] = str(arguments.seed)
     outcome = parity.compare(

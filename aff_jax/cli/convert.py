@@ -70,7 +70,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         help="channels of the images; default: those of the checkpoint. For another number, the "
         "first convolution is summed or repeated, as timm does",
     )
-    command.add_argument("--force", action="store_true", help="overwrite the target")
+    command.add_argument("--overwrite", action="store_true", help="overwrite the target")
     command.set_defaults(run=convert)
 
 
@@ -84,15 +84,15 @@ def convert(arguments: argparse.Namespace) -> int:
         Exit status 0.
 
     Raises:
-        FileExistsError: If the target exists and `--force` is not given.
+        FileExistsError: If the target exists and `--overwrite` is not given.
         FileNotFoundError: If the source or the directory of the target is missing.
         ValueError: If a flag is missing, unknown or superfluous, or the weights do not
             match the network.
     """
     source, target = Path(arguments.source), Path(arguments.target)
     check_target(target)
-    if target.exists() and not arguments.force:
-        raise FileExistsError(f"{target} already exists; pass --force to overwrite it.")
+    if target.exists() and not arguments.overwrite:
+        raise FileExistsError(f"{target} already exists; pass --overwrite to overwrite it.")
     exists = source.is_file()
     if exists and detect_file_type(source) == "safetensors" and is_saved(read_metadata(source)):
         return _convert_to_torch(source, target, arguments)
@@ -116,7 +116,7 @@ def convert(arguments: argparse.Namespace) -> int:
     variables = read(arrays, model, *images)
     if arguments.channels:
         variables = aff_jax.convert.adapt_channels(variables, arguments.channels)
-    aff_jax.save(target, variables, model, overwrite=arguments.force)
+    aff_jax.save(target, variables, model, overwrite=arguments.overwrite)
     count = count_parameters(variables["params"])
     print(f"{source} -> {target}: {arguments.model}, {count:,} parameters")
     print(f"reference {arguments.reference}, {_fusion_of(model)}")
@@ -128,15 +128,16 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _convert_to_torch(source: Path, target: Path, arguments: argparse.Namespace) -> int:
+    """Write the variables of a saved model as a file of PyTorch names."""
     for flag in ("model", "prefix", "ignore", "channels"):
         if getattr(arguments, flag):
             raise ValueError(f"{source} describes its network itself: remove --{flag}.")
     model, variables = aff_jax.load(source)
     arrays = aff_jax.convert.to_torch(variables, model, rename=parse_renames(arguments))
     if target.suffix.lower() in (".pth", ".pt"):
-        write_torch(target, arrays, overwrite=arguments.force)
+        write_torch(target, arrays, overwrite=arguments.overwrite)
     elif target.suffix.lower() == ".safetensors":
-        write_safetensors(target, arrays, overwrite=arguments.force)
+        write_safetensors(target, arrays, overwrite=arguments.overwrite)
     else:
         raise ValueError(f"{target}: expected a .pth, .pt or .safetensors file.")
     print(f"{source} -> {target}: {len(arrays)} arrays for PyTorch")

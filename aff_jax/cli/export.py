@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 from os.path import expanduser
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import check_target, help_line
+from aff_jax.cli.network_flags import check_target, help_line, image_size
 from aff_jax.files.atomic_write import atomic_file
 from aff_jax.hosts.registry import host_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
@@ -39,17 +38,17 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         help=".stablehlo file to write, for jax.export.deserialize",
     )
     command.add_argument(
-        "--batch",
+        "--batch-size",
         type=_batch,
         default="symbolic",
         help="batch size, or symbolic (default) for any batch size",
     )
     command.add_argument(
-        "--size",
-        type=_size,
-        metavar="HxW",
-        help="height and width of the images, such as 224x224; default: those of the source, if it "
-        "says which images its network reads",
+        "--input-size",
+        type=image_size,
+        metavar="SIZE",
+        help="size of the images, such as 224 or 240x320 (height x width); default: that of the "
+        "source, if it says which images its network reads",
     )
     command.add_argument(
         "--platform",
@@ -57,7 +56,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         choices=sorted(PLATFORMS),
         help="platform to compile for; may be repeated; default: cpu, cuda and tpu",
     )
-    command.add_argument("--force", action="store_true", help="overwrite the target")
+    command.add_argument("--overwrite", action="store_true", help="overwrite the target")
     command.set_defaults(run=export)
 
 
@@ -74,7 +73,7 @@ def export(arguments: argparse.Namespace) -> int:
         Exit status 0.
 
     Raises:
-        FileExistsError: If the target exists and `--force` is not given.
+        FileExistsError: If the target exists and `--overwrite` is not given.
         FileNotFoundError: If the source or the directory of the target is missing.
         ValueError: If the extension of the target is not .stablehlo, or the source is not a
             network.
@@ -83,8 +82,8 @@ def export(arguments: argparse.Namespace) -> int:
     check_target(target)
     if target.suffix != ".stablehlo":
         raise ValueError(f"{target}: expected the extension .stablehlo.")
-    if target.exists() and not arguments.force:
-        raise FileExistsError(f"{target} already exists; pass --force to overwrite it.")
+    if target.exists() and not arguments.overwrite:
+        raise FileExistsError(f"{target} already exists; pass --overwrite to overwrite it.")
     saved = aff_jax.load(arguments.source)
     model, variables, task = saved.model, saved.variables, saved.image_task
     if type(model) not in host_classes():
@@ -94,21 +93,21 @@ def export(arguments: argparse.Namespace) -> int:
             f"instead."
         )
     task_file = target.with_suffix(".json")
-    if task is not None and task_file.exists() and not arguments.force:
-        raise FileExistsError(f"{task_file} already exists; pass --force to overwrite it.")
-    size = arguments.size or (task and task.image_size)
+    if task is not None and task_file.exists() and not arguments.overwrite:
+        raise FileExistsError(f"{task_file} already exists; pass --overwrite to overwrite it.")
+    size = arguments.input_size or (task and task.image_size)
     if not size:
         raise ValueError(
-            f"expected --size=HxW, such as 224x224: {arguments.source} does not say which images "
-            f"its network reads."
+            f"expected --input-size, such as 224 or 240x320: {arguments.source} does not say which "
+            f"images its network reads."
         )
     if task is not None and size != task.image_size:
         raise ValueError(
-            f"expected the size that the network was trained with, --size="
+            f"expected the size that the network was trained with, --input-size="
             f"{'x'.join(map(str, task.image_size))}, got {'x'.join(map(str, size))}. Leave it out."
         )
-    symbolic = arguments.batch == "symbolic"
-    shape = (1 if symbolic else arguments.batch, *size, image_channels(variables))
+    symbolic = arguments.batch_size == "symbolic"
+    shape = (1 if symbolic else arguments.batch_size, *size, image_channels(variables))
     exported = save_stablehlo(
         target,
         model,
@@ -116,11 +115,11 @@ def export(arguments: argparse.Namespace) -> int:
         jax.ShapeDtypeStruct(shape, jnp.float32),
         symbolic_batch=symbolic,
         platforms=arguments.platform or ("cpu", "cuda", "tpu"),
-        overwrite=arguments.force,
+        overwrite=arguments.overwrite,
     )
     if task is not None:
         text = json.dumps(task.to_json(), indent=2) + "\n"
-        with atomic_file(task_file, overwrite=arguments.force) as partial:
+        with atomic_file(task_file, overwrite=arguments.overwrite) as partial:
             partial.write_text(text, encoding="utf-8")
     megabytes = target.stat().st_size / 1e6
     print(f"{arguments.source} -> {target}: {megabytes:.1f} MB for {', '.join(exported.platforms)}")
@@ -138,10 +137,3 @@ def _batch(text: str) -> int | str:
     if text == "symbolic" or (text.isdigit() and int(text) > 0):
         return text if text == "symbolic" else int(text)
     raise argparse.ArgumentTypeError(f"expected a number of at least 1 or symbolic, got {text!r}")
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 224x224, got {text!r}")
-    return int(match[1]), int(match[2])

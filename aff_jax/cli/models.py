@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import channels_flag, create, help_line, positive
+from aff_jax.cli.network_flags import channels_flag, create, help_line, image_size
 from aff_jax.hosts.registry import HOSTS
 from aff_jax.inspection import count_flops, count_parameters
 from aff_jax.lookup import unknown_name
@@ -37,7 +37,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         help="count parameters and floating-point operations, in a few seconds for each network",
     )
     command.add_argument(
-        "--input-size", type=positive, default=224, help="height and width for --cost"
+        "--input-size", type=image_size, default=(224, 224), help="size of the images for --cost"
     )
     command.set_defaults(run=models)
 
@@ -54,7 +54,7 @@ def models(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: If no name matches the pattern, or a flag does not fit the networks.
     """
-    size = arguments.input_size
+    height, width = arguments.input_size
     names = fnmatch.filter(HOSTS, arguments.filter)  # in the order of the table, by family
     if not names:
         raise ValueError(unknown_name("model", arguments.filter, aff_jax.list_models()))
@@ -62,13 +62,13 @@ def models(arguments: argparse.Namespace) -> int:
     if arguments.parameters or arguments.cost:
         titles.append(f"{'parameters':>14}")
     if arguments.cost:
-        titles.append(f"{f'GFLOPs at {size}x{size}':>22}")
+        titles.append(f"{f'GFLOPs at {height}x{width}':>22}")
     print("".join(titles).rstrip())
     for name in names:
         model = create(arguments, name)
         cells = [f"{name:<24}{type(model).__name__:<14}"]
         if arguments.parameters or arguments.cost:
-            images = jax.ShapeDtypeStruct((1, size, size, arguments.channels or 3), jnp.float32)
+            images = jax.ShapeDtypeStruct((1, height, width, arguments.channels or 3), jnp.float32)
             variables = jax.eval_shape(model.init, jax.random.key(0), images)
             cells.append(f"{count_parameters(variables['params']):>14,}")
         if arguments.cost:

@@ -20,13 +20,14 @@ __all__ = [
     "classes_in",
     "create",
     "help_line",
+    "image_size",
     "network_flags",
     "parse_renames",
     "positive",
     "rename_flag",
 ]
 
-PATTERN = "re:"
+_PATTERN = "re:"
 """Begin of a value of `--rename` that is a regular expression."""
 
 
@@ -110,14 +111,14 @@ def parse_renames(arguments: argparse.Namespace) -> dict[Any, str]:
     """
     renames: dict[str | re.Pattern[str], str] = {}
     for text in arguments.rename:
-        is_pattern = text.startswith(PATTERN)
+        is_pattern = text.startswith(_PATTERN)
         # A regular expression may have "=" itself.
         old, equals, new = text.rpartition("=") if is_pattern else text.partition("=")
         if not equals:
             raise ValueError(f"expected --rename OLD=NEW, got {text!r}.")
         if is_pattern:
             try:
-                renames[re.compile(old.removeprefix(PATTERN))] = new
+                renames[re.compile(old.removeprefix(_PATTERN))] = new
             except re.error as error:
                 raise ValueError(
                     f"--rename {text!r} is not a valid regular expression: {error}."
@@ -183,6 +184,24 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
     return number
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse the size of images, such as `224` or `240x320`.
+
+    Args:
+        text: Value of a flag: the side of a square, or height x width.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        ArgumentTypeError: If it is neither.
+    """
+    match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected 224 or 240x320 (height x width), got {text!r}")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def _field(text: str) -> tuple[str, Any]:

@@ -35,12 +35,14 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         "--output", type=_path, required=True, help="folder to write: tables, masks, overlays"
     )
     command.add_argument(
-        "--batch",
+        "--batch-size",
         type=_positive,
         default=BATCH_SIZE,
         help=f"images that are predicted at once; default: {BATCH_SIZE}",
     )
-    command.add_argument("--force", action="store_true", help="replace the predictions in OUTPUT")
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace the predictions in OUTPUT"
+    )
     command.set_defaults(run=predict)
 
 
@@ -55,7 +57,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: If the source or the images are missing.
-        FileExistsError: If the folder has predictions and `--force` is not given.
+        FileExistsError: If the folder has predictions and `--overwrite` is not given.
         ImportError: If Pillow is not installed.
         ValueError: If the source is not a network for images, or there are no images.
     """
@@ -65,8 +67,8 @@ def predict(arguments: argparse.Namespace) -> int:
         arguments.images,
         arguments.output,
         network=str(arguments.source),
-        overwrite=arguments.force,
-        batch_size=arguments.batch,
+        overwrite=arguments.overwrite,
+        batch_size=arguments.batch_size,
     )
 
 
@@ -97,7 +99,7 @@ def predict_and_report(
         FileExistsError: If the folder has predictions, and `overwrite` is False.
         ValueError: If there are no images.
     """
-    from aff_jax.prediction.drawing import no_class_value
+    from aff_jax.prediction.drawing import cropped_value
     from aff_jax.prediction.prediction_files import predict_files
 
     with warnings.catch_warnings(record=True) as ignored:
@@ -118,7 +120,7 @@ def predict_and_report(
     if result.cropped:
         print(
             f"{result.cropped} of the masks have pixels of the value "
-            f"{no_class_value(predictor.image_task)}, which is no class: the network reads only "
+            f"{cropped_value(predictor.image_task)}, which is no class: the network reads only "
             f"the center of images of another shape. Train with --config.resize=pad."
         )
     total = result.predicted + len(result.unreadable)

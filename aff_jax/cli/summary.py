@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aff_jax.cli.network_flags import channels_flag, create, help_line, positive
+from aff_jax.cli.network_flags import channels_flag, create, help_line, image_size
 
 __all__ = ["add_parser", "summary"]
 
@@ -23,7 +23,9 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     parents = [network, channels_flag()]
     command = commands.add_parser("summary", parents=parents, help=help_line(summary))
     command.add_argument("model", help="a name of aff_jax.list_models()")
-    command.add_argument("--input-size", type=positive, default=224, help="height and width")
+    command.add_argument(
+        "--input-size", type=image_size, default=(224, 224), help="size of the images"
+    )
     command.add_argument("--depth", type=int, help="depth of nested submodules to print")
     command.set_defaults(run=summary)
 
@@ -40,8 +42,7 @@ def summary(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: If a name or a field is unknown.
     """
-    size = arguments.input_size
-    images = jnp.zeros((1, size, size, arguments.channels or 3))
+    images = jnp.zeros((1, *arguments.input_size, arguments.channels or 3))
     # By default, `tabulate` prints 80 columns in color, into files as well.
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else 160

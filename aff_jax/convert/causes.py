@@ -13,18 +13,18 @@ from aff_jax.inspection import ModulePath
 
 __all__ = ["Mismatch", "explain_shapes", "guess_cause"]
 
-SYMBOL_NAME = re.compile(
+_SYMBOL_NAME = re.compile(
     r"[^.]+_(weight|bias|gamma|beta|running_mean|running_var|moving_mean|moving_var)"
 )
 """A name in MXNet's files for symbols, such as `resnetv10_conv0_weight`."""
 
-OVERLAP = 0.5
+_OVERLAP = 0.5
 """Share of names that two networks with different fusions have in common."""
 
-REDUCE_KERNEL = ("reduce", "kernel")
+_REDUCE_KERNEL = ("reduce", "kernel")
 """End of the path of the kernel of shape (channels, channels // reduction)."""
 
-BRANCH = re.compile(r"(local|global)\d*")
+_BRANCH = re.compile(r"(local|global)\d*")
 """Names of the branches of the attention."""
 
 
@@ -55,7 +55,7 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
     read = {name: entry for name, entry in entries.items() if entry.collection != UNREAD}
     missing = [entry for name, entry in read.items() if name not in arrays]
     unexpected = [name for name in arrays if name not in entries]
-    if sum(SYMBOL_NAME.fullmatch(name) is not None for name in arrays) > len(arrays) / 2:
+    if sum(_SYMBOL_NAME.fullmatch(name) is not None for name in arrays) > len(arrays) / 2:
         return (
             "The names are those of MXNet's symbols, as `export` and `collect_params().save` write "
             "them. Save the network with `net.save_parameters(path)` instead."
@@ -66,7 +66,7 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
             f"The names of this module are in the checkpoint under a prefix: pass {listed}; on the "
             f"command line, --prefix={prefixes[0].removesuffix('.')}."
         )
-    whole = len(arrays) >= OVERLAP * len(read)
+    whole = len(arrays) >= _OVERLAP * len(read)
     if whole and (prefixes := find_prefixes(arrays, read)):
         prefix = prefixes[0].removesuffix(".")
         return (
@@ -81,7 +81,7 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
         )
     expected_fusion, found_fusion = _guess_fusion(entries), _guess_fusion(arrays)
     common = len(set(entries) & set(arrays))
-    if expected_fusion != found_fusion and common >= OVERLAP * min(len(entries), len(arrays)):
+    if expected_fusion != found_fusion and common >= _OVERLAP * min(len(entries), len(arrays)):
         return (
             f"The checkpoint looks like a network with fusion={found_fusion!r}; the module has "
             f"fusion={expected_fusion!r}."
@@ -153,7 +153,7 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
         )
     elif "reduction" in groups:
         ratios = {
-            m.found[0] / m.found[1] for m in groups["reduction"] if m.path[-2:] == REDUCE_KERNEL
+            m.found[0] / m.found[1] for m in groups["reduction"] if m.path[-2:] == _REDUCE_KERNEL
         }
         value = f"{ratios.pop():g}" if len(ratios) == 1 else "N"
         sentences.append(
@@ -174,10 +174,10 @@ def _cause_of(mismatch: Mismatch) -> str:
         del same[axis]
         if all(same):
             return "channels"
-    if any(BRANCH.fullmatch(part) for part in path) and len(expected) == len(found):
+    if any(_BRANCH.fullmatch(part) for part in path) and len(expected) == len(found):
         # The last layer has as many channels as the inputs, and so has the first kernel.
         is_last = path[-2].startswith("expand") and expected[-1] != found[-1]
-        is_first = path[-2:] == REDUCE_KERNEL and expected[0] != found[0]
+        is_first = path[-2:] == _REDUCE_KERNEL and expected[0] != found[0]
         return "inputs" if is_last or is_first else "reduction"
     return ""
 

@@ -50,6 +50,7 @@ def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
 
 
 def _list_read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]:
+    """Yield an entry for each array of the module, once per layer of a stack."""
     all_stacks = find_stacks(structure)
     for collection in ("params", "batch_stats"):
         for path, leaf in structure.leaves(collection):
@@ -155,7 +156,8 @@ def arrays_to_variables(
             stacked = flat.setdefault(key, np.empty(entry.leaf_shape, entry.dtype))
             stacked[entry.index] = entry.to_leaf(array)
         else:
-            flat[key] = entry.to_leaf(array)
+            # At once, so that there is no second copy of all arrays.
+            flat[key] = jnp.asarray(entry.to_leaf(array))
     return traverse_util.unflatten_dict(
         {key: leaf if key[0] == UNREAD else jnp.asarray(leaf) for key, leaf in flat.items()}
     )

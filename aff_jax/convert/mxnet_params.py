@@ -33,10 +33,10 @@ import numpy as np
 
 __all__ = ["read_mxnet_params"]
 
-LIST_MAGIC = 0x112
+_LIST_MAGIC = 0x112
 VERSION_1, VERSION_2, VERSION_3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
-STORAGES = {0: "dense", 1: "row-sparse", 2: "compressed sparse row"}
-DTYPES: dict[int, np.dtype[Any]] = {
+_STORAGES = {0: "dense", 1: "row-sparse", 2: "compressed sparse row"}
+_DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
     1: np.dtype("<f8"),
     2: np.dtype("<f2"),
@@ -51,9 +51,9 @@ DTYPES: dict[int, np.dtype[Any]] = {
     11: np.dtype("<u8"),
     12: np.dtype(ml_dtypes.bfloat16),
 }
-MAX_AXES = 32  # kernels of 3-d convolutions have 5; NumPy allows 64
-SMALLEST_ARRAY = 21  # bytes: no version, one axis, one value of one byte
-SMALLEST_NAME = 8  # bytes: an empty name has only its length
+_MAX_AXES = 32  # kernels of 3-d convolutions have 5; NumPy allows 64
+_SMALLEST_ARRAY = 21  # bytes: no version, one axis, one value of one byte
+_SMALLEST_NAME = 8  # bytes: an empty name has only its length
 
 
 def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
@@ -76,7 +76,7 @@ def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         reader = _Reader(os.fspath(path), file)
         reader.expect_list()
-        count = reader.count("arrays", SMALLEST_ARRAY)
+        count = reader.count("arrays", _SMALLEST_ARRAY)
         arrays = [reader.array(f"array {index} of {count}") for index in range(count)]
         names = reader.names(count)
         if reader.left:
@@ -135,10 +135,10 @@ class _Reader:
     def expect_list(self) -> None:
         """Check the header of a list of arrays."""
         magic = self.number("Q", "the magic number of a list of arrays")
-        if magic != LIST_MAGIC:
+        if magic != _LIST_MAGIC:
             zipped = magic & 0xFFFFFFFF == 0x04034B50
             hint = "; this is a zip archive, as MXNet 2 writes it: try numpy.load" if zipped else ""
-            raise self.error(f"expected the magic number {LIST_MAGIC:#x}, got {magic:#x}{hint}")
+            raise self.error(f"expected the magic number {_LIST_MAGIC:#x}, got {magic:#x}{hint}")
         self.number("Q", "the reserved number")
 
     def array(self, what: str) -> np.ndarray:
@@ -146,11 +146,11 @@ class _Reader:
         shape = self.shape(what)
         self.numbers("i", 2, f"the device of {what}")  # unused
         flag = self.number("i", f"the type of {what}")
-        if flag not in DTYPES:
-            raise self.error(f"{what} has the unknown type {flag}; expected 0 to {max(DTYPES)}")
+        if flag not in _DTYPES:
+            raise self.error(f"{what} has the unknown type {flag}; expected 0 to {max(_DTYPES)}")
         # `math.prod` cannot overflow, unlike `np.prod`.
-        self.claim(math.prod(shape) * DTYPES[flag].itemsize, f"{what}, of shape {shape},")
-        values = np.empty(shape, DTYPES[flag])
+        self.claim(math.prod(shape) * _DTYPES[flag].itemsize, f"{what}, of shape {shape},")
+        values = np.empty(shape, _DTYPES[flag])
         if self.file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
             raise self.error("the file became shorter while it was read")
         return values
@@ -162,15 +162,15 @@ class _Reader:
             storage = self.number("i", f"the storage of {what}")
             if storage != 0:
                 raise self.error(
-                    f"{what} is stored as {STORAGES.get(storage, f'unknown kind {storage}')}; "
+                    f"{what} is stored as {_STORAGES.get(storage, f'unknown kind {storage}')}; "
                     f"expected dense. In MXNet, convert it with `array.tostype('default')`"
                 )
         versioned = version in (VERSION_1, VERSION_2, VERSION_3)
         # The oldest files have no version; this number is the number of axes.
         axes = self.number("I", f"the number of axes of {what}") if versioned else version
-        if axes > MAX_AXES:
+        if axes > _MAX_AXES:
             known = "" if versioned else f", or a version {VERSION_1:#x} to {VERSION_3:#x}"
-            raise self.error(f"{what}: expected at most {MAX_AXES} axes{known}; got {axes:#x}")
+            raise self.error(f"{what}: expected at most {_MAX_AXES} axes{known}; got {axes:#x}")
         shape = self.numbers("q" if versioned else "I", axes, f"the shape of {what}")
         # A size below 1, and before version 3 also a shape without axes, means that the shape is
         # unknown and no values follow.
@@ -183,7 +183,7 @@ class _Reader:
 
     def names(self, expected: int) -> list[str]:
         """Read the names of the arrays, without the prefixes of Module's checkpoints."""
-        count = self.count("names", SMALLEST_NAME)
+        count = self.count("names", _SMALLEST_NAME)
         if count != expected:
             unnamed = "; save a dict, not a list" if count == 0 else ""
             raise self.error(f"expected {expected} names, one for each array; got {count}{unnamed}")

@@ -46,7 +46,7 @@ def list_forms(structure: Structure) -> list[list[Form]]:
     stacks = find_stacks(structure)
     layers = []
     for path, layer in structure.layers.items():
-        make = next((make for kind, make in FORMS.items() if isinstance(layer.module, kind)), None)
+        make = next((make for kind, make in _FORMS.items() if isinstance(layer.module, kind)), None)
         if make is None:
             continue
         outer = next((s for key, s in stacks.items() if key[1 : len(path) + 1] == path), [])
@@ -258,7 +258,7 @@ def _gates(prefix: str, gates: str) -> tuple[str, ...]:
 
 _lstm_forms = _cell_forms(tuple("ifgo"), _gates("h", "ifgo"), _gates("h", "ifgo"))
 
-FORMS: dict[type[nn.Module], Callable[..., list[Form]]] = {
+_FORMS: dict[type[nn.Module], Callable[..., list[Form]]] = {
     nn.MultiHeadDotProductAttention: _attention_forms,
     nn.LSTMCell: _lstm_forms,
     nn.OptimizedLSTMCell: _lstm_forms,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["CheckedPickle", "check_pickle", "list_code"]
 
-PLAIN = re.compile(
+_PLAIN = re.compile(
     r"collections\.(OrderedDict|Counter)|(builtins|__builtin__)\.(set|complex|bytearray)"
     r"|_codecs\.encode|torch(\.cuda|\.storage)?\.\w+Storage|torch\.(Size|device|bool|[a-z]+\d+\w*)"
     r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)"
@@ -27,18 +27,18 @@ PLAIN = re.compile(
 )
 """Names that the pickle of a training checkpoint may mention. PyTorch has its own list as well."""
 
-INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
+_INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
 """Opcodes that push an integer. Pickles do not memoize integers."""
 
-STRINGS = re.compile(r"(SHORT_|BIN|SHORT_BIN)?(UNICODE|STRING)8?")
-BYTES = re.compile(r"(SHORT_)?BINBYTES8?|BYTEARRAY8")
-GETS = ("GET", "BINGET", "LONG_BINGET")
-SETS = {"EMPTY_SET": pickle.EMPTY_LIST, "ADDITEMS": pickle.APPENDS, "FROZENSET": pickle.TUPLE}
+_STRINGS = re.compile(r"(SHORT_|BIN|SHORT_BIN)?(UNICODE|STRING)8?")
+_BYTES = re.compile(r"(SHORT_)?BINBYTES8?|BYTEARRAY8")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+_SETS = {"EMPTY_SET": pickle.EMPTY_LIST, "ADDITEMS": pickle.APPENDS, "FROZENSET": pickle.TUPLE}
 """Opcodes of sets, and those of lists and tuples, which take their place."""
 
-PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
-GROWTH = 16
+_GROWTH = 16
 """Limit of the size of a rewritten pickle, as a multiple of the original: it repeats strings."""
 
 
@@ -96,15 +96,15 @@ def check_pickle(stream: Any, size: int, after: list[str]) -> CheckedPickle:
             protocol = max(protocol, argument)
             raw = pickle.PROTO + b"\2"
         string = None
-        if name in PUTS:  # leaves the stack as it is
+        if name in _PUTS:  # leaves the stack as it is
             slot = len(memo) if name == "MEMOIZE" else int(argument)
             memo[slot] = pushes[-1][1] if pushes else None
             if memo[slot] is None:
                 pushes.append((_put(slot), None))
             continue
-        if STRINGS.fullmatch(name):
+        if _STRINGS.fullmatch(name):
             string = str(argument)
-        elif name in GETS:
+        elif name in _GETS:
             string = memo.get(int(argument))
         elif name in ("GLOBAL", "INST"):
             names.setdefault(str(argument).replace(" ", "."), _last_string(pushes))
@@ -114,13 +114,13 @@ def check_pickle(stream: Any, size: int, after: list[str]) -> CheckedPickle:
                 raise ValueError(f"the name at byte {position} of a pickle is not two strings")
             names.setdefault(".".join(map(str, parts)), _last_string(pushes))
             raw = pickle.GLOBAL + "".join(f"{part}\n" for part in parts).encode()
-        elif BYTES.fullmatch(name):
+        elif _BYTES.fullmatch(name):
             raw = _encoded_bytes(argument)
-        elif name in SETS:
-            raw = SETS[name]
+        elif name in _SETS:
+            raw = _SETS[name]
         elif "PERSID" in name:
             (kind, elements), *rest = list(recent)[-1 - len(after) :] or [("", None)]
-            if kind not in INTEGERS or [name for name, _ in rest] != after:
+            if kind not in _INTEGERS or [name for name, _ in rest] != after:
                 wrong = wrong or f"the storage at byte {position} of a pickle has no known size"
             elif not 0 <= elements <= size:
                 wrong = wrong or f"a storage of {elements} elements is larger than the file"
@@ -129,7 +129,7 @@ def check_pickle(stream: Any, size: int, after: list[str]) -> CheckedPickle:
             raw = _string(string)
         pushes.append((raw, string))
         written += len(raw)
-        if written > GROWTH * max(len(content), 1000):
+        if written > _GROWTH * max(len(content), 1000):
             raise ValueError("a pickle repeats a long string too often")
     if wrong and not list_code(names):  # whole models have other references; they contain code
         raise ValueError(wrong)
@@ -145,7 +145,7 @@ def list_code(names: dict[str, str]) -> list[str]:
     Returns:
         The other names, sorted.
     """
-    return sorted(name for name in names if not PLAIN.fullmatch(name))
+    return sorted(name for name in names if not _PLAIN.fullmatch(name))
 
 
 def _last_string(pushes: list[tuple[bytes, str | None]]) -> str:

@@ -30,10 +30,10 @@ from aff_jax.nn.argument_checks import check_model_and_variables
 
 __all__ = ["from_torch", "to_torch"]
 
-COUNTER = "num_batches_tracked"
+_COUNTER = "num_batches_tracked"
 """Step counter of PyTorch's batch norm. PyTorch reads it only with `momentum=None`."""
 
-IGNORED = (COUNTER, *COUNTERS)
+_IGNORED = (_COUNTER, *COUNTERS)
 """Counters that are dropped, at any depth of the module."""
 
 
@@ -93,7 +93,7 @@ def from_torch(
         arrays, where = unwrap_state_dict(source), "the state dict"
     arrays = drop_ignored(select_prefix(arrays, prefix), ignore)
     arrays = rename_prefixes(arrays, rename)
-    arrays = {n: array for n, array in arrays.items() if n.rpartition(".")[2] not in IGNORED}
+    arrays = {n: array for n, array in arrays.items() if n.rpartition(".")[2] not in _IGNORED}
     structure = inspect_module(module, example_inputs, kwargs=kwargs)
     entries, layers = list_entries(structure, PYTORCH), list_forms(structure)
     packed = {name: None for forms in layers for form in forms for name in form.parts}
@@ -154,4 +154,4 @@ def to_torch(
 
 
 def _counters(entries: Sequence[Entry]) -> list[str]:
-    return [e.name.replace("running_var", COUNTER) for e in entries if "running_var" in e.name]
+    return [e.name.replace("running_var", _COUNTER) for e in entries if "running_var" in e.name]

@@ -52,7 +52,7 @@ def fold_reparametrizations(
         The arrays, with weights in float64 in the place of their parts.
     """
     result = dict(arrays)
-    for kind in KINDS:
+    for kind in _KINDS:
         for name in arrays:
             match = re.fullmatch(kind.name, name)
             parts = [match.expand(part) for part in kind.arrays] if match else []
@@ -85,7 +85,7 @@ def _fold_spectral_norm(w: np.ndarray, u: np.ndarray, v: np.ndarray, axis: int) 
 _MODULE = r"((?:.*\.)?)"
 _PARAMETRIZATION = r"\1parametrizations.\2"
 
-KINDS = (
+_KINDS = (
     _Kind(rf"{_MODULE}(\w+)_g", (r"\1\2_g", r"\1\2_v"), _fold_weight_norm),
     _Kind(
         rf"{_MODULE}parametrizations\.(\w+)\.original0",

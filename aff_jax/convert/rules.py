@@ -132,7 +132,7 @@ def attention(module: Any) -> list[Rule]:
     return rules
 
 
-ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
+_ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
     (MSCAM, AFF, IAFF, GatedFusion), attention
 )
 """The table of every module with branches of attention."""
@@ -140,7 +140,7 @@ ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
 PYTORCH = Framework(
     name="PyTorch",
     tables={
-        **ATTENTION_TABLES,
+        **_ATTENTION_TABLES,
         ResNet: lambda _: TORCHVISION_RESNET,
     },
     norm={"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"},
@@ -152,7 +152,7 @@ PYTORCH = Framework(
 MXNET = Framework(
     name="MXNet",
     tables={
-        **ATTENTION_TABLES,
+        **_ATTENTION_TABLES,
         CIFARResNet: gluon_cifar_resnet,
         CIFARResNeXt: gluon_cifar_resnext,
         ResNetV1d: gluon_resnet_v1d,

@@ -17,14 +17,14 @@ import numpy as np
 
 __all__ = ["list_stand_ins"]
 
-NUMBER = re.compile(r"[<>|=]?[biufc]\d{1,2}")
+_NUMBER = re.compile(r"[<>|=]?[biufc]\d{1,2}")
 
 
 class DType:
     """A pickled `numpy.dtype` of numbers."""
 
     def __init__(self, code: str, *options: Any) -> None:
-        if not NUMBER.fullmatch(code):
+        if not _NUMBER.fullmatch(code):
             raise ValueError(f"expected a dtype of numbers, got {code!r}")
         self.dtype = np.dtype(code)
 

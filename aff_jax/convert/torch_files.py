@@ -23,10 +23,10 @@ from aff_jax.convert.stand_ins import list_stand_ins
 
 __all__ = ["import_torch", "read_torch_file"]
 
-DOS_DIRECTORY = 0x10
+_DOS_DIRECTORY = 0x10
 """File attribute of a directory in a zip archive."""
 
-PICKLES_OF_OLD_FILE = 5
+_PICKLES_OF_OLD_FILE = 5
 """Number of pickles: magic number, version, system, state, keys of the storages."""
 
 
@@ -166,7 +166,7 @@ def _check_archive(file: BinaryIO, size: int) -> dict[str, CheckedPickle]:
         for entry in entries:
             # PyTorch returns uninitialized memory for a record that is marked as a directory or
             # whose two sizes differ.
-            directory = entry.external_attr & DOS_DIRECTORY
+            directory = entry.external_attr & _DOS_DIRECTORY
             compressed = entry.compress_type != zipfile.ZIP_STORED
             if directory or compressed or entry.compress_size != entry.file_size:
                 raise ValueError(f"record {entry.filename!r} is not stored as torch.save stores it")
@@ -187,7 +187,7 @@ def _check_old_file(file: BinaryIO, size: int) -> dict[str, CheckedPickle]:
     """
     pickles: dict[str, CheckedPickle] = {}
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for _ in range(PICKLES_OF_OLD_FILE):
+        for _ in range(_PICKLES_OF_OLD_FILE):
             if content.tell() < size:
                 checked = check_pickle(content, size, ["NONE", "TUPLE"])
                 pickles[str(content.tell())] = checked

@@ -27,16 +27,16 @@ from aff_jax.files.safetensors import read_safetensors, to_array
 
 __all__ = ["COUNTERS", "read_weights", "type_of_weights", "unwrap_state_dict", "write_torch"]
 
-WRAPPINGS = ("state_dict", "model_state_dict", "model", "params", "net", "ema")
+_WRAPPINGS = ("state_dict", "model_state_dict", "model", "params", "net", "ema")
 """Keys under which training scripts save a state dict. The first that has one is used."""
 
-PREFIXES = ("module.", "_orig_mod.")
+_PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that `DataParallel` and `torch.compile` add to every name."""
 
 COUNTERS = ("n_averaged",)
 """Counters of `torch.optim.swa_utils.AveragedModel`, beside the names with its prefix."""
 
-MAX_NESTING = 4
+_MAX_NESTING = 4
 """Largest number of nested dicts that are searched for weights."""
 
 
@@ -65,7 +65,7 @@ def read_weights(
             f"{path}: got {describe_file_type(found)}, whose names are those of another framework. "
             f"Read it with aff_jax.convert.{refused[found]}."
         )
-    arrays = unwrap_state_dict(READERS[found](path), str(path))
+    arrays = unwrap_state_dict(_READERS[found](path), str(path))
     size = path.stat().st_size
     for name, array in arrays.items():
         # With strides of 0, a tensor of any size can be a view of one value.
@@ -103,24 +103,24 @@ def type_of_weights(path: str | PathLike[str]) -> str:
     if not path.is_file():  # reading a pipe could block forever
         raise OSError(f"{path}: expected a weight file, got a device or a pipe.")
     found = detect_file_type(path)
-    if found in READERS:
+    if found in _READERS:
         return found
     if found == "pickle":
         return "torch"
     suffix = path.suffix.lower()
-    if found in ("unknown", "empty") and suffix in SUFFIXES:
-        return SUFFIXES[suffix]
+    if found in ("unknown", "empty") and suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
     raise ValueError(
         f"{path}: expected weights of PyTorch, MXNet or safetensors, such as a file of type "
-        f"{', '.join(SUFFIXES)}, got {describe_file_type(found)}."
+        f"{', '.join(_SUFFIXES)}, got {describe_file_type(found)}."
     )
 
 
 def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np.ndarray]:
     """Extract the arrays of a state dict.
 
-    If the state dict is nested under one of `WRAPPINGS`, everything else is dropped. A prefix in
-    `PREFIXES` is removed if all names have it, and so are `COUNTERS`.
+    If the state dict is nested under one of `_WRAPPINGS`, everything else is dropped. A prefix in
+    `_PREFIXES` is removed if all names have it, and so are `COUNTERS`.
 
     Args:
         state: Dict of PyTorch tensors (on any device), NumPy or JAX arrays, or other objects with
@@ -133,7 +133,7 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
     Raises:
         ValueError: If there is no state dict, or a value in it is not an array.
     """
-    weights = _find_weights(state, MAX_NESTING)
+    weights = _find_weights(state, _MAX_NESTING)
     if weights is None:
         got = f"{type(state).__module__}.{type(state).__qualname__}"
         if isinstance(state, Mapping):
@@ -147,7 +147,7 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
             )
         raise ValueError(
             f"{where}: expected a dict of arrays, or one under one of the keys "
-            f"{', '.join(map(repr, WRAPPINGS))}; got {got}{advice}."
+            f"{', '.join(map(repr, _WRAPPINGS))}; got {got}{advice}."
         )
     odd = [name for name, value in weights.items() if not _is_entry(name, value)]
     if odd:
@@ -158,7 +158,7 @@ def unwrap_state_dict(state: Any, where: str = "the state dict") -> dict[str, np
         )
     weights = {name: value for name, value in weights.items() if name not in COUNTERS}
     while weights and (
-        prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in weights)), None)
+        prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in weights)), None)
     ):
         stripped = {name.removeprefix(prefix): value for name, value in weights.items()}
         weights = {name: value for name, value in stripped.items() if name not in COUNTERS}
@@ -169,14 +169,14 @@ def _keys_of_weights(state: Any) -> list[str]:
     """Return the keys under which a dict has dicts with arrays."""
     if not isinstance(state, Mapping):
         return []
-    return [str(k) for k, value in state.items() if _find_weights(value, MAX_NESTING) is not None]
+    return [str(k) for k, value in state.items() if _find_weights(value, _MAX_NESTING) is not None]
 
 
 def _find_weights(state: Any, depth: int) -> Mapping[Any, Any] | None:
-    """Return the innermost dict, under keys of `WRAPPINGS`, that has an array."""
+    """Return the innermost dict, under keys of `_WRAPPINGS`, that has an array."""
     if not isinstance(state, Mapping) or depth == 0:  # a pickled dict may contain itself
         return None
-    for key in WRAPPINGS:
+    for key in _WRAPPINGS:
         if (found := _find_weights(state.get(key), depth - 1)) is not None:
             return found
     return state if any(_is_entry(*item) for item in state.items()) else None
@@ -218,12 +218,12 @@ def write_torch(
         torch.save(tensors, file)
 
 
-READERS: dict[str, Callable[[Path], Any]] = {
+_READERS: dict[str, Callable[[Path], Any]] = {
     "torch": read_torch_file,
     "safetensors": lambda path: read_safetensors(path)[0],
     "mxnet": read_mxnet_params,
 }
 """For each type of file, the function that reads it."""
 
-SUFFIXES = {".pth": "torch", ".pt": "torch", ".safetensors": "safetensors", ".params": "mxnet"}
+_SUFFIXES = {".pth": "torch", ".pt": "torch", ".safetensors": "safetensors", ".params": "mxnet"}
 """Types of the files whose content is unknown, by extension."""

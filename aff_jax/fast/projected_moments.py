@@ -12,7 +12,7 @@ from aff_jax.nn.batch_norm import along_channels, average_over_axis
 
 __all__ = ["mean_and_covariance", "projected_moments"]
 
-EXACT = lax.Precision.HIGHEST
+_EXACT = lax.Precision.HIGHEST
 """Precision of the products. By default, accelerators round the inputs of a product to bfloat16 or
 TF32, and a variance would lose its digits."""
 
@@ -43,9 +43,9 @@ def projected_moments(
         Mean and variance, each `(channels,)`, of the dtype of `kernel` or wider.
     """
     mean, covariance = mean_and_covariance(x, axis_name)
-    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=EXACT), axis=0)
+    var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=_EXACT), axis=0)
     # Rounding can make the variance of a constant channel negative.
-    return jnp.matmul(mean, kernel, precision=EXACT), jnp.maximum(var, 0)
+    return jnp.matmul(mean, kernel, precision=_EXACT), jnp.maximum(var, 0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -114,5 +114,5 @@ def _mean_product(a: Array, b: Array) -> Array:
     axes = tuple(range(a.ndim - 1))
     wide = jnp.promote_types(a.dtype, jnp.float32)
     contracted = ((axes, axes), ((), ()))
-    product = lax.dot_general(a, b, contracted, precision=EXACT, preferred_element_type=wide)
+    product = lax.dot_general(a, b, contracted, precision=_EXACT, preferred_element_type=wide)
     return product / math.prod(a.shape[:-1])

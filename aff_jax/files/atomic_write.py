@@ -1,4 +1,4 @@
-"""Write files atomically."""
+"""Write files atomically, with errors that name the file."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["atomic_file"]
+__all__ = ["atomic_file", "name_in_write_errors"]
 
 
 @contextlib.contextmanager
@@ -25,6 +25,7 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
 
     Raises:
         FileExistsError: If `path` exists and `overwrite` is False.
+        OSError: If the context cannot write the file. It has the name `path`.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -32,13 +33,33 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
             f"{path} already exists. Choose another path, or overwrite it explicitly."
         )
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    partial.touch(exist_ok=False)
+    with name_in_write_errors(path):
+        partial.touch(exist_ok=False)
     try:
         mode = partial.stat().st_mode
-        yield partial
-        partial.chmod(mode)  # safetensors creates files with mode 0600
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
+        with name_in_write_errors(path):
+            yield partial
+            partial.chmod(mode)  # safetensors creates files with mode 0600
+            with open(partial, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def name_in_write_errors(path: str | PathLike[str]) -> Iterator[None]:
+    """Name a file in errors that the system raises without one, such as that the disk is full.
+
+    Args:
+        path: The file that the context writes.
+
+    Raises:
+        OSError: If the context raises one. It has the same type and `path` as its file name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

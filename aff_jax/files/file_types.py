@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["describe_directory", "describe_file_type", "detect_file_type"]
 
-DESCRIPTIONS = {
+_DESCRIPTIONS = {
     "safetensors": "a .safetensors file",
     "torch": "a PyTorch file",
     "pickle": "a pickle, as PyTorch writes it",
@@ -29,7 +29,7 @@ DESCRIPTIONS = {
 }
 """Descriptions of the types of files, by the names that `detect_file_type` returns."""
 
-MAGIC: dict[str, tuple[bytes, ...]] = {
+_MAGIC: dict[str, tuple[bytes, ...]] = {
     "mxnet": (b"\x12\x01\0\0\0\0\0\0",),
     "pickle": (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"),
     "npy": (b"\x93NUMPY",),
@@ -39,10 +39,10 @@ MAGIC: dict[str, tuple[bytes, ...]] = {
 }
 """First bytes of types of files."""
 
-SUFFIXES = {".stablehlo": "stablehlo", ".onnx": "onnx"}
+_SUFFIXES = {".stablehlo": "stablehlo", ".onnx": "onnx"}
 """Types that are not recognized by their first bytes."""
 
-START = 512
+_START = 512
 """Number of bytes to read."""
 
 
@@ -53,21 +53,21 @@ def detect_file_type(path: str | PathLike[str]) -> str:
         path: Path of the file.
 
     Returns:
-        One of the keys of `DESCRIPTIONS`.
+        One of the keys of `_DESCRIPTIONS`.
 
     Raises:
         OSError: If the file is missing or cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        start = file.read(START)
+        start = file.read(_START)
     if not start:
         return "empty"
     # A .safetensors file is the length of its header, which is JSON, and the header. This comes
     # first: the length may have the first bytes of any other type.
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return "safetensors"
-    for name, magic in MAGIC.items():
+    for name, magic in _MAGIC.items():
         if start.startswith(magic):
             return name
     if start.startswith(b"PK\3\4"):
@@ -84,19 +84,19 @@ def detect_file_type(path: str | PathLike[str]) -> str:
     keys = start[{0xDE: 3, 0xDF: 5}.get(start[0], 1) :][:1]
     if is_map and keys and (0xA0 <= keys[0] <= 0xBF or keys[0] in (0xD9, 0xDA)):
         return "msgpack"
-    return SUFFIXES.get(Path(path).suffix.lower(), "unknown")
+    return _SUFFIXES.get(Path(path).suffix.lower(), "unknown")
 
 
 def describe_file_type(name: str) -> str:
     """Return the description of a type, to continue "expected ..., got".
 
     Args:
-        name: Name of the type, a key of `DESCRIPTIONS`.
+        name: Name of the type, a key of `_DESCRIPTIONS`.
 
     Returns:
         A noun phrase with its article.
     """
-    return DESCRIPTIONS[name]
+    return _DESCRIPTIONS[name]
 
 
 def describe_directory(path: str | PathLike[str]) -> str:

@@ -16,7 +16,7 @@ from aff_jax.files.atomic_write import atomic_file
 
 __all__ = ["read_metadata", "read_safetensors", "to_array", "write_safetensors"]
 
-HEADER_LIMIT = 100_000_000
+_HEADER_LIMIT = 100_000_000
 """Largest header in bytes that the format allows."""
 
 
@@ -71,10 +71,11 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _open_safetensors(path: str | PathLike[str]) -> Iterator[Any]:
+    """Open a file, with errors that say where it is damaged."""
     with open(path, "rb") as start:
         size = os.fstat(start.fileno()).st_size
         length = int.from_bytes(start.read(8), "little")
-    limit = min(size - 8, HEADER_LIMIT)
+    limit = min(size - 8, _HEADER_LIMIT)
     if length > limit:
         raise ValueError(
             f"{path}: not a readable .safetensors file of {size} bytes. At byte 0: expected a "

@@ -120,7 +120,7 @@ def weighted_sum(
     return gain * (x * M + y * (1 - M))
 
 
-COMBINE: dict[str, Callable[[Array, Array], Array]] = {
+_COMBINE: dict[str, Callable[[Array, Array], Array]] = {
     "sum": lambda x, y: x + y,
     "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
 }
@@ -145,4 +145,4 @@ def combine_inputs(
     Raises:
         ValueError: If `combine` is unknown.
     """
-    return look_up(COMBINE, "combine", combine)(x, y)
+    return look_up(_COMBINE, "combine", combine)(x, y)

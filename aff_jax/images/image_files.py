@@ -203,6 +203,7 @@ def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
 def _convert(
     image: Image.Image, channels: int, origin: str, use_exif_orientation: bool
 ) -> Image.Image:
+    """Convert an image to 1 or 3 channels of 8 bits, upright and without transparency."""
     _count_channels(image, origin)
     image.load()
     # An image that was changed in memory has no format.

@@ -39,7 +39,10 @@ MAX_NAMED = 10
 
 
 def list_images(
-    folder: Path, skip: Path | None = None, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    folder: Path,
+    skip: Path | None = None,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    broken_links: bool = False,
 ) -> list[str]:
     """List the image files in a folder and its subfolders.
 
@@ -49,13 +52,15 @@ def list_images(
         folder: The folder.
         skip: A folder in it that is left out.
         suffixes: Suffixes of image files.
+        broken_links: Whether to list links to nothing like images, which then cannot be read,
+            whatever their suffix is.
 
     Returns:
         Paths in ascending order.
 
     Raises:
         OSError: If a folder may not be read, or a link without the suffix of an image leads to
-            nothing.
+            nothing and `broken_links` is False.
     """
     images: list[str] = []
     others: list[str] = []
@@ -71,6 +76,9 @@ def list_images(
             if not file.startswith("."):
                 is_image = file.lower().endswith(suffixes)
                 (images if is_image else others).append(os.path.join(place, file))
+    if broken_links:
+        images += _broken_links(others)
+        others = sorted({*others} - {*images})
     raise_for_broken_links(others)
     if others:
         warnings.warn(
@@ -97,12 +105,15 @@ def raise_for_broken_links(paths: Sequence[str]) -> None:
     Raises:
         FileNotFoundError: If there are such links.
     """
-    broken = [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
-    if broken:
+    if broken := _broken_links(paths):
         raise FileNotFoundError(
             f"expected files and folders, got links to nothing: {abbreviate(sorted(broken))}. "
             f"Mount or restore what they lead to, or remove them."
         )
+
+
+def _broken_links(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
 
 
 def abbreviate(names: Sequence[str]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from aff_jax.images.class_colors import default_class_colors
+from aff_jax.images.normalization import ArrayType, normalize_pixels
 
 if TYPE_CHECKING:  # The library can be imported without Pillow.
     from PIL import Image
@@ -17,8 +19,6 @@ if TYPE_CHECKING:  # The library can be imported without Pillow.
     from aff_jax.images.resizing import Placement
 
 __all__ = ["RESIZE_NAMES", "TASKS", "ImageTask"]
-
-ArrayType = TypeVar("ArrayType", np.ndarray, jax.Array)
 
 TASKS = ("classification", "segmentation")
 """One class per image, or one class per pixel."""
@@ -48,10 +48,10 @@ class ImageTask:
             `aff_jax.images.resizing.RESIZES`.
         crop_ratio: For "crop", the size before the crop divided by `image_size`.
         use_exif_orientation: Whether photographs are rotated by their EXIF orientation.
-        class_colors: Color in which each class is drawn, as `#rrggbb`. Empty if the dataset does
-            not define colors.
-        mask_values: Value of each class in the masks of the dataset. Empty if it is the number of
-            the class.
+        class_colors: For segmentation, the color in which each class is drawn, as `#rrggbb`. The
+            default is `default_class_colors`.
+        mask_values: For segmentation, the value of each class in the masks of the dataset. The
+            default is the number of the class.
 
     Raises:
         ValueError: If a value is not possible. The message names the field.
@@ -72,6 +72,15 @@ class ImageTask:
     def __post_init__(self) -> None:
         for name in ("class_names", "image_size", "mean", "std", "class_colors", "mask_values"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has lists
+        self._check()
+        if self.task == "segmentation":
+            colors = self.class_colors or default_class_colors(self.class_names)
+            object.__setattr__(self, "class_colors", tuple(colors))
+            values = self.mask_values or range(self.num_classes)
+            object.__setattr__(self, "mask_values", tuple(values))
+
+    def _check(self) -> None:
+        """Raise an error that names the first field with an impossible value."""
         classes = len(self.class_names)
         # Masks have 8 bits, and one value is left for pixels without a class.
         fits_masks = self.task != "segmentation" or classes <= 255
@@ -221,8 +230,7 @@ class ImageTask:
                 f"expected uint8 pixels in 0 .. 255, got {pixels.dtype}. If they are divided by "
                 f"255 or normalized already, pass the pixels of the image file."
             )
-        mean, std = (np.asarray(values, np.float32) for values in (self.mean, self.std))
-        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return normalize_pixels(pixels, self.mean, self.std)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values.

@@ -23,7 +23,6 @@ __all__ = [
     "Placement",
     "classes_of_scores",
     "place",
-    "resize_scores",
     "resize_to_view",
 ]
 
@@ -152,51 +151,27 @@ def resize_to_view(
     return padded
 
 
-def resize_scores(
-    scores: Float[np.ndarray, "view_height view_width classes"],
-    placement: Placement,
-    image: tuple[int, int],
-) -> Float[np.ndarray, "height width classes"]:
-    """Resize the scores of a view to the size of the image: the inverse of `resize_to_view`.
-
-    Scores are interpolated bilinearly. Pixels that were cropped are not in the view, so their
-    scores are NaN.
-
-    Args:
-        scores: Scores of the classes, `(height, width, classes)` of the view.
-        placement: Placement of the image in the view.
-        image: (height, width) of the image.
-
-    Returns:
-        float32 scores, `(height, width, classes)` of the image.
-    """
-    result = np.full((*image, scores.shape[-1]), np.nan, np.float32)
-    inside, planes = _resized_planes(scores, placement, image)
-    for k, plane in enumerate(planes):
-        result[(*inside, k)] = plane
-    return result
-
-
 def classes_of_scores(
     scores: Float[np.ndarray, "view_height view_width classes"],
     placement: Placement,
     image: tuple[int, int],
-    outside: int,
+    cropped: int,
 ) -> UInt8[np.ndarray, "height width"]:
     """Return the class with the highest score for each pixel of the image.
 
-    This is the argmax of `resize_scores`, without the memory for all resized scores at once.
+    The scores are resized bilinearly from the view to the image, the inverse of `resize_to_view`.
+    They are resized class by class, since all of them at once would need much memory.
 
     Args:
         scores: Scores of at most 255 classes, `(height, width, classes)` of the view.
         placement: Placement of the image in the view.
         image: (height, width) of the image.
-        outside: Value of the pixels that were cropped.
+        cropped: Value of the pixels that were cropped.
 
     Returns:
         uint8 classes, `(height, width)` of the image.
     """
-    result = np.full(image, outside, np.uint8)
+    result = np.full(image, cropped, np.uint8)
     inside, planes = _resized_planes(scores, placement, image)
     best = next(planes)
     classes = np.zeros(best.shape, np.uint8)

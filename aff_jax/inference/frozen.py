@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 __all__ = ["Frozen"]
 
-CPU_COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+_CPU_COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 """XLA options on a CPU. By default XLA uses vectors of 256 bits, even if the CPU has longer ones.
 
 Longer vectors speed up the elementwise operations between matrix products. The sigmoid of AFF and
@@ -66,7 +66,7 @@ class Frozen:
         self._jit = jax.jit(
             run,
             donate_argnums=() if donate is None else (1 + donate,),
-            compiler_options=CPU_COMPILER_OPTIONS if on_cpu else None,
+            compiler_options=_CPU_COMPILER_OPTIONS if on_cpu else None,
         )
 
     def __call__(self, *inputs: Any) -> Any:

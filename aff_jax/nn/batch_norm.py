@@ -149,6 +149,7 @@ class BatchNorm(CheckedModule):
         return "/".join(self.path) or type(self).__name__
 
     def _check_training(self, shape: tuple[int, ...], count: int) -> None:
+        """Raise an error if running statistics cannot be computed or would be lost."""
         where = self._where()
         if not self.is_mutable_collection("batch_stats"):
             raise ValueError(

@@ -18,7 +18,7 @@ from aff_jax.nn.input_checks import check_fields_by_name
 
 __all__ = ["CheckedModule"]
 
-HINTS = {
+_HINTS = {
     "activation": "Pass the function itself, such as `flax.linen.relu`.",
     "norm": "Pass a class or a functools.partial of it, such as `aff_jax.BatchNorm`.",
     "remat": 'A string is the name of a policy, such as "dots_saveable".',
@@ -77,10 +77,11 @@ def _annotations(cls: Any) -> dict[str, Any]:
 
 
 def _check_field(module: nn.Module, field: "dataclasses.Field[Any]", annotation: Any) -> None:
+    """Raise an error if the value of a field is not of its annotated type."""
     value = getattr(module, field.name)
     if _accepts(annotation, value):
         return
-    hint = HINTS.get(field.name, "")
+    hint = _HINTS.get(field.name, "")
     if not (hint or callable(field.default) or field.default is dataclasses.MISSING):
         hint = f"The default is {field.default!r}."
     raise TypeError(
@@ -89,7 +90,7 @@ def _check_field(module: nn.Module, field: "dataclasses.Field[Any]", annotation:
     )
 
 
-TYPES: dict[Any, tuple[Any, str]] = {
+_TYPES: dict[Any, tuple[Any, str]] = {
     float: (Real, "a number"),
     int: (Integral, "an integer"),
     bool: (bool, "True or False"),
@@ -114,10 +115,10 @@ def _accepts(annotation: Any, value: Any) -> bool:
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         return is_sequence and all(_accepts(inner[0], item) for item in value)
     if kind is not bool and isinstance(value, bool):
-        return kind not in TYPES
+        return kind not in _TYPES
     if getattr(kind, "_is_protocol", False):  # that of initializers
         return callable(value)
-    return kind not in TYPES or isinstance(value, TYPES[kind][0])
+    return kind not in _TYPES or isinstance(value, _TYPES[kind][0])
 
 
 def _is_dtype(value: Any) -> bool:
@@ -138,4 +139,4 @@ def _describe(annotation: Any) -> str:
     if kind is Sequence:
         noun = _describe(inner[0]).partition(" ")[2]
         return f"a sequence of {noun}s"
-    return TYPES[kind][1] if kind in TYPES else "a function"
+    return _TYPES[kind][1] if kind in _TYPES else "a function"

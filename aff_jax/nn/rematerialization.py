@@ -10,7 +10,7 @@ from aff_jax.lookup import look_up
 
 __all__ = ["rematerialize"]
 
-POLICIES = {
+_POLICIES = {
     name: getattr(jax.checkpoint_policies, name)
     for name in ("dots_saveable", "dots_with_no_batch_dims_saveable")
 }
@@ -25,7 +25,7 @@ def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[.
     Args:
         function: Function that is called as `function(module, *arrays)`.
         remat: False returns `function` unchanged. True recomputes all activations. A name in
-            `POLICIES` keeps those that the policy selects.
+            `_POLICIES` keeps those that the policy selects.
 
     Returns:
         Function with the arguments and results of `function`.
@@ -38,6 +38,6 @@ def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[.
     """
     if not remat:
         return function
-    policy = None if remat is True else look_up(POLICIES, "remat policy", remat)
+    policy = None if remat is True else look_up(_POLICIES, "remat policy", remat)
     wrapped: Callable[..., Any] = nn.remat(function, policy=policy)
     return wrapped

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from aff_jax.parity.recording import Inputs, is_array
+from aff_jax.parity.recording.recorder import Inputs, is_array
 
 __all__ = ["describe"]
 
-PACKAGES = ("aff_jax", "jax", "flax", "torch")
+_PACKAGES = ("aff_jax", "jax", "flax", "torch")
 """Packages whose versions decide what is computed."""
 
 
@@ -27,28 +27,31 @@ def describe(
     Returns:
         Texts by their titles.
     """
-    versions = (f"{name} {importlib.import_module(name).__version__}" for name in PACKAGES)
+    versions = (f"{name} {importlib.import_module(name).__version__}" for name in _PACKAGES)
     return {
         "PyTorch module": type(torch_module).__qualname__,
-        "Flax module": type(module).__qualname__,
+        "JAX module": type(module).__qualname__,
         "PyTorch inputs": _describe_inputs(torch_inputs),
-        "Flax inputs": _describe_inputs(inputs),
+        "JAX inputs": _describe_inputs(inputs),
         "versions": ", ".join(versions),
         "device of JAX": jax.devices()[0].device_kind,
     }
 
 
 def _describe_inputs(inputs: Inputs) -> str:
+    """Describe positional and keyword arguments, as "float32 2x3, train=False"."""
     named = {name: _describe_tree(value) for name, value in inputs.kwargs.items()}
     parts = [*map(_describe_tree, inputs.args), *(f"{n}={text}" for n, text in named.items())]
     return ", ".join(parts) or "none"
 
 
 def _describe_tree(tree: Any) -> str:
+    """Describe the leaves of one argument."""
     return ", ".join(map(_describe_leaf, jax.tree.leaves(tree))) or repr(tree)
 
 
 def _describe_leaf(leaf: Any) -> str:
+    """Describe an array by its dtype and shape, and write any other value."""
     if is_array(leaf):
         return f"{leaf.dtype} {'x'.join(map(str, leaf.shape)) or 'scalar'}"
     return repr(leaf)

@@ -6,8 +6,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from aff_jax.parity.nnx_recording import is_nnx
-from aff_jax.parity.recording import is_array
+from aff_jax.parity.recording.nnx_recording import is_nnx
+from aff_jax.parity.recording.recorder import is_array
 
 __all__ = ["check_arguments"]
 
@@ -33,8 +33,8 @@ def check_arguments(
     is_flax = isinstance(torch_module, nn.Module) or is_nnx(torch_module)
     if is_flax and isinstance(module, torch.nn.Module):
         raise TypeError(
-            "expected the PyTorch module first and the Flax module second, got them the other way "
-            "round."
+            "expected the PyTorch module first and the module in JAX second, got them "
+            "the other way round."
         )
     for given in (torch_module, module):
         if isinstance(given, type):

@@ -8,7 +8,7 @@ from aff_jax.parity.result import Parity
 
 __all__ = ["assert_parity"]
 
-CONTEXT = 3
+_CONTEXT = 3
 """Number of rows before and after the first mismatch in the message."""
 
 
@@ -39,6 +39,6 @@ def assert_parity(torch_module: Any, module: Any, *arguments: Any, **options: An
         table, _, verdict = to_text(parity).partition("\n\n")
         header, *lines = table.splitlines()
         first = next((i for i, row in enumerate(parity.rows) if row is parity.first_mismatch), 0)
-        shown = lines[max(0, first - CONTEXT) : first + CONTEXT + 1]
+        shown = lines[max(0, first - _CONTEXT) : first + _CONTEXT + 1]
         raise AssertionError("\n".join([verdict, "", header, *shown]))
     return parity

@@ -15,18 +15,31 @@ from aff_jax.convert.prefixes import Rename
 from aff_jax.inspection import Structure, inspect_module
 from aff_jax.parity.about import describe
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.evidence import LinenNetwork, gather_evidence, list_arrays
-from aff_jax.parity.explanation import explain, explain_one_sided
-from aff_jax.parity.inputs import as_dtype, enable_dtype, list_torch_inputs, with_evaluation_flags
-from aff_jax.parity.linen_recording import record_linen
+from aff_jax.parity.explaining.calls import explain_one_sided
+from aff_jax.parity.explaining.evidence import JaxNetwork, gather_evidence, list_arrays
+from aff_jax.parity.explaining.explanation import explain
+from aff_jax.parity.hidden_epsilons import list_hidden_epsilons
 from aff_jax.parity.names import name_outputs, use_keys
-from aff_jax.parity.nnx_recording import inspect_nnx, is_nnx, record_nnx, state_of_nnx
-from aff_jax.parity.pairing import compare_outputs
-from aff_jax.parity.recording import Inputs, is_array
+from aff_jax.parity.output_differences import compare_outputs
+from aff_jax.parity.recording.inputs import (
+    as_dtype,
+    enable_dtype,
+    list_torch_inputs,
+    with_evaluation_flags,
+)
+from aff_jax.parity.recording.linen_recording import record_linen
+from aff_jax.parity.recording.nnx_recording import (
+    inspect_nnx,
+    is_nnx,
+    record_nnx,
+    state_of_nnx,
+    submodules_of_nnx,
+)
+from aff_jax.parity.recording.recorder import Inputs, is_array
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.result import Parity
 from aff_jax.parity.rows import Output, Pair, Row, list_outputs
 from aff_jax.parity.suggestions import check_common_layers, suggest_rename
-from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["compare"]
 
@@ -49,7 +62,7 @@ def compare(
 
     Two activations differ if their difference is larger than rounding explains. To measure that,
     each network runs again with numbers changed by one unit in the last place: the inputs and
-    weights of the linen network, and the inputs of every PyTorch submodule. The allowed difference
+    weights of the JAX network, and the inputs of every PyTorch submodule. The allowed difference
     is 50 times the larger one of the two changes, and at least 64 units in the last place of the
     largest value of the layer; for dtypes narrower than float32, 4 times and 4 units.
 
@@ -89,14 +102,18 @@ def compare(
     """
     check_arguments(torch_module, module, variables, tolerance, (inputs, kwargs))
     dtype = "float64" if float64 else "float32"
-    ours_in = with_evaluation_flags(module, Inputs(*as_dtype((inputs, dict(kwargs or {})), dtype)))
-    theirs_in = as_dtype(_select_torch_inputs(ours_in, inputs, torch_inputs, torch_kwargs), dtype)
+    jax_inputs = with_evaluation_flags(
+        module, Inputs(*as_dtype((inputs, dict(kwargs or {})), dtype))
+    )
+    given = as_dtype(_select_torch_inputs(jax_inputs, inputs, torch_inputs, torch_kwargs), dtype)
     layout = layout if torch_inputs is None else layout or "same"
     torch_network = TorchNetwork(torch_module, dtype, rename, ignore, folds=True)
     with enable_dtype(dtype):
-        network = _prepare(module, variables, ours_in, torch_network)
-        ours = _run(network)
-        best = _compare_in_best_layout(ours, network, torch_network, theirs_in, layout, tolerance)
+        network = _prepare(module, variables, jax_inputs, torch_network)
+        jax_outputs = _run(network)
+        best = _compare_in_best_layout(
+            jax_outputs, network, torch_network, given, layout, tolerance
+        )
         result = Parity([pair.row for pair in best.pairs], dtype, tolerance)
         if not result.equal:
             check_common_layers(result.rows, torch_network, network.structure)
@@ -105,7 +122,8 @@ def compare(
         result,
         unmatched=_list_unmatched(result.rows, network.structure, torch_network, best.outputs),
         explanation=explanation,
-        about=describe(torch_module, module, ours_in, best.inputs),
+        hidden=_list_hidden(result, network, torch_network),
+        about=describe(torch_module, module, jax_inputs, best.inputs),
     )
 
 
@@ -131,7 +149,7 @@ class _Candidate(NamedTuple):
 
 
 def _select_torch_inputs(
-    ours: Inputs,
+    jax_inputs: Inputs,
     inputs: Sequence[Any],
     torch_inputs: Sequence[Any] | None,
     torch_kwargs: Mapping[str, Any] | None,
@@ -139,7 +157,7 @@ def _select_torch_inputs(
     """Return PyTorch's inputs: those that were given, or else the arrays of the linen module."""
     given = inputs if torch_inputs is None else torch_inputs
     args = (given,) if is_array(given) or hasattr(given, "detach") else tuple(given)
-    arrays = {name: value for name, value in ours.kwargs.items() if _has_arrays(value)}
+    arrays = {name: value for name, value in jax_inputs.kwargs.items() if _has_arrays(value)}
     return Inputs(args, dict(arrays if torch_kwargs is None else torch_kwargs))
 
 
@@ -148,7 +166,7 @@ def _prepare(
     variables: Mapping[str, Any] | None,
     inputs: Inputs,
     torch_network: TorchNetwork,
-) -> LinenNetwork:
+) -> JaxNetwork:
     """Inspect the module in JAX, and convert PyTorch's weights if there are no variables."""
     if is_nnx(module):
         structure, variables = inspect_nnx(module), state_of_nnx(module)
@@ -160,10 +178,10 @@ def _prepare(
         if variables is None:
             variables = _convert(torch_network, module, inputs, structure)
     variables = as_dtype(jax.device_get(dict(variables)), torch_network.dtype)
-    return LinenNetwork(module, variables, inputs, structure)
+    return JaxNetwork(module, variables, inputs, structure)
 
 
-def _run(network: LinenNetwork) -> list[Output]:
+def _run(network: JaxNetwork) -> list[Output]:
     """Run the network in JAX, and again with perturbed variables and inputs."""
     record = record_nnx if is_nnx(network.module) else record_linen
     runs = record(network.module, network.variables, network.inputs, perturbed=(False, True))
@@ -171,8 +189,8 @@ def _run(network: LinenNetwork) -> list[Output]:
 
 
 def _compare_in_best_layout(
-    ours: Sequence[Output],
-    network: LinenNetwork,
+    jax_outputs: Sequence[Output],
+    network: JaxNetwork,
     torch_network: TorchNetwork,
     torch_inputs: Inputs,
     layout: str | None,
@@ -185,18 +203,18 @@ def _compare_in_best_layout(
     """
     best: _Candidate | None = None
     failures = []
-    names = set(torch_network.names.values())
+    known = set(torch_network.names.values())
     for shapes, inputs in list_torch_inputs(torch_inputs, layout, torch_network.has_sequences):
         try:
-            theirs = torch_network.record_twice(inputs)
+            torch_outputs = torch_network.record_twice(inputs)
         except Exception as error:  # the user's module may raise anything
             failures.append(f"  with {shapes}: {type(error).__name__}: {error}")
             continue
-        outputs = {output.module for output in theirs}
-        our_names = name_outputs(ours, network.structure, torch_network.first_name, outputs)
-        by_key = use_keys(ours, theirs, our_names)
+        outputs = {output.module for output in torch_outputs}
+        names = name_outputs(jax_outputs, network.structure, torch_network.first_name, outputs)
+        by_key = use_keys(jax_outputs, torch_outputs, names)
         both = list(zip(list_arrays(network.inputs), list_arrays(inputs), strict=False))
-        pairs = compare_outputs(*by_key, names, tolerance, both)
+        pairs = compare_outputs(*by_key, known, tolerance, both)
         candidate = _Candidate(pairs, inputs, {output.module for output in by_key[1]})
         if best is None or candidate.agreeing > best.agreeing:
             best = candidate
@@ -212,7 +230,7 @@ def _compare_in_best_layout(
 
 
 def _explain_first_mismatch(
-    result: Parity, compared: _Candidate, network: LinenNetwork, torch_network: TorchNetwork
+    result: Parity, compared: _Candidate, network: JaxNetwork, torch_network: TorchNetwork
 ) -> str:
     """Explain the first mismatch; return an empty string if there is none."""
     first, explanation = result.first_mismatch, ""
@@ -227,6 +245,18 @@ def _explain_first_mismatch(
     pair = next(pair for pair in compared.pairs if pair.row is first)
     evidence = gather_evidence(pair, compared.pairs, network, torch_network, compared.inputs)
     return explanation + explain(first, evidence)
+
+
+def _list_hidden(result: Parity, network: JaxNetwork, torch_network: TorchNetwork) -> list[str]:
+    """List the norms whose other epsilon does not show in float32."""
+    if result.dtype == "float64" or not result.equal:
+        return []
+    if is_nnx(network.module):
+        modules = submodules_of_nnx(network.module)
+    else:
+        modules = {path: layer.module for path, layer in network.structure.layers.items()}
+    layers = {"/".join(map(str, path)): module for path, module in modules.items()}
+    return list_hidden_epsilons(result.rows, layers, torch_network)
 
 
 def _has_arrays(tree: Any) -> bool:

@@ -13,7 +13,7 @@ from aff_jax.parity.verdict import COLUMNS, format_row, outcome, verdict
 __all__ = ["to_html"]
 
 # Blue and vermilion, which color-blind readers can tell apart, dark or light enough for text.
-STYLE = """
+_STYLE = """
 :root { color-scheme: light dark; --page: #fff; --text: #1b1b1b; --line: #ddd; --mark: #fff3d6;
   --equal: #0069a6; --different: #b34700; --undecided: #5c5c5c }
 @media (prefers-color-scheme: dark) { :root { --page: #16181b; --text: #e6e6e6; --line: #3a3d42;
@@ -49,7 +49,7 @@ tr:target td { background: var(--mark) }
 """
 
 # Without the script, every row is visible, and there is no filter.
-SCRIPT = """
+_SCRIPT = """
 const blocks = [...document.querySelectorAll("tbody")], input = document.querySelector("input");
 function show() {
   const text = input.value.trim().toLowerCase();
@@ -85,7 +85,7 @@ window.onhashchange = reveal;
 document.querySelector("#filter").hidden = false;
 """
 
-CAPTION = """Each mark is an activation and leads to its row. Dots are equal, diamonds differ.
+_CAPTION = """Each mark is an activation and leads to its row. Dots are equal, diamonds differ.
 Hollow triangles at the lower edge have an error of exactly zero. Crosses at the upper edge could
 not be compared or are not finite. Dashed: what is allowed; vertical line: first mismatch."""
 
@@ -119,7 +119,7 @@ def to_html(parity: Parity, title: str = "Parity") -> str:
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{word}: {_escape(title)}</title>
-<style>{STYLE}</style></head><body>
+<style>{_STYLE}</style></head><body>
 <p>{_escape(title)}</p>
 <h1 class="{word.lower()}">{word}</h1>
 <p id="verdict">{_escape(verdict(parity).partition(": ")[2])}</p>
@@ -136,11 +136,12 @@ def to_html(parity: Parity, title: str = "Parity") -> str:
 <table><thead><tr>{head}</tr></thead>
 {body}
 </table></div>
-<script>{SCRIPT}</script></body></html>
+<script>{_SCRIPT}</script></body></html>
 """
 
 
 def _find(rows: Sequence[Row], row: Row) -> int:
+    """Return the position of a row, compared by identity."""
     return next(place for place, other in enumerate(rows) if other is row)
 
 
@@ -167,12 +168,14 @@ def _format_blocks(rows: Sequence[Row]) -> list[str]:
 
 
 def _format_line(place: int, row: Row) -> str:
+    """Format a row as a line of the table, with an id to link to."""
     kind, mark = (' class="different"', "differs") if row.differs else ("", "")
     cells = "".join(f"<td>{_escape(cell)}</td>" for cell in (mark, *format_row(row)))
     return f'<tr id="row-{place}"{kind}>{cells}</tr>'
 
 
 def _plot_or_note(rows: Sequence[Row], first: int | None) -> str:
+    """Return the plot, or a note that matplotlib is missing."""
     try:
         plot = plot_errors(rows, first)
     except ImportError as error:
@@ -182,7 +185,7 @@ def _plot_or_note(rows: Sequence[Row], first: int | None) -> str:
         )
     return (
         f'<figure>\n<div class="scroll" role="region" aria-label="Plot of the errors" tabindex="0">'
-        f"{plot}</div>\n<figcaption>{CAPTION}</figcaption></figure>"
+        f"{plot}</div>\n<figcaption>{_CAPTION}</figcaption></figure>"
     )
 
 

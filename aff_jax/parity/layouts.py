@@ -36,22 +36,22 @@ def channels_first(array: np.ndarray) -> np.ndarray:
     return np.moveaxis(array, -1, 1) if array.ndim > 2 else array
 
 
-def list_layouts(theirs: np.ndarray, shape: tuple[int, ...]) -> Iterator[Aligned]:
+def list_layouts(torch_array: np.ndarray, shape: tuple[int, ...]) -> Iterator[Aligned]:
     """List the ways in which an array of PyTorch can have the layout of another array.
 
     Args:
-        theirs: The array of PyTorch.
+        torch_array: The array of PyTorch.
         shape: Shape of the other array.
 
     Yields:
         The array in the shape `shape`, the most common layouts first.
     """
-    transposed = [Aligned(theirs, "same")]
-    if theirs.ndim > 2:
+    transposed = [Aligned(torch_array, "same")]
+    if torch_array.ndim > 2:
         transposed += [
-            Aligned(np.moveaxis(theirs, 1, -1), "channels first"),
-            Aligned(np.swapaxes(theirs, 0, 1), "sequence first"),
-            Aligned(np.moveaxis(theirs, -1, 1), "channels last"),
+            Aligned(np.moveaxis(torch_array, 1, -1), "channels first"),
+            Aligned(np.swapaxes(torch_array, 0, 1), "sequence first"),
+            Aligned(np.moveaxis(torch_array, -1, 1), "channels last"),
         ]
     whole = [candidate for candidate in transposed if candidate.array.shape == shape]
     yield from whole
@@ -68,25 +68,25 @@ def list_layouts(theirs: np.ndarray, shape: tuple[int, ...]) -> Iterator[Aligned
 
 
 def align(
-    theirs: np.ndarray, ours: np.ndarray, candidates: Sequence[Aligned] | None = None
+    torch_array: np.ndarray, jax_array: np.ndarray, candidates: Sequence[Aligned] | None = None
 ) -> Aligned | None:
     """Bring an array of PyTorch to the layout of another one.
 
     Where shapes allow several layouts, it is the one with the smallest difference.
 
     Args:
-        theirs: The array of PyTorch.
-        ours: The other array.
+        torch_array: The array of PyTorch.
+        jax_array: The other array.
         candidates: Layouts to choose from. None takes those of `list_layouts`.
 
     Returns:
-        The array in the shape of `ours`, and its layout, or None if no layout has this shape.
+        The array in the shape of `jax_array`, and its layout, or None if no layout has this shape.
     """
     if candidates is None:
-        candidates = list(list_layouts(theirs, ours.shape))
+        candidates = list(list_layouts(torch_array, jax_array.shape))
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     # NaN is larger than every difference here, so that NaN on one side never fits.
     return min(
-        candidates, key=lambda c: np.nan_to_num(largest_difference(c.array, ours), nan=1e308)
+        candidates, key=lambda c: np.nan_to_num(largest_difference(c.array, jax_array), nan=1e308)
     )

@@ -1,4 +1,4 @@
-"""Names in PyTorch of the calls of a linen network."""
+"""Names in PyTorch of the calls of a JAX network."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -18,14 +18,14 @@ def name_outputs(
     first_name: Callable[[str], str],
     torch_outputs: Collection[str],
 ) -> list[str]:
-    """Return the name in PyTorch of each output of a linen network.
+    """Return the name in PyTorch of each output of a JAX network.
 
     The calls of a layer under `nn.scan` are those of different layers in PyTorch: the second call
     of `layers/conv` is `layers.1.conv`.
 
     Args:
-        outputs: Outputs of the linen network in order.
-        structure: Structure of the linen network.
+        outputs: Outputs of the JAX network in order.
+        structure: Structure of the JAX network.
         first_name: Returns the name under which PyTorch's calls of a submodule are recorded.
         torch_outputs: Names of the outputs of the PyTorch network. A module that returns one array
             here and several there, as attention does, has the name of the first one.
@@ -57,29 +57,29 @@ def name_outputs(
 
 
 def use_keys(
-    ours: Sequence[Output], theirs: Sequence[Output], names: Sequence[str]
+    jax_outputs: Sequence[Output], torch_outputs: Sequence[Output], names: Sequence[str]
 ) -> tuple[list[Output], list[Output], list[str]]:
     """Name the arrays of dicts by their keys instead of their positions.
 
     Args:
-        ours: Outputs of the linen network.
-        theirs: Outputs of the PyTorch network.
-        names: Name of each linen output in PyTorch.
+        jax_outputs: Outputs of the JAX network.
+        torch_outputs: Outputs of the PyTorch network.
+        names: Name of each JAX output in PyTorch.
 
     Returns:
         The arguments, with other names where a call returns several arrays and the dicts of both
         networks have a key in common.
     """
-    our_keys: dict[str, set[str]] = {}
-    their_keys: dict[str, set[str]] = {}
-    for name, output in zip(names, ours, strict=True):
-        our_keys.setdefault(name.partition("[")[0], set()).add(output.key)
-    for output in theirs:
-        their_keys.setdefault(output.module.partition("[")[0], set()).add(output.key)
+    jax_keys: dict[str, set[str]] = {}
+    torch_keys: dict[str, set[str]] = {}
+    for name, output in zip(names, jax_outputs, strict=True):
+        jax_keys.setdefault(name.partition("[")[0], set()).add(output.key)
+    for output in torch_outputs:
+        torch_keys.setdefault(output.module.partition("[")[0], set()).add(output.key)
     shared = {
         name
-        for name in our_keys.keys() & their_keys.keys()
-        if (our_keys[name] & their_keys[name]) - {""} and len(our_keys[name] | their_keys[name]) > 1
+        for name in jax_keys.keys() & torch_keys.keys()
+        if (jax_keys[name] & torch_keys[name]) - {""} and len(jax_keys[name] | torch_keys[name]) > 1
     }
 
     def rename(module: str, name: str, key: str) -> str:
@@ -87,12 +87,13 @@ def use_keys(
         return f"{base}[{key}]" if name.partition("[")[0] in shared else module
 
     renamed = [
-        o._replace(module=rename(o.module, n, o.key)) for n, o in zip(names, ours, strict=True)
+        o._replace(module=rename(o.module, n, o.key))
+        for n, o in zip(names, jax_outputs, strict=True)
     ]
     return (
         renamed,
-        [o._replace(module=rename(o.module, o.module, o.key)) for o in theirs],
-        [rename(name, name, o.key) for name, o in zip(names, ours, strict=True)],
+        [o._replace(module=rename(o.module, o.module, o.key)) for o in torch_outputs],
+        [rename(name, name, o.key) for name, o in zip(names, jax_outputs, strict=True)],
     )
 
 

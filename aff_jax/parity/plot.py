@@ -10,12 +10,12 @@ from aff_jax.parity.rows import Row
 __all__ = ["plot_errors"]
 
 # Colors in the program that plots, and the values that replace them, which follow the page.
-COLORS = {
+_COLORS = {
     "#010203": "currentColor",
     "#0072b2": "var(--equal)",
     "#d55e00": "var(--different)",
 }
-TEXT, EQUAL, DIFFERENT = COLORS
+_TEXT, _EQUAL, _DIFFERENT = _COLORS
 
 
 def plot_errors(rows: Sequence[Row], first: int | None) -> str:
@@ -56,26 +56,26 @@ def plot_errors(rows: Sequence[Row], first: int | None) -> str:
             group = "different" if row.differs else "equal"
         groups[group].append(place)
     styles: dict[str, dict[str, Any]] = {
-        "equal": {"marker": "o", "s": 16, "color": EQUAL},
-        "different": {"marker": "D", "s": 20, "color": DIFFERENT},
-        "zero": {"marker": "v", "s": 20, "facecolors": "none", "edgecolors": EQUAL},
-        "not-compared": {"marker": "x", "s": 24, "color": DIFFERENT},
+        "equal": {"marker": "o", "s": 16, "color": _EQUAL},
+        "different": {"marker": "D", "s": 20, "color": _DIFFERENT},
+        "zero": {"marker": "v", "s": 20, "facecolors": "none", "edgecolors": _EQUAL},
+        "not-compared": {"marker": "x", "s": 24, "color": _DIFFERENT},
     }
     heights = {"zero": low, "not-compared": high}
     texts = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     settings: Any = {"svg.hashsalt": "aff_jax", "svg.fonttype": "none"}
-    settings |= dict.fromkeys(texts, TEXT)
+    settings |= dict.fromkeys(texts, _TEXT)
     content = io.StringIO()
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(10, 3), layout="constrained")
         axes = figure.add_subplot(yscale="log", ylim=(low, high), xlim=(-1, len(rows)))
         axes.set(ylabel="relative error", xlabel="activations in the order in which they ran")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color=TEXT, alpha=0.15)
+        axes.grid(axis="y", color=_TEXT, alpha=0.15)
         if first is not None:
-            axes.axvline(first, color=DIFFERENT, linewidth=1, gid="mismatch")
+            axes.axvline(first, color=_DIFFERENT, linewidth=1, gid="mismatch")
         edges = [i - 0.5 for i in range(len(rows) + 1)]
-        line: dict[str, Any] = {"edgecolor": TEXT, "linewidth": 1, "linestyle": "--"}
+        line: dict[str, Any] = {"edgecolor": _TEXT, "linewidth": 1, "linestyle": "--"}
         axes.stairs(allowed, edges, baseline=None, gid="allowed", **line)
         for group, places in groups.items():
             y = [heights.get(group, errors[i] or low) for i in places]
@@ -85,6 +85,6 @@ def plot_errors(rows: Sequence[Row], first: int | None) -> str:
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(content, format="svg", metadata=nothing, transparent=True)
     svg = content.getvalue().replace(' target="_blank"', "")
-    for color, value in COLORS.items():
+    for color, value in _COLORS.items():
         svg = svg.replace(color, value)
     return svg[svg.index("<svg") :]  # HTML has no place for the XML declaration

@@ -12,7 +12,7 @@ from aff_jax.parity.verdict import COLUMNS, format_row, verdict
 
 __all__ = ["to_html", "to_json", "to_text", "verdict"]
 
-WIDTH = 100
+_WIDTH = 100
 """Columns of a paragraph of the text."""
 
 
@@ -36,7 +36,9 @@ def to_text(parity: Parity) -> str:
     parts = ["\n".join(lines), verdict(parity)]
     if parity.explanation:
         parts.append(
-            textwrap.fill(parity.explanation, WIDTH, break_long_words=False, break_on_hyphens=False)
+            textwrap.fill(
+                parity.explanation, _WIDTH, break_long_words=False, break_on_hyphens=False
+            )
         )
     return "\n\n".join(parts)
 
@@ -45,8 +47,8 @@ def to_json(parity: Parity) -> str:
     """Format a comparison as JSON.
 
     The keys are "equal", "verdict", "explanation", "about" (what was compared), "dtype",
-    "tolerance", "first_mismatch" (a row or null), "unmatched" and "rows". A row has the fields of
-    `Row` and "differs". NaN and infinity are null.
+    "tolerance", "first_mismatch" (a row or null), "unmatched", "hidden" and "rows". A row has the
+    fields of `Row` and "differs". NaN and infinity are null.
 
     Args:
         parity: Result of a comparison.
@@ -70,10 +72,12 @@ def to_json(parity: Parity) -> str:
         "tolerance": _finite(parity.tolerance),
         "first_mismatch": None if first is None else as_dict(first),
         "unmatched": list(parity.unmatched),
+        "hidden": list(parity.hidden),
         "rows": [as_dict(row) for row in parity.rows],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _finite(number: float | None) -> float | None:
+    """Replace NaN and infinity, which JSON does not have, by None."""
     return number if number is not None and math.isfinite(number) else None

@@ -7,7 +7,7 @@ from aff_jax.parity.rows import Row
 
 __all__ = ["Parity"]
 
-TOO_NOISY = 1e-3
+_TOO_NOISY = 1e-3
 """Above this noise, a comparison cannot detect typical mistakes."""
 
 
@@ -16,12 +16,13 @@ class Parity:
     """Result of a comparison.
 
     Attributes:
-        rows: Compared activations in the order of the linen network, the output last.
+        rows: Compared activations in the order of the JAX network, the output last.
         dtype: Dtype that both networks ran in.
         tolerance: Largest allowed `max_rel` of a row, or None if it was measured for each row.
         unmatched: Layers with weights of either network, and outputs of PyTorch, that have no
             counterpart in the other one. They were not compared.
         explanation: Why the first mismatch differs, in sentences. Empty if the networks are equal.
+        hidden: Norms with another epsilon than PyTorch's that agree within the rounding of float32.
         about: What was compared: modules, inputs and versions, by title.
     """
 
@@ -30,6 +31,7 @@ class Parity:
     tolerance: float | None = None
     unmatched: Sequence[str] = ()
     explanation: str = ""
+    hidden: Sequence[str] = ()
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -60,4 +62,4 @@ class Parity:
     @property
     def is_too_noisy(self) -> bool:
         """Return True if rounding may hide mistakes."""
-        return self.tolerance is None and any(row.allowed > TOO_NOISY for row in self.rows)
+        return self.tolerance is None and any(row.allowed > _TOO_NOISY for row in self.rows)

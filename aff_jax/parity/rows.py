@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from aff_jax.parity.array_differences import largest_difference
-from aff_jax.parity.recording import Call
+from aff_jax.parity.recording.recorder import Call
 
 __all__ = [
-    "ONLY_FLAX",
+    "ONLY_JAX",
     "ONLY_TORCH",
     "Output",
     "Pair",
@@ -19,8 +19,8 @@ __all__ = [
     "list_outputs",
 ]
 
-ONLY_FLAX = "called in Flax only"
-"""Note of a row whose call only the linen network made."""
+ONLY_JAX = "called in JAX only"
+"""Note of a row whose call only the JAX network made."""
 
 ONLY_TORCH = "called in PyTorch only"
 """Note of a row whose call only the PyTorch network made."""
@@ -36,7 +36,7 @@ class Row:
             returns several arrays, the position of this one follows, as "[0]", or its key in a
             dict, as "[logits]".
         call: Number of the call of this module, starting at 1.
-        shape: Shape of the linen activation.
+        shape: Shape of the JAX activation.
         layout: Layout of the PyTorch activation, such as "channels first". ", by value" follows for
             outputs whose shape allows several layouts.
         max_abs: Largest absolute difference. None if the activations could not be compared.
@@ -58,7 +58,7 @@ class Row:
     @property
     def is_one_sided(self) -> bool:
         """Return whether only one of the networks made this call, or returned this array."""
-        return self.note in (ONLY_FLAX, ONLY_TORCH)
+        return self.note in (ONLY_JAX, ONLY_TORCH)
 
     @property
     def is_output(self) -> bool:
@@ -102,16 +102,16 @@ class Pair(NamedTuple):
 
     Attributes:
         row: The row.
-        ours: Array of the linen network. None if only PyTorch made the call.
-        theirs: Array of the PyTorch network. It has the layout of `ours` if there is one with its
-            shape. None if only the linen network made the call.
+        jax_array: Array of the JAX network. None if only PyTorch made the call.
+        torch_array: Array of the PyTorch network. It has the layout of `jax_array` if there is one
+            with its shape. None if only the JAX network made the call.
         torch_call: Number of PyTorch's call. It differs from that of the row if two linen modules
-            have the name of one PyTorch module. 0 if only the linen network made the call.
+            have the name of one PyTorch module. 0 if only the JAX network made the call.
     """
 
     row: Row
-    ours: np.ndarray | None
-    theirs: np.ndarray | None
+    jax_array: np.ndarray | None
+    torch_array: np.ndarray | None
     torch_call: int = 0
 
 

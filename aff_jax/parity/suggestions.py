@@ -7,12 +7,12 @@ import numpy as np
 
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import ModulePath, Structure
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.rows import Row
-from aff_jax.parity.torch_network import TorchNetwork
 
 __all__ = ["check_common_layers", "suggest_rename"]
 
-MOST_NAMES = 8
+_MOST_NAMES = 8
 """Number of names that an error lists."""
 
 
@@ -23,27 +23,27 @@ def suggest_rename(torch_network: TorchNetwork, structure: Structure) -> str:
 
     Args:
         torch_network: The PyTorch network.
-        structure: Structure of the linen network.
+        structure: Structure of the JAX network.
 
     Returns:
         A sentence with the argument, or an empty string if the layers do not correspond.
     """
-    theirs = {
+    torch_sizes = {
         name: sorted(p.numel() for p in part.parameters(recurse=False))
         for name, part in torch_network.module.named_modules()
     }
-    theirs = {name: sizes for name, sizes in theirs.items() if sizes}
+    torch_sizes = {name: sizes for name, sizes in torch_sizes.items() if sizes}
     sizes_of: dict[ModulePath, list[int]] = {}
     for path, leaf in structure.leaves("params"):
         sizes_of.setdefault(path[:-1], []).append(int(np.prod(leaf.shape)))
-    ours = {
+    jax_sizes = {
         PYTORCH.name_of(path, structure): sorted(sizes_of[path])
         for path in structure.layers
         if path in sizes_of
     }
-    if not ours or list(ours.values()) != list(theirs.values()):
+    if not jax_sizes or list(jax_sizes.values()) != list(torch_sizes.values()):
         return ""
-    rename = {old: new for old, new in zip(theirs, ours, strict=True) if old != new}
+    rename = {old: new for old, new in zip(torch_sizes, jax_sizes, strict=True) if old != new}
     if not rename:
         return ""
     return (
@@ -92,14 +92,14 @@ def check_common_layers(
     if not (names and expected) or any(row.name and not row.is_one_sided for row in rows):
         return
     lines = []
-    for name in expected[:MOST_NAMES]:
+    for name in expected[:_MOST_NAMES]:
         near = difflib.get_close_matches(name, names, 1)
         lines.append(f"  {name}" + (f"   (nearest in PyTorch: {near[0]})" if near else ""))
     example = f"such as rename={{{names[0]!r}: {expected[0]!r}}}"
     raise ValueError(
         f"expected layers of the same names in both networks, got none. The names of the "
-        f"{len(expected)} layers of the Flax network in PyTorch are\n"
+        f"{len(expected)} layers of the JAX network in PyTorch are\n"
         + "\n".join(lines)
-        + f"\nand PyTorch has {len(names)} others: {', '.join(names[:MOST_NAMES])}. "
+        + f"\nand PyTorch has {len(names)} others: {', '.join(names[:_MOST_NAMES])}. "
         + (suggest_rename(torch_network, structure) or f"Pass `rename` with new names, {example}.")
     )

@@ -9,7 +9,7 @@ __all__ = ["COLUMNS", "format_row", "outcome", "verdict"]
 
 COLUMNS = (
     "PyTorch",
-    "Flax",
+    "JAX",
     "call",
     "shape",
     "layout",
@@ -90,6 +90,7 @@ def verdict(parity: Parity) -> str:
 
 
 def _describe_tolerance(parity: Parity) -> str:
+    """Describe what was allowed, with advice where that is much."""
     if parity.tolerance is not None:
         return f"tolerance {parity.tolerance:.0e} of each layer's largest value"
     allowed = max((row.allowed for row in parity.rows), default=0.0)
@@ -105,6 +106,10 @@ def _describe_tolerance(parity: Parity) -> str:
 
 
 def _advise(parity: Parity) -> str:
+    """Advise float64 after a comparison in float32."""
+    if parity.hidden:
+        listed = "; ".join(parity.hidden[:3]) + ("; ..." if len(parity.hidden) > 3 else "")
+        return f" Float32 cannot show that {listed}: compare in float64."
     if parity.dtype == "float64" or parity.tolerance is not None:
         return ""
     return " A mistake that is smaller than rounding in float32 shows in float64."
@@ -124,6 +129,7 @@ def _name_ambiguous(parity: Parity) -> str:
 
 
 def _not_compared(parity: Parity) -> str:
+    """List the layers that have no counterpart."""
     if not parity.unmatched:
         return ""
     listed = ", ".join(parity.unmatched[:5]) + (" ..." if len(parity.unmatched) > 5 else "")

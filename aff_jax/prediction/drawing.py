@@ -6,30 +6,18 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from aff_jax.images.class_colors import IGNORED_COLOR, colors_as_pixels
 from aff_jax.images.image_task import ImageTask
-from aff_jax.prediction.class_colors import IGNORED_COLOR, class_colors, colors_as_pixels
-from aff_jax.prediction.predictor import NO_CLASS
+from aff_jax.prediction.predictor import CROPPED
 
-__all__ = ["draw_legend", "draw_mask", "draw_overlay", "no_class_value", "task_colors"]
+__all__ = ["cropped_value", "draw_legend", "draw_mask", "draw_overlay"]
 
-OPACITY = 0.5
+_OPACITY = 0.5
 """Opacity of a mask over its image."""
 
 
-def task_colors(task: ImageTask) -> list[str]:
-    """Return the color of each class: that of the dataset, or one of `class_colors`.
-
-    Args:
-        task: The classes.
-
-    Returns:
-        Colors as `#rrggbb`.
-    """
-    return list(task.class_colors) or class_colors(task.class_names)
-
-
-def no_class_value(task: ImageTask) -> int:
-    """Return the value in masks of the pixels that the network has not seen.
+def cropped_value(task: ImageTask) -> int:
+    """Return the value in masks of the pixels that were cropped before the network.
 
     Args:
         task: The classes.
@@ -37,25 +25,24 @@ def no_class_value(task: ImageTask) -> int:
     Returns:
         The largest value that is not that of a class: 255, unless it is a class of the dataset.
     """
-    values = task.mask_values or range(task.num_classes)
-    return max(set(range(256)) - {*values}, default=NO_CLASS)
+    return max({*range(256)} - {*task.mask_values})
 
 
 def draw_mask(classes: UInt8[np.ndarray, "height width"], task: ImageTask) -> Image.Image:
     """Draw a mask as a picture with a palette, which has a value and a color for each class.
 
     Args:
-        classes: Number of the class of each pixel, or `NO_CLASS`, which has `no_class_value`.
-        task: The classes. Their values are `mask_values`, or else their numbers.
+        classes: Number of the class of each pixel, or `CROPPED`, which has `cropped_value`.
+        task: The classes, their values and their colors.
 
     Returns:
         A Pillow image of mode "P" and the same size.
     """
-    values = np.full(256, no_class_value(task))
-    values[: task.num_classes] = task.mask_values or range(task.num_classes)
+    values = np.full(256, cropped_value(task))
+    values[: task.num_classes] = task.mask_values
     palette = np.zeros((256, 3), np.uint8)
-    palette[no_class_value(task)] = colors_as_pixels([IGNORED_COLOR])
-    palette[values[: task.num_classes]] = colors_as_pixels(task_colors(task))
+    palette[cropped_value(task)] = colors_as_pixels([IGNORED_COLOR])
+    palette[[*task.mask_values]] = colors_as_pixels(task.class_colors)
     mask = Image.fromarray(values.astype(np.uint8)[classes])
     mask.putpalette(palette.tobytes())  # changes the mode to "P"
     return mask
@@ -64,21 +51,21 @@ def draw_mask(classes: UInt8[np.ndarray, "height width"], task: ImageTask) -> Im
 def draw_overlay(
     image: Image.Image, classes: UInt8[np.ndarray, "height width"], task: ImageTask
 ) -> Image.Image:
-    """Draw a mask over its image. Pixels with `NO_CLASS` show the image alone.
+    """Draw a mask over its image. Cropped pixels show the image alone.
 
     Args:
         image: The image.
-        classes: Number of the class of each pixel, or `NO_CLASS`.
+        classes: Number of the class of each pixel, or `CROPPED`.
         task: The classes and their colors.
 
     Returns:
         A Pillow image of mode "RGB" and the same size.
     """
     colors = np.zeros((256, 3), np.uint8)
-    colors[: task.num_classes] = colors_as_pixels(task_colors(task))
+    colors[: task.num_classes] = colors_as_pixels(task.class_colors)
     image = image.convert("RGB")
-    blended = Image.blend(image, Image.fromarray(colors[classes]), OPACITY)
-    return Image.composite(blended, image, Image.fromarray(classes != NO_CLASS))
+    blended = Image.blend(image, Image.fromarray(colors[classes]), _OPACITY)
+    return Image.composite(blended, image, Image.fromarray(classes != CROPPED))
 
 
 def draw_legend(task: ImageTask) -> Image.Image:
@@ -96,7 +83,7 @@ def draw_legend(task: ImageTask) -> Image.Image:
     size = (round(width) + line + 3 * margin, line * task.num_classes + margin)
     legend = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(legend)
-    for number, (name, color) in enumerate(zip(task.class_names, task_colors(task), strict=True)):
+    for number, (name, color) in enumerate(zip(task.class_names, task.class_colors, strict=True)):
         top = margin + number * line
         box = (margin, top, margin + line, top + line - margin)
         draw.rectangle(box, fill=color, outline="black")

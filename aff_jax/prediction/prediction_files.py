@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from aff_jax.files.atomic_write import name_in_write_errors
 from aff_jax.images.image_folder import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, list_images
 from aff_jax.images.image_task import ImageTask
 from aff_jax.prediction.drawing import draw_legend, draw_mask, draw_overlay
-from aff_jax.prediction.predictor import BATCH_SIZE, NO_CLASS, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import BATCH_SIZE, CROPPED, MaskPrediction, Predictor
 from aff_jax.prediction.tables import CSV_FILE, JSON_FILE, PredictionTables
 
 __all__ = ["LEGEND_FILE", "PredictedFiles", "predict_files"]
@@ -30,7 +31,7 @@ class PredictedFiles(NamedTuple):
     Attributes:
         predicted: Number of images with a prediction.
         unreadable: Reason by path of the images that could not be read.
-        cropped: Number of masks with pixels that the network has not seen.
+        cropped: Number of masks with cropped pixels.
     """
 
     predicted: int
@@ -53,7 +54,7 @@ def predict_files(
     The folder gets `predictions.csv` with one row for each image, and `predictions.json` with more
     detail. For segmentation it also gets `legend.png`, and for each image a mask in `masks/` and
     the image with its mask in `overlays/`, both in the size of the image. Masks are PNG files with
-    the values that the masks of the training data have, and `no_class_value` for pixels that were
+    the values that the masks of the training data have, and `cropped_value` for pixels that were
     cropped.
 
     Images that cannot be read are left out. The rows that were predicted are also written when an
@@ -86,7 +87,7 @@ def predict_files(
     if (output / CSV_FILE).exists() and not overwrite:
         raise FileExistsError(
             f"{output} already has predictions. Choose another folder, or overwrite them: with "
-            f"--overwrite of train.predict, --force of aff-jax, or overwrite=True in Python."
+            f"--overwrite, or overwrite=True in Python."
         )
     paths = _find_images(images, output)
     folder = images if images.is_dir() else images.parent
@@ -95,7 +96,8 @@ def predict_files(
     if (output / CSV_FILE).exists():
         _remove_predictions(output)
     if predictor.image_task.task == "segmentation":
-        draw_legend(predictor.image_task).save(output / LEGEND_FILE)
+        with name_in_write_errors(output / LEGEND_FILE):
+            draw_legend(predictor.image_task).save(output / LEGEND_FILE)
     unreadable: dict[str, str] = {}
     predicted = cropped = 0
     with PredictionTables(output, predictor.image_task, network, unreadable) as tables:
@@ -110,7 +112,7 @@ def predict_files(
                     files |= _write_masks(
                         output, names[relative], image, prediction, predictor.image_task
                     )
-                    cropped += bool((prediction.classes == NO_CLASS).any())
+                    cropped += bool((prediction.classes == CROPPED).any())
                 tables.write_row(files, prediction)
                 predicted += 1
             on_progress(predicted + len(unreadable), len(paths))
@@ -130,7 +132,7 @@ def _find_images(images: Path, output: Path) -> list[Path]:
         )
     # Images of other formats are predicted if Pillow reads them, and else named.
     suffixes = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
-    paths = [Path(path) for path in list_images(images, skip=output, suffixes=suffixes)]
+    paths = [Path(path) for path in list_images(images, output, suffixes, broken_links=True)]
     if not paths:
         raise ValueError(f"expected images ({', '.join(IMAGE_SUFFIXES)}) in {images}, got none.")
     return paths
@@ -196,5 +198,6 @@ def _write_masks(
     }
     for path, picture in drawn.values():
         (output / path).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(output / path)
+        with name_in_write_errors(output / path):
+            picture.save(output / path)
     return {kind: path.as_posix() for kind, (path, _) in drawn.items()}

@@ -19,15 +19,15 @@ from aff_jax.serialization import load
 if TYPE_CHECKING:  # The library can be imported without Pillow.
     from PIL import Image
 
-__all__ = ["BATCH_SIZE", "NO_CLASS", "ClassPrediction", "MaskPrediction", "Prediction", "Predictor"]
+__all__ = ["BATCH_SIZE", "CROPPED", "ClassPrediction", "MaskPrediction", "Prediction", "Predictor"]
 
 BATCH_SIZE = 16
 """Default number of images that are predicted at once."""
 
-NO_CLASS = 255
-"""Class of the pixels that the network has not seen, because they were cropped.
+CROPPED = 255
+"""Number in predicted masks of the pixels that were cropped before the network.
 
-In the files of masks they have the value `aff_jax.prediction.drawing.no_class_value`.
+In the files of masks they have the value `aff_jax.prediction.drawing.cropped_value`.
 """
 
 
@@ -66,7 +66,7 @@ class MaskPrediction:
     Attributes:
         class_names: Names of the classes.
         classes: Number of the class of each pixel, uint8 `(height, width)` in the size of the
-            image. Pixels that were cropped before the network are `NO_CLASS`.
+            image. It is `CROPPED` where the image was cropped before the network.
     """
 
     class_names: tuple[str, ...]
@@ -74,7 +74,7 @@ class MaskPrediction:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Return the share of the pixels of each class, which add up to 1 with `NO_CLASS`."""
+        """Return the share of the pixels of each class, which add up to 1 with `CROPPED`."""
         counts = np.bincount(self.classes.reshape(-1), minlength=len(self.class_names))
         return {
             name: float(counts[number] / self.classes.size)
@@ -242,7 +242,7 @@ class Predictor:
         from aff_jax.images.resizing import classes_of_scores
 
         size = image.height, image.width
-        classes = classes_of_scores(scores, task.place(size), size, outside=NO_CLASS)
+        classes = classes_of_scores(scores, task.place(size), size, cropped=CROPPED)
         return MaskPrediction(task.class_names, classes)
 
 

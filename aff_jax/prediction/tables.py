@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aff_jax.images.image_task import ImageTask
-from aff_jax.prediction.drawing import no_class_value, task_colors
+from aff_jax.prediction.drawing import cropped_value
 from aff_jax.prediction.predictor import ClassPrediction, Prediction
 
 __all__ = ["CSV_FILE", "JSON_FILE", "PredictionTables"]
@@ -44,7 +44,7 @@ class PredictionTables:
             "classes": _describe_classes(task),
         }
         if task.task == "segmentation":
-            self._content["no_class_value"] = no_class_value(task)
+            self._content["cropped_value"] = cropped_value(task)
         self._rows: list[dict[str, Any]] = []
         # Names that are not UTF-8 are written as the bytes that they have in the file system.
         self._file = open(  # noqa: SIM115 - closed in __exit__
@@ -92,8 +92,5 @@ class PredictionTables:
 def _describe_classes(task: ImageTask) -> list[dict[str, Any]]:
     if task.task == "classification":
         return [{"name": name} for name in task.class_names]
-    values = task.mask_values or range(task.num_classes)
-    return [
-        {"name": name, "mask_value": value, "color": color}
-        for name, value, color in zip(task.class_names, values, task_colors(task), strict=True)
-    ]
+    rows = zip(task.class_names, task.mask_values, task.class_colors, strict=True)
+    return [{"name": name, "mask_value": value, "color": color} for name, value, color in rows]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.differences import MAX_HINTS, count_differences, list_differences
+from aff_jax.differences import _MAX_HINTS, count_differences, list_differences
 
 
 def test_equal_sets_of_arrays_give_no_lines():
@@ -39,11 +39,11 @@ def test_compares_dtypes_where_both_sides_have_one():
 
 
 def test_searches_the_nearest_name_of_the_first_arrays_only():
-    expected = {f"layer{index}.weight": () for index in range(MAX_HINTS + 5)}
-    found = {f"layer{index}.wieght": () for index in range(MAX_HINTS + 5)}
+    expected = {f"layer{index}.weight": () for index in range(_MAX_HINTS + 5)}
+    found = {f"layer{index}.wieght": () for index in range(_MAX_HINTS + 5)}
     lines = list_differences(expected, found)
     assert len(lines) == 2 * len(expected)
-    assert sum("nearest" in line for line in lines) == 2 * MAX_HINTS
+    assert sum("nearest" in line for line in lines) == 2 * _MAX_HINTS
 
 
 def test_counts_each_kind_of_difference():

@@ -33,7 +33,7 @@ RECORDED = {
 def test_every_fusion_compiles_forward_and_backward(name, dtype, fusion):
     topology = require_topology(name)
     traffic = compiled.count_module(fusion, 4, (8, 8, 8, 64), topology, dtype=dtype)
-    assert traffic.kernels > 0
+    assert traffic.executed > 0
 
 
 @pytest.mark.parametrize(("fusion", "name"), RECORDED)
@@ -50,7 +50,10 @@ def test_a_frozen_network_compiles(name):
     topology = require_topology(name)
     model = aff_jax.create_model("cifar_resnet8", num_classes=10, dtype=jnp.bfloat16)
     image = jax.ShapeDtypeStruct((8, 32, 32, 3), jnp.float32)
-    frozen = freeze(model, model.init(jax.random.key(0), jnp.zeros(image.shape)), image)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    # Zeros, since compiling the initializers takes longer than the rest of the test.
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
+    frozen = freeze(model, zeros, image)
     variables = jax.eval_shape(lambda: frozen.variables)
     sharding = SingleDeviceSharding(topology.devices[0])
     lowered = jax.jit(frozen.apply, in_shardings=sharding).lower(variables, image)

@@ -29,7 +29,9 @@ def test_the_table_is_written_after_each_recipe(monkeypatch, tmp_path):
             slower = 2 if config.fusion == "aff" else 1
             plan = made_plan(digits.get_config(), text=TPU)
             seconds = slower * (plan.estimated_step_seconds or 0)
-            return made_plan(digits.get_config(), text=TPU, estimated_step_seconds=seconds)
+            return made_plan(
+                digits.get_config(), text=TPU, estimated_step_seconds=seconds, topology="v5e:2x2"
+            )
 
     monkeypatch.setattr(plans, "PlanMaker", Maker)
     plans.main(["--configs", "digits", "digit_scenes", f"--output={tmp_path}"])
@@ -37,6 +39,13 @@ def test_the_table_is_written_after_each_recipe(monkeypatch, tmp_path):
     assert [row["config"] for row in rows] == ["digits", "digit_scenes"]
     assert rows[0]["step over add"] == pytest.approx(2)
     assert rows[0]["bytes over add"] == pytest.approx(1)
+
+    # What is not planned again stays, in the order of the recipes.
+    rows[1]["libtpu"] = "earlier"
+    (tmp_path / "plans.json").write_text(json.dumps({"tables": {"recipes": rows[1:]}}))
+    plans.main(["--configs", "digits", f"--output={tmp_path}"])
+    again = json.loads((tmp_path / "plans.json").read_text())["tables"]["recipes"]
+    assert again == rows
 
 
 def test_a_recipe_that_does_not_fit_has_no_times():

@@ -12,7 +12,7 @@ import pytest
 import aff_jax
 from train.comparison import run_config
 from train.data.sources.datasets import find_dataset
-from train.reporting.metrics import DISPLAY_NAMES, TASKS
+from train.reporting.metrics import DISPLAY_NAMES, TASK_METRICS
 
 ROOT = Path(__file__).parent.parent.parent
 BASE = ROOT / "configs" / "base.py"
@@ -53,7 +53,9 @@ class TestConfig:
         command = "train.compare" if path.stem.startswith("compare_") else "train"
         assert f"python -m {command} --config=configs/{path.name} --workdir=" in head
         config = importlib.import_module(f"configs.{path.stem}").get_config()
-        assert f"test {DISPLAY_NAMES[TASKS[find_dataset(config.dataset).task].score]}" in head
+        assert (
+            f"test {DISPLAY_NAMES[TASK_METRICS[find_dataset(config.dataset).task].score]}" in head
+        )
         assert re.search(r"\d (s|min|h)\b", head) or "Not trained here" in " ".join(head.split())
 
     def test_sets_only_fields_that_base_has(self, path):

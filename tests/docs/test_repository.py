@@ -39,14 +39,15 @@ def test_yaml_parses(path):
 
 
 @pytest.mark.parametrize(
-    ("workflow", "command"), [("ci", "bash .ci/run"), ("newest", "make test-newest")]
+    ("workflow", "commands"),
+    [("ci", ["bash .ci/run"]), ("weekly", ["make test-newest", "make test-plan"])],
 )
-def test_workflow_runs_its_command(workflow, command):
+def test_workflow_runs_its_commands(workflow, commands):
     content = read(f".github/workflows/{workflow}.yml")
-    (job,) = content["jobs"].values()
-    assert job["steps"][-1] == {"run": command}
+    last_steps = [job["steps"][-1] for job in content["jobs"].values()]
+    assert last_steps == [{"run": command} for command in commands]
     # YAML 1.1 reads the key `on` as true.
-    triggers = {"ci": {"push", "pull_request"}, "newest": {"schedule", "workflow_dispatch"}}
+    triggers = {"ci": {"push", "pull_request"}, "weekly": {"schedule", "workflow_dispatch"}}
     assert set(content[True]) == triggers[workflow]
 
 

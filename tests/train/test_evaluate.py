@@ -43,7 +43,7 @@ def test_says_which_labels_were_not_counted(options, monkeypatch, capsys):
     def evaluate_checkpoint(*arguments, original_size, **options):
         assert original_size
         scores = {"cat": {"iou": 0.5, "labels": 4}}
-        return EvaluatedCheckpoint(12, {"mean_iou": 0.5, "unseen": 0.125}, scores)
+        return EvaluatedCheckpoint(12, {"mean_iou": 0.5, "cropped": 0.125}, scores)
 
     monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
     options.original_size = True

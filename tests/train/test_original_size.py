@@ -43,13 +43,13 @@ def test_every_label_counts_once(batch_size):
     np.testing.assert_array_equal(confusion[:, 0], [8 * 9 + 5 * 7, 8, 8])
     assert confusion.sum() == 8 * 11 + 5 * 7
     assert metrics["pixel_accuracy"] == pytest.approx(107 / 123)
-    assert "unseen" not in metrics
+    assert "cropped" not in metrics
 
 
 def test_labels_outside_of_the_crop_are_named():
     predictor = color_predictor("segmentation", resize="crop")
     metrics, confusion = evaluate_in_original_size(predictor, Examples(red(4, 12, [])))
-    assert (metrics["unseen"], confusion.sum()) == (0.5, 24)
+    assert (metrics["cropped"], confusion.sum()) == (0.5, 24)
 
 
 def test_classification_and_masks_without_labels_are_refused():

@@ -210,6 +210,7 @@ class Checkpoints:
     def _restore_first_complete(
         self, steps: Sequence[int], template: State
     ) -> Restored[State] | None:
+        """Restore the first checkpoint that every process can read; None if there is none."""
         damaged: dict[int, str] = {}
         for step in steps:
             reason = ""

@@ -198,6 +198,7 @@ def _blocks(
 def _check_training(
     length: int, batch_size: int, seed: int, process_index: int, process_count: int
 ) -> None:
+    """Raise an error for numbers that give no batches."""
     _check(length, batch_size, process_index, process_count)
     if batch_size % process_count:
         raise ValueError(
@@ -235,6 +236,7 @@ class _Padded:
 def _iterate(
     batches: grain.MapDataset[HostBatch], threads: int, ahead: int, workers: int = 0
 ) -> grain.DatasetIterator[HostBatch]:
+    """Iterate over batches that threads or worker processes read ahead."""
     # Grain's default is to read 500 elements ahead, and here an element is a batch.
     options = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=ahead)
     iterable = batches.to_iter_dataset(options)

@@ -93,6 +93,7 @@ class TimeoutFeed(Generic[T]):
             self._feed.close()
 
     def _serve(self) -> None:
+        """Read one batch for each request, in the thread of the feed."""
         # The worker processes that this thread starts inherit blocked signals. A terminal sends
         # Ctrl-C to them too, and they would end with tracebacks before the run has saved. SIGTERM
         # is not blocked, so that they can be stopped.

@@ -90,6 +90,7 @@ def split_names(config: ConfigDict) -> SplitNames:
 
 
 def _source_arguments(config: ConfigDict) -> dict[str, Any]:
+    """Return the arguments of `load_source` that a config determines."""
     return {
         "data_dir": config.data_dir or None,
         "label_key": config.label_key,

@@ -8,8 +8,11 @@ It compiles the training step with the compiler of the TPU or GPU, which needs n
 and no prepared dataset. The first call takes from seconds to minutes; its result is kept.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags, logging
@@ -20,6 +23,8 @@ from train.command_errors import errors_in_one_line
 from train.command_flags import define_config, run_command
 
 __all__ = ["define_flags", "main"]
+
+_ABOUT_DRIVERS = (b"Could not find cuda drivers", b"before absl::InitializeLog()")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -33,12 +38,38 @@ def main(argv: Sequence[str]) -> None:
     """
     del argv  # `parse_flags` allows flags only
     logging.set_verbosity(logging.WARNING)
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")
     options = flags.FLAGS
     with errors_in_one_line(traceback=options.traceback):
         _plan(options.config, options.topology)
+
+
+def _load_jax() -> None:
+    """Load JAX with its plugins for the CPU, since there is no other device."""
+    with _without_messages_about_drivers():
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")
+        jax.devices()
+
+
+@contextlib.contextmanager
+def _without_messages_about_drivers() -> Iterator[None]:
+    """Hide what JAX's CUDA plugin writes to stderr, several times, where there is no GPU.
+
+    The plugin writes from C++ and has no setting for it. Other lines are passed on.
+    """
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as lines:
+        os.dup2(lines.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            lines.seek(0)
+            for line in lines:
+                if not any(text in line for text in _ABOUT_DRIVERS):
+                    sys.stderr.write(line.decode(errors="replace"))
 
 
 def _plan(config: ConfigDict, topology: str) -> None:
@@ -65,7 +96,12 @@ def _plan(config: ConfigDict, topology: str) -> None:
     if options.json:
         write_json(plan, Path(os.path.expanduser(options.json)), found, versions())
     if not plan.fits and found is None:
-        raise ValueError(does_not_fit(plan))
+        raise ValueError(does_not_fit(plan, config))
+    if found is not None and found.largest is None and not found.remedies:
+        raise ValueError(
+            f"expected a batch that fits into {plan.topology}, found none. Use more chips, smaller "
+            f"images or a smaller network."
+        )
 
 
 def define_flags() -> None:
@@ -93,4 +129,5 @@ if __name__ == "__main__":
     os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
     define_flags()
+    _load_jax()
     run_command(main)

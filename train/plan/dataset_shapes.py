@@ -30,7 +30,7 @@ class ExampleShapes:
         mixed_channels: "", since the channels never differ.
         use_exif_orientation: False, since no image is read.
         class_table: None, since no mask is read.
-        class_colors: None, since nothing is drawn.
+        class_colors: (), since nothing is drawn.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ExampleShapes:
     mixed_channels: str = ""
     use_exif_orientation: bool = False
     class_table: None = None
-    class_colors: None = None
+    class_colors: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:

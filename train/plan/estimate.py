@@ -15,7 +15,7 @@ from train.plan.traffic import Traffic, count_traffic
 __all__ = ["HOP_SECONDS", "Plan", "communication_seconds", "estimate", "torus"]
 
 HOP_SECONDS = 1e-6
-"""Latency of a hop between two chips, an assumption."""
+"""Latency of a hop between two chips, an assumption: no vendor documents it."""
 
 _SHOWN_OPERATIONS = 10
 
@@ -46,7 +46,8 @@ class Plan:
         parameters: Number of trainable parameters.
         flops_per_step: FLOPs of the matrix products and convolutions.
         bytes_per_step: Bytes of operands and results in the memory of the chips.
-        kernels_per_step: Number of operations of one device.
+        operations_per_step: Number of operations that one device executes; on a GPU, each is a
+            kernel.
         compute_seconds: Shortest time of a step by the peak of the chips.
         memory_seconds: Shortest time of a step by the bandwidth of their memory.
         compiler_seconds: The compiler's estimate of a step without communication; None on a GPU.
@@ -59,6 +60,7 @@ class Plan:
         collective_bytes: Bytes of their operands on one device, by kind.
         operations: The ten most expensive operations, as dictionaries of the fields of
             `train.plan.traffic.Operation`, of one device.
+        loops_counted_once: Names of the loops of unknown length in the program, which count once.
         compile_seconds: Time that compiling took.
     """
 
@@ -79,7 +81,7 @@ class Plan:
     parameters: int
     flops_per_step: int
     bytes_per_step: int | None
-    kernels_per_step: int | None
+    operations_per_step: int | None
     compute_seconds: float
     memory_seconds: float | None
     compiler_seconds: float | None
@@ -91,6 +93,7 @@ class Plan:
     collectives: dict[str, int]
     collective_bytes: dict[str, int]
     operations: list[dict[str, Any]]
+    loops_counted_once: list[str]
     compile_seconds: float
 
 
@@ -136,7 +139,7 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
         parameters=step.parameters,
         flops_per_step=len(topology.devices) * step.flops,
         bytes_per_step=len(topology.devices) * traffic.bytes if traffic else None,
-        kernels_per_step=traffic.kernels if traffic else None,
+        operations_per_step=traffic.executed if traffic else None,
         compute_seconds=compute,
         images_per_second=config.batch_size / seconds if seconds else None,
         steps=step.total_steps,
@@ -144,6 +147,7 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
         collectives=traffic.collectives if traffic else {},
         collective_bytes=traffic.collective_bytes if traffic else {},
         operations=[dataclasses.asdict(operation) for operation in operations],
+        loops_counted_once=list(traffic.loops_counted_once) if traffic else [],
         compile_seconds=step.seconds,
         **times,
     )
@@ -153,7 +157,7 @@ _TIMES = ("memory_seconds", "compiler_seconds", "communication_seconds", "estima
 
 
 def _times(traffic: Traffic, topology: Topology, compute: float) -> dict[str, float | None]:
-    """Return the times of `_TIMES`."""
+    """Return the times of `_TIMES`, which a program that does not fit lacks."""
     chip = topology.chip
     memory = topology.devices_per_chip * traffic.bytes / chip.bandwidth
     compiler = traffic.cycles / chip.clock if chip.clock and traffic.cycles else None
@@ -176,8 +180,8 @@ def communication_seconds(chip: Chip, chips: int, size: float, count: int) -> fl
 
         seconds = 2 (n - 1) / n * bytes / ring bandwidth + count * hops * hop latency
 
-    A ring uses both directions of one axis of the torus, so it has the bandwidth of two links. The
-    hops are the sum of the sides of the torus, for both directions.
+    A ring goes in each direction of one axis of the torus, so a chip sends over two links. The hops
+    are the sum of the sides of the torus, for both directions.
 
     Args:
         chip: The chip.

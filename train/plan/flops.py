@@ -51,6 +51,7 @@ def _jaxprs(values: Any) -> Iterator[Any]:
 
 
 def _dot_flops(equation: Any) -> int:
+    """Return the FLOPs of a matrix product: each output value sums over the contracted axes."""
     (contracted, _), _ = equation.params["dimension_numbers"]
     sides = equation.invars[0].aval.shape
     output: int = math.prod(equation.outvars[0].aval.shape)
@@ -58,6 +59,7 @@ def _dot_flops(equation: Any) -> int:
 
 
 def _convolution_flops(equation: Any) -> int:
+    """Return the FLOPs of a convolution: products of a weight and an input value that exists."""
     lhs, rhs = (variable.aval.shape for variable in equation.invars)
     output = equation.outvars[0].aval.shape
     parameters = equation.params
@@ -93,7 +95,11 @@ def _pairs(
     lhs_dilation: int,
     rhs_dilation: int,
 ) -> int:
-    """Return the number of pairs of an output and a window position that meet an input value."""
+    """Return the number of pairs of an output and a window position that meet an input value.
+
+    The others meet padding or a zero of the dilation, of one spatial axis. A gradient with stride 2
+    is a convolution with dilation 2, where three of four products are with such zeros.
+    """
     positions = np.arange(output)[:, None] * stride + np.arange(window) * rhs_dilation - padding[0]
     inside = (positions >= 0) & (positions <= (size - 1) * lhs_dilation)
     return int(np.sum(inside & (positions % lhs_dilation == 0)))

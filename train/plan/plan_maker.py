@@ -49,9 +49,11 @@ class PlanMaker:
         if self._topology is None:
             self._topology = describe_topology(self._name)
         start = time.perf_counter()
+        parts = f", {config.accumulation} microbatches" if config.accumulation > 1 else ""
+        remat = ", remat" if config.model_fields.get("remat") else ""
         doing = (
-            f"compiling {config.model} with {config.fusion}, batch {config.batch_size}, for "
-            f"{self._name}; this takes seconds to minutes"
+            f"compiling {config.model} with {config.fusion}, batch {config.batch_size}{parts}"
+            f"{remat}, for {self._name}; this takes seconds to minutes"
         )
         # A status with a clock on a terminal, and the two lines in a file.
         self._console.print(doing, soft_wrap=True)

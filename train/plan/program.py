@@ -1,8 +1,11 @@
 """Compile the training step of a config for devices that this machine does not have."""
 
+import contextlib
 import dataclasses
+import math
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -92,14 +95,19 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
         The compiled step.
 
     Raises:
-        ValueError: If a field of the config has a value that is not possible, or the devices do not
-            divide the batch.
+        ValueError: If a field of the config has a value that is not possible, the devices do not
+            divide the batch, or the batch is larger than the dataset.
     """
     check_config(config)
     look_up(DTYPES, "dtype", config.dtype)
     strategy = look_up(PARALLEL, "parallel", config.parallel)
     check_batch_size(config.batch_size, len(topology.devices), config.accumulation)
     source = open_shapes(config)
+    if config.batch_size > len(source):
+        raise ValueError(
+            f"expected a batch_size of at most the {len(source):,} training examples of "
+            f"{config.dataset!r}, got {config.batch_size:,}."
+        )
     # The initial weights are made on the host, which takes seconds; their values are not used.
     run = assemble(config, source, source, _OneDevice(), from_checkpoint=True)
     state = jax.tree.map(_shape, run.state)
@@ -140,7 +148,8 @@ def compile_traced(
     """
     start = time.perf_counter()
     try:
-        compiled = lowered.compile(compiler_options=compiler_options(topology))
+        with _nothing_written_to_jax_cache():
+            compiled = lowered.compile(compiler_options=compiler_options(topology))
     except jax.errors.JaxRuntimeError as error:
         used = used_bytes(str(error), argument_bytes)
         if used is None:
@@ -155,6 +164,22 @@ def compile_traced(
         + stats.generated_code_size_in_bytes
     )
     return compiled.as_text(), memory, time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _nothing_written_to_jax_cache() -> Iterator[None]:
+    """Keep JAX from writing programs to its persistent cache.
+
+    It can write a program of an absent device, but not load it: the next call would warn and
+    compile again.
+    """
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[name]
+    jax.config.update(name, math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def used_bytes(message: str, argument_bytes: int = 0) -> int | None:

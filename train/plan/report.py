@@ -5,12 +5,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from train.plan.estimate import Plan
-from train.plan.search import Search, batch_that_may_fit
+from train.plan.search import Search, batch_that_may_fit, possible_remedies
 
 __all__ = ["does_not_fit", "print_plan", "print_search", "write_json"]
 
@@ -56,41 +57,47 @@ def print_search(search: Search, console: Console) -> None:
         console: Where to print.
     """
     if search.largest is None:
-        console.print("\nNo batch fits, not even one example per device.")
+        console.print("\nNo batch fits, not even one example per microbatch of a device.")
     else:
         largest = search.largest
         console.print(
             f"\nLargest batch that fits: {largest.batch_size}, "
             f"{largest.batch_size / largest.chips:g} per chip, with "
             f"{_gib(largest.memory_bytes_per_chip)} per chip and "
-            f"{_number(largest.images_per_second)} images/s."
+            f"{_number(largest.images_per_second)} images/s.",
+            soft_wrap=True,
         )
     for flag, plan in search.remedies.items():
         console.print(
-            f"{flag} makes the batch of {plan.batch_size} fit, with "
+            f"The batch of {plan.batch_size} fits with {flag}: "
             f"{_gib(plan.memory_bytes_per_chip)} per chip and "
             f"{_number(plan.images_per_second)} images/s.",
             soft_wrap=True,
         )
 
 
-def does_not_fit(plan: Plan) -> str:
-    """Return the message about a plan that does not fit: by how much, and what would.
+def does_not_fit(plan: Plan, config: ConfigDict) -> str:
+    """Return the message about a plan that does not fit: by how much, and what may.
 
     Args:
         plan: The plan.
+        config: Its config.
 
     Returns:
         The message.
     """
     over = plan.memory_bytes_per_chip - plan.available_bytes_per_chip
     batch = batch_that_may_fit(plan)
-    smaller = f"--config.batch_size={batch}, " if batch else ""
+    accumulations, has_remat = possible_remedies(config, plan.devices)
+    advice = [
+        *([f"--config.batch_size={batch}"] if batch else []),
+        *(f"--config.accumulation={x}" for x in accumulations[:1]),
+        *(["--config.model_fields.remat=True"] if has_remat else []),
+    ]
     return (
         f"expected a run that fits into {_gib(plan.available_bytes_per_chip)} of a chip, got one "
         f"that needs {_gib(plan.memory_bytes_per_chip)}, {_gib(max(over, 0))} too much. Try "
-        f"{smaller}--config.accumulation={2 * plan.accumulation}, "
-        f"--config.model_fields.remat=True or more chips; --search finds what fits."
+        f"{', '.join([*advice, ''])}more chips, or --search, which finds what fits."
     )
 
 
@@ -119,16 +126,17 @@ def write_json(plan: Plan, path: Path, search: Search | None, versions: Mapping[
 
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:
-    devices = f", {plan.devices} devices" if plan.devices != plan.chips else ""
-    hosts = f", {plan.hosts} hosts" if plan.hosts > 1 else ""
+    devices = f", {_count(plan.devices, 'device')}" if plan.devices != plan.chips else ""
+    hosts = f", {_count(plan.hosts, 'host')}" if plan.hosts > 1 else ""
     collectives = ", ".join(
-        f"{count} {kind} of {plan.collective_bytes[kind] / 1e6:.2f} MB"
+        f"{count} {kind} of {plan.collective_bytes[kind] / 1e6:.2f} MB in total"
         for kind, count in plan.collectives.items()
     )
+    loops = ", ".join(plan.loops_counted_once)
     return [
         ("run", f"{plan.model}, {plan.fusion}, {plan.dtype}, batch {plan.batch_size}, "
-                f"{plan.parallel}, {plan.accumulation} microbatches"),
-        ("devices", f"{plan.topology}: {plan.chips} chips{devices}{hosts}"),
+                f"{plan.parallel}, {_count(plan.accumulation, 'microbatch', 'microbatches')}"),
+        ("devices", f"{plan.topology}: {_count(plan.chips, 'chip')}{devices}{hosts}"),
         ("fits", "yes" if plan.fits else "no"),
         ("memory per chip", f"{_gib(plan.memory_bytes_per_chip)} of "
                             f"{_gib(plan.available_bytes_per_chip)}, of which the cached dataset "
@@ -136,7 +144,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("parameters", f"{plan.parameters:,}"),
         ("step, all chips", f"{plan.flops_per_step / 1e9:,.1f} GFLOP, "
                             f"{_number(plan.bytes_per_step, 1e9)} GB, "
-                            f"{plan.kernels_per_step or '-'} operations per device"),
+                            f"{plan.operations_per_step or '-'} operations per device"),
         ("bound by arithmetic", _milliseconds(plan.compute_seconds)),
         ("bound by memory", _milliseconds(plan.memory_seconds)),
         ("compiler's estimate", _milliseconds(plan.compiler_seconds)),
@@ -144,9 +152,15 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
          + (f": {collectives} per device" if collectives else "")),
         ("estimated step", _milliseconds(plan.estimated_step_seconds)),
         ("speed", f"{_number(plan.images_per_second)} images/s"),
-        ("training", f"{plan.steps:,} steps, {_number(plan.hours)} hours"),
+        ("training", f"{_count(plan.steps, 'step')}, {_number(plan.hours)} hours"),
+        *([("counted once", f"loops of unknown length: {loops}")] if loops else []),
         ("compiled in", f"{plan.compile_seconds:.0f} s"),
     ]  # fmt: skip
+
+
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun, which has an "s" in the plural by default."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
 
 
 def _gib(size: float) -> str:

@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -10,12 +11,14 @@ from aff_jax.hosts.registry import HOSTS
 from aff_jax.lookup import accepted_fields
 from train.plan.estimate import Plan
 
-__all__ = ["Search", "batch_that_may_fit", "search"]
+__all__ = ["Search", "batch_that_may_fit", "possible_remedies", "search"]
 
-PlanOf = Callable[[ConfigDict], Plan]
+_PlanOf = Callable[[ConfigDict], Plan]
 
+# The largest batch is found to this part of it, since every batch is compiled.
 _PRECISION = 8
-"""The largest batch is found to this part of it, since every batch is compiled."""
+# Powers of two divide most batches, and the first that fits costs the least time.
+_ACCUMULATIONS = (2, 4, 8, 16, 32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Search:
     remedies: dict[str, Plan]
 
 
-def search(config: ConfigDict, plan_of: PlanOf, devices: int, examples: int) -> Search:
+def search(config: ConfigDict, plan_of: _PlanOf, devices: int, examples: int) -> Search:
     """Search the largest batch that fits.
 
     Args:
@@ -47,7 +50,7 @@ def search(config: ConfigDict, plan_of: PlanOf, devices: int, examples: int) -> 
     unit = devices * config.accumulation
 
     def at(multiple: int) -> Plan:
-        return plan_of(_with(config, batch_size=multiple * unit))
+        return plan_of(_with(config, {"batch_size": multiple * unit}))
 
     first = plan_of(config)
     low, high, best = _bracket(at, config.batch_size // unit, max(1, examples // unit), first)
@@ -55,7 +58,7 @@ def search(config: ConfigDict, plan_of: PlanOf, devices: int, examples: int) -> 
         middle = _middle(low, high)
         plan = at(middle)
         low, high, best = (middle, high, plan) if plan.fits else (low, middle, best)
-    remedies = {} if first.fits else dict(_remedies(config, plan_of, devices))
+    remedies = {} if first.fits else _remedies(config, plan_of, devices)
     return Search(best, remedies)
 
 
@@ -77,17 +80,38 @@ def batch_that_may_fit(plan: Plan) -> int:
     return int(share * plan.batch_size) // unit * unit
 
 
+def possible_remedies(config: ConfigDict, devices: int) -> tuple[list[int], bool]:
+    """Return the changes of a config that save memory, keep its batch, and are possible.
+
+    Args:
+        config: The config.
+        devices: Number of devices.
+
+    Returns:
+        A tuple of the values of `accumulation` that are larger than that of the config and divide
+        the batch of a device, and whether the network has a `remat` that is off.
+    """
+    per_device = config.batch_size // devices
+    accumulations = [x for x in _ACCUMULATIONS if x > config.accumulation and per_device % x == 0]
+    has_remat = bool(accepted_fields(HOSTS[config.model], {"remat": True}))
+    return accumulations, has_remat and not config.model_fields.get("remat")
+
+
 def _bracket(
     at: Callable[[int], Plan], start: int, most: int, first: Plan
 ) -> tuple[int, int, Plan | None]:
-    """Return a multiple that fits, one that does not, and the plan of the first."""
+    """Return a multiple that fits, a larger one that does not, and the plan of the first.
+
+    The larger one is `most` + 1 if `most` fits.
+    """
     if first.fits:
         low, best = start, first
-        while 2 * low <= most:
-            plan = at(2 * low)
+        while low < most:
+            high = min(2 * low, most)
+            plan = at(high)
             if not plan.fits:
-                return low, 2 * low, best
-            low, best = 2 * low, plan
+                return low, high, best
+            low, best = high, plan
         return low, low + 1, best
     high = start
     while high > 1:
@@ -105,30 +129,42 @@ def _middle(low: int, high: int) -> int:
     return max(low + 1, middle // step * step)
 
 
-def _remedies(config: ConfigDict, plan_of: PlanOf, devices: int) -> Iterator[tuple[str, Plan]]:
-    """Yield the flags that make the config's own batch fit, and their plans."""
-    per_device = config.batch_size // devices
-    # Powers of two divide most batches, and the first that fits costs the least time.
-    for accumulation in (2, 4, 8, 16, 32):
-        if accumulation <= config.accumulation or per_device % accumulation:
-            continue
-        plan = plan_of(_with(config, accumulation=accumulation))
-        if plan.fits:
-            yield f"--config.accumulation={accumulation}", plan
-            break
-    if accepted_fields(HOSTS[config.model], {"remat": True}) and not config.model_fields.get(
-        "remat"
-    ):
-        changed = _with(config)
-        with changed.unlocked():
-            changed.model_fields.remat = True
-        plan = plan_of(changed)
-        if plan.fits:
-            yield "--config.model_fields.remat=True", plan
+def _remedies(config: ConfigDict, plan_of: _PlanOf, devices: int) -> dict[str, Plan]:
+    """Return the flags that make the config's own batch fit, and their plans.
+
+    These are accumulation alone, remat alone, and both together if neither suffices.
+    """
+    accumulations, has_remat = possible_remedies(config, devices)
+    remat: list[Mapping[str, Any]] = [{"remat": True}] if has_remat else []
+    alone: list[Mapping[str, Any]] = [{"accumulation": x} for x in accumulations]
+    together = [{**fields, **other} for fields in alone for other in remat]
+    fitting = {
+        **_first_that_fits(config, plan_of, alone),
+        **_first_that_fits(config, plan_of, remat),
+    }
+    return fitting or _first_that_fits(config, plan_of, together)
 
 
-def _with(config: ConfigDict, **fields: int) -> ConfigDict:
+def _first_that_fits(
+    config: ConfigDict, plan_of: _PlanOf, changes: Sequence[Mapping[str, Any]]
+) -> dict[str, Plan]:
+    """Return the flags of the first changes that make the config fit, and the plan."""
+    for fields in changes:
+        plan = plan_of(_with(config, fields))
+        if plan.fits:
+            flags = (
+                f"--config.{'model_fields.' if name == 'remat' else ''}{name}={value}"
+                for name, value in fields.items()
+            )
+            return {" ".join(flags): plan}
+    return {}
+
+
+def _with(config: ConfigDict, fields: Mapping[str, Any]) -> ConfigDict:
+    """Return a copy of a config with other fields; `remat` is one of its network."""
     changed: ConfigDict = copy.deepcopy(config)
-    for name, value in fields.items():
-        changed[name] = value
+    with changed.unlocked():
+        for name, value in fields.items():
+            target = changed.model_fields if name == "remat" else changed
+            target[name] = value
     return changed

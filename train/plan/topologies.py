@@ -10,23 +10,9 @@ from typing import Any
 import jax
 from jax.experimental import topologies as jax_topologies
 
-from train.plan.chips import CHIPS, Chip, find_chip
+from train.plan.chips import CHIPS, Chip, GpuCores
 
-__all__ = ["EXAMPLES", "Topology", "compiler_options", "describe_topology"]
-
-EXAMPLES = {
-    "v2": "v2:2x2",
-    "v3": "v3:2x2",
-    "v4": "v4:2x2x1",
-    "v5e": "v5e:2x2, v5e:4x4, v5e:16x16",
-    "v5p": "v5p:2x2x1, v5p:4x4x4",
-    "v6e": "v6e:2x2, v6e:4x4, v6e:16x16",
-    "tpu7x": "tpu7x:2x2x1",
-    "a100": "a100, a100:8",
-    "h100": "h100, h100:8",
-    "h200": "h200, h200:8",
-}
-"""Topologies of each chip, for messages. Larger slices exist too."""
+__all__ = ["Topology", "compiler_options", "describe_topology"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +55,9 @@ def describe_topology(name: str) -> Topology:
     """
     chip_name, _, layout = name.partition(":")
     if chip_name not in CHIPS:
-        known = "; ".join(EXAMPLES.values())
+        known = "; ".join(chip.examples for chip in CHIPS.values())
         raise ValueError(f"expected a topology such as {known}, got {name!r}: unknown chip.")
-    chip = find_chip(chip_name)
+    chip = CHIPS[chip_name]
     return _tpu_slice(name, chip, layout) if chip.platform == "tpu" else _gpus(name, chip, layout)
 
 
@@ -91,6 +77,7 @@ def compiler_options(topology: Topology) -> dict[str, Any]:
 
 
 def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
+    """Describe a TPU slice to libtpu, which knows all layouts that exist."""
     if importlib.util.find_spec("libtpu") is None:
         raise ModuleNotFoundError(
             f"expected the TPU compiler for the topology {name!r}, but libtpu is not installed. "
@@ -104,7 +91,8 @@ def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
     # Several processes may compile at once; only a real TPU belongs to one process.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     options: dict[str, Any] = {}
-    if re.fullmatch(r"1x[12]", layout):  # a part of a host
+    if re.fullmatch(r"1x[12]", layout):
+        # By default, libtpu expects all chips of a host. This slice is a part of one.
         options["chips_per_host_bounds"] = [*map(int, layout.split("x")), 1]
     try:
         description = jax_topologies.get_topology_desc(
@@ -114,15 +102,17 @@ def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
         if "INVALID_ARGUMENT" not in str(error):
             raise
         raise ValueError(
-            f"expected a layout of {chip.name} such as {EXAMPLES[chip.name]}, got {name!r}: {error}"
+            f"expected a layout of {chip.name} such as {chip.examples}, got {name!r}: {error}"
         ) from error
     devices: tuple[Any, ...] = tuple(description.devices)
+    # Of some chips, each of the two cores is a device. Both have the coordinates of the chip.
     chips = len({tuple(device.coords) for device in devices})
     hosts = len({device.process_index for device in devices})
     return Topology(name, chip, devices, chips, hosts)
 
 
 def _gpus(name: str, chip: Chip, count: str) -> Topology:
+    """Describe the GPUs of one machine to XLA, which otherwise asks the driver for them."""
     if not re.fullmatch(r"|[1-8]", count):
         raise ValueError(f"expected up to 8 GPUs of a machine as in {chip.name}:8, got {name!r}.")
     if not any(importlib.util.find_spec(f"jax_{x}_plugin") for x in ("cuda12", "cuda13")):
@@ -131,14 +121,21 @@ def _gpus(name: str, chip: Chip, count: str) -> Topology:
             f"installed. Install it with pip install -e '.[train,plan]'."
         )
     devices = int(count or 1)
+    assert chip.cores is not None, chip.name
     description = jax_topologies.get_topology_desc(
-        name, "cuda", target_config=_TARGETS[chip.name], topology=f"1x1x{devices}"
+        name,
+        "cuda",
+        target_config=_target_config(chip, chip.cores),
+        topology=f"1x1x{devices}",  # machines, processes, and GPUs of each
     )
     return Topology(name, chip, tuple(description.devices), devices, 1)
 
 
 def _ptxas_directory() -> Path:
-    """Return the directory that has bin/ptxas."""
+    """Return the directory that has bin/ptxas: of NVIDIA's package, or of an installed CUDA.
+
+    XLA looks for it only where CUDA is usually installed.
+    """
     spec = importlib.util.find_spec("nvidia")
     places = (
         [Path(x) / "cuda_nvcc" for x in (spec.submodule_search_locations or [])] if spec else []
@@ -152,76 +149,33 @@ def _ptxas_directory() -> Path:
     )
 
 
-def _target(
-    chip: str,
-    *,
-    name: str,
-    major: int,
-    cores: int,
-    shared_memory: int,
-    l2: int,
-    ghz: float,
-    memory: int,
-) -> str:
-    """Return a GPU's description in the text format of XLA's `GpuTargetConfigProto`.
+def _target_config(chip: Chip, cores: GpuCores) -> str:
+    """Return the description of a GPU for XLA, in the text format of its `GpuTargetConfigProto`.
 
-    The figures are those of NVIDIA's documents and of what CUDA reports for the device.
+    XLA reads it from the device where there is one. What is not in `GpuCores` is the same for the
+    A100, H100 and H200.
     """
     return f"""gpu_device_info {{
   threads_per_block_limit: 1024
   threads_per_warp: 32
   shared_memory_per_block: 49152
-  shared_memory_per_core: {shared_memory + 1024}
-  shared_memory_per_block_optin: {shared_memory}
+  shared_memory_per_core: {cores.shared_memory + 1024}
+  shared_memory_per_block_optin: {cores.shared_memory}
   threads_per_core_limit: 2048
-  core_count: {cores}
-  fpus_per_core: {128 if major >= 9 else 64}
+  core_count: {cores.count}
+  fpus_per_core: {128 if cores.capability >= 9 else 64}
   block_dim_limit_x: 2147483647
   block_dim_limit_y: 65535
   block_dim_limit_z: 65535
-  memory_bandwidth: {int(CHIPS[chip].bandwidth)}
-  l2_cache_size: {l2}
-  clock_rate_ghz: {ghz}
-  device_memory_size: {memory}
-  cuda_compute_capability {{ major: {major} }}
+  memory_bandwidth: {int(chip.bandwidth)}
+  l2_cache_size: {cores.l2}
+  clock_rate_ghz: {cores.clock / 1e9}
+  device_memory_size: {cores.memory}
+  cuda_compute_capability {{ major: {cores.capability} }}
   registers_per_core_limit: 65536
   registers_per_block_limit: 65536
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 10 }}
-device_description_str: "{name}"
+device_description_str: "{cores.model}"
 """
-
-
-_TARGETS = {
-    "a100": _target(
-        "a100",
-        name="NVIDIA A100-SXM4-80GB",
-        major=8,
-        cores=108,
-        shared_memory=166912,
-        l2=41943040,
-        ghz=1.41,
-        memory=85899345920,
-    ),
-    "h100": _target(
-        "h100",
-        name="NVIDIA H100 80GB HBM3",
-        major=9,
-        cores=132,
-        shared_memory=232448,
-        l2=52428800,
-        ghz=1.98,
-        memory=84942979072,
-    ),
-    "h200": _target(
-        "h200",
-        name="NVIDIA H200",
-        major=9,
-        cores=132,
-        shared_memory=232448,
-        l2=62914560,
-        ghz=1.98,
-        memory=150754820096,
-    ),
-}

@@ -1,4 +1,4 @@
-"""Count what a compiled program does: bytes, kernels, estimated cycles and collectives."""
+"""Count what a compiled program does: bytes, operations, estimated cycles and collectives."""
 
 import dataclasses
 import re
@@ -64,25 +64,29 @@ class Traffic:
     Attributes:
         bytes: Bytes of the operands and results of all operations in the device's memory, without
             buffers in on-chip memory and without the padding of tiles.
-        kernels: Number of operations that are executed.
+        executed: Number of operations that are executed; on a GPU, each is a kernel.
         cycles: Sum of the compiler's estimates; 0 if it has none.
         collectives: Number of collectives of each kind.
         collective_bytes: Bytes of the operands of all collectives of each kind.
         operations: The operations, the most expensive first.
+        loops_counted_once: Names of the loops of which the program does not say how often they run,
+            such as one that draws random numbers until all are accepted.
     """
 
     bytes: int
-    kernels: int
+    executed: int
     cycles: int
     collectives: dict[str, int]
     collective_bytes: dict[str, int]
     operations: tuple[Operation, ...]
+    loops_counted_once: tuple[str, ...] = ()
 
 
 def count_traffic(program: Program) -> Traffic:
-    """Count the bytes, kernels, cycles and collectives of a program.
+    """Count the bytes, operations, cycles and collectives of a program.
 
-    A loop counts as often as it runs, and of a conditional the most expensive branch.
+    A loop counts as often as it runs, or once if the program does not say how often. Of a
+    conditional, the most expensive branch counts.
 
     Args:
         program: The program.
@@ -112,11 +116,17 @@ def count_traffic(program: Program) -> Traffic:
     found.sort(key=lambda operation: (operation.cycles, operation.bytes), reverse=True)
     return Traffic(
         bytes=sum(operation.bytes for operation in found),
-        kernels=sum(times for _, _, times in operations),
+        executed=sum(times for _, _, times in operations),
         cycles=sum(operation.cycles for operation in found),
         collectives=dict(collectives),
         collective_bytes=dict(collective_bytes),
         operations=tuple(found),
+        loops_counted_once=tuple(
+            instruction.op_name or instruction.name
+            for computation in program.computations.values()
+            for instruction in computation.values()
+            if instruction.opcode == "while" and _trips(program, computation, instruction) is None
+        ),
     )
 
 
@@ -141,17 +151,21 @@ def module_of(op_name: str) -> str:
     return "/".join(parts) + (" (backward)" if backward else "")
 
 
-Executed = tuple[Instruction, Mapping[str, Instruction], int]
+# An instruction, its computation, and how often it is executed.
+_Executed = tuple[Instruction, Mapping[str, Instruction], int]
 
 
-def _executed(program: Program, name: str, times: int) -> Iterator[Executed]:
-    """Yield each executed instruction, its computation, and how often it is executed."""
+def _executed(program: Program, name: str, times: int) -> Iterator[_Executed]:
+    """Yield the executed instructions of a computation, with those of what it calls.
+
+    The end of an asynchronous operation is not one of its own: its start has been counted.
+    """
     computation = program.computations[name]
     for instruction in computation.values():
         opcode = instruction.opcode
         if opcode == "while":
             body = instruction.called("body") or ""
-            trips = _trips(program, computation, instruction)
+            trips = _trips(program, computation, instruction) or 1
             yield from _executed(program, body, times * trips)
         elif opcode == "conditional":
             branches = [list(_executed(program, branch, times)) for branch in instruction.branches]
@@ -162,21 +176,32 @@ def _executed(program: Program, name: str, times: int) -> Iterator[Executed]:
             yield instruction, computation, times
 
 
-def _cost(program: Program, executed: Sequence[Executed]) -> tuple[int, int]:
-    """Return the estimated cycles and the bytes of executed instructions."""
+def _cost(program: Program, executed: Sequence[_Executed]) -> tuple[int, int]:
+    """Return the estimated cycles and the bytes, by which branches are compared.
+
+    On a GPU there are no cycles, and the bytes decide.
+    """
     cycles = sum(times * instruction.estimated_cycles for instruction, _, times in executed)
     size = sum(times * _bytes(program, inside, x) for x, inside, times in executed)
     return cycles, size
 
 
-def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instruction) -> int:
-    """Return how often a loop runs: the constant that its condition compares a counter with."""
+def _trips(
+    program: Program, computation: Mapping[str, Instruction], loop: Instruction
+) -> int | None:
+    """Return how often a loop runs: the constant that its condition compares a counter with.
+
+    Most loops have the count in their attributes. Of others, the bound is a constant in the
+    condition, or a constant that the loop carries. There is none if the values that the loop
+    computes decide when it ends.
+    """
     if loop.trip_count is not None:
         return loop.trip_count
     condition = program.computations[loop.called("condition") or ""]
     carried = computation[loop.operands[0]].operands
 
     def values(name: str) -> Iterator[int]:
+        """Yield the constants that a value of the condition is computed from."""
         instruction = condition[name]
         if instruction.opcode == "constant":
             yield _constant(instruction)
@@ -194,10 +219,11 @@ def _trips(program: Program, computation: Mapping[str, Instruction], loop: Instr
 
     root = next(instruction for instruction in condition.values() if instruction.is_root)
     # The counter begins at zero, so the larger constant is the bound.
-    return max([1, *values(root.name)])
+    return max(values(root.name), default=0) or None
 
 
 def _constant(instruction: Instruction) -> int:
+    """Return the value of a constant, 0 if it is not an integer."""
     return int(instruction.arguments) if re.fullmatch(r"-?\d+", instruction.arguments) else 0
 
 
@@ -225,7 +251,11 @@ def _bytes(
 def _fused_bytes(
     fused: Mapping[str, Instruction], sizes: list[int], result: int
 ) -> tuple[list[int], int]:
-    """Return the bytes of a fusion's operands and result, where it touches only slices of them."""
+    """Return the bytes of a fusion's operands and result, where it touches only slices of them.
+
+    A loop over the layers of a stacked array reads one layer a pass. Without this, each pass would
+    count the whole array.
+    """
     users: dict[str, list[Instruction]] = {}
     for instruction in fused.values():
         for operand in instruction.operands:

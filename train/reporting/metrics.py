@@ -8,9 +8,9 @@ from jaxtyping import Int
 
 __all__ = [
     "DISPLAY_NAMES",
-    "TASKS",
+    "TASK_METRICS",
     "ConfusionMatrix",
-    "Task",
+    "TaskMetrics",
     "accuracy",
     "class_iou",
     "class_precision",
@@ -112,7 +112,7 @@ def _fractions(hits: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class TaskMetrics:
     """The metrics of a task.
 
     Attributes:
@@ -128,21 +128,21 @@ class Task:
     class_metrics: dict[str, Callable[[ConfusionMatrix], np.ndarray]]
 
 
-TASKS = {
-    "classification": Task(
+TASK_METRICS = {
+    "classification": TaskMetrics(
         "accuracy",
         "accuracy",
         {"accuracy": accuracy},
         {"recall": class_recall, "precision": class_precision},
     ),
-    "segmentation": Task(
+    "segmentation": TaskMetrics(
         "pixel_accuracy",
         "mean_iou",
         {"mean_iou": mean_iou, "pixel_accuracy": accuracy},
         {"iou": class_iou, "recall": class_recall},
     ),
 }
-"""Tasks by name. The table of datasets has the task of each dataset."""
+"""The metrics by task. The table of datasets has the task of each dataset."""
 
 DISPLAY_NAMES = {
     "accuracy": "accuracy",

@@ -16,8 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from aff_jax.images import ImageTask
-from aff_jax.prediction.class_colors import IGNORED_COLOR
-from aff_jax.prediction.drawing import task_colors
+from aff_jax.images.class_colors import IGNORED_COLOR
 from train.data.batch import IGNORE_LABEL
 from train.reporting.class_scores import printable
 from train.reporting.metrics import DISPLAY_NAMES
@@ -37,7 +36,7 @@ __all__ = [
 TRAIN_COLOR, EVAL_COLOR = "#0072B2", "#D55E00"
 MAX_NAMED_CLASSES = 25
 """Largest number of class names that a plot has space for."""
-MAX_NAME_LENGTH = 24
+_MAX_NAME_LENGTH = 24
 """Longer names are shortened, since they would leave no space for the plot."""
 
 
@@ -142,7 +141,7 @@ def draw_predictions(
         layout="constrained",
         squeeze=False,
     )
-    colors = {**dict(enumerate(task_colors(task))), IGNORE_LABEL: IGNORED_COLOR}
+    colors = {**dict(enumerate(task.class_colors)), IGNORE_LABEL: IGNORED_COLOR}
     for row, name in enumerate(("image", "mask", "prediction")):
         axes[row, 0].set_ylabel(name)
         for column, axis in enumerate(axes[row]):
@@ -239,10 +238,11 @@ def _as_text(name: str) -> str:
 
     A `$` begins a formula in matplotlib, and `\$` is drawn as `$`.
     """
-    return printable(name, MAX_NAME_LENGTH).replace("$", r"\$")
+    return printable(name, _MAX_NAME_LENGTH).replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, with one warning for all of matplotlib's."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 
+from aff_jax.images.image_folder import abbreviate
 from train.data.epochs import Epochs
 from train.data.sources.data_source import Source
 from train.reporting.class_scores import printable
@@ -51,6 +52,9 @@ def describe_start(
     rows.append(("checkpoint", splits_note or f"the {eval_name} split chooses the best one"))
     if balance := _balance(train):
         rows.append(("balance", balance))
+    if train.ignored_values:
+        values = abbreviate(train.ignored_values)
+        rows.append(("ignored", f"pixels with the mask value {values}"))
     height, width, channels = train.image_shape
     size = f"{height} x {width} x {channels} (height x width x channels); {_RESIZED[resize]}"
     rows.append(("input", size))

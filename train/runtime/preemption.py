@@ -103,6 +103,7 @@ class StopSignals:
         return self._received is not None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Record the first signal, and exit at once on a second Ctrl-C."""
         del frame
         if self._received is None:
             self._received = signal.Signals(number)

@@ -13,7 +13,7 @@ from aff_jax.parity.training.step_parity import StepRow
 
 __all__ = ["explain_steps"]
 
-CLOSE = {"float32": 1e-3, "float64": 1e-8}
+_CLOSE = {"float32": 1e-3, "float64": 1e-8}
 """Largest relative error of a factor, and of outputs that are equal."""
 
 
@@ -68,13 +68,14 @@ def explain_steps(samples: Samples, rows: Sequence[StepRow], dtype: str) -> str:
 
 def _rule_out_optimizers(samples: Samples, dtype: str) -> str:
     """Say that the optimizers follow their settings, if that can be said."""
-    judged = [name for name in samples.ours.gradients if is_judged(samples, name)]
+    judged = [name for name in samples.jax.gradients if is_judged(samples, name)]
     if not judged or explain_optimizers(samples, dtype):
         return ""
     return " The optimizers are ruled out: the recorded gradients give the updates of both sides."
 
 
 def _explain_moments(different: Sequence[StepRow]) -> str:
+    """Explain states of the optimizer that differ although all weights agree."""
     first = different[0]
     return (
         f"All weights agree and only states of the optimizer differ, first {first.name} by "
@@ -85,8 +86,8 @@ def _explain_moments(different: Sequence[StepRow]) -> str:
 
 def _explain_gradients(samples: Samples, different: Sequence[StepRow], dtype: str) -> list[str]:
     """Explain a different loss or different gradients in the first step."""
-    close = CLOSE[dtype]
-    losses = samples.theirs.losses[0], samples.ours.losses[0]
+    close = _CLOSE[dtype]
+    losses = samples.torch.losses[0], samples.jax.losses[0]
     if not np.isfinite(losses).all():
         return [f"The loss is {losses[0]:.4g} in PyTorch and {losses[1]:.4g} in JAX."]
     gap = _outputs_gap(samples)
@@ -106,7 +107,7 @@ def _explain_gradients(samples: Samples, different: Sequence[StepRow], dtype: st
     uniform = len(values) == len(ratios) and np.ptp(values) <= close * abs(factor)
     if uniform and values and abs(factor - 1) > close:
         if is_loss_equal:
-            norms = samples.theirs.norms[0], samples.ours.norms[0]
+            norms = samples.torch.norms[0], samples.jax.norms[0]
             return [
                 f"{same} and so does the loss, but all gradients of JAX are {factor:.6g} times "
                 f"PyTorch's (norms {norms[1]:.4g} and {norms[0]:.4g}): they are scaled or clipped "
@@ -154,8 +155,8 @@ def _explain_some_gradients(
         )
         off = [other for other in off if other != name]
     for who, side, other in (
-        ("JAX", samples.ours, samples.theirs),
-        ("PyTorch", samples.theirs, samples.ours),
+        ("JAX", samples.jax, samples.torch),
+        ("PyTorch", samples.torch, samples.jax),
     ):
         zero = [
             name
@@ -173,9 +174,9 @@ def _explain_some_gradients(
     rest = [
         name
         for name in off
-        if samples.theirs.gradients[name][0] is not None
-        and np.any(samples.theirs.gradients[name][0])
-        and np.any(samples.ours.gradients[name][0])
+        if samples.torch.gradients[name][0] is not None
+        and np.any(samples.torch.gradients[name][0])
+        and np.any(samples.jax.gradients[name][0])
     ]
     if rest:
         known = {f"{ratios[name]:.4g}" for name in rest if ratios.get(name) is not None}
@@ -190,11 +191,11 @@ def _explain_some_gradients(
 
 def _outputs_gap(samples: Samples) -> float | None:
     """Return the largest difference of the first outputs, or None if they can't be compared."""
-    theirs, ours = samples.theirs.outputs, samples.ours.outputs
-    if len(theirs) != len(ours):
+    torch_outputs, jax_outputs = samples.torch.outputs, samples.jax.outputs
+    if len(torch_outputs) != len(jax_outputs):
         return None
     gaps = []
-    for one, other in zip(theirs, ours, strict=True):
+    for one, other in zip(torch_outputs, jax_outputs, strict=True):
         aligned = align(one, other)
         if aligned is None:
             return None
@@ -206,13 +207,18 @@ def _outputs_gap(samples: Samples) -> float | None:
 def _gradient_ratios(samples: Samples, close: float) -> dict[str, float | None]:
     """Return JAX's gradient over PyTorch's for each weight, or None if it is not constant."""
     ratios: dict[str, float | None] = {}
-    for name, (ours, *_) in samples.ours.gradients.items():
-        theirs = samples.theirs.gradients[name][0]
-        if ours is None or theirs is None or name in samples.rounding or not np.any(theirs):
+    for name, (jax_gradient, *_) in samples.jax.gradients.items():
+        torch_gradient = samples.torch.gradients[name][0]
+        if (
+            jax_gradient is None
+            or torch_gradient is None
+            or name in samples.rounding
+            or not np.any(torch_gradient)
+        ):
             continue
-        ratio = best_factor(theirs, ours)
-        constant = np.max(np.abs(ours - ratio * theirs)) <= close * max(
-            np.max(np.abs(ours)), np.max(np.abs(theirs))
+        ratio = best_factor(torch_gradient, jax_gradient)
+        constant = np.max(np.abs(jax_gradient - ratio * torch_gradient)) <= close * max(
+            np.max(np.abs(jax_gradient)), np.max(np.abs(torch_gradient))
         )
         ratios[name] = ratio if constant else None
     return ratios
@@ -220,7 +226,7 @@ def _gradient_ratios(samples: Samples, close: float) -> dict[str, float | None]:
 
 def _explain_factor(factor: float, samples: Samples) -> str:
     """Explain a factor of the loss by the sizes of the outputs."""
-    outputs = samples.theirs.outputs
+    outputs = samples.torch.outputs
     batch, size = (outputs[0].shape[0], outputs[0].size) if outputs and outputs[0].ndim else (0, 0)
     counts = {
         "the number of examples in the batch": batch,
@@ -241,16 +247,20 @@ def _find_penalty(samples: Samples, close: float) -> float | None:
     """Return the factor of the weights that JAX's gradients have in addition to PyTorch's."""
     names = [
         name
-        for name, (gradient, *_) in samples.ours.gradients.items()
-        if gradient is not None and samples.theirs.gradients[name][0] is not None
+        for name, (gradient, *_) in samples.jax.gradients.items()
+        if gradient is not None and samples.torch.gradients[name][0] is not None
     ]
     if not names:
         return None
-    theirs, ours = (
+    torch_gradients, jax_gradients = (
         np.concatenate([np.asarray(side.gradients[name][0]) for name in names])
-        for side in (samples.theirs, samples.ours)
+        for side in (samples.torch, samples.jax)
     )
-    weights = np.concatenate([samples.theirs.weights[name][0] for name in names])
-    value = best_factor(weights, ours - theirs)
-    error = np.max(np.abs(ours - theirs - value * weights))
-    return value if value and error <= close * np.max(np.abs(ours - theirs)) else None
+    weights = np.concatenate([samples.torch.weights[name][0] for name in names])
+    value = best_factor(weights, jax_gradients - torch_gradients)
+    error = np.max(np.abs(jax_gradients - torch_gradients - value * weights))
+    return (
+        value
+        if value and error <= close * np.max(np.abs(jax_gradients - torch_gradients))
+        else None
+    )

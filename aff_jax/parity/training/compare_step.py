@@ -25,9 +25,10 @@ from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.inputs import as_dtype, enable_dtype, perturb
-from aff_jax.parity.nnx_recording import is_nnx
-from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.recording.inputs import as_dtype, enable_dtype, perturb
+from aff_jax.parity.recording.nnx_recording import is_nnx
+from aff_jax.parity.recording.torch_network import TorchNetwork
+from aff_jax.parity.recording.torch_recording import list_reparametrized
 from aff_jax.parity.training.causes import explain_steps
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
 from aff_jax.parity.training.optimizer_causes import list_some
@@ -38,7 +39,7 @@ from aff_jax.parity.training.step_parity import StepParity, StepRow
 from aff_jax.parity.training.torch_names import list_names, list_tied, match_names
 from aff_jax.parity.training.torch_steps import TorchTraining
 
-__all__ = ["compare_step"]
+__all__ = ["FLOORS", "STEP_MULTIPLE", "compare_step"]
 
 FLOORS = {"float32": 2e-6, "float64": 1e-12}
 """Differences that are always allowed, relative to the largest value of the array."""
@@ -46,7 +47,7 @@ FLOORS = {"float32": 2e-6, "float64": 1e-12}
 STEP_MULTIPLE = 32
 """Largest allowed multiple of the measured effect of rounding."""
 
-SHARE = 1e-3
+_SHARE = 1e-3
 """Smallest scale of a difference, relative to the largest array of the same kind.
 
 The gradient of a bias in front of a batch norm is zero by construction. Its computed value is the
@@ -73,6 +74,10 @@ def compare_step(
     layout: str | None = None,
 ) -> StepParity:
     """Train both modules on one batch and compare every array of every step.
+
+    Weights under `weight_norm` and the like are replaced by plain weights of the same values, and
+    the gradients, moments and updates of these are compared. PyTorch's own training changes what
+    the weights are computed from instead, so such a comparison is never `equal`.
 
     Args:
         torch_module: PyTorch module. A copy is trained, in training mode.
@@ -114,12 +119,12 @@ def compare_step(
             "expected a linen module, got an NNX module, which compare_step can't train."
         )
     dtype = "float64" if float64 else "float32"
-    network = TorchNetwork(torch_module, dtype, rename=None)
     with enable_dtype(dtype):
         inputs, torch_inputs = as_dtype((inputs, torch_inputs), dtype)
         arguments, keywords = bind_training_arguments(module, inputs, kwargs)
         structure = inspect_module(module, arguments, kwargs=keywords)
         entries = list_entries(structure, PYTORCH)
+        network = TorchNetwork(torch_module, dtype, rename=None, folds=True)
         renamed = list_names(network.module, rename, prefix)
         packing = Packing(select_forms(list_forms(structure), renamed))
         read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
@@ -138,8 +143,10 @@ def compare_step(
             )
         variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
         names = match_names(read, renamed)
-        ours = LinenTraining(module, arguments, keywords, loss, optimizer, entries, names, packing)
-        theirs = TorchTraining(
+        jax_training = LinenTraining(
+            module, arguments, keywords, loss, optimizer, entries, names, packing
+        )
+        torch_training = TorchTraining(
             network,
             inputs,
             torch_inputs,
@@ -147,15 +154,15 @@ def compare_step(
             torch_optimizer,
             names.values(),
             layout=layout,
-            expected=ours.first_outputs(variables) if torch_inputs is None else (),
+            expected=jax_training.first_outputs(variables) if torch_inputs is None else (),
         )
         perturbed = {**variables, "params": perturb(variables["params"])}
         samples, rows = Samples(summed={names[n] for n in packing.summed if n in names}), []
         runs = zip(
-            theirs.run(steps),
-            ours.run(variables, steps),
-            theirs.run(steps, perturbed=True),
-            ours.run(perturbed, steps),
+            torch_training.run(steps),
+            jax_training.run(variables, steps),
+            torch_training.run(steps, perturbed=True),
+            jax_training.run(perturbed, steps),
             strict=True,
         )
         for number, recorded in enumerate(runs):
@@ -167,15 +174,21 @@ def compare_step(
             compared = _compare_steps(number, sides, FLOORS[dtype], samples)
             # Before the first step, only mistakes are of interest.
             rows += [row for row in compared if number or row.differs]
-    samples.settings, samples.optimizer_name = theirs.settings, theirs.optimizer_name
-    samples.norm_momenta = theirs.norm_momenta()
-    samples.tied, samples.padding = theirs.tied_weights(), theirs.padding_rows()
+    samples.settings, samples.optimizer_name = (
+        torch_training.settings,
+        torch_training.optimizer_name,
+    )
+    samples.norm_momenta = torch_training.norm_momenta()
+    samples.tied, samples.padding = torch_training.tied_weights(), torch_training.padding_rows()
     differs = any(row.differs for row in rows)
     explanation = explain_steps(samples, rows, dtype) if differs else ""
-    notes = _list_notes(theirs, samples)
-    uncompared = [n for n, has in theirs.has_gradient.items() if has and n not in theirs.names]
+    notes = _list_notes(torch_training, samples)
+    uncompared = [
+        n for n, has in torch_training.has_gradient.items() if has and n not in torch_training.names
+    ]
     uncompared += [f"{name} (JAX)" for name in read if name not in names]
-    return StepParity(rows, dtype, steps, explanation, notes, uncompared)
+    folded = list_reparametrized(torch_module)
+    return StepParity(rows, dtype, steps, explanation, notes, uncompared, folded)
 
 
 def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:
@@ -191,12 +204,12 @@ def _compare_steps(
     number: int, sides: Sequence[TrainingStep], floor: float, samples: Samples
 ) -> Iterator[StepRow]:
     """Compare one step of PyTorch and JAX. The other two sides are these with perturbed weights."""
-    theirs, ours = sides[:2]
+    torch_step, jax_step = sides[:2]
     if number:
         losses = [np.asarray(side.loss) for side in sides]
         yield _compare(number, "loss", "", losses, floor, 0.0)
-    scale = SHARE * _largest(theirs.gradients.values())
-    for name in (name for name in theirs.gradients if name in ours.gradients):
+    scale = _SHARE * _largest(torch_step.gradients.values())
+    for name in (name for name in torch_step.gradients if name in jax_step.gradients):
         arrays = [side.gradients.get(name) for side in sides]
         if arrays[0] is not None:
             row = _compare(number, "gradient", name, arrays, floor, scale)
@@ -221,7 +234,7 @@ def _compare_steps(
         scales: dict[str, float] = {}
         for name, array in of_sides[0].items():
             leaf = name.rpartition(".")[2] if kind != "weight" else ""
-            scales[leaf] = max(scales.get(leaf, 0.0), SHARE * _largest([array]))
+            scales[leaf] = max(scales.get(leaf, 0.0), _SHARE * _largest([array]))
         for name in of_sides[0]:
             if all(name in arrays for arrays in of_sides):
                 leaf = name.rpartition(".")[2] if kind != "weight" else ""
@@ -239,23 +252,33 @@ def _compare(
     least: float,
 ) -> StepRow:
     """Compare PyTorch's array and JAX's, followed by those with perturbed weights."""
-    theirs, ours, theirs_perturbed, ours_perturbed = (np.asarray(a, np.float64) for a in arrays)
+    torch_array, jax_array, torch_perturbed, jax_perturbed = (
+        np.asarray(a, np.float64) for a in arrays
+    )
     with np.errstate(invalid="ignore"):
-        difference = _largest([ours - theirs])
-        rounding = max(_largest([theirs_perturbed - theirs]), _largest([ours_perturbed - ours]))
-    scale = max(_largest([theirs]), least)
+        difference = _largest([jax_array - torch_array])
+        rounding = max(
+            _largest([torch_perturbed - torch_array]), _largest([jax_perturbed - jax_array])
+        )
+    scale = max(_largest([torch_array]), least)
     allowed = max(floor * scale, STEP_MULTIPLE * rounding)
     return StepRow(number, kind, name, difference, difference / (scale or 1.0), allowed)
 
 
 def _largest(arrays: Any) -> float:
+    """Return the largest absolute value of some arrays, or NaN if there is one."""
     sizes = [float(np.max(np.abs(a), initial=0)) for a in arrays if a is not None]
     return max(sizes, default=0.0) if not np.isnan(sizes).any() else np.nan
 
 
-def _list_notes(theirs: TorchTraining, samples: Samples) -> list[str]:
+def _list_notes(torch_training: TorchTraining, samples: Samples) -> list[str]:
+    """List remarks on what was not compared and on gradients that are rounding errors."""
     notes = []
-    unread = [n for n, has in theirs.has_gradient.items() if not has and n not in theirs.names]
+    unread = [
+        n
+        for n, has in torch_training.has_gradient.items()
+        if not has and n not in torch_training.names
+    ]
     if unread:
         notes.append(
             f"Not compared: weights of PyTorch that the linen module does not have and that have "

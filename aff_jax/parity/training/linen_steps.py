@@ -12,18 +12,18 @@ from flax import errors, traverse_util
 
 from aff_jax.convert.entries import UNREAD, Entry
 from aff_jax.convert.mapping import variables_to_arrays
-from aff_jax.parity.inputs import EVALUATION
+from aff_jax.parity.recording.inputs import EVALUATION
 from aff_jax.parity.training.packed_arrays import Packing
 from aff_jax.parity.training.record import NamedArrays, TrainingStep
 
-__all__ = ["LinenTraining", "bind_training_arguments"]
+__all__ = ["TRAINING_FLAGS", "LinenTraining", "bind_training_arguments"]
 
 TRAINING_FLAGS = {flag: not value for flag, value in EVALUATION.items()}
 """Arguments by which linen modules are put in training mode, and their values."""
 
-UNPACKED = Packing(())
+_UNPACKED = Packing(())
 
-MOMENTS = {
+_MOMENTS = {
     "trace": ("momentum_buffer",),
     "mu": ("exp_avg",),
     "nu": ("exp_avg_sq", "square_avg"),
@@ -82,7 +82,7 @@ class LinenTraining:
         optimizer: Any,
         entries: Sequence[Entry],
         names: Mapping[str, str],
-        packing: Packing = UNPACKED,
+        packing: Packing = _UNPACKED,
     ):
         if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
             raise TypeError(
@@ -190,6 +190,7 @@ class LinenTraining:
         return named
 
     def _name_moments(self, optimizer_state: Any, params: Any, state: Any) -> NamedArrays:
+        """Return the moments in the state of the optimizer by PyTorch's names."""
         shapes = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(params).items()}
         moments: NamedArrays = {}
         for field, tree in _find_moments(optimizer_state):
@@ -202,18 +203,18 @@ class LinenTraining:
             unflattened = traverse_util.unflatten_dict(leaves)
             for name, array in self._name(unflattened, state, sums=False)[0].items():
                 if not np.isnan(array).all():
-                    moments |= {f"{name}.{theirs}": array for theirs in MOMENTS[field]}
+                    moments |= {f"{name}.{torch_name}": array for torch_name in _MOMENTS[field]}
         return moments
 
 
 def _find_moments(state: Any) -> Iterator[tuple[str, Any]]:
-    """Find the fields of `MOMENTS` in the nested tuples and dicts of an optax state."""
+    """Find the fields of `_MOMENTS` in the nested tuples and dicts of an optax state."""
     if isinstance(state, Mapping):
         for value in state.values():
             yield from _find_moments(value)
     elif isinstance(state, tuple):
         for field, value in zip(getattr(state, "_fields", [""] * len(state)), state, strict=True):
-            if field in MOMENTS and isinstance(value, Mapping):
+            if field in _MOMENTS and isinstance(value, Mapping):
                 yield field, value
             else:
                 yield from _find_moments(value)

@@ -12,10 +12,10 @@ from aff_jax.parity.training.update_rules import RULES, Recorded, Settings, sett
 
 __all__ = ["explain_optimizers", "is_judged", "list_some"]
 
-COLUMNS = 4096
+_COLUMNS = 4096
 """Number of values that settings are searched with."""
 
-FLAG_NAMES = {
+_FLAG_NAMES = {
     "nesterov": ("plain momentum", "Nesterov's momentum"),
     "decoupled": (
         "weight decay added to the gradient (L2, as in torch.optim.Adam)",
@@ -26,7 +26,7 @@ FLAG_NAMES = {
 }
 """Names of a setting that is off, and that is on."""
 
-Group = tuple[str, tuple[tuple[str, Any], ...]]
+_Group = tuple[str, tuple[tuple[str, Any], ...]]
 """A rule and its settings."""
 
 
@@ -44,9 +44,9 @@ def explain_optimizers(samples: Samples, dtype: str) -> list[str]:
     """
     without_gradient = _explain_missing_gradients(samples)
     sentences = [*without_gradient]
-    for who, side in (("PyTorch", samples.theirs), ("JAX", samples.ours)):
+    for who, side in (("PyTorch", samples.torch), ("JAX", samples.jax)):
         frozen: list[str] = []
-        groups: dict[Group, list[str]] = {}
+        groups: dict[_Group, list[str]] = {}
         total = 0
         for name in side.gradients:
             if not is_judged(samples, name):
@@ -105,18 +105,20 @@ def list_some(names: Sequence[str], total: int | None = None) -> str:
 
 
 def _has_gradients(samples: Samples, name: str) -> bool:
+    """Return whether a weight has a gradient in every step on both sides."""
     return all(
         gradient is not None
-        for side in (samples.theirs, samples.ours)
+        for side in (samples.torch, samples.jax)
         for gradient in side.gradients.get(name, [None])
     )
 
 
 def _record(side: Side, names: Sequence[str]) -> Recorded:
+    """Collect the samples of some weights, and draw at most `_COLUMNS` values."""
     gradients = np.concatenate([np.stack(side.gradients[name]) for name in names], axis=1)  # type: ignore[arg-type]
     weights = np.concatenate([np.stack(side.weights[name]) for name in names], axis=1)
-    if gradients.shape[1] > COLUMNS:
-        columns = np.random.default_rng(0).choice(gradients.shape[1], COLUMNS, replace=False)
+    if gradients.shape[1] > _COLUMNS:
+        columns = np.random.default_rng(0).choice(gradients.shape[1], _COLUMNS, replace=False)
         gradients, weights = gradients[:, columns], weights[:, columns]
     return Recorded(gradients, weights, np.array(side.norms))
 
@@ -124,13 +126,13 @@ def _record(side: Side, names: Sequence[str]) -> Recorded:
 def _explain_missing_gradients(samples: Samples) -> list[str]:
     """Explain weights that PyTorch skips, because they have no gradient, and JAX updates."""
     updated: dict[str, list[str]] = {}
-    for name, gradients in samples.theirs.gradients.items():
+    for name, gradients in samples.torch.gradients.items():
         if name in samples.summed:
             continue
-        weights = np.stack(samples.ours.weights[name])
+        weights = np.stack(samples.jax.weights[name])
         absent = all(gradient is None for gradient in gradients)
         if (absent or name not in samples.settings) and np.diff(weights, axis=0).any():
-            zero = not any(np.any(g) for g in samples.ours.gradients[name] if g is not None)
+            zero = not any(np.any(g) for g in samples.jax.gradients[name] if g is not None)
             why = "absent" if name not in samples.settings else "zero" if zero else "frozen"
             updated.setdefault(why, []).append(name)
     texts = {
@@ -156,13 +158,14 @@ def _explain_group(
     total: int,
     dtype: str,
 ) -> list[str]:
+    """Explain the updates of weights that share settings, on the side `who`."""
     recorded = _record(side, names)
     fits = find_settings(rule, settings, recorded, dtype)
     if fits:
         return [_describe(who, rule, settings, fits, recorded, list_some(names, total))]
     # Perhaps weights with one axis, which are biases and those of norms, are treated differently.
     parts: dict[str, tuple[list[Fit], list[str]]] = {}
-    for name in names[: COLUMNS // 64]:
+    for name in names[: _COLUMNS // 64]:
         found = find_settings(rule, settings, _record(side, [name]), dtype)
         key = ", ".join(_value(fit, settings, rule) for fit in found[:1])
         parts.setdefault(key, (found, []))[1].append(name)
@@ -188,6 +191,7 @@ def _describe(
     recorded: Recorded,
     where: str,
 ) -> str:
+    """Write which settings explain the updates, and which were expected."""
     shown = " or ".join(_value(fit, settings, rule) for fit in fits[:3])
     changed = dict.fromkeys(name for fit in fits[:3] for name in fit.changes)
     expected = ", ".join(_name(name, settings[name]) for name in changed if name in settings)
@@ -209,6 +213,7 @@ def _describe(
 
 
 def _value(fit: Fit, settings: Settings, rule: str) -> str:
+    """Write the settings that a fit changed."""
     parts = [_name(name, value) for name, value in fit.changes.items()]
     if "lr" in fit.changes and settings["lr"] and np.ndim(fit.changes["lr"]) == 0:
         ratio = float(fit.changes["lr"]) / settings["lr"]
@@ -219,8 +224,9 @@ def _value(fit: Fit, settings: Settings, rule: str) -> str:
 
 
 def _name(name: str, value: Any) -> str:
-    if name in FLAG_NAMES:
-        return FLAG_NAMES[name][bool(value)]
+    """Write one setting and its value."""
+    if name in _FLAG_NAMES:
+        return _FLAG_NAMES[name][bool(value)]
     if name.startswith("clip_"):
         what = "a norm" if name == "clip_norm" else "absolute values"
         if value == np.inf:
@@ -232,21 +238,22 @@ def _name(name: str, value: Any) -> str:
 
 
 def _state(settings: Mapping[str, Any]) -> str:
+    """Write the main settings of an optimizer."""
     shown = ("lr", "momentum", "dampening", "beta1", "beta2", "eps", "weight_decay")
     return ", ".join(f"{name}={settings[name]:.4g}" for name in shown if settings.get(name))
 
 
 def _explain_by_ratios(samples: Samples) -> list[str]:
     """Compare the first updates of an optimizer whose rule is not known."""
-    names = [name for name in samples.ours.gradients if _has_gradients(samples, name)]
-    theirs, ours = (
+    names = [name for name in samples.jax.gradients if _has_gradients(samples, name)]
+    torch_updates, jax_updates = (
         np.concatenate([side.weights[n][1] - side.weights[n][0] for n in names])
-        for side in (samples.theirs, samples.ours)
+        for side in (samples.torch, samples.jax)
     )
-    before = np.concatenate([samples.theirs.weights[name][0] for name in names])
+    before = np.concatenate([samples.torch.weights[name][0] for name in names])
     kind = samples.optimizer_name
-    for what, column in (("factor", theirs), ("decay", before)):
-        target = ours if what == "factor" else ours - theirs
+    for what, column in (("factor", torch_updates), ("decay", before)):
+        target = jax_updates if what == "factor" else jax_updates - torch_updates
         value = best_factor(column, target)
         error, size = np.max(np.abs(value * column - target)), np.max(np.abs(target))
         if error <= 1e-6 * size and abs(value - (what == "factor")) > 1e-6:
@@ -259,13 +266,13 @@ def _explain_by_ratios(samples: Samples) -> list[str]:
                 f"The optimizers differ: in the first step, JAX's updates are those of PyTorch's "
                 f"{kind} and {value:.2e} times the weights, probably because of weight decay."
             ]
-    difference = float(np.max(np.abs(ours - theirs), initial=0))
-    if difference <= 1e-6 * np.max(np.abs(theirs), initial=0):
+    difference = float(np.max(np.abs(jax_updates - torch_updates), initial=0))
+    if difference <= 1e-6 * np.max(np.abs(torch_updates), initial=0):
         return [
             f"The first updates agree and later ones differ, so probably the decays of the moments "
             f"of {kind} differ, as momentum or betas."
         ]
     return [
         f"The first updates differ by up to {difference:.1e}, by no constant factor and by no "
-        f"multiple of the weights. The rule of {kind} is not known here."
+        f"multiple of the weights. The rule of {kind} is not known to compare_step."
     ]

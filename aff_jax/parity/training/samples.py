@@ -13,12 +13,12 @@ import numpy as np
 from aff_jax.parity.training.record import BatchMoments, TrainingStep
 from aff_jax.parity.training.step_parity import StepRow
 
-__all__ = ["Samples", "Side"]
+__all__ = ["SAMPLE_SIZE", "Samples", "Side"]
 
-SIZE = 128
+SAMPLE_SIZE = 128
 """Number of values per array."""
 
-NOTE = "gradient is a rounding error"
+_NOTE = "gradient is a rounding error"
 
 
 @dataclasses.dataclass
@@ -69,8 +69,8 @@ class Samples:
     """Samples of both sides.
 
     Attributes:
-        theirs: PyTorch's.
-        ours: JAX's.
+        torch: PyTorch's.
+        jax: JAX's.
         batches: Moments of the inputs of PyTorch's batch norms by name, for each step.
         settings: Settings of PyTorch's optimizer for each weight.
         optimizer_name: Class of PyTorch's optimizer.
@@ -82,8 +82,8 @@ class Samples:
         unmatched_moments: Names of states of the optimizer that one side lacks.
     """
 
-    theirs: Side = dataclasses.field(default_factory=Side)
-    ours: Side = dataclasses.field(default_factory=Side)
+    torch: Side = dataclasses.field(default_factory=Side)
+    jax: Side = dataclasses.field(default_factory=Side)
     batches: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
     settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     optimizer_name: str = ""
@@ -94,18 +94,21 @@ class Samples:
     summed: set[str] = dataclasses.field(default_factory=set)
     unmatched_moments: set[str] = dataclasses.field(default_factory=set)
 
-    def add(self, theirs: TrainingStep, ours: TrainingStep) -> None:
+    def add(self, torch_step: TrainingStep, jax_step: TrainingStep) -> None:
         """Add samples of the next step of both sides.
 
         Args:
-            theirs: PyTorch's.
-            ours: JAX's.
+            torch_step: PyTorch's.
+            jax_step: JAX's.
         """
-        self.theirs.add(theirs)
-        self.ours.add(ours)
-        if ours.gradients:
-            self.batches.append({n: _copy(calls) for n, calls in theirs.batches.items()})
-            for one, other in ((theirs.moments, ours.moments), (ours.moments, theirs.moments)):
+        self.torch.add(torch_step)
+        self.jax.add(jax_step)
+        if jax_step.gradients:
+            self.batches.append({n: _copy(calls) for n, calls in torch_step.batches.items()})
+            for one, other in (
+                (torch_step.moments, jax_step.moments),
+                (jax_step.moments, torch_step.moments),
+            ):
                 keys = {name.rpartition(".")[2] for name in other}
                 self.unmatched_moments |= {
                     key for key in (name.rpartition(".")[2] for name in one) if key not in keys
@@ -122,7 +125,7 @@ class Samples:
         Returns:
             True if it changed.
         """
-        before, after = self.ours.weights[name][-2:]
+        before, after = self.jax.weights[name][-2:]
         return not np.array_equal(before, after)
 
     def excuse_rounding(self, row: StepRow, share: float) -> StepRow:
@@ -140,28 +143,29 @@ class Samples:
             The row, with a larger `allowed` and a note if it belongs to such a weight.
         """
         if row.kind == "moment" and row.name.rpartition(".")[0] in self.rounding:
-            return row if row.differs else dataclasses.replace(row, note=NOTE)
+            return row if row.differs else dataclasses.replace(row, note=_NOTE)
         if row.kind != "weight" or not row.step:
             return row
         travel = sum(
             float(
                 np.sum(np.max(np.abs(np.diff(side.weights[row.name], axis=0)), axis=1, initial=0))
             )
-            for side in (self.theirs, self.ours)
+            for side in (self.torch, self.jax)
         )
         is_rounding = row.name in self.rounding
         allowed = max(row.allowed, (2.0 if is_rounding else share) * travel)
-        return dataclasses.replace(row, allowed=allowed, note=NOTE if is_rounding else row.note)
+        return dataclasses.replace(row, allowed=allowed, note=_NOTE if is_rounding else row.note)
 
 
 def _copy(calls: Any) -> list[BatchMoments]:
+    """Copy the moments, whose arrays change in the next step."""
     return [BatchMoments(np.array(c.mean, float), np.array(c.var, float), c.size) for c in calls]
 
 
 def _sample(name: str, array: np.ndarray) -> np.ndarray:
-    """Return at most `SIZE` values, from places that depend only on the name."""
+    """Return at most `SAMPLE_SIZE` values, from places that depend only on the name."""
     flat = np.reshape(array, -1)
-    if flat.size > SIZE:
+    if flat.size > SAMPLE_SIZE:
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        flat = flat[rng.choice(flat.size, SIZE, replace=False)]
+        flat = flat[rng.choice(flat.size, SAMPLE_SIZE, replace=False)]
     return np.array(flat, np.float64)

@@ -11,7 +11,7 @@ from aff_jax.parity.training.samples import Samples
 
 __all__ = ["explain_statistics"]
 
-CANDIDATES = (0.1, 0.01, 0.9, 0.99, 0.001, 0.05, 0.2, 1.0)
+_CANDIDATES = (0.1, 0.01, 0.9, 0.99, 0.001, 0.05, 0.2, 1.0)
 """Shares of the batch that are tried for norms that are called several times."""
 
 
@@ -30,12 +30,12 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
     norms = {
         norm: calls
         for norm, calls in samples.batches[0].items()
-        if f"{norm}.running_mean" in samples.ours.statistics
+        if f"{norm}.running_mean" in samples.jax.statistics
     }
     if not norms:
         return []
     arrays = {
-        f"{norm}.{leaf}": np.stack(samples.ours.statistics[f"{norm}.{leaf}"][:2])
+        f"{norm}.{leaf}": np.stack(samples.jax.statistics[f"{norm}.{leaf}"][:2])
         for norm in norms
         for leaf in ("running_mean", "running_var")
     }
@@ -73,31 +73,34 @@ def _explain_momenta(shares: Mapping[str, float], momenta: Mapping[str, float | 
     """Explain norms that take another share of the batch than PyTorch's."""
     groups: dict[tuple[float, float | None], list[str]] = {}
     for norm, share in shares.items():
-        theirs = momenta.get(norm)
-        if theirs is None or abs(share - theirs) > 1e-3 * theirs:
-            groups.setdefault((float(f"{share:.4g}"), theirs), []).append(norm)
+        torch_momentum = momenta.get(norm)
+        if torch_momentum is None or abs(share - torch_momentum) > 1e-3 * torch_momentum:
+            groups.setdefault((float(f"{share:.4g}"), torch_momentum), []).append(norm)
     sentences = []
-    for (share, theirs), names in groups.items():
+    for (share, torch_momentum), names in groups.items():
         where = ""
         if len(names) < len(shares):
             where = f" of {len(names)} of {len(shares)} norms {list_some(names)}"
-        ours = (
+        in_jax = (
             f"JAX computes {1 - share:.4g} * old + {share:.4g} * batch, as "
             f"momentum={1 - share:.4g} in Flax"
         )
-        if theirs is None:
+        if torch_momentum is None:
             sentences.append(
                 f"The running statistics{where} differ: PyTorch has momentum=None, which keeps the "
-                f"average of all batches so far, and {ours}. Flax's norms have no such average. "
+                f"average of all batches so far, and {in_jax}. Flax's norms have no such average. "
                 f"Set a momentum in PyTorch."
             )
             continue
         swapped = ""
-        if abs(share + theirs - 1) < 1e-3:
-            swapped = f" PyTorch's value was probably passed on; Flax's is 1 - {theirs:.4g}."
+        if abs(share + torch_momentum - 1) < 1e-3:
+            swapped = (
+                f" PyTorch's value was probably passed on; Flax's is 1 - {torch_momentum:.4g}."
+            )
         sentences.append(
-            f"The momentum of the running statistics{where} differs: {ours}, and PyTorch has "
-            f"momentum={theirs:.4g}, which is momentum={1 - theirs:.4g} in Flax.{swapped}"
+            f"The momentum of the running statistics{where} differs: {in_jax}, and PyTorch has "
+            f"momentum={torch_momentum:.4g}, which is momentum={1 - torch_momentum:.4g} in Flax."
+            f"{swapped}"
         )
     return sentences
 
@@ -105,6 +108,7 @@ def _explain_momenta(shares: Mapping[str, float], momenta: Mapping[str, float | 
 def _predict(
     old: np.ndarray, calls: Sequence[BatchMoments], share: float, is_var: bool, unbiased: bool
 ) -> np.ndarray:
+    """Predict a running statistic from its old value and the batches of a step."""
     for mean, var, size in calls:
         batch = mean
         if is_var:
@@ -125,14 +129,14 @@ def _find_share(
     calls: Sequence[BatchMoments],
     arrays: Mapping[str, np.ndarray],
     norm: str,
-    theirs: float | None,
+    torch_momentum: float | None,
     bound: float,
 ) -> float | None:
     """Find the share of the batch in the running mean of a JAX norm."""
     means = arrays[f"{norm}.running_mean"]
-    shares = [] if theirs is None else [theirs]
+    shares = [] if torch_momentum is None else [torch_momentum]
     if len(calls) == 1:
         towards = calls[0].mean - means[0]
         shares.append(best_factor(towards, means[1] - means[0]))
-    candidates = (share for share in (*shares, *CANDIDATES) if share)
+    candidates = (share for share in (*shares, *_CANDIDATES) if share)
     return next((s for s in candidates if _error(means, calls, s, False, False) <= bound), None)

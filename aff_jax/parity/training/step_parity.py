@@ -8,7 +8,7 @@ __all__ = ["KINDS", "StepParity", "StepRow"]
 KINDS = ("loss", "gradient", "statistic", "moment", "weight")
 """Kinds of rows, in the order in which a step computes them."""
 
-UNDECIDED = 1e-2
+_UNDECIDED = 1e-2
 """If rounding explains a larger share of an array than this, the array shows no mistake."""
 
 
@@ -23,7 +23,7 @@ class StepRow:
             "conv1.weight.exp_avg". Empty for the loss.
         max_abs: Largest absolute difference. None if one side has no such array.
         max_rel: `max_abs` relative to PyTorch's largest absolute value. A gradient or moment that
-            is small in comparison to those of other weights is compared with a share of theirs.
+            is small in comparison to those of other weights is compared with a share of those.
         allowed: Largest `max_abs` that rounding may explain.
         note: Remark, such as "no gradient in PyTorch".
     """
@@ -45,7 +45,9 @@ class StepRow:
     def undecided(self) -> bool:
         """Return True if rounding alone changes the array too much to judge it."""
         return not (self.differs or self.note) and bool(
-            self.max_abs and self.max_rel and self.allowed * self.max_rel > UNDECIDED * self.max_abs
+            self.max_abs
+            and self.max_rel
+            and self.allowed * self.max_rel > _UNDECIDED * self.max_abs
         )
 
 
@@ -60,6 +62,7 @@ class StepParity:
         explanation: Probable causes of the differences, in sentences. Empty if nothing differs.
         notes: Remarks on what was not compared.
         uncompared: Weights with a gradient that have no counterpart on the other side, by name.
+        folded: Weights under `weight_norm` and the like, which were trained as plain weights.
     """
 
     rows: Sequence[StepRow]
@@ -68,6 +71,7 @@ class StepParity:
     explanation: str = ""
     notes: Sequence[str] = ()
     uncompared: Sequence[str] = ()
+    folded: Sequence[str] = ()
 
     @property
     def first_mismatch(self) -> StepRow | None:
@@ -76,8 +80,8 @@ class StepParity:
 
     @property
     def equal(self) -> bool:
-        """Return True if every weight with a gradient was compared and no row differs."""
-        return self.first_mismatch is None and not self.uncompared
+        """Return True if every weight was compared as PyTorch trains it and no row differs."""
+        return self.first_mismatch is None and not self.uncompared and not self.folded
 
     def largest(self, kind: str) -> StepRow | None:
         """Return the row with the largest relative difference of a kind.
@@ -113,6 +117,7 @@ class StepParity:
         return "\n".join([*lines, "", *self._verdict(), *self.notes])
 
     def _largest_rows(self) -> list[StepRow]:
+        """Return the row with the largest difference of each step and kind."""
         groups: dict[tuple[int, str], list[StepRow]] = {}
         for row in self.rows:
             groups.setdefault((row.step, row.kind), []).append(row)
@@ -123,6 +128,7 @@ class StepParity:
         ]
 
     def _verdict(self) -> list[str]:
+        """Return the sentences of the verdict."""
         number = f"{self.steps} step{'s' if self.steps > 1 else ''} in {self.dtype}"
         first = self.first_mismatch
         missing = []
@@ -131,6 +137,15 @@ class StepParity:
             missing.append(
                 f"{len(self.uncompared)} weights with a gradient have no counterpart of their "
                 f"name: {names}. Pass `rename`."
+            )
+        if self.folded:
+            names = ", ".join(self.folded[:5]) + (" ..." if len(self.folded) > 5 else "")
+            missing.append(
+                f"PyTorch computes some weights from others, as weight_norm does from g and v: "
+                f"{names}. They were replaced by plain weights, whose gradients, moments and "
+                f"updates were compared. Training g and v takes other steps than training the "
+                f"weight: remove the norm in PyTorch, as with "
+                f"torch.nn.utils.parametrize.remove_parametrizations."
             )
         if first is None and missing:
             return [f"Undecided: {number}, and what was compared agrees.", *missing]
@@ -142,7 +157,7 @@ class StepParity:
             if undecided:
                 lines.append(
                     f"Rounding alone may change {len(undecided)} of {len(self.rows)} arrays by "
-                    f"more than {UNDECIDED:.0%}, so they decide nothing."
+                    f"more than {_UNDECIDED:.0%}, so they decide nothing."
                     + (" Repeat with float64=True." if self.dtype == "float32" else "")
                 )
             return lines

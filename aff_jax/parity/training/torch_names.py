@@ -5,7 +5,7 @@ from typing import Any
 
 from aff_jax.convert.prefixes import rename_prefixes, select_prefix
 from aff_jax.lookup import unknown_name
-from aff_jax.parity.torch_network import list_surplus
+from aff_jax.parity.recording.torch_network import list_surplus
 
 __all__ = ["list_names", "list_tied", "match_names"]
 

@@ -8,16 +8,16 @@ import jax
 import numpy as np
 
 from aff_jax.parity.array_differences import largest_difference
-from aff_jax.parity.inputs import list_torch_inputs, perturb
 from aff_jax.parity.layouts import align
-from aff_jax.parity.recording import Inputs, is_array
-from aff_jax.parity.torch_network import TorchNetwork
-from aff_jax.parity.torch_recording import from_tensor
+from aff_jax.parity.recording.inputs import list_torch_inputs, perturb
+from aff_jax.parity.recording.recorder import Inputs, is_array
+from aff_jax.parity.recording.torch_network import TorchNetwork
+from aff_jax.parity.recording.torch_recording import from_tensor
 from aff_jax.parity.training.record import BatchMoments, TrainingStep
 
 __all__ = ["TorchTraining"]
 
-SHARE_OF_RANDOM = 1e-3
+_SHARE_OF_RANDOM = 1e-3
 """Smallest change of the output, relative to its largest value, that is not due to rounding."""
 
 
@@ -33,7 +33,7 @@ class TorchTraining:
         names: Names of the parameters and statistics that are recorded.
         layout: Layout of the inputs for `list_torch_inputs`. None tries all.
         expected: Outputs of the linen module in training mode. Of the layouts that the module
-            takes, the one is used whose outputs are nearest to these; without them, the first one.
+            takes, the one is used whose outputs are nearest to them; without them, the first one.
 
     Raises:
         ValueError: If the module takes the inputs in no layout, or draws random numbers.
@@ -95,6 +95,7 @@ class TorchTraining:
         _record_batches(module, batches)
 
         def state() -> dict[str, Any]:
+            """Return the weights and statistics as views."""
             statistics = {n: b.numpy() for n, b in module.named_buffers() if n in self.names}
             arrays = {name: weight.detach().numpy() for name, weight in weights.items()}
             return {"weights": arrays, "statistics": statistics}
@@ -164,6 +165,7 @@ class TorchTraining:
         }
 
     def _make_optimizer(self, module: Any) -> Any:
+        """Make the optimizer, check it, and keep the settings of each weight."""
         import torch
 
         if isinstance(self.make_optimizer, torch.optim.Optimizer) or not callable(
@@ -241,7 +243,7 @@ class TorchTraining:
         ]
         pairs = zip(self._forward(self.inputs, 0), self._forward(self.inputs, 1), strict=True)
         changes = [
-            float((a - b).abs().max()) > SHARE_OF_RANDOM * float(a.abs().max())
+            float((a - b).abs().max()) > _SHARE_OF_RANDOM * float(a.abs().max())
             for a, b in pairs
             if a.is_floating_point() and a.numel()
         ]
@@ -260,9 +262,11 @@ def _distance(outputs: Sequence[Any], expected: Sequence[np.ndarray]) -> float:
     if len(outputs) != len(expected):
         return np.inf
     differences = [0.0]
-    for tensor, ours in zip(outputs, expected, strict=True):
-        aligned = align(from_tensor(tensor), ours)
-        differences.append(np.inf if aligned is None else largest_difference(aligned.array, ours))
+    for tensor, jax_array in zip(outputs, expected, strict=True):
+        aligned = align(from_tensor(tensor), jax_array)
+        differences.append(
+            np.inf if aligned is None else largest_difference(aligned.array, jax_array)
+        )
     return float(np.nan_to_num(max(differences), nan=np.inf))
 
 

@@ -10,13 +10,13 @@ from aff_jax.parity.training.update_rules import OWN_DEFAULTS, Recorded, Setting
 
 __all__ = ["Fit", "error_of", "find_settings", "rounding_of"]
 
-EXPLAINED = 1e-3
+_EXPLAINED = 1e-3
 """Largest share of a difference that an explanation may leave."""
 
-FLAGS = ("nesterov", "decoupled", "bias_correction", "eps_inside")
+_FLAGS = ("nesterov", "decoupled", "bias_correction", "eps_inside")
 """Settings that are on or off."""
 
-STARTS: dict[str, tuple[float, ...]] = {
+_STARTS: dict[str, tuple[float, ...]] = {
     "momentum": (0.5, 0.9),
     "dampening": (0.5,),
     "weight_decay": (1e-3,),
@@ -29,13 +29,13 @@ STARTS: dict[str, tuple[float, ...]] = {
 }
 """Values at which the search for a setting starts. The others start at values of the recording."""
 
-DECAYS = ("beta1", "beta2", "alpha")
+_DECAYS = ("beta1", "beta2", "alpha")
 """Settings whose distance from 1 is searched on a logarithmic scale."""
 
-POSITIVE = ("eps", "eps_root", "clip_norm", "clip_value")
+_POSITIVE = ("eps", "eps_root", "clip_norm", "clip_value")
 """Settings that are searched on a logarithmic scale."""
 
-SEARCHED = {
+_SEARCHED = {
     "SGD": ("lr", "momentum"),
     "Adam": ("lr", "beta1", "beta2"),
     "RMSprop": ("lr", "alpha"),
@@ -104,7 +104,7 @@ def find_settings(rule: str, settings: Settings, recorded: Recorded, dtype: str)
         All changes of the smallest number that explain the updates. Empty if there is none.
     """
     bound = rounding_of(recorded, dtype)
-    loose = max(bound, EXPLAINED * error_of(rule, settings, recorded))
+    loose = max(bound, _EXPLAINED * error_of(rule, settings, recorded))
     approximate: list[Fit] = []
     for fits in _list_fits(rule, settings, recorded):
         best = min((fit.error for fit in fits), default=np.inf)
@@ -119,8 +119,8 @@ def find_settings(rule: str, settings: Settings, recorded: Recorded, dtype: str)
 
 def _list_fits(rule: str, settings: Settings, recorded: Recorded) -> Iterator[list[Fit]]:
     """Yield fits of one change, of a learning rate per step, of two changes, and of other rules."""
-    scalars = [name for name in ("lr", *STARTS, "clip_norm", "clip_value") if name in settings]
-    names = [*scalars, *(name for name in FLAGS if name in settings)]
+    scalars = [name for name in ("lr", *_STARTS, "clip_norm", "clip_value") if name in settings]
+    names = [*scalars, *(name for name in _FLAGS if name in settings)]
     for number in (1, 2):
         fits = [
             _fit(rule, settings, recorded, some) for some in itertools.combinations(names, number)
@@ -128,7 +128,7 @@ def _list_fits(rule: str, settings: Settings, recorded: Recorded) -> Iterator[li
         yield [fit for fit in fits if fit]
         if number == 1:
             yield [_fit_schedule(rule, settings, recorded)]
-    for other, searched in SEARCHED.items():
+    for other, searched in _SEARCHED.items():
         if other != rule:
             start = {**settings, **OWN_DEFAULTS[other], "weight_decay": 0.0, "decoupled": False}
             fit = _fit(other, start, recorded, searched)
@@ -147,8 +147,8 @@ def _fit_schedule(rule: str, settings: Settings, recorded: Recorded) -> Fit:
 
 def _fit(rule: str, settings: Settings, recorded: Recorded, names: Sequence[str]) -> Fit | None:
     """Toggle the flags among `names` and search the other settings."""
-    toggled = {name: not settings[name] for name in names if name in FLAGS}
-    scalars = [name for name in names if name not in FLAGS]
+    toggled = {name: not settings[name] for name in names if name in _FLAGS}
+    scalars = [name for name in names if name not in _FLAGS]
     settings = {**settings, **toggled}
     best: Fit | None = None
     for start in _starts(scalars, settings, recorded):
@@ -162,7 +162,7 @@ def _fit(rule: str, settings: Settings, recorded: Recorded, names: Sequence[str]
 def _shorten(fit: Fit, settings: Settings, recorded: Recorded) -> Fit:
     """Round values to the fewest digits that explain the updates as well."""
     for name, value in fit.changes.items():
-        for digits in (0, 1, 2, 3, 4) if name not in FLAGS else ():
+        for digits in (0, 1, 2, 3, 4) if name not in _FLAGS else ():
             rounded = float(f"{value:.{digits - 1}e}") if digits else 0.0
             changes = {**fit.changes, name: rounded}
             error = error_of(fit.rule, {**settings, **changes}, recorded)
@@ -173,13 +173,14 @@ def _shorten(fit: Fit, settings: Settings, recorded: Recorded) -> Fit:
 
 
 def _starts(names: Sequence[str], settings: Settings, recorded: Recorded) -> Iterator[Settings]:
+    """Yield the values at which the search for some settings starts."""
     sizes = np.abs(recorded.gradients)
     near = {
         "clip_norm": (0.5 * recorded.norms.min(), 0.5 * recorded.norms.max()),
         "clip_value": tuple(np.quantile(sizes, (0.5, 0.9, 0.99))),
         "lr": (settings["lr"],),
     }
-    tables = [{**STARTS, **near}[name] for name in names]
+    tables = [{**_STARTS, **near}[name] for name in names]
     for values in itertools.product(*tables):
         yield dict(zip(names, (max(float(v), 1e-30) for v in values), strict=True))
 
@@ -192,9 +193,11 @@ def _search(rule: str, settings: Settings, recorded: Recorded, start: Settings) 
     target = np.diff(recorded.weights, axis=0)
 
     def decode(point: np.ndarray) -> Settings:
+        """Return the settings of a point."""
         return {name: _decode(name, float(x)) for name, x in zip(names, point, strict=True)}
 
     def residual(point: np.ndarray) -> np.ndarray:
+        """Return the errors of the updates that the settings of a point predict."""
         with np.errstate(all="ignore"):
             values = predict(rule, {**settings, **decode(point)}, recorded) - target
         # Their squares must not overflow.
@@ -221,12 +224,14 @@ def _search(rule: str, settings: Settings, recorded: Recorded, start: Settings) 
 
 
 def _encode(name: str, value: float) -> float:
-    if name in DECAYS:
+    """Map a setting to the scale on which it is searched."""
+    if name in _DECAYS:
         return float(np.log1p(-value))
-    return float(np.log(value)) if name in POSITIVE else value
+    return float(np.log(value)) if name in _POSITIVE else value
 
 
 def _decode(name: str, x: float) -> float:
-    if name in DECAYS:
+    """Undo `_encode`."""
+    if name in _DECAYS:
         return float(1 - np.exp(np.minimum(x, 0)))
-    return float(np.exp(np.clip(x, -700, 700))) if name in POSITIVE else x
+    return float(np.exp(np.clip(x, -700, 700))) if name in _POSITIVE else x

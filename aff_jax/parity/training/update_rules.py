@@ -14,7 +14,7 @@ __all__ = ["OWN_DEFAULTS", "RULES", "Recorded", "Settings", "predict", "settings
 Settings = dict[str, Any]
 """Settings of a rule by name, as "lr" and "momentum"."""
 
-DEFAULTS: Settings = {
+_DEFAULTS: Settings = {
     "lr": 0.0,
     "weight_decay": 0.0,
     "decoupled": False,
@@ -24,13 +24,13 @@ DEFAULTS: Settings = {
 """Settings that every rule has."""
 
 # The denominator of adaptive rules.
-ROOT: Settings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
+_ROOT: Settings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
 
 OWN_DEFAULTS: dict[str, Settings] = {
     "SGD": {"momentum": 0.0, "dampening": 0.0, "nesterov": False},
-    "Adam": {"beta1": 0.9, "beta2": 0.999, **ROOT, "bias_correction": True, "nesterov": False},
-    "RMSprop": {"alpha": 0.99, **ROOT, "momentum": 0.0},
-    "Adagrad": {"initial_accumulator_value": 0.0, **ROOT},
+    "Adam": {"beta1": 0.9, "beta2": 0.999, **_ROOT, "bias_correction": True, "nesterov": False},
+    "RMSprop": {"alpha": 0.99, **_ROOT, "momentum": 0.0},
+    "Adagrad": {"initial_accumulator_value": 0.0, **_ROOT},
 }
 """Settings of each rule, and their values where PyTorch's optimizer has no such setting."""
 
@@ -89,7 +89,7 @@ def settings_of(optimizer_name: str, group: Mapping[str, Any]) -> tuple[str, Set
     if rule not in RULES or group.get("amsgrad") or group.get("centered") or group.get("lr_decay"):
         return None
     settings = {
-        **DEFAULTS,
+        **_DEFAULTS,
         **OWN_DEFAULTS[rule],
         **{name: value for name, value in group.items() if name in OWN_DEFAULTS[rule]},
         "lr": float(group["lr"]) * (-1 if group.get("maximize") else 1),
@@ -147,6 +147,7 @@ def _adagrad(settings: Settings, d: np.ndarray) -> np.ndarray:
 
 
 def _root(settings: Settings, square: np.ndarray) -> np.ndarray:
+    """Return the denominator of adaptive rules."""
     inside = settings["eps_root"] + settings["eps"] * settings["eps_inside"]
     root = np.sqrt(square + inside) + settings["eps"] * (not settings["eps_inside"])
     return np.maximum(root, np.finfo(float).tiny)

@@ -89,7 +89,7 @@ def test_compares_two_networks_of_the_user(files, capsys):
     command = "aff-jax compare theirs.py:Mixer --ours=ours.py:Mixer --rename=proj=mix"
     assert content["about"]["command"].startswith(command)
     assert "seed" not in content["about"]
-    assert content["about"]["Flax inputs"] == "float32 2x5x3, float32 2x5x1"
+    assert content["about"]["JAX inputs"] == "float32 2x5x3, float32 2x5x1"
     assert f"<dd>{command}" in (files / "out.html").read_text()
 
     # The variables that the function returns are others than PyTorch's.

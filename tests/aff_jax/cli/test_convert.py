@@ -79,16 +79,16 @@ def test_convert_selects_renames_and_adapts(tmp_path, capsys):
     np.testing.assert_array_equal(
         loaded["params"]["stem"]["kernel"], variables["params"]["stem"]["kernel"]
     )
-    assert cli.main([*command, "--channels=4", "--force"]) == 0
+    assert cli.main([*command, "--channels=4", "--overwrite"]) == 0
     assert aff_jax.load(saved)[1]["params"]["stem"]["kernel"].shape == (3, 3, 4, 16)
 
     back = tmp_path / "back.pth"
     assert cli.main(["convert", str(saved), str(back), "--rename=fc=head"]) == 0
     assert "fc.weight" in torch.load(back, weights_only=True)
     capsys.readouterr()
-    assert cli.main([*command[:-1], "--rename=fc", "--force"]) == 2
+    assert cli.main([*command[:-1], "--rename=fc", "--overwrite"]) == 2
     assert "expected --rename OLD=NEW, got 'fc'" in capsys.readouterr().err
-    assert cli.main(["convert", str(saved), str(back), "--channels=1", "--force"]) == 2
+    assert cli.main(["convert", str(saved), str(back), "--channels=1", "--overwrite"]) == 2
     assert "remove --channels" in capsys.readouterr().err
 
 
@@ -105,9 +105,9 @@ def test_keeps_an_existing_target_without_force(tmp_path, capsys):
     command = ["convert", str(DATA / "cifar_resnet8_aff.params"), str(target)]
     command += ["--model=cifar_resnet8", "--reference=mxnet"]
     assert cli.main(command) == 2
-    assert "pass --force" in capsys.readouterr().err
+    assert "pass --overwrite" in capsys.readouterr().err
     assert target.read_bytes() == b"precious"
-    assert cli.main([*command, "--force"]) == 0
+    assert cli.main([*command, "--overwrite"]) == 0
     aff_jax.load(target)
 
 

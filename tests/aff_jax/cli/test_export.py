@@ -27,7 +27,7 @@ def test_exports_a_saved_network(saved, tmp_path, capsys):
     source, expected = saved
     target = tmp_path / "model.stablehlo"
     # Grayscale images: the number of channels comes from the weights.
-    command = ["export", str(source), str(target), "--size=16x12", "--platform=cpu"]
+    command = ["export", str(source), str(target), "--input-size=16x12", "--platform=cpu"]
     assert cli.main(command) == 0
     printed = capsys.readouterr().out
     assert "MB for cpu\n" in printed
@@ -39,7 +39,7 @@ def test_exports_a_saved_network(saved, tmp_path, capsys):
 
     assert cli.main(command) == 2
     assert "already exists" in capsys.readouterr().err
-    assert cli.main([*command, "--force", "--batch=3"]) == 0
+    assert cli.main([*command, "--overwrite", "--batch-size=3"]) == 0
     program = jax.export.deserialize(target.read_bytes())
     assert program.in_avals[0].shape == (3, 16, 12, 1)
 
@@ -51,8 +51,8 @@ def test_writes_which_images_the_network_reads(saved, tmp_path, capsys):
     network, target = tmp_path / "net.safetensors", tmp_path / "model.stablehlo"
     aff_jax.save(network, variables, model, image_task=task)
     command = ["export", str(network), str(target), "--platform=cpu"]
-    assert cli.main([*command, "--size=16x16"]) == 2
-    assert "trained with, --size=16x12, got 16x16" in capsys.readouterr().err
+    assert cli.main([*command, "--input-size=16x16"]) == 2
+    assert "trained with, --input-size=16x12, got 16x16" in capsys.readouterr().err
     assert cli.main(command) == 0
     assert jax.export.deserialize(target.read_bytes()).in_avals[0].shape[1:] == (16, 12, 1)
     assert ImageTask.from_json(json.loads((tmp_path / "model.json").read_text())) == task
@@ -61,15 +61,18 @@ def test_writes_which_images_the_network_reads(saved, tmp_path, capsys):
     assert "model.json already exists" in capsys.readouterr().err
     # A file without an image task needs the size.
     assert cli.main(["export", str(source), str(tmp_path / "other.stablehlo")]) == 2
-    assert "expected --size=HxW" in capsys.readouterr().err
+    assert "expected --input-size" in capsys.readouterr().err
 
 
 def test_rejects_unknown_sizes_batches_and_platforms(saved, tmp_path, capsys):
     source, _ = saved
-    command = ["export", str(source), str(tmp_path / "model.stablehlo"), "--size=16x12"]
+    command = ["export", str(source), str(tmp_path / "model.stablehlo"), "--input-size=16x12"]
     for flag, message in (
-        ("--size=224", "expected HEIGHTxWIDTH such as 224x224, got '224'"),
-        ("--batch=0", "expected a number of at least 1 or symbolic, got '0'"),
+        (
+            "--input-size=224x",
+            "expected 224 or 240x320 (height x width), got '224x'",
+        ),
+        ("--batch-size=0", "expected a number of at least 1 or symbolic, got '0'"),
         ("--platform=gpu", "invalid choice: 'gpu'"),
     ):
         with pytest.raises(SystemExit, match="2"):
@@ -85,12 +88,12 @@ def test_rejects_other_sources_and_targets(saved, tmp_path, capsys):
         ([str(source), str(tmp_path / "no" / "model.stablehlo")], "no directory"),
         ([str(tmp_path / "no"), str(tmp_path / "model.stablehlo")], "No such file"),
     ):
-        assert cli.main(["export", *command, "--size=16x12"]) == 2
+        assert cli.main(["export", *command, "--input-size=16x12"]) == 2
         assert message in capsys.readouterr().err
     fusion = tmp_path / "fusion.safetensors"
     aff_jax.save(fusion, random_variables(aff_jax.AFF(), X, X, dtype=np.float32), aff_jax.AFF())
     target = tmp_path / "model.stablehlo"
-    assert cli.main(["export", str(fusion), str(target), "--size=16x12"]) == 2
+    assert cli.main(["export", str(fusion), str(target), "--input-size=16x12"]) == 2
     assert "expected a network of create_model, which takes images; got AFF" in (
         capsys.readouterr().err
     )

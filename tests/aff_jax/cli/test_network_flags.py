@@ -11,6 +11,7 @@ from aff_jax.cli.network_flags import (
     classes_in,
     create,
     help_line,
+    image_size,
     network_flags,
     parse_renames,
     positive,
@@ -67,3 +68,11 @@ def test_classes_are_those_of_the_head(from_mxnet, head):
 
 def test_help_is_the_first_line_of_a_docstring():
     assert help_line(check_target) == "Check that the directory of a file to write exists."
+
+
+def test_sizes_are_square_or_height_and_width():
+    assert image_size("224") == (224, 224)
+    assert image_size("240x320") == (240, 320)
+    for text in ("0", "224x", "x224", "224x0", "-3", "a"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected 224 or"):
+            image_size(text)

@@ -43,7 +43,7 @@ def test_predicts_a_folder(network, photos, tmp_path, capsys):
     # The second time needs a flag.
     assert main(arguments) == 2
     assert "already has predictions" in capsys.readouterr().err
-    assert main([*arguments, "--force", "--batch=1"]) == 0
+    assert main([*arguments, "--overwrite", "--batch-size=1"]) == 0
 
 
 def test_names_unreadable_images_and_exits_with_1(network, photos, tmp_path, capsys):
@@ -69,7 +69,7 @@ def test_missing_files(network, photos, tmp_path, capsys, arguments, message):
 
 def test_a_batch_is_a_positive_number(network, photos, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main(["predict", str(network), str(photos), f"--output={tmp_path}", "--batch=0"])
+        main(["predict", str(network), str(photos), f"--output={tmp_path}", "--batch-size=0"])
     assert "expected a number of at least 1, got '0'" in capsys.readouterr().err
 
 

@@ -43,6 +43,15 @@ def test_links_to_nothing_are_named(tmp_path: pathlib.Path) -> None:
         raise_for_broken_links([str(tmp_path / "a.png")])
 
 
+def test_links_to_nothing_may_be_listed(tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "b.png")
+    (tmp_path / "album").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="links to nothing"):
+        list_images(tmp_path)
+    expected = [str(tmp_path / "album"), str(tmp_path / "b.png")]
+    assert list_images(tmp_path, broken_links=True) == expected
+
+
 def test_long_lists_are_abbreviated() -> None:
     assert abbreviate(["a", "b"]) == "a, b"
     assert abbreviate(list("abcdefghijkl")) == "a, b, c, d, e, f, g, h, i, j and 2 more"

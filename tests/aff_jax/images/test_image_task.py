@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from aff_jax.images import ImageTask
+from aff_jax.images.class_colors import DISTINCT_COLORS
 from aff_jax.images.image_task import RESIZE_NAMES
 from aff_jax.images.resizing import RESIZES
 
@@ -50,6 +51,15 @@ def test_gray_pixels_become_color(shape: tuple[int, ...]) -> None:
     task = color_task()
     expected = task.preprocess(np.stack([gray] * 3, -1))
     np.testing.assert_array_equal(task.preprocess(gray.reshape(shape)), expected)
+
+
+def test_segmentation_has_default_colors_and_values() -> None:
+    task = color_task(task="segmentation", class_names=("background", "dog", "cat"))
+    assert task.mask_values == (0, 1, 2)
+    assert task.class_colors == ("#000000", *DISTINCT_COLORS[:2])
+    assert color_task().class_colors == color_task().mask_values == ()
+    given = color_task(task="segmentation", class_colors=("#ff0000", "#00ff00"), mask_values=(7, 3))
+    assert (given.class_colors, given.mask_values) == (("#ff0000", "#00ff00"), (7, 3))
 
 
 def test_mask_is_resized_with_its_image() -> None:

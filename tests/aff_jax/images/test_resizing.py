@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aff_jax.images import resizing
 from aff_jax.images.resizing import (
     IMAGE_FILTER,
     MASK_FILTER,
@@ -11,7 +12,6 @@ from aff_jax.images.resizing import (
     Placement,
     classes_of_scores,
     place,
-    resize_scores,
     resize_to_view,
 )
 
@@ -36,6 +36,14 @@ def view_of(
 ) -> np.ndarray:
     view = place(pixels.shape[:2], size, resize, ratio)
     return np.asarray(resize_to_view(Image.fromarray(pixels), view, size, resampling, fill))
+
+
+def resize_scores(scores: np.ndarray, view: Placement, image: tuple[int, int]) -> np.ndarray:
+    """Return the resized scores of all classes, from which classes are chosen; NaN if cropped."""
+    resized = np.full((*image, scores.shape[-1]), np.nan, np.float32)
+    inside, planes = resizing._resized_planes(scores, view, image)
+    resized[inside] = np.stack([*planes], -1)
+    return resized
 
 
 def ramp(height: int, width: int) -> np.ndarray:
@@ -177,7 +185,7 @@ def test_classes_are_the_argmax_of_the_resized_scores(image, resize):
     resized = resize_scores(scores, view, image)
     outside = np.isnan(resized).any(-1)
     expected = np.where(outside, 255, np.nan_to_num(resized).argmax(-1))
-    found = classes_of_scores(scores, view, image, outside=255)
+    found = classes_of_scores(scores, view, image, cropped=255)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from aff_jax.nn.rematerialization import POLICIES, rematerialize
+from aff_jax.nn.rematerialization import _POLICIES, rematerialize
 
 
 class Layers(nn.Module):
@@ -34,7 +34,7 @@ def kept_arrays(remat):
 
 def test_true_keeps_only_the_input_and_a_policy_keeps_products_too():
     assert kept_arrays(True) == 1
-    for policy in POLICIES:
+    for policy in _POLICIES:
         assert kept_arrays(policy) == 1 + 3
     assert kept_arrays(False) > 1 + 3
 

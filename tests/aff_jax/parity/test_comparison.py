@@ -72,7 +72,7 @@ def test_a_wrong_reference_differs_first_in_the_second_pass_of_the_first_fusion(
     outcome = parity.compare(network, linen_model("paper"), None, images(2, 12, 12, 3))
     assert not outcome.equal
     assert outcome.first_mismatch.path == "stage1_block0/fuse/global2/reduce"
-    assert outcome.first_mismatch.note == "called in Flax only"
+    assert outcome.first_mismatch.note == "called in JAX only"
     text = parity_report.to_text(outcome)
     assert "This is pass 2 of the fusion stage1_block0/fuse" in text
     before = outcome.rows[: outcome.rows.index(outcome.first_mismatch)]

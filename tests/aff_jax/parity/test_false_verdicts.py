@@ -124,7 +124,7 @@ def test_an_output_of_one_side_only_is_a_mismatch():
     result = compare(TorchPair(two=False), Pair(), None, X)
     assert not result.equal
     assert result.first_mismatch.path == "[1]"
-    assert "only in this network" in result.explanation
+    assert "only in JAX" in result.explanation
 
 
 def test_ignored_buffers_need_no_counterpart():

@@ -1,4 +1,4 @@
-"""Names of linen calls in PyTorch: stacked layers, and modules that return several arrays."""
+"""Names of JAX calls in PyTorch: stacked layers, and modules that return several arrays."""
 
 import flax.linen as nn
 import numpy as np

@@ -168,7 +168,7 @@ MISTAKES = {
         TorchChain(flat, out=flat_linear()),
         Chain(lambda x: x.reshape(len(x), -1), out=flat_dense),
         "out",
-        ["flattened in another order", "(48, 8) here and (8, 48)"],
+        ["flattened in another order", "(48, 8) in JAX and (8, 48)"],
     ),
     "average for maximum pool": (
         TorchChain(pooled),
@@ -186,7 +186,7 @@ MISTAKES = {
         TorchChain(lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)),
         Chain(lambda x: nn.avg_pool(x, (3, 3), padding=((1, 1), (1, 1)))),
         "out",
-        ["This network applies average pooling", "with the padding not counted"],
+        ["JAX applies average pooling", "with the padding not counted"],
     ),
     "aligned corners": (
         TorchChain(resized),
@@ -198,7 +198,7 @@ MISTAKES = {
         TorchChain(lambda x: 0.5 * torch.tanh(x)),
         Chain(lambda x: jnp.tanh(x)),
         "out",
-        ["PyTorch's values are 0.5 times these"],
+        ["PyTorch's values are 0.5 times JAX's"],
     ),
     "concatenated in another order": (
         TorchChain(lambda x: torch.cat([x[:, :4].exp(), x[:, 4:].tanh()], 1)),

@@ -27,7 +27,7 @@ def test_text_marks_differing_rows_and_names_the_first():
         "2.0e-07",
         "1.0e-04",
     ]
-    assert lines[3].endswith("called in Flax only")
+    assert lines[3].endswith("called in JAX only")
     assert verdict.startswith("Different: 2 of 4 activations differ in float32, tolerance 1e-04")
     assert "pass 2 of the fusion stage1_block0/fuse" in verdict
 

@@ -1,11 +1,11 @@
 """The first mismatch of a comparison, and whether it is equal."""
 
 from aff_jax.parity.result import Parity
-from aff_jax.parity.rows import ONLY_FLAX, Row
+from aff_jax.parity.rows import ONLY_JAX, Row
 
 SAME = Row("a", "a", 1, (2,), "same", 0.0, 0.0, 1e-6)
 OFF = Row("b", "b", 1, (2,), "same", 1.0, 1.0, 1e-6)
-ONE_SIDED = Row("c", "c", 1, (2,), note=ONLY_FLAX)
+ONE_SIDED = Row("c", "c", 1, (2,), note=ONLY_JAX)
 OUT = Row("", "", 1, (2,), "same", 0.0, 0.0, 1e-6)
 
 

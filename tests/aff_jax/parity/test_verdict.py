@@ -21,7 +21,7 @@ def test_a_row_has_a_text_for_each_column():
     for row in (SAME, ABSENT):
         assert len(format_row(row)) == len(COLUMNS)
     assert format_row(OUT)[:4] == ("(output)", "(output)", "1", "2x10")
-    assert format_row(ABSENT)[-4:] == ("", "", "", "called in Flax only")
+    assert format_row(ABSENT)[-4:] == ("", "", "", "called in JAX only")
 
 
 def test_noise_that_may_hide_a_mistake_is_said():

@@ -1,6 +1,7 @@
 """Predictions of a folder: every file, in the sizes of the images, and every refusal."""
 
 import csv
+import errno
 import json
 
 import numpy as np
@@ -123,6 +124,30 @@ def test_images_that_pillow_does_not_read_are_named(photos, tmp_path):
     result = predict_files(color_predictor("classification"), photos, tmp_path / "out", network="n")
     assert str(photos / "phone.heic") in result.unreadable
     assert "b.gif" in rows_by_image(tmp_path / "out")
+
+
+def test_links_to_nothing_are_named_and_the_others_predicted(photos, tmp_path):
+    (photos / "album").symlink_to(tmp_path / "nowhere")
+    result = predict_files(color_predictor("classification"), photos, tmp_path / "out", network="n")
+    assert str(photos / "album") in result.unreadable
+    assert result.predicted > 0
+
+
+@pytest.mark.parametrize("name", ["legend.png", "masks/a.png"])
+def test_a_full_disk_names_the_file(name, photos, tmp_path, monkeypatch):
+    save = Image.Image.save
+
+    def save_until_full(self, path):
+        if path == tmp_path / "out" / name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, path)
+
+    monkeypatch.setattr(Image.Image, "save", save_until_full)
+    with pytest.raises(OSError, match=rf"No space left on device: '.*{name}'") as error:
+        predict_files(
+            color_predictor("segmentation"), photos / "a.png", tmp_path / "out", network="n"
+        )
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_cropped_pixels_are_counted(tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 
 import aff_jax
 from aff_jax.images import ImageTask
-from aff_jax.prediction.predictor import NO_CLASS, ClassPrediction, MaskPrediction, Predictor
+from aff_jax.prediction.predictor import CROPPED, ClassPrediction, MaskPrediction, Predictor
 from tests.aff_jax.prediction.networks import ChannelScores, color_predictor, color_task
 
 
@@ -47,7 +47,7 @@ def test_cropped_pixels_have_no_class():
     pixels = np.zeros((4, 12, 3), np.uint8)
     prediction = color_predictor("segmentation", resize="crop")(pixels)
     assert (prediction.classes[:, 3:9] == 0).all()
-    assert (prediction.classes[:, :3] == NO_CLASS).all()
+    assert (prediction.classes[:, :3] == CROPPED).all()
     assert sum(prediction.shares.values()) == 0.5
 
 

@@ -13,7 +13,7 @@ def require_topology(name: str) -> Topology:
 
     `make test-plan` sets REQUIRE_COMPILERS, so that nothing is skipped there.
     """
-    module = "libtpu" if name.startswith("v") else "jax_cuda12_plugin"
+    module = "libtpu" if name.startswith(("v", "tpu")) else "jax_cuda12_plugin"
     if "REQUIRE_COMPILERS" not in os.environ and importlib.util.find_spec(module) is None:
         pytest.skip(f"needs {module}: pip install -e '.[plan]'")
     return describe_topology(name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.plan.chips import CHIPS, find_chip
+from train.plan.chips import CHIPS
 
 
 @pytest.mark.parametrize("chip", [x for x in CHIPS.values() if x.platform == "tpu"])
@@ -12,11 +12,15 @@ def test_the_peak_is_a_whole_number_of_matrix_units_at_the_clock(chip):
     assert units == pytest.approx(round(units), rel=0.02)
 
 
-def test_a_ring_has_both_directions_of_two_links():
-    # 400 GB/s over four links, both directions together.
-    assert find_chip("v5e").ring_bandwidth == 200e9
+@pytest.mark.parametrize("chip", CHIPS.values())
+def test_every_chip_has_its_platform_examples_and_source(chip):
+    assert (chip.cores is not None) == (chip.platform == "gpu")
+    assert all(example.startswith(chip.name) for example in chip.examples.split(", "))
+    assert chip.source.startswith("https://")
 
 
-def test_an_unknown_chip_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"Did you mean 'v5p'.*v6e"):
-        find_chip("v5x")
+def test_a_ring_sends_over_two_links_in_both_directions():
+    # 400 GB/s over four links are 50 GB/s in one direction of one link.
+    assert CHIPS["v5e"].ring_bandwidth == 100e9
+    # NVLink connects all GPUs with 900 GB/s, half of them to send.
+    assert CHIPS["h100"].ring_bandwidth == 450e9

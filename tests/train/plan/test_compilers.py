@@ -1,10 +1,16 @@
 """Training steps compiled for TPU slices and a GPU, by the compilers of the extra `plan`."""
 
+import re
+
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from configs import cifar10_resnet32, digit_scenes, digits
 from tests.train.plan.compilers import require_topology
-from train.plan.estimate import estimate
+from train.plan.chips import CHIPS
+from train.plan.estimate import Plan, estimate
 from train.plan.program import compile_step
 from train.plan.topologies import describe_topology
 
@@ -17,9 +23,16 @@ def cifar_with_one_block_per_stage():
     return config
 
 
+PLANS: dict[tuple[str, str], Plan] = {}
+
+
 def plan_of(config, name):
-    topology = require_topology(name)
-    return estimate(config, topology, compile_step(config, topology))
+    """Return the plan of a config. Tests share those of equal configs."""
+    key = name, config.to_json()
+    if key not in PLANS:
+        topology = require_topology(name)
+        PLANS[key] = estimate(config, topology, compile_step(config, topology))
+    return PLANS[key]
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
@@ -36,6 +49,8 @@ def test_the_training_step_compiles_for_a_slice(make, parallel):
     # The gradients of all parameters are averaged.
     assert plan.collective_bytes["all-reduce"] >= 4 * plan.parameters
     assert plan.operations[0]["cycles"] > 0
+    # Mixup draws from a beta distribution, in a loop that ends when all values are accepted.
+    assert all("_gamma" in loop for loop in plan.loops_counted_once)
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
@@ -51,6 +66,8 @@ def test_the_training_step_compiles_for_several_hosts(parallel):
 
 def test_microbatches_are_counted_as_often_as_they_run():
     config = digits.get_config()
+    # AFF chooses how it computes the moments of a norm by the size of the batch.
+    config.fusion = "add"
     whole = plan_of(config, "v5e:2x2")
     config.accumulation = 4
     parts = plan_of(config, "v5e:2x2")
@@ -79,9 +96,22 @@ def test_a_program_that_is_too_large_does_not_fit():
 @pytest.mark.parametrize("name", ["v5e:3x3", "v5e", "v5e:big"])
 def test_an_unknown_layout_is_refused_with_those_that_exist(name):
     require_topology("v5e:2x2")
-    with pytest.raises(ValueError, match=rf"layout of v5e such as v5e:2x2.*got '{name}'"):
+    with pytest.raises(ValueError, match=rf"layout of v5e such as v5e:1x1.*got '{name}'"):
         describe_topology(name)
 
 
 def test_a_part_of_a_host_is_a_topology():
     assert require_topology("v5e:1x1").chips == 1
+
+
+@pytest.mark.parametrize("chip", [x for x in CHIPS.values() if x.platform == "tpu"])
+def test_the_memory_of_a_chip_is_what_its_compiler_allows(chip):
+    topology = require_topology(chip.examples.split(", ")[0])
+    sharding = SingleDeviceSharding(topology.devices[0])
+    array = jax.ShapeDtypeStruct((2**30, 128), jnp.float32)
+    with pytest.raises(jax.errors.JaxRuntimeError) as error:
+        jax.jit(jnp.negative, in_shardings=sharding).lower(array).compile()
+    available = re.search(r"available HBM \(([\d.]+)G\)", str(error.value))
+    assert available is not None, error.value
+    gib = float(available[1]) * topology.devices_per_chip
+    assert gib == pytest.approx(chip.memory / 2**30, abs=0.01)

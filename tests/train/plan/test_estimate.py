@@ -8,7 +8,7 @@ from tests.train.plan.programs import TPU
 from train.plan.chips import Chip
 from train.plan.estimate import communication_seconds, torus
 
-CHIP = Chip("x", "tpu", 1e14, 1e14, 2**30, 1e12, 400e9, 2, 256, 1e9, "")
+CHIP = Chip("x", "tpu", 1e14, 1e14, 2**30, 1e12, 400e9, 2, 256, 1e9, "", "")
 
 
 def test_the_step_is_the_longest_bound_and_the_communication():
@@ -17,7 +17,7 @@ def test_the_step_is_the_longest_bound_and_the_communication():
     assert plan.memory_seconds == pytest.approx((plan.bytes_per_step or 0) / 2 / 819e9)
     assert plan.compiler_seconds == pytest.approx(4000 / 1.5e9)
     # One all-reduce of 68 bytes between two chips, with hops 2 + 1.
-    assert plan.communication_seconds == pytest.approx(68 / 200e9 + 3e-6)
+    assert plan.communication_seconds == pytest.approx(68 / 100e9 + 3e-6)
     longest = max(plan.compute_seconds, plan.compiler_seconds)
     assert plan.estimated_step_seconds == pytest.approx(longest + plan.communication_seconds)
     assert plan.images_per_second == pytest.approx(64 / plan.estimated_step_seconds)
@@ -37,10 +37,10 @@ def test_a_program_fits_if_the_chip_has_the_memory():
     assert not made_plan(digits.get_config(), text=TPU, gib=15.8).fits
 
 
-def test_gradients_pass_the_ring_in_both_directions():
-    # 100 MB, 7 / 8 of them twice, at 200 GB/s; one all-reduce of six hops.
+def test_gradients_pass_the_ring_over_two_links():
+    # 100 MB, 7 / 8 of them twice, at 100 GB/s; one all-reduce of six hops.
     seconds = communication_seconds(CHIP, 8, 100e6, 1)
-    assert seconds == pytest.approx(2 * 7 / 8 * 100e6 / 200e9 + 6e-6)
+    assert seconds == pytest.approx(2 * 7 / 8 * 100e6 / 100e9 + 6e-6)
 
 
 def test_one_chip_has_no_communication():

@@ -38,6 +38,12 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(digits):
         compile_step(digits, cpu_topology())
 
 
+def test_a_batch_larger_than_the_dataset_is_refused(digits):
+    digits.batch_size = 1438
+    with pytest.raises(ValueError, match=r"at most the 1,437 training examples.*got 1,438"):
+        compile_step(digits, cpu_topology())
+
+
 def test_an_unknown_network_is_refused():
     config = cifar10_resnet32.get_config()
     config.model = "resnet"

@@ -1,5 +1,6 @@
 """The table and the JSON of a plan."""
 
+import dataclasses
 import io
 import json
 
@@ -27,16 +28,45 @@ def printed(function, *arguments):
 def test_the_table_has_the_bounds_and_the_operations(plan):
     text = printed(print_plan, plan)
     assert "1.00 GiB of 15.75 GiB" in text
-    assert "1 all-reduce of 0.00 MB" in text
+    assert "1 all-reduce of 0.00 MB in total per device" in text
     assert "Net/block1/fuse/mul (backward)" in text
 
 
 def test_a_plan_that_does_not_fit_is_printed_too():
-    plan = made_plan(digits.get_config(), gib=20)
+    config = digits.get_config()
+    plan = made_plan(config, gib=20)
     assert "fits                 no" in printed(print_plan, plan)
-    message = does_not_fit(plan)
+    message = does_not_fit(plan, config)
     assert "needs 20.00 GiB, 4.25 GiB too much" in message
-    assert "--config.batch_size=50, --config.accumulation=2" in message
+    expected = "Try --config.batch_size=50, --config.accumulation=2, --config.model_fields.remat="
+    assert expected in message
+
+
+def test_the_advice_is_possible():
+    config = digits.get_config()
+    config.batch_size = 2 * 12
+    config.accumulation = 2
+    config.model_fields.remat = True
+    message = does_not_fit(made_plan(config, gib=20), config)
+    # 4 divides the 12 examples of a device; the network is rematerialized already.
+    assert "Try --config.batch_size=16, --config.accumulation=4, more chips, or" in message
+    config.batch_size = 2 * 2
+    message = does_not_fit(made_plan(config, gib=1000), config)
+    assert "Try more chips, or --search" in message
+
+
+def test_loops_of_unknown_length_are_named(plan):
+    assert "counted once" not in printed(print_plan, plan)
+    text = printed(print_plan, dataclasses.replace(plan, loops_counted_once=["gamma/while"]))
+    assert "loops of unknown length: gamma/while" in text
+
+
+def test_numbers_and_nouns_agree(plan):
+    text = printed(print_plan, dataclasses.replace(plan, chips=1, devices=1, steps=1))
+    assert "1 microbatch " in text
+    assert "cpu: 1 chip" in text
+    assert "1 chips" not in text
+    assert "1 step," in text
 
 
 def test_the_json_has_the_plan_the_versions_and_the_search(plan, tmp_path):
@@ -59,5 +89,5 @@ def test_the_json_has_the_plan_the_versions_and_the_search(plan, tmp_path):
 def test_the_search_is_printed(plan):
     text = printed(print_search, Search(plan, {"--config.accumulation=2": plan}))
     assert "Largest batch that fits: 64, 32 per chip" in text
-    assert "--config.accumulation=2 makes the batch of 64 fit" in text
+    assert "The batch of 64 fits with --config.accumulation=2: " in text
     assert "No batch fits" in printed(print_search, Search(None, {}))

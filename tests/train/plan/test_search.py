@@ -50,6 +50,14 @@ def test_a_config_that_does_not_fit_has_remedies(config):
     assert "remat" not in config.model_fields
 
 
+def test_accumulation_and_remat_are_combined_where_neither_suffices(config):
+    config.batch_size = 16
+    result = search(config, planner(20.0, []), DEVICES, 10_000)
+    # 20 GiB for an example, and a quarter of it with remat: two examples fit, one without does not.
+    assert list(result.remedies) == ["--config.accumulation=4 --config.model_fields.remat=True"]
+    assert result.largest is None
+
+
 def test_not_even_one_example_fits(config):
     result = search(config, planner(100.0, []), DEVICES, 10_000)
     assert result.largest is None
@@ -57,9 +65,17 @@ def test_not_even_one_example_fits(config):
 
 
 def test_the_batch_is_at_most_the_dataset(config):
-    result = search(config, planner(0.0, []), DEVICES, 200)
+    tried: list[int] = []
+    result = search(config, planner(0.0, tried), DEVICES, 201)
     assert result.largest is not None
-    assert result.largest.batch_size == 128
+    assert result.largest.batch_size == max(tried) == 200
+
+
+def test_the_last_batch_below_the_dataset_is_bounded_by_the_memory(config):
+    result = search(config, planner(0.2, []), DEVICES, 190)
+    assert result.largest is not None
+    # 147 fit, 190 do not.
+    assert 147 * 7 / 8 <= result.largest.batch_size <= 147
 
 
 def test_a_batch_that_may_fit_follows_from_the_memory_of_an_example(config):

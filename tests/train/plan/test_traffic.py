@@ -18,11 +18,17 @@ def test_a_loop_counts_as_often_as_it_runs_and_a_slice_counts_as_a_slice():
     assert top.module == "Net/block1/fuse/mul (backward)"
 
 
+def test_a_loop_without_a_known_bound_counts_once_and_is_named():
+    assert not count_traffic(parse(TPU)).loops_counted_once
+    traffic = count_traffic(parse(TPU.replace("%n.2), direction=LT", "%i.2), direction=NE")))
+    assert (traffic.cycles, traffic.loops_counted_once) == (1000, ("loop",))
+
+
 def test_memory_on_the_chip_is_free_and_a_copy_counts_once():
     traffic = count_traffic(parse(TPU))
     # The loop, the copy of the constant, the prefetched weight, and the scalars of the all-reduce.
     assert traffic.bytes == 4 * (2 * SLICE + 4) + 8 + 64 + 8
-    assert traffic.kernels == 4 + 3
+    assert traffic.executed == 4 + 3
 
 
 def test_collectives_and_their_bytes():
@@ -33,12 +39,12 @@ def test_collectives_and_their_bytes():
 
 def test_of_a_conditional_the_most_expensive_branch_counts():
     traffic = count_traffic(parse(CONDITIONAL))
-    assert (traffic.cycles, traffic.kernels) == (500, 1)
+    assert (traffic.cycles, traffic.executed) == (500, 1)
 
 
 def test_kernels_and_bytes_of_a_gpu():
     traffic = count_traffic(parse(GPU))
-    assert (traffic.kernels, traffic.bytes, traffic.cycles) == (2, 2 * 3 * 4096, 0)
+    assert (traffic.executed, traffic.bytes, traffic.cycles) == (2, 2 * 3 * 4096, 0)
     assert traffic.operations[0].module == "AFF/AFF.fuse/add"
 
 

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from train.reporting.class_scores import class_scores, class_table, class_tags, printable
-from train.reporting.metrics import TASKS, class_precision, class_recall
+from train.reporting.metrics import TASK_METRICS, class_precision, class_recall
 
 CONFUSION = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
 
@@ -17,7 +17,7 @@ def test_recall_and_precision_are_fractions_of_labels_and_predictions():
 
 
 def test_scores_are_valid_json_with_null_where_there_is_none():
-    scores = class_scores(CONFUSION, ["a", "b", "c"], TASKS["segmentation"].class_metrics)
+    scores = class_scores(CONFUSION, ["a", "b", "c"], TASK_METRICS["segmentation"].class_metrics)
     assert list(scores) == ["a", "b", "c"]
     assert scores["a"] == {"iou": 6 / 9, "recall": 0.75, "labels": 8}
     assert scores["c"] == {"iou": None, "recall": None, "labels": 0}
@@ -26,7 +26,9 @@ def test_scores_are_valid_json_with_null_where_there_is_none():
 
 def test_the_table_has_the_classes_in_their_order():
     names = ["b" * 12, "a\nb", "c"]
-    table = class_table(class_scores(CONFUSION, names, TASKS["classification"].class_metrics))
+    table = class_table(
+        class_scores(CONFUSION, names, TASK_METRICS["classification"].class_metrics)
+    )
     assert table == [
         "class           recall precision    labels",
         "bbbbbbbbbbbb    75.00%    85.71%         8",
@@ -38,7 +40,7 @@ def test_the_table_has_the_classes_in_their_order():
 def test_the_table_of_many_classes_has_the_worst_ones_and_says_so():
     confusion = np.diag(np.arange(30)) + np.eye(30, k=1, dtype=int)
     names = [f"class {k}" for k in range(30)]
-    scores = class_scores(confusion, names, TASKS["segmentation"].class_metrics)
+    scores = class_scores(confusion, names, TASK_METRICS["segmentation"].class_metrics)
     table = class_table(scores, "summary.json")
     assert class_table(scores)[-1].endswith("with the lowest IoU.")
     assert len(table) == 12

@@ -6,7 +6,7 @@ import pytest
 from train.data.sources.datasets import DATASETS
 from train.reporting.metrics import (
     DISPLAY_NAMES,
-    TASKS,
+    TASK_METRICS,
     accuracy,
     class_iou,
     format_metrics,
@@ -50,8 +50,8 @@ def test_large_counts_are_exact():
 
 
 def test_each_task_has_a_dataset_and_display_names():
-    assert {dataset.task for dataset in DATASETS.values()} == set(TASKS)
-    for task in TASKS.values():
+    assert {dataset.task for dataset in DATASETS.values()} == set(TASK_METRICS)
+    for task in TASK_METRICS.values():
         assert task.accuracy in task.metrics
         assert next(iter(task.metrics)) == task.score
         assert set(task.metrics) <= set(DISPLAY_NAMES)

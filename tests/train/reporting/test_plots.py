@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from aff_jax.images import ImageTask
-from aff_jax.prediction.class_colors import CLASS_COLORS
+from aff_jax.images.class_colors import DISTINCT_COLORS
 from train.data.batch import IGNORE_LABEL
 from train.reporting import plots
 
@@ -40,7 +40,7 @@ def test_each_class_has_its_color(tmp_path, channels):
     names = ["background", *"bcdefghijk"]
     plots.draw_predictions(images, labels, predictions, task_of(names), tmp_path / "p.png")
     colors = large_colors(tmp_path / "p.png")
-    expected = {rgb(CLASS_COLORS[k - 1]) for k in (1, 4, 10)} | {(0, 0, 0), (77, 77, 77)}
+    expected = {rgb(DISTINCT_COLORS[k - 1]) for k in (1, 4, 10)} | {(0, 0, 0), (77, 77, 77)}
     assert expected <= colors
     assert colors - expected == {(255, 255, 255)}  # the background of the figure
 
@@ -83,7 +83,7 @@ LITERAL = {
     os.fsdecode(b"caf\xe9"): r"caf\udce9",  # not UTF-8
     "two\nlines\0": r"two\nlines\x00",
     "_background": "_background",
-    "n" * 300: "n" * (plots.MAX_NAME_LENGTH - 1) + "…",
+    "n" * 300: "n" * (plots._MAX_NAME_LENGTH - 1) + "…",
 }
 """The texts that are given to matplotlib for the names of classes."""
 

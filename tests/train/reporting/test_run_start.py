@@ -22,6 +22,7 @@ def split(count, **fields):
         "image_shape": (48, 64, 3),
         "label_shape": (48, 64),
         "class_counts": None,
+        "ignored_values": [],
     }
     return Split(count=count, **{**defaults, **fields})
 
@@ -32,13 +33,16 @@ def describe(train, **changes):
 
 
 def test_the_start_is_a_short_table():
-    lines = describe(split(1000, class_counts=np.array([700, 1, 299])))
+    lines = describe(
+        split(1000, class_counts=np.array([700, 1, 299]), ignored_values=["11", "255"])
+    )
     assert lines == [
         "training    1,000 images of 3 classes",
         "validation    101 images of 3 classes",
         "test           23 images of 3 classes",
         "checkpoint  the validation split chooses the best one",
         "balance     most frequent road (70%), least frequent sign (0.1%) of the pixels",
+        "ignored     pixels with the mask value 11, 255",
         "input       48 x 64 x 3 (height x width x channels); other images are padded to this "
         "shape",
         "steps       62.5 per epoch, 250 in 4 epochs",

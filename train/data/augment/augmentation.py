@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from aff_jax.images.normalization import normalize_pixels
 from train.data.augment.autoaugment import autoaugment
 from train.data.augment.geometry import pad_and_crop, random_flip
 from train.data.augment.random_color import color_jitter, pca_lighting
@@ -85,7 +86,7 @@ def normalize(
 ) -> Float[Array, "batch height width channels"]:
     """Normalize images: `(images / 255 - mean) / std`.
 
-    Computes in float32, or in `dtype` if that is wider, and rounds to `dtype` at the end.
+    The arithmetic is that of `aff_jax.images.normalization.normalize_pixels`.
 
     Args:
         images: uint8 images, or float32 images in 0 .. 255 from `Mixup` if `mixed`.
@@ -115,9 +116,7 @@ def normalize(
                 f"{images.shape}, got {len(values)}: {tuple(values)}. Probably they are "
                 "those of another dataset."
             )
-    wide = jnp.promote_types(jnp.float32, dtype)
-    scaled = images.astype(wide) / 255
-    return ((scaled - jnp.asarray(mean, wide)) / jnp.asarray(std, wide)).astype(dtype)
+    return normalize_pixels(images, mean, std, dtype)
 
 
 @dataclasses.dataclass(frozen=True)

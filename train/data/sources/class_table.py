@@ -8,16 +8,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Int, UInt8
 
-__all__ = ["IGNORED_VALUE", "MOST_CLASSES", "RGB", "ClassTable", "color_code", "color_of"]
+__all__ = ["IGNORED_VALUE", "MOST_CLASSES", "ClassTable", "color_code", "color_of", "color_text"]
 
 IGNORED_VALUE = 255
 """Label of the pixels of a mask that are ignored. Pascal VOC and Cityscapes store it as well."""
 
 MOST_CLASSES = IGNORED_VALUE
 """Largest number of classes, because labels have 8 bits."""
-
-RGB = tuple[int, int, int]
-"""Red, green and blue, each in 0 .. 255."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +76,9 @@ class ClassTable:
         )
 
     @property
-    def class_colors(self) -> tuple[RGB, ...] | None:
-        """Return the color of each class, or None if the values are no colors."""
-        return tuple(map(color_of, self.first_values())) if self.by_color else None
+    def class_colors(self) -> tuple[str, ...]:
+        """Return the color of each class as `#rrggbb`; () if the values are no colors."""
+        return tuple(map(color_text, self.first_values())) if self.by_color else ()
 
     def unknown(self, values: Iterable[int]) -> list[int]:
         """Find the values that are no class and not ignored.
@@ -139,10 +136,18 @@ class ClassTable:
             Names by the text of the value. Ignored values are left out.
         """
         return {
-            f"#{value:06x}" if self.by_color else str(value): self.class_names[number]
+            color_text(value) if self.by_color else str(value): self.class_names[number]
             for value, number in self.numbers.items()
             if number != IGNORED_VALUE
         }
+
+    def ignored(self) -> list[str]:
+        """Return the values that are ignored, or their colors as `#rrggbb`."""
+        return [
+            color_text(value) if self.by_color else str(value)
+            for value, number in self.numbers.items()
+            if number == IGNORED_VALUE
+        ]
 
     def first_values(self) -> list[int]:
         """Return one stored value of each class, the first one in the table."""
@@ -165,7 +170,7 @@ def color_code(color: Iterable[int]) -> int:
     return red << 16 | green << 8 | blue
 
 
-def color_of(code: int) -> RGB:
+def color_of(code: int) -> tuple[int, int, int]:
     """Return the color that `color_code` numbers.
 
     Args:
@@ -175,3 +180,15 @@ def color_of(code: int) -> RGB:
         Red, green and blue.
     """
     return code >> 16, code >> 8 & 255, code & 255
+
+
+def color_text(code: int) -> str:
+    """Return the color that `color_code` numbers, as a text.
+
+    Args:
+        code: The number.
+
+    Returns:
+        `#rrggbb`.
+    """
+    return f"#{code:06x}"

@@ -93,6 +93,7 @@ def _name_table(path: Path, names: list[str]) -> ClassTable:
 
 
 def _value_table(path: Path, rows: Sequence[str]) -> ClassTable:
+    """Parse lines such as `7 road`."""
     pairs = []
     for match in filter(None, map(_VALUE.fullmatch, rows)):
         value, name = match.groups()
@@ -106,6 +107,7 @@ def _value_table(path: Path, rows: Sequence[str]) -> ClassTable:
 
 
 def _color_table(path: Path, rows: Sequence[str]) -> ClassTable:
+    """Parse lines such as `128 64 128 road`."""
     pairs = []
     for match in filter(None, map(_COLOR.fullmatch, rows)):
         *color, name = match.groups()
@@ -116,6 +118,7 @@ def _color_table(path: Path, rows: Sequence[str]) -> ClassTable:
 
 
 def _make_table(path: Path, pairs: list[tuple[int, str]], by_color: bool = False) -> ClassTable:
+    """Number the names in the order of the lines; equal names are one class."""
     names: dict[str, int] = {}
     numbers: dict[int, int] = {}
     for value, name in pairs:

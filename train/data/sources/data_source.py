@@ -13,7 +13,7 @@ from PIL import Image
 from aff_jax.images import ImageTask
 from aff_jax.images.image_files import PILLOW_MODES, decode_image
 from aff_jax.images.resizing import IMAGE_FILTER, MASK_FILTER, RESIZE_RATIO
-from train.data.sources.class_table import IGNORED_VALUE, ClassTable, color_code
+from train.data.sources.class_table import IGNORED_VALUE, ClassTable
 from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD
 from train.data.sources.encoded_examples import EncodedExamples
 from train.data.sources.mask_files import decode_mask, mask_labels
@@ -102,10 +102,11 @@ class Source:
             # crop.
             crop_ratio=1.0 if encoded.is_mask else RESIZE_RATIO,
             use_exif_orientation=encoded.use_exif_orientation,
-            class_colors=tuple(f"#{color_code(color):06x}" for color in encoded.class_colors or ()),
+            class_colors=encoded.class_colors,
             mask_values=_mask_values(encoded.class_table),
         )
         self.mask_classes = encoded.class_table.describe() if encoded.class_table else {}
+        self.ignored_values = encoded.class_table.ignored() if encoded.class_table else []
         self.image_shape: tuple[int, ...] = self.image_task.input_shape
         self.label_shape: tuple[int, ...] = self.image_task.image_size if encoded.is_mask else ()
         self.class_names = self.image_task.class_names
@@ -237,6 +238,7 @@ def _mask_values(table: ClassTable | None) -> tuple[int, ...]:
 def _check_one_shape(
     encoded: EncodedExamples, image_size: tuple[int, int] | None, image_channels: int
 ) -> None:
+    """Raise an error if images differ and no size or number of channels was chosen."""
     if encoded.mixed_sizes and not image_size:
         raise ValueError(
             f"expected images of one size in {encoded.name}, got several: {encoded.mixed_sizes}. "

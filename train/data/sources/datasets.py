@@ -62,8 +62,8 @@ class Dataset:
         std: Standard deviation of the same pixels; () is `DEFAULT_STD`.
         task: "classification" for one label per image, "segmentation" for one per pixel.
         open: Function of (name, split, data_dir, label_key) that opens a split, as
-            `open_prepared`. The readers of a user's folder also take `class_names`, and those of
-            masks `ignore_label`.
+            `open_prepared`.
+        options: Arguments of `load_source` that `open` takes as well.
         find_splits: Function of data_dir that chooses the splits by what a user's folder has; None
             takes `eval_split`.
     """
@@ -76,6 +76,7 @@ class Dataset:
     std: tuple[float, ...] = ()
     task: str = "classification"
     open: Callable[..., EncodedExamples] = open_prepared
+    options: tuple[str, ...] = ()
     find_splits: Callable[[str | None], SplitNames] | None = None
 
     def split_names(self, data_dir: str | None) -> SplitNames:
@@ -160,6 +161,7 @@ DATASETS = {
             eval_split="validation",
             label_keys=("label",),
             open=open_image_folder,
+            options=("class_names",),
             find_splits=find_image_splits,
         ),
         Dataset(
@@ -169,6 +171,7 @@ DATASETS = {
             label_keys=("mask",),
             task="segmentation",
             open=open_mask_folder,
+            options=("class_names", "ignore_label"),
             find_splits=find_mask_splits,
         ),
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from train.data.sources.class_table import RGB, ClassTable
+from train.data.sources.class_table import ClassTable
 
 __all__ = ["EncodedExample", "EncodedExamples"]
 
@@ -42,7 +42,7 @@ class EncodedExamples(Protocol):
         mixed_channels: Describes how the channels differ; "" if all images have the same number.
         use_exif_orientation: Whether to rotate images by their EXIF orientation.
         class_table: Which class each value of a mask is; None for classification.
-        class_colors: Color of each class; None if it is not known.
+        class_colors: Color of each class as `#rrggbb`; () if it is not known.
     """
 
     name: str
@@ -53,7 +53,7 @@ class EncodedExamples(Protocol):
     mixed_channels: str
     use_exif_orientation: bool
     class_table: ClassTable | None
-    class_colors: tuple[RGB, ...] | None
+    class_colors: tuple[str, ...]
 
     @property
     def class_counts(self) -> np.ndarray | None:

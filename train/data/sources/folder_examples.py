@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from aff_jax.images.image_files import Header
-from train.data.sources.class_table import RGB, ClassTable
+from train.data.sources.class_table import ClassTable
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.folder_layout import raise_for_files
 
@@ -39,7 +39,7 @@ class FolderExamples:
         labels: Class numbers, or paths of the mask files.
         class_table: Which class each value of a mask is; None for classification.
         pixel_counts: Number of pixels of each class in all masks.
-        class_colors: Color of each class; None if it is not known.
+        class_colors: Color of each class as `#rrggbb`; () if it is not known.
     """
 
     name: str
@@ -54,7 +54,7 @@ class FolderExamples:
     use_exif_orientation: bool = True
     class_table: ClassTable | None = None
     pixel_counts: tuple[int, ...] = ()
-    class_colors: tuple[RGB, ...] | None = None
+    class_colors: tuple[str, ...] = ()
 
     @property
     def class_counts(self) -> np.ndarray | None:

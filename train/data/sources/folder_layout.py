@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,7 +127,8 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
         folder: Folder of the split, with the folders `images/` and `masks/`.
 
     Returns:
-        A tuple of the paths of the images and, in the same order, the paths of their masks.
+        A tuple of the paths of the images and, in the same order, the paths of their masks. The
+        mask of `a.jpg` is `a.png`, or `a_mask.png` if all masks have that ending, or another one.
 
     Raises:
         FileNotFoundError: If there is no `images/` or no `masks/` in the folder.
@@ -137,7 +139,8 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
         if not is_folder(folder / kind):
             raise FileNotFoundError(f"expected images/ and masks/ in {folder}, got no {kind}/.")
         found[kind] = _by_stem(folder / kind)
-    images, masks = found["images"], found["masks"]
+    images = found["images"]
+    masks = _without_ending(found["masks"], images)
     problems = [
         f"{image} has no mask {folder / 'masks' / stem}.png"
         for stem, image in images.items()
@@ -172,6 +175,22 @@ def _by_stem(folder: Path) -> dict[str, str]:
             )
         files[stem] = path
     return files
+
+
+def _without_ending(masks: dict[str, str], images: dict[str, str]) -> dict[str, str]:
+    """Return the masks by the stems of their images.
+
+    Masks may have an ending, the same one for all, such as `_mask` or CamVid's `_L`.
+    """
+    if not masks or not images or images.keys() & masks.keys():
+        return masks
+    first = next(iter(masks))
+    for start in (place.start() for place in re.finditer(r"[_.\-]", first)):
+        if first[:start] in images:
+            ending = first[start:]
+            if all(stem.endswith(ending) for stem in masks):
+                return {stem.removesuffix(ending): path for stem, path in masks.items()}
+    return masks
 
 
 def raise_for_files(problems: Sequence[str], folder: Path, note: str = "") -> None:

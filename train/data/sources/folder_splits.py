@@ -70,6 +70,7 @@ def find_mask_splits(data_dir: str | None) -> SplitNames:
 def _find_splits(
     data_dir: str | None, has_labels: Callable[[Path], bool], labels: str
 ) -> SplitNames:
+    """Choose the splits by the folders that exist and have labels."""
     root = Path(data_dir or "").expanduser()
     folders = SPLIT_FOLDERS["validation"]
     validation = next((folder for folder in folders if is_folder(root / folder)), "")

@@ -9,7 +9,7 @@ from typing import Any
 from aff_jax.lookup import unknown_name
 from train.data.sources.class_names import require_same_classes
 from train.data.sources.data_source import Source
-from train.data.sources.datasets import Dataset, find_dataset
+from train.data.sources.datasets import find_dataset
 from train.data.sources.random_crop import AREAS
 
 __all__ = ["load_source", "load_splits"]
@@ -64,8 +64,15 @@ def load_source(
     if data_dir is not None:
         # A shell does not expand the "~" of `--data_dir=~/tfds`, and TFDS does not either.
         data_dir = os.path.expanduser(data_dir)
-    options = _folder_options(dataset, tuple(ignore_label), tuple(class_names))
-    encoded = dataset.open(name, split, data_dir, label_key, **options)
+    if ignore_label and "ignore_label" not in dataset.options:
+        raise ValueError(
+            f"expected no ignore_label for {name!r}, got {tuple(ignore_label)}: only the masks of "
+            f"'mask_folder' have values to ignore."
+        )
+    options = {"class_names": tuple(class_names), "ignore_label": tuple(ignore_label)}
+    encoded = dataset.open(
+        name, split, data_dir, label_key, **{name: options[name] for name in dataset.options}
+    )
     if class_names:
         where = f"{name!r} in {data_dir}" if data_dir else repr(name)
         require_same_classes(class_names, encoded.class_names, where)
@@ -79,21 +86,6 @@ def load_source(
         crop_scale=crop_scale,
         cache_bytes=cache_bytes,
     )
-
-
-def _folder_options(
-    dataset: Dataset, ignore_label: tuple[int, ...], class_names: tuple[str, ...]
-) -> dict[str, Any]:
-    """Return the arguments of `Dataset.open` that only the readers of a user's folder take."""
-    is_folder = dataset.find_splits is not None
-    has_masks = is_folder and dataset.task == "segmentation"
-    if ignore_label and not has_masks:
-        raise ValueError(
-            f"expected no ignore_label for {dataset.name!r}, got {ignore_label}: only the masks of "
-            f"'mask_folder' have values to ignore."
-        )
-    options: dict[str, Any] = {"class_names": class_names} if is_folder else {}
-    return {**options, "ignore_label": ignore_label} if has_masks else options
 
 
 def load_splits(name: str, **fields: Any) -> tuple[Source, Source]:

@@ -14,10 +14,10 @@ from aff_jax.images.image_files import open_image
 from train.data.batch import IGNORE_LABEL
 from train.data.sources.class_table import (
     IGNORED_VALUE,
-    RGB,
     ClassTable,
     color_code,
     color_of,
+    color_text,
 )
 
 __all__ = [
@@ -187,7 +187,7 @@ def describe_colors(counts: Mapping[int, int], classes_file: str | os.PathLike[s
     )
 
 
-def read_palette(path: str | os.PathLike[str], table: ClassTable) -> tuple[RGB, ...] | None:
+def read_palette(path: str | os.PathLike[str], table: ClassTable) -> tuple[str, ...]:
     """Read the colors of the classes from the palette of a mask.
 
     Args:
@@ -195,8 +195,8 @@ def read_palette(path: str | os.PathLike[str], table: ClassTable) -> tuple[RGB, 
         table: The classes.
 
     Returns:
-        The color of each class; None if the mask has no palette, or one of grays or with equal
-        colors for different classes.
+        The color of each class as `#rrggbb`; () if the mask has no palette, or one of grays or with
+        equal colors for different classes.
 
     Raises:
         ValueError: If the file is not an image.
@@ -205,12 +205,12 @@ def read_palette(path: str | os.PathLike[str], table: ClassTable) -> tuple[RGB, 
     with open_image(path, os.fspath(path)) as image:
         palette = image.getpalette() if image.mode == "P" else None
     if palette is None or table.by_color:
-        return None
+        return ()
     entries = [tuple(palette[3 * value : 3 * value + 3]) for value in table.first_values()]
     is_gray = all(len(set(color)) == 1 for color in entries)
     if is_gray or () in entries or len(set(entries)) < len(entries):
-        return None
-    return tuple(entries)  # type: ignore[arg-type]
+        return ()
+    return tuple(color_text(color_code(color)) for color in entries)
 
 
 def mask_labels(mask: UInt8[np.ndarray, "height width"]) -> Int[np.ndarray, "height width"]:

@@ -158,6 +158,7 @@ def _table_of_masks(
 
 
 def _warn_of_numbers(table: ClassTable, classes_file: Path, ignore_label: Sequence[int]) -> None:
+    """Warn that classes have no names, and that one of them may be void."""
     first, largest = table.class_names[0], table.class_names[-1]
     void = (
         f" If one of them means void, often the largest, set --config.ignore_label={largest}. "
@@ -177,6 +178,7 @@ def _list_values(values: set[int]) -> str:
 
 
 def _advice(found: set[int], classes_file: Path) -> str:
+    """Return what unknown values of masks probably are, and what to do."""
     if len(found) > _MOST_LISTED:
         return (
             f"Probably the masks contain gray values, or were compressed as JPEG or resized with "
@@ -193,6 +195,7 @@ def _advice(found: set[int], classes_file: Path) -> str:
 def _warn_of_values(
     facts: Sequence[MaskFacts], table: ClassTable, masks: Sequence[str], ignored: Sequence[int]
 ) -> None:
+    """Warn of masks with 0 and 255 only, and of ignored values that no mask has."""
     if table.by_color:
         return
     found = set[int]().union(*(mask.counts for mask in facts))
@@ -211,6 +214,7 @@ def _warn_of_values(
 
 
 def _check_size(header: Header, facts: MaskFacts, image: str, mask: str) -> None:
+    """Raise an error if a mask does not have the size of its image."""
     if (facts.height, facts.width) == (header.height, header.width):
         return
     is_rotated = (facts.width, facts.height) == (header.height, header.width)

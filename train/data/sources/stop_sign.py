@@ -155,6 +155,7 @@ def stop_sign_mask(
 
 
 def _open_coco(builder: tfds.core.DatasetBuilder, split: str) -> tfds.core.DatasetBuilder:
+    """Open the prepared COCO dataset, or raise an error that says how to prepare it."""
     # Open it by its directory. By name, TFDS would construct COCO's own builder, which needs
     # TensorFlow.
     data_dir = builder.data_path.parent.parent

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from train.data.sources.class_table import RGB, ClassTable
+from train.data.sources.class_table import ClassTable
 from train.data.sources.encoded_examples import EncodedExample
 from train.data.sources.tfds_prepare import (
     FILE_FORMAT,
@@ -99,7 +99,7 @@ class TfdsExamples:
     # Published results were computed from the pixels as they are stored.
     use_exif_orientation = False
     class_counts = None
-    class_colors: tuple[RGB, ...] | None = None
+    class_colors: tuple[str, ...] = ()
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> None:
         self._reopen = functools.partial(

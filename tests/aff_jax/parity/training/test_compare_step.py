@@ -211,3 +211,18 @@ def test_mistakes_in_resnet18_with_iaff():
     assert "SGD with momentum=0.8, and PyTorch's optimizer has momentum=0.9" in outcome.explanation
     assert "JAX keeps the biased variance" in outcome.explanation
     assert outcome.first_mismatch.name.endswith("running_var")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize(
+    "norm", [torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.weight_norm]
+)
+def test_weights_under_weight_norm_are_compared_as_plain_weights(norm):
+    network = TorchSmall()
+    network.fc = norm(network.fc)
+    result = compare(network)
+    assert result.first_mismatch is None
+    assert ("moment", "fc.weight.momentum_buffer") in {(row.kind, row.name) for row in result.rows}
+    assert not result.equal
+    assert "as weight_norm does from g and v: fc.weight." in result.to_text()
+    assert result.folded == ["fc.weight"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aff_jax.parity.training.record import BatchMoments, TrainingStep
-from aff_jax.parity.training.samples import SIZE, Samples, Side
+from aff_jax.parity.training.samples import SAMPLE_SIZE, Samples, Side
 from aff_jax.parity.training.step_parity import StepRow
 
 BEFORE = np.arange(1000.0).reshape(10, 100)
@@ -27,12 +27,12 @@ def make_samples(**options):
 
 def test_both_sides_and_all_steps_are_sampled_at_the_same_places():
     samples = make_samples()
-    for side, update in ((samples.theirs, 1.0), (samples.ours, 1.5)):
+    for side, update in ((samples.torch, 1.0), (samples.jax, 1.5)):
         before, after = side.weights["w"]
-        assert before.shape == (SIZE,)
+        assert before.shape == (SAMPLE_SIZE,)
         np.testing.assert_array_equal(after - before, update)
-        assert len(np.unique(before)) == SIZE
-    np.testing.assert_array_equal(samples.theirs.weights["w"][0], samples.ours.weights["w"][0])
+        assert len(np.unique(before)) == SAMPLE_SIZE
+    np.testing.assert_array_equal(samples.torch.weights["w"][0], samples.jax.weights["w"][0])
 
 
 def test_small_arrays_and_norms_are_whole():
@@ -67,7 +67,7 @@ def test_moments_of_batches_and_unmatched_states_are_kept():
 def test_is_updated():
     samples = make_samples()
     assert samples.is_updated("w")
-    samples.ours.weights["w"].append(samples.ours.weights["w"][-1])
+    samples.jax.weights["w"].append(samples.jax.weights["w"][-1])
     assert not samples.is_updated("w")
 
 

@@ -15,12 +15,12 @@ def make_samples(momentum=0.1, unbiased=True, calls=1, theirs=0.1):
     """Return samples of a JAX norm with the given convention. `theirs` is PyTorch's momentum."""
     mean, var = np.zeros(3), np.ones(3)
     samples = Samples(norm_momenta={"bn": theirs})
-    samples.ours.statistics = {"bn.running_mean": [mean], "bn.running_var": [var]}
+    samples.jax.statistics = {"bn.running_mean": [mean], "bn.running_var": [var]}
     for _ in range(calls):
         mean = mean + momentum * (BATCH.mean(0) - mean)
         var = var + momentum * (BATCH.var(0, ddof=int(unbiased)) - var)
-    samples.ours.statistics["bn.running_mean"].append(mean)
-    samples.ours.statistics["bn.running_var"].append(var)
+    samples.jax.statistics["bn.running_mean"].append(mean)
+    samples.jax.statistics["bn.running_var"].append(var)
     samples.batches = [{"bn": [BatchMoments(BATCH.mean(0), BATCH.var(0), 8)] * calls}]
     return samples
 
@@ -33,7 +33,7 @@ def test_the_convention_of_pytorch_needs_no_explanation():
     norm(torch.from_numpy(BATCH))
     for leaf in ("running_mean", "running_var"):
         expected = getattr(norm, leaf).numpy()
-        np.testing.assert_allclose(samples.ours.statistics[f"bn.{leaf}"][1], expected, rtol=1e-12)
+        np.testing.assert_allclose(samples.jax.statistics[f"bn.{leaf}"][1], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_other_conventions_are_named(options, parts):
 
 def test_statistics_with_another_cause_are_not_explained():
     samples = make_samples()
-    samples.ours.statistics["bn.running_mean"][1] = np.array([5.0, -4.0, 3.0])
+    samples.jax.statistics["bn.running_mean"][1] = np.array([5.0, -4.0, 3.0])
     assert explain_statistics(samples, "float64") == []
     samples.batches = [{}]
     assert explain_statistics(samples, "float64") == []
@@ -72,7 +72,7 @@ def test_each_norm_is_compared_with_its_own_momentum():
     samples, other = make_samples(), make_samples(momentum=0.3)
     samples.norm_momenta = {"bn": 0.1, "late": 0.2}
     for leaf in ("running_mean", "running_var"):
-        samples.ours.statistics[f"late.{leaf}"] = other.ours.statistics[f"bn.{leaf}"]
+        samples.jax.statistics[f"late.{leaf}"] = other.jax.statistics[f"bn.{leaf}"]
     samples.batches[0]["late"] = other.batches[0]["bn"]
     (text,) = explain_statistics(samples, "float64")
     assert "of 1 of 2 norms (late) differs: JAX computes 0.7 * old + 0.3 * batch" in text

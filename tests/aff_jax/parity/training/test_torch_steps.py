@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aff_jax.parity.torch_network import TorchNetwork
+from aff_jax.parity.recording.torch_network import TorchNetwork
 from aff_jax.parity.training.torch_steps import TorchTraining
 from tests.aff_jax.parity.training.networks import IMAGES, TorchSmall, sgd, torch_loss
 

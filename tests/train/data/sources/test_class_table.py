@@ -11,7 +11,7 @@ def test_class_numbers_and_255() -> None:
     labels, unknown = table.labels(np.array([[0, 1, 255]], np.uint8))
     assert (labels.tolist(), labels.dtype, unknown) == ([[0, 1, 255]], np.uint8, [])
     assert table.unknown([1, 7, 0, 3, 255]) == [3, 7]
-    assert table.class_colors is None
+    assert table.class_colors == ()
 
 
 def test_several_values_are_one_class() -> None:
@@ -42,6 +42,6 @@ def test_an_ignored_class_is_left_out_and_the_others_move() -> None:
 def test_colors() -> None:
     assert color_of(color_code((1, 2, 3))) == (1, 2, 3)
     table = ClassTable(("sky",), {color_code((0, 128, 255)): 0, 0: 255}, by_color=True)
-    assert table.class_colors == ((0, 128, 255),)
+    assert table.class_colors == ("#0080ff",)
     with pytest.raises(ValueError, match=r"no ignore_label for masks.* colors, got \[3\].*'0 0 0"):
         table.ignoring([3])

@@ -47,7 +47,7 @@ def test_colors(tmp_path: pathlib.Path, text: str) -> None:
     table = read(tmp_path, text)
     assert table.class_names == ("sky", "a tree")
     assert table.by_color
-    assert table.class_colors == ((64, 128, 64), (192, 0, 128))
+    assert table.class_colors == ("#408040", "#c00080")
     assert table.numbers[color_code((0, 0, 0))] == 255
 
 

@@ -11,7 +11,7 @@ from train.data.sources.image_folder import open_image_folder
 from train.data.sources.load import load_source
 from train.data.sources.mask_folder import open_mask_folder
 from train.data.sources.tfds_examples import open_or_prepare
-from train.reporting.metrics import TASKS
+from train.reporting.metrics import TASK_METRICS
 
 FOLDERS = (open_image_folder, open_mask_folder)
 IN_TFDS = [row for row in DATASETS.values() if row.open not in FOLDERS]
@@ -23,7 +23,7 @@ PREPARED_HERE = [row for row in DATASETS.values() if row.open is open_or_prepare
 def test_every_row_is_consistent(name: str) -> None:
     row = DATASETS[name]
     assert row.name == name
-    assert row.task in TASKS
+    assert row.task in TASK_METRICS
     assert row.label_keys
     assert row.train_split != row.eval_split
     assert len(row.mean) == len(row.std)

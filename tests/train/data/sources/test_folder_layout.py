@@ -162,6 +162,18 @@ def test_error_names_files_without_a_partner(
         images_and_masks(tmp_path)
 
 
+@pytest.mark.parametrize("ending", ["_mask", "_L", "-gt.labels"])
+def test_masks_may_have_an_ending(ending: str, tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "images/a.jpg", "images/a_1.jpg", "images/b/c.jpg")
+    touch(tmp_path, *(f"masks/{stem}{ending}.png" for stem in ("a", "a_1", "b/c")))
+    images, masks = images_and_masks(tmp_path)
+    stems = [str(pathlib.Path(path).relative_to(tmp_path / "images"))[:-4] for path in images]
+    assert masks == [str(tmp_path / "masks" / f"{stem}{ending}.png") for stem in stems]
+    touch(tmp_path, "masks/d.png")
+    with pytest.raises(ValueError, match=r"a\.jpg has no mask"):
+        images_and_masks(tmp_path)
+
+
 def test_error_names_a_missing_folder_of_masks(tmp_path: pathlib.Path) -> None:
     touch(tmp_path, "images/a.png", "labels/a.png")
     with pytest.raises(FileNotFoundError, match=r"images/ and masks/ in .*, got no masks/"):

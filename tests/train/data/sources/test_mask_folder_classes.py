@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aff_jax.images.class_colors import default_class_colors
 from tests.train.data.example_images import encode, write_image
 from train.data.batch import IGNORE_LABEL
 from train.data.sources.load import load_source
@@ -75,7 +76,8 @@ def test_masks_with_colors(tmp_path: pathlib.Path, kind: str) -> None:
 
 def test_a_palette_gives_the_colors_of_classes(tmp_path: pathlib.Path) -> None:
     write(tmp_path, VALUES, "sky\nroad\ntree\nhouse\n")
-    assert load_source("mask_folder", "train", data_dir=tmp_path).image_task.class_colors == ()
+    task = load_source("mask_folder", "train", data_dir=tmp_path).image_task
+    assert list(task.class_colors) == default_class_colors(task.class_names)
     mask = Image.fromarray(VALUES)
     mask.putpalette(COLORS.ravel().tolist())
     mask.save(tmp_path / "train" / "masks" / "a.png")

@@ -1,0 +1,23 @@
+"""Explanations of the first mismatch of two networks.
+
+If only one of the networks made a call, `calls` counts the calls of both sides. Otherwise,
+`evidence` runs both networks again and records the inputs of the layer of the first mismatch, and
+`explanation` asks these questions in this order. The first answer is the explanation:
+
+1. Has the input of the layer the same shape in both networks, and the same values? If not, the
+   cause is before the layer. `relations` looks for it between the two inputs.
+2. Has the layer the weights of PyTorch? `weight_causes` compares them.
+3. Has the layer the settings of PyTorch? `field_causes` runs it alone with those of PyTorch.
+   `single_layer` is such a layer, and `nnx_layers` makes one from an NNX module.
+4. How does the output of PyTorch follow from that of JAX? `relations` looks for it.
+
+`relations` compares two arrays that should be equal. It tries, in this order:
+
+1. A factor or an offset.
+2. Another order of the values (`reordering`).
+3. A missing term or factor.
+4. Another function (`functions`) of one earlier activation.
+5. Another sum, product or attention (`combinations`) of several ones.
+6. A scale and an offset for each channel.
+7. A shift by some pixels (`reordering`).
+"""
