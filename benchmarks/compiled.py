@@ -28,6 +28,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 import aff_jax
+from aff_jax.fast import target_platform
 from aff_jax.files.user_cache import user_cache
 from aff_jax.inference import freeze
 from benchmarks.results import Row, describe_machine, write_results
@@ -120,7 +121,8 @@ def count_module(
     x = jax.ShapeDtypeStruct(shape, dtype)
     function, arguments = PASSES[program](module, variables, x)
     sharding = SingleDeviceSharding(topology.devices[0])
-    lowered = jax.jit(function, in_shardings=sharding).lower(*arguments)
+    with target_platform(topology.chip.platform):
+        lowered = jax.jit(function, in_shardings=sharding).lower(*arguments)
     text, memory, _ = compile_traced(lowered, topology)
     if text is None:
         raise MemoryError(f"{name} at {shape} needs {memory / 2**30:.1f} GiB.")

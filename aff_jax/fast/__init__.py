@@ -8,6 +8,12 @@ change of its shortcut: the tests compare them in float64, outputs, gradients an
 
 from aff_jax.fast.branch import derived_branch
 from aff_jax.fast.elementwise import explicit_sigmoid, gain_inside_sum
-from aff_jax.fast.rule import takes_shortcut
+from aff_jax.fast.rule import takes_shortcut, target_platform
 
-__all__ = ["derived_branch", "explicit_sigmoid", "gain_inside_sum", "takes_shortcut"]
+__all__ = [
+    "derived_branch",
+    "explicit_sigmoid",
+    "gain_inside_sum",
+    "takes_shortcut",
+    "target_platform",
+]

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from aff_jax.fast.projected_moments import projected_moments
+from aff_jax.fast.rule import takes_shortcut
 from aff_jax.nn.batch_norm import BatchNorm, along_channels
 
 __all__ = ["dense_norm", "derived_branch"]
@@ -47,19 +48,27 @@ def derived_branch(
         Logits `(batch, *spatial, features)`.
     """
     assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
-    # Flatten to 2-D: avoids a transpose in the gradient of a kernel.
-    hidden = activation(reduce_norm(reduce(u.reshape(-1, u.shape[-1])), train=True))
-    return dense_norm(expand, expand_norm, hidden).reshape(*u.shape[:-1], -1)
+    flat = takes_shortcut("flat_rows", "auto")
+    rows = u.reshape(-1, u.shape[-1]) if flat else u
+    hidden = activation(reduce_norm(reduce(rows), train=True))
+    y, shift = dense_norm(expand, expand_norm, hidden)
+    # The gradient of the shift is a sum over all rows. Of an array with one row per example, it is
+    # the sum of the gradient of the global branch, which XLA then computes only once.
+    per_example = jnp.broadcast_to(
+        along_channels(shift, u.ndim), (len(u), *(1 for _ in u.shape[1:-1]), len(shift))
+    )
+    return y.reshape(*u.shape[:-1], -1) + per_example.astype(y.dtype)
 
 
 def dense_norm(
     dense: nn.Dense, norm: BatchNorm, x: Float[Array, "*batch inputs"]
-) -> Float[Array, "*batch features"]:
+) -> tuple[Float[Array, "*batch features"], Float[Array, " features"]]:
     """Compute `norm(dense(x), train=True)` with the normalization multiplied into the kernel.
 
-    The result is::
+    The normalized product is `y + shift`, where::
 
-        y = x @ (kernel * scale) + (bias - mean * scale),   scale = norm.scale / sqrt(var + epsilon)
+        y     = x @ (kernel * scale),   scale = norm.scale / sqrt(var + epsilon)
+        shift = norm.bias - mean * scale
 
     where `mean` and `var` are the moments of `x @ kernel`, derived from those of `x`.
 
@@ -69,7 +78,7 @@ def dense_norm(
         x: Array `(*batch, inputs)`.
 
     Returns:
-        Array `(*batch, features)`.
+        y `(*batch, features)`, and shift `(features,)` in float32 or wider.
 
     Raises:
         ValueError: If a parameter of `dense` or `norm` is missing.
@@ -81,7 +90,7 @@ def dense_norm(
     stats_dtype = jnp.promote_types(norm.param_dtype, jnp.float32)
     wide_dtype = jnp.promote_types(x.dtype, stats_dtype)
     wide_kernel = kernel.astype(wide_dtype)
-    mean, var = projected_moments(x.astype(wide_dtype), wide_kernel, norm.statistics_axis())
+    mean, var = projected_moments(x, wide_kernel, norm.statistics_axis())
     norm.update_running_statistics(mean + offset.astype(wide_dtype), var, x.shape)
 
     scale = lax.rsqrt(var + norm.epsilon)
@@ -92,8 +101,8 @@ def dense_norm(
     if norm.use_bias:
         shift = _parameter(norm, "bias") + shift
     folded_kernel = (wide_kernel * along_channels(scale, 2)).astype(x.dtype)
-    y = x @ folded_kernel + along_channels(shift, x.ndim).astype(x.dtype)
-    return y.astype(norm.dtype or jnp.result_type(x.dtype, norm.param_dtype))
+    dtype = norm.dtype or jnp.result_type(x.dtype, norm.param_dtype)
+    return (x @ folded_kernel).astype(dtype), shift
 
 
 def _parameter(module: nn.Module, name: str) -> Array:

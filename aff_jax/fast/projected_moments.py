@@ -1,13 +1,16 @@
 """Mean and variance of a matrix product, without the product."""
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from aff_jax.nn.batch_norm import average_over_axis
+from aff_jax.nn.batch_norm import along_channels, average_over_axis
 
-__all__ = ["gram", "projected_moments"]
+__all__ = ["mean_and_covariance", "projected_moments"]
 
 _EXACT = lax.Precision.HIGHEST
 """Precision of the products. By default, accelerators round the inputs of a product to bfloat16 or
@@ -24,53 +27,92 @@ def projected_moments(
     They are::
 
         mean = E[x] @ kernel
-        var  = diag(kernel^T Cov(x) kernel),  Cov(x) = E[(x - E[x])^T (x - E[x])]
+        var  = diag(kernel^T Cov(x) kernel)
 
-    `x` is centered before it is squared, so a large mean costs no digits. If columns of `x` are
-    nearly equal and the kernel takes their difference, digits are lost: the error is of the order
-    of the rounding of the squared norm of the kernel times the largest variance in `x`. The
-    branches of attention pass normalized values, whose variances are about 1, so that the error is
-    below the norm's epsilon.
+    If columns of `x` are nearly equal and the kernel takes their difference, digits are lost: the
+    error is of the order of the rounding of the squared norm of the kernel times the largest
+    variance in `x`. The branches of attention pass normalized values, whose variances are about 1,
+    so that the error is below the norm's epsilon.
 
     Args:
         x: Array `(*batch, inputs)`.
-        kernel: Array `(inputs, channels)`.
+        kernel: Array `(inputs, channels)`, float32 or wider.
         axis_name: Mapped axis over which the expectation is taken as well.
 
     Returns:
-        Mean and variance, each `(channels,)`.
+        Mean and variance, each `(channels,)`, of the dtype of `kernel` or wider.
     """
-    rows = x.reshape(-1, x.shape[-1])
-    mean = average_over_axis(jnp.mean(rows, axis=0), axis_name)
-    centered = rows - mean[None]
-    covariance = average_over_axis(gram(centered) / len(rows), axis_name)
+    mean, covariance = mean_and_covariance(x, axis_name)
     var = jnp.sum(kernel * jnp.matmul(covariance, kernel, precision=_EXACT), axis=0)
     # Rounding can make the variance of a constant channel negative.
     return jnp.matmul(mean, kernel, precision=_EXACT), jnp.maximum(var, 0)
 
 
-@jax.custom_jvp
-def gram(x: Float[Array, "rows inputs"]) -> Float[Array, "inputs inputs"]:
-    """Compute the Gram matrix of the columns.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def mean_and_covariance(
+    x: Float[Array, "*batch inputs"], axis_name: str | None = None
+) -> tuple[Float[Array, " inputs"], Float[Array, "inputs inputs"]]:
+    """Compute the mean and the biased covariance of the columns, in float32 or wider.
 
-    The matrix and its derivative are::
+    They and their derivatives are::
 
-        G  = x^T x
-        dG = dx^T x + (dx^T x)^T
+        mean  = E[x]                          Cov  = E[(x - mean)^T (x - mean)]
+        dmean = E[dx]                         dCov = P + P^T,   P = E[(x - mean)^T dx]
+
+    `x` is centered before it is squared, so a large mean costs no digits. In half precision the
+    mean is subtracted afterwards: products of two such numbers are exact in float32, and centered
+    values would be float32 arrays in memory.
 
     Args:
-        x: Array `(rows, inputs)`.
+        x: Array `(*batch, inputs)`.
+        axis_name: Mapped axis over which the expectation is taken as well.
 
     Returns:
-        Symmetric array `(inputs, inputs)`.
+        Mean `(inputs,)` and covariance `(inputs, inputs)`.
     """
-    return jnp.matmul(x.T, x, precision=_EXACT)
+    return _mean_and_covariance(x, axis_name)
 
 
-@gram.defjvp
-def _gram_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # The two terms are one product and its transpose. JAX by itself would compute two products.
+# JAX by itself would compute two products for the two terms of dCov, and subtract the mean of the
+# derivative of the covariance, which is zero, from that of x.
+@mean_and_covariance.defjvp
+def _mean_and_covariance_jvp(
+    axis_name: str | None, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     (x,), (dx,) = primals, tangents
-    product = jnp.matmul(dx.T, x, precision=_EXACT)
-    # The value is written as a product here, so that a remat policy that keeps products sees one.
-    return jnp.matmul(x.T, x, precision=_EXACT), product + product.T
+    # The values are written out, so that a remat policy that keeps products sees the product.
+    mean, covariance = _mean_and_covariance(x, axis_name)
+    dmean = average_over_axis(_mean(dx), axis_name)
+    product = average_over_axis(_mean_product(_centered(x, mean), dx), axis_name)
+    if _is_half(x):
+        product -= mean[:, None] * dmean[None]
+    return (mean, covariance), (dmean, product + product.T)
+
+
+def _mean_and_covariance(x: Array, axis_name: str | None) -> tuple[Array, Array]:
+    mean = average_over_axis(_mean(x), axis_name)
+    centered = _centered(x, mean)
+    covariance = average_over_axis(_mean_product(centered, centered), axis_name)
+    return mean, covariance - mean[:, None] * mean[None] if _is_half(x) else covariance
+
+
+def _is_half(x: Array) -> bool:
+    return x.dtype.itemsize < 4
+
+
+def _centered(x: Array, mean: Array) -> Array:
+    """Subtract the mean, unless `x` has half precision."""
+    return x if _is_half(x) else x - along_channels(mean, x.ndim)
+
+
+def _mean(x: Array) -> Array:
+    return jnp.mean(x, axis=tuple(range(x.ndim - 1)), dtype=jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _mean_product(a: Array, b: Array) -> Array:
+    """Compute E[a^T b] over the rows of two arrays."""
+    axes = tuple(range(a.ndim - 1))
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    contracted = ((axes, axes), ((), ()))
+    product = lax.dot_general(a, b, contracted, precision=_EXACT, preferred_element_type=wide)
+    return product / math.prod(a.shape[:-1])

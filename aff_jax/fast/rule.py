@@ -1,16 +1,19 @@
 """The rule that decides when a module takes a shortcut."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jaxtyping import Array
 
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
 
-__all__ = ["IMPLEMENTATIONS", "RULES", "derives_statistics", "takes_shortcut"]
+__all__ = ["IMPLEMENTATIONS", "RULES", "derives_statistics", "takes_shortcut", "target_platform"]
 
 
 def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool:
@@ -20,6 +23,7 @@ def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool
 
         derived_statistics   in training, in a branch of attention whose norm is `BatchNorm`, if
                              channels >= 2 * hidden, hidden <= 64 and rows >= 16 * hidden
+        flat_rows            with derived_statistics, in a program for a CPU
         explicit_sigmoid     in evaluation
         gain_inside_sum      always
 
@@ -27,7 +31,10 @@ def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool
     `derived_statistics` saves passes over memory and costs `hidden^2 * (rows + channels)`
     operations. On a CPU it was faster with 16 and 64 hidden channels and thousands of rows. It was
     slower with 512 hidden channels, and with hardly more rows than hidden channels. It was not
-    measured between these, and not on accelerators. `explicit_sigmoid` was no faster in training.
+    measured between these, and not on accelerators. `flat_rows` makes one axis of the batch and
+    spatial axes. On a CPU, XLA transposes the operands of a product that sums over several axes; on
+    a TPU, it copies the array into another layout for one axis. `explicit_sigmoid` was no faster in
+    training.
 
     Args:
         shortcut: Name of the shortcut.
@@ -79,11 +86,34 @@ def derives_statistics(
     )
 
 
+@contextlib.contextmanager
+def target_platform(platform: str) -> Iterator[None]:
+    """Trace programs for another platform than that of the default device.
+
+    Results are the same on every platform. This is for a program that is compiled for devices that
+    the process does not have.
+
+    Args:
+        platform: "cpu", "gpu" or "tpu".
+
+    Yields:
+        Nothing. In the context, the rule chooses as on that platform.
+    """
+    token = _TARGET.set(platform)
+    try:
+        yield
+    finally:
+        _TARGET.reset(token)
+
+
+_TARGET: ContextVar[str | None] = ContextVar("target_platform", default=None)
+
 IMPLEMENTATIONS = {"auto": True, "plain": False}
 """Values of the field `implementation`, and whether they allow shortcuts."""
 
 RULES: dict[str, Callable[..., bool]] = {
     "derived_statistics": derives_statistics,
+    "flat_rows": lambda: (_TARGET.get() or jax.default_backend()) == "cpu",
     "explicit_sigmoid": lambda *, train: not train,
     "gain_inside_sum": lambda: True,
 }

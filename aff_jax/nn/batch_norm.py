@@ -1,8 +1,10 @@
 """Batch normalization with explicit state, as the reference networks compute it."""
 
+import functools
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jax import lax
@@ -172,14 +174,16 @@ class BatchNorm(CheckedModule):
             )
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def batch_moments(
     x: Float[Array, "*batch channels"], axis_name: str | None = None
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
     """Compute mean and biased variance over all axes except the last, in two passes.
 
-    They are::
+    They and their derivatives are::
 
-        mean = E[x],  var = E[(x - mean)^2]
+        mean  = E[x],   var  = E[(x - mean)^2]
+        dmean = E[dx],  dvar = E[2 (x - mean) dx]
 
     Args:
         x: Array `(*batch, channels)`.
@@ -192,6 +196,20 @@ def batch_moments(
     mean = average_over_axis(jnp.mean(x, axes), axis_name)
     centered = x - along_channels(mean, x.ndim)
     return mean, average_over_axis(jnp.mean(jnp.square(centered), axes), axis_name)
+
+
+# JAX by itself would add the derivative of var by mean, which is zero, in another pass over x.
+@batch_moments.defjvp
+def _batch_moments_jvp(
+    axis_name: str | None, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    (x,), (dx,) = primals, tangents
+    axes = tuple(range(x.ndim - 1))
+    mean, var = batch_moments(x, axis_name)
+    centered = x - along_channels(mean, x.ndim)
+    dmean = average_over_axis(jnp.mean(dx, axes), axis_name)
+    dvar = average_over_axis(jnp.mean(2 * centered * dx, axes), axis_name)
+    return (mean, var), (dmean, dvar)
 
 
 def along_channels(vector: Float[Array, " channels"], ndim: int) -> Float[Array, "*ones channels"]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from aff_jax.fast import target_platform
 from aff_jax.inspection import count_parameters
 from aff_jax.lookup import look_up
 from train.config_checks import check_config
@@ -112,11 +113,11 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
     state = jax.tree.map(_shape, run.state)
     count = len(topology.devices)
     local = _batch(source, config.batch_size // count)
-    jaxpr = jax.make_jaxpr(run.train_step, axis_env=[(AXIS, count)])(state, local)
-
-    lowered = strategy(topology.devices).lower_train_step(
-        run.train_step, state, _batch(source, config.batch_size)
-    )
+    with target_platform(topology.chip.platform):
+        jaxpr = jax.make_jaxpr(run.train_step, axis_env=[(AXIS, count)])(state, local)
+        lowered = strategy(topology.devices).lower_train_step(
+            run.train_step, state, _batch(source, config.batch_size)
+        )
     argument_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, local)))
     text, memory, seconds = compile_traced(lowered, topology, argument_bytes)
     return CompiledStep(

@@ -9,6 +9,7 @@ import pytest
 from aff_jax import MSCAM, BatchNorm
 from aff_jax.fast import takes_shortcut
 from aff_jax.fast.branch import dense_norm
+from aff_jax.nn.batch_norm import along_channels
 from tests.aff_jax import oracle
 from tests.aff_jax.random_variables import random_variables
 
@@ -31,7 +32,8 @@ class DenseNorm(nn.Module):
         dense = nn.Dense(12, param_dtype=jnp.float64, name="dense")
         norm = self.norm.clone(parent=self, name="batch_norm")
         if self.derived and not self.is_initializing():
-            return dense_norm(dense, norm, x)
+            y, shift = dense_norm(dense, norm, x)
+            return y + along_channels(shift, y.ndim)
         return norm(dense(x), train=True)
 
 

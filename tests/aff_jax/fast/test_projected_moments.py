@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from aff_jax.fast.projected_moments import gram, projected_moments
+from aff_jax.fast.projected_moments import mean_and_covariance, projected_moments
 from aff_jax.nn.batch_norm import batch_moments
 
 
@@ -34,21 +34,43 @@ def test_a_large_mean_costs_no_digits_in_float32():
     np.testing.assert_allclose(var, exact, rtol=1e-5)
 
 
-def test_the_gradient_of_a_gram_matrix_takes_one_product():
-    x, weights = normal((7, 4)), normal((4, 4), 1)
+def test_the_gradient_of_a_covariance_takes_one_product():
+    x, weights = normal((7, 5, 4)), normal((4, 4), 1)
     with jax.enable_x64(True):
         x = jnp.asarray(x)
-        check_grads(gram, (x,), order=2, modes=("fwd", "rev"))
-        gradient = jax.grad(lambda x: jnp.sum(weights * gram(x)))
-        np.testing.assert_allclose(gradient(x), x @ (weights + weights.T), rtol=1e-12)
+        check_grads(mean_and_covariance, (x,), order=2, modes=("fwd", "rev"))
+        gradient = jax.grad(lambda x: jnp.sum(weights * mean_and_covariance(x)[1]))
+        centered = x - x.mean(axis=(0, 1))
+        np.testing.assert_allclose(gradient(x), centered @ (weights + weights.T) / 35, rtol=1e-12)
         products = str(jax.make_jaxpr(gradient)(x)).count("dot_general[")
     assert products == 2  # one forward, one back
 
 
-def test_a_saved_gram_matrix_is_not_recomputed():
-    kept = jax.checkpoint(gram, policy=jax.checkpoint_policies.dots_saveable)
+def test_a_saved_product_is_not_recomputed():
+    policy = jax.checkpoint_policies.dots_saveable
+    kept = jax.checkpoint(lambda x: mean_and_covariance(x)[1], policy=policy)
     gradient = jax.grad(lambda x: jnp.sum(jnp.sin(kept(x)) ** 2))
     assert str(jax.make_jaxpr(gradient)(normal((7, 4)))).count("dot_general[") == 2
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_has_the_covariance_of_float32(dtype):
+    x = jnp.asarray(3 + normal((9, 7, 4)), dtype)
+    weights = jnp.asarray(normal((4, 4), 1), jnp.float32)
+
+    def loss(x):
+        mean, covariance = mean_and_covariance(x)
+        return jnp.sum(mean) + jnp.sum(weights * covariance)
+
+    found, exact = mean_and_covariance(x), mean_and_covariance(x.astype(jnp.float32))
+    assert all(value.dtype == jnp.float32 for value in found)
+    # The squared mean is ten times the variance.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, exact)
+    gradient, wide = jax.grad(loss)(x), jax.grad(loss)(x.astype(jnp.float32))
+    assert gradient.dtype == dtype
+    np.testing.assert_allclose(
+        np.float32(gradient), wide, rtol=4 * jnp.finfo(dtype).eps, atol=float(jnp.finfo(dtype).eps)
+    )
 
 
 def test_over_devices_equal_the_moments_of_the_global_batch():

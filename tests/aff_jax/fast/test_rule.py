@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from aff_jax import MSCAM, BatchNorm
-from aff_jax.fast import takes_shortcut
+from aff_jax.fast import takes_shortcut, target_platform
 from aff_jax.fast.rule import IMPLEMENTATIONS, RULES
 
 
@@ -43,11 +43,18 @@ def test_statistics_are_not_derived_in_evaluation():
     assert not derives((32, 32, 32, 16), 64, train=False)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_rows_are_flat_in_a_program_for_a_cpu(platform):
+    with target_platform(platform):
+        assert takes_shortcut("flat_rows", "auto") == (platform == "cpu")
+        assert not takes_shortcut("flat_rows", "plain")
+
+
 def test_plain_takes_no_shortcut():
     assert not derives((32, 32, 32, 16), 64, implementation="plain")
     assert not takes_shortcut("explicit_sigmoid", "plain", train=False)
     assert not takes_shortcut("gain_inside_sum", "plain")
-    assert set(RULES) == {"derived_statistics", "explicit_sigmoid", "gain_inside_sum"}
+    assert set(RULES) == {"derived_statistics", "flat_rows", "explicit_sigmoid", "gain_inside_sum"}
     assert set(IMPLEMENTATIONS) == {"auto", "plain"}
 
 
