@@ -83,7 +83,8 @@ def check_config(config: ConfigDict) -> None:
     if config.warmup_epochs >= config.epochs:
         errors.append(
             f"  warmup_epochs: expected fewer than epochs, {config.epochs:g}, got "
-            f"{config.warmup_epochs:g}: the learning rate would never decay"
+            f"{config.warmup_epochs:g}: the learning rate would never decay. Set "
+            f"--config.warmup_epochs=0 for a short run"
         )
     decays = list(config.decay_epochs)
     if not all(0 < epoch < config.epochs for epoch in decays) or decays != sorted(set(decays)):

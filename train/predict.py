@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> None:
             options.output,
             network=f"{options.workdir}, step {network.step}",
             overwrite=options.overwrite,
-            batch_size=options.batch_size or BATCH_SIZE,
+            batch_size=BATCH_SIZE if options.batch_size is None else options.batch_size,
         )
     sys.exit(status)
 

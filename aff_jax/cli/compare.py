@@ -18,7 +18,7 @@ from aff_jax.cli.network_flags import (
     classes_in,
     create,
     help_line,
-    image_size,
+    input_size_flag,
     parse_renames,
     positive,
     rename_flag,
@@ -76,9 +76,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a weight or buffer of PyTorch without a counterpart; * is any text; may be repeated",
     )
-    command.add_argument(
-        "--input-size", type=image_size, default=(64, 64), help="size of the images"
-    )
+    input_size_flag(command, 64)
     command.add_argument("--batch-size", type=positive, default=2, help="number of random images")
     command.add_argument("--seed", type=int, default=0, help="seed of the random images")
     command.add_argument("--float64", action="store_true", help="run both networks in float64")

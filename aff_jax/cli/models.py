@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import channels_flag, create, help_line, image_size
+from aff_jax.cli.network_flags import channels_flag, create, help_line, input_size_flag
 from aff_jax.hosts.registry import HOSTS
 from aff_jax.inspection import count_flops, count_parameters
 from aff_jax.lookup import unknown_name
@@ -36,9 +36,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         action="store_true",
         help="count parameters and floating-point operations, in a few seconds for each network",
     )
-    command.add_argument(
-        "--input-size", type=image_size, default=(224, 224), help="size of the images for --cost"
-    )
+    input_size_flag(command, 224)
     command.set_defaults(run=models)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "create",
     "help_line",
     "image_size",
+    "input_size_flag",
     "network_flags",
     "parse_renames",
     "positive",
@@ -184,6 +185,22 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
     return number
+
+
+def input_size_flag(command: argparse.ArgumentParser, default: int) -> None:
+    """Add the flag `--input-size`.
+
+    Args:
+        command: The parser of the command.
+        default: Height and width without the flag.
+    """
+    command.add_argument(
+        "--input-size",
+        type=image_size,
+        default=(default, default),
+        metavar="SIZE",
+        help=f"size of the images, such as 224 or 240x320 (height x width); default: {default}",
+    )
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aff_jax.cli.network_flags import channels_flag, create, help_line, image_size
+from aff_jax.cli.network_flags import channels_flag, create, help_line, input_size_flag
 
 __all__ = ["add_parser", "summary"]
 
@@ -23,9 +23,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     parents = [network, channels_flag()]
     command = commands.add_parser("summary", parents=parents, help=help_line(summary))
     command.add_argument("model", help="a name of aff_jax.list_models()")
-    command.add_argument(
-        "--input-size", type=image_size, default=(224, 224), help="size of the images"
-    )
+    input_size_flag(command, 224)
     command.add_argument("--depth", type=int, help="depth of nested submodules to print")
     command.set_defaults(run=summary)
 

@@ -30,7 +30,8 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(
-            f"{path} already exists. Choose another path, or overwrite it explicitly."
+            f"{path} already exists. Choose another path, or overwrite it: with "
+            f"--overwrite on the command line, or overwrite=True in Python."
         )
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     with name_in_write_errors(path):

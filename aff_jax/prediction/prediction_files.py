@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections import Counter
@@ -167,6 +168,9 @@ def _remove_predictions(output: Path) -> None:
     for path in (*listed, *(output / name for name in (CSV_FILE, JSON_FILE, LEGEND_FILE))):
         if inside in path.resolve().parents:  # not where an edited file leads
             path.unlink(missing_ok=True)
+            for folder in itertools.takewhile(lambda parent: parent != output, path.parents):
+                with contextlib.suppress(OSError):  # it has other files, or is gone
+                    folder.rmdir()
 
 
 def _read_batches(

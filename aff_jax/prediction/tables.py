@@ -46,9 +46,9 @@ class PredictionTables:
         if task.task == "segmentation":
             self._content["cropped_value"] = cropped_value(task)
         self._rows: list[dict[str, Any]] = []
-        # Names that are not UTF-8 are written as the bytes that they have in the file system.
+        # Names that are not UTF-8 are written with escapes, so that programs can read the table.
         self._file = open(  # noqa: SIM115 - closed in __exit__
-            folder / CSV_FILE, "w", newline="", encoding="utf-8", errors="surrogateescape"
+            folder / CSV_FILE, "w", newline="", encoding="utf-8", errors="backslashreplace"
         )
         self._csv = csv.writer(self._file)
         if task.task == "segmentation":

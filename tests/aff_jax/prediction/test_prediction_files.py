@@ -109,6 +109,15 @@ def test_overwriting_removes_what_was_predicted_before_and_nothing_else(photos, 
     assert files == {CSV_FILE, JSON_FILE, "masks/own.png"}
 
 
+def test_overwriting_removes_empty_folders(photos, tmp_path):
+    output = tmp_path / "out"
+    predict_files(color_predictor("segmentation"), photos, output, network="n")
+    assert (output / "masks" / "more").is_dir()
+    predictor = color_predictor("classification")
+    predict_files(predictor, photos, output, network="n", overwrite=True)
+    assert {path.name for path in output.iterdir()} == {CSV_FILE, JSON_FILE}
+
+
 def test_a_damaged_table_does_not_lead_out_of_the_folder(photos, tmp_path):
     output = tmp_path / "out"
     predict_files(color_predictor("classification"), photos, output, network="n")

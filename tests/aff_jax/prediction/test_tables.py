@@ -79,6 +79,6 @@ def test_names_that_are_not_utf_8(tmp_path):
     prediction = ClassPrediction(task.class_names, np.array([1, 0, 0], np.float32))
     with PredictionTables(tmp_path, task, "net", {}) as tables:
         tables.write_row({"image": name}, prediction)
-    assert b"caf\xe9.jpg,th\xe9,1.0" in (tmp_path / CSV_FILE).read_bytes()
+    assert r"caf\udce9.jpg,th\udce9,1.0" in (tmp_path / CSV_FILE).read_text(encoding="utf-8")
     content = json.loads((tmp_path / JSON_FILE).read_text())
     assert content["images"][0]["image"] == name

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from aff_jax.images.image_folder import (
@@ -128,7 +129,7 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
 
     Returns:
         A tuple of the paths of the images and, in the same order, the paths of their masks. The
-        mask of `a.jpg` is `a.png`, or `a_mask.png` if all masks have that ending, or another one.
+        mask of `a.jpg` is `a.png`, or for example `a_mask.png` if most masks have that ending.
 
     Raises:
         FileNotFoundError: If there is no `images/` or no `masks/` in the folder.
@@ -139,28 +140,30 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
         if not is_folder(folder / kind):
             raise FileNotFoundError(f"expected images/ and masks/ in {folder}, got no {kind}/.")
         found[kind] = _by_stem(folder / kind)
-    images = found["images"]
-    masks = _without_ending(found["masks"], images)
+    images, masks = found["images"], found["masks"]
+    ending = _common_ending(masks, images)
+    mask_of = {stem: masks.get(stem + ending, masks.get(stem)) for stem in images}
+    paired = set(mask_of.values())
     problems = [
-        f"{image} has no mask {folder / 'masks' / stem}.png"
+        f"{image} has no mask {folder / 'masks' / stem}{ending}.png"
         for stem, image in images.items()
-        if stem not in masks
+        if mask_of[stem] is None
     ]
     problems += [
         f"{mask} has no image of the same name in {folder / 'images'}"
-        for stem, mask in masks.items()
-        if stem not in images
+        for mask in masks.values()
+        if mask not in paired
     ]
     problems += [
         f"{mask} is not a PNG file: JPEG and WebP change the values of a mask. Export the masks "
         f"again as PNG ({', '.join(MASK_SUFFIXES)} are read)"
-        for stem, mask in masks.items()
-        if stem in images and not mask.lower().endswith(MASK_SUFFIXES)
+        for mask in mask_of.values()
+        if mask is not None and not mask.lower().endswith(MASK_SUFFIXES)
     ]
     if not images and not problems:
         problems = [f"{folder / 'images'} has no images ({', '.join(IMAGE_SUFFIXES)})"]
     raise_for_files(problems, folder)
-    return [*images.values()], [masks[stem] for stem in images]
+    return [*images.values()], [mask for mask in mask_of.values() if mask is not None]
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
@@ -177,20 +180,13 @@ def _by_stem(folder: Path) -> dict[str, str]:
     return files
 
 
-def _without_ending(masks: dict[str, str], images: dict[str, str]) -> dict[str, str]:
-    """Return the masks by the stems of their images.
-
-    Masks may have an ending, the same one for all, such as `_mask` or CamVid's `_L`.
-    """
-    if not masks or not images or images.keys() & masks.keys():
-        return masks
-    first = next(iter(masks))
-    for start in (place.start() for place in re.finditer(r"[_.\-]", first)):
-        if first[:start] in images:
-            ending = first[start:]
-            if all(stem.endswith(ending) for stem in masks):
-                return {stem.removesuffix(ending): path for stem, path in masks.items()}
-    return masks
+def _common_ending(masks: Collection[str], images: Collection[str]) -> str:
+    """Return what most masks have after the name of an image, such as `_mask` or CamVid's `_L`."""
+    endings = Counter({"": sum(stem in images for stem in masks)})
+    for stem in masks:
+        starts = (match.start() for match in re.finditer(r"[_.\-]", stem))
+        endings.update(stem[start:] for start in starts if stem[:start] in images)
+    return max(endings, key=lambda ending: (endings[ending], -len(ending)))
 
 
 def raise_for_files(problems: Sequence[str], folder: Path, note: str = "") -> None:
