@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     notes = [
         "The times are estimates from the compiled training step, as docs/plan.md says. Nothing "
         "was run on a TPU.",
-        "The column libtpu has the version of the compiler of each row.",
+        "Each row was planned with its version of libtpu, and may be older than others.",
     ]
     for name in options.configs:
         config: Any = importlib.import_module(f"configs.{name}").get_config()

@@ -25,6 +25,9 @@ import aff_jax
 
 STEPS = 300
 
+if len(sys.argv) != 2:
+    sys.exit(f"expected the file with the weights, got {sys.argv[1:]}.\n{__doc__}")
+
 model = aff_jax.create_model("resnet18", fusion="add")
 variables = aff_jax.convert.from_torch(sys.argv[1], model)
 backbone = model.clone(features_only=True)

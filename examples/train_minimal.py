@@ -36,7 +36,7 @@ splits = train_test_split(images, labels, test_size=0.2, stratify=labels, random
 train_images, test_images, train_labels, test_labels = splits
 
 network = Network()
-variables = network.init(jax.random.key(0), train_images[:1])
+variables = jax.jit(network.init)(jax.random.key(0), train_images[:1])
 params, batch_stats = variables["params"], variables["batch_stats"]
 steps_per_epoch = len(train_images) // BATCH
 optimizer = optax.adamw(

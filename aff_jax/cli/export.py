@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import check_target, help_line, image_size
+from aff_jax.cli.network_flags import check_target, help_line, input_size_flag
 from aff_jax.files.atomic_write import atomic_file
 from aff_jax.hosts.registry import host_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
@@ -43,13 +43,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         default="symbolic",
         help="batch size, or symbolic (default) for any batch size",
     )
-    command.add_argument(
-        "--input-size",
-        type=image_size,
-        metavar="SIZE",
-        help="size of the images, such as 224 or 240x320 (height x width); default: that of the "
-        "source, if it says which images its network reads",
-    )
+    input_size_flag(command, None)
     command.add_argument(
         "--platform",
         action="append",

@@ -187,19 +187,21 @@ def positive(text: str) -> int:
     return number
 
 
-def input_size_flag(command: argparse.ArgumentParser, default: int) -> None:
+def input_size_flag(command: argparse.ArgumentParser, default: int | None) -> None:
     """Add the flag `--input-size`.
 
     Args:
         command: The parser of the command.
-        default: Height and width without the flag.
+        default: Height and width without the flag. None means those of the source, if it says them.
     """
+    size = "that of the source, if it says which images its network reads"
     command.add_argument(
         "--input-size",
         type=image_size,
-        default=(default, default),
+        default=default and (default, default),
         metavar="SIZE",
-        help=f"size of the images, such as 224 or 240x320 (height x width); default: {default}",
+        help=f"size of the images, such as 224 or 240x320 (height x width); default: "
+        f"{default or size}",
     )
 
 

@@ -166,9 +166,10 @@ def _remove_predictions(output: Path) -> None:
         listed = []
     inside = output.resolve()
     for path in (*listed, *(output / name for name in (CSV_FILE, JSON_FILE, LEGEND_FILE))):
-        if inside in path.resolve().parents:  # not where an edited file leads
+        parents = path.resolve().parents
+        if inside in parents:  # not where an edited file leads
             path.unlink(missing_ok=True)
-            for folder in itertools.takewhile(lambda parent: parent != output, path.parents):
+            for folder in itertools.takewhile(lambda parent: parent != inside, parents):
                 with contextlib.suppress(OSError):  # it has other files, or is gone
                     folder.rmdir()
 

@@ -56,6 +56,13 @@ def test_unreadable_images_are_status_1(options, capsys):
     assert f"skipped: cannot read {options.images / 'b.jpg'}" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("network")
+def test_an_empty_batch_is_refused(options):
+    options.batch_size = 0
+    with pytest.raises(SystemExit, match=r"^error: expected a batch size of at least 1, got 0"):
+        predict.main(["predict"])
+
+
 @pytest.mark.usefixtures("options")
 def test_a_missing_run_is_reported_in_one_line():
     with pytest.raises(SystemExit, match=r"^error: expected the --workdir of a run"):

@@ -129,5 +129,5 @@ if __name__ == "__main__":
     os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
     define_flags()
-    _load_jax()
+    _load_jax()  # first, since the file of the config may import JAX
     run_command(main)

@@ -16,8 +16,9 @@ If only one of the networks made a call, `calls` counts the calls of both sides.
 1. A factor or an offset.
 2. Another order of the values (`reordering`).
 3. A missing term or factor.
-4. Another function (`functions`) of one earlier activation.
-5. Another sum, product or attention (`combinations`) of several ones.
+4. Another function of one earlier activation (`function_causes`, with the table `functions`).
+5. Another sum, product or attention of several ones (`combinations`).
 6. A scale and an offset for each channel.
 7. A shift by some pixels (`reordering`).
+8. What one of the networks computes, if that of the other is unknown (`function_causes`).
 """

@@ -136,18 +136,17 @@ class ClassTable:
             Names by the text of the value. Ignored values are left out.
         """
         return {
-            color_text(value) if self.by_color else str(value): self.class_names[number]
+            self._text(value): self.class_names[number]
             for value, number in self.numbers.items()
             if number != IGNORED_VALUE
         }
 
     def ignored(self) -> list[str]:
         """Return the values that are ignored, or their colors as `#rrggbb`."""
-        return [
-            color_text(value) if self.by_color else str(value)
-            for value, number in self.numbers.items()
-            if number == IGNORED_VALUE
-        ]
+        return [self._text(v) for v, number in self.numbers.items() if number == IGNORED_VALUE]
+
+    def _text(self, value: int) -> str:
+        return color_text(value) if self.by_color else str(value)
 
     def first_values(self) -> list[int]:
         """Return one stored value of each class, the first one in the table."""

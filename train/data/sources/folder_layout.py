@@ -129,7 +129,7 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
 
     Returns:
         A tuple of the paths of the images and, in the same order, the paths of their masks. The
-        mask of `a.jpg` is `a.png`, or for example `a_mask.png` if most masks have that ending.
+        mask of `a.jpg` is `a.png`, or `a_mask.png` if most masks have that ending.
 
     Raises:
         FileNotFoundError: If there is no `images/` or no `masks/` in the folder.
@@ -142,28 +142,27 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
         found[kind] = _by_stem(folder / kind)
     images, masks = found["images"], found["masks"]
     ending = _common_ending(masks, images)
-    mask_of = {stem: masks.get(stem + ending, masks.get(stem)) for stem in images}
-    paired = set(mask_of.values())
+    expected = {stem + ending: image for stem, image in images.items()}
     problems = [
-        f"{image} has no mask {folder / 'masks' / stem}{ending}.png"
-        for stem, image in images.items()
-        if mask_of[stem] is None
+        f"{image} has no mask {folder / 'masks' / stem}.png"
+        for stem, image in expected.items()
+        if stem not in masks
     ]
     problems += [
         f"{mask} has no image of the same name in {folder / 'images'}"
-        for mask in masks.values()
-        if mask not in paired
+        for stem, mask in masks.items()
+        if stem not in expected
     ]
     problems += [
         f"{mask} is not a PNG file: JPEG and WebP change the values of a mask. Export the masks "
         f"again as PNG ({', '.join(MASK_SUFFIXES)} are read)"
-        for mask in mask_of.values()
-        if mask is not None and not mask.lower().endswith(MASK_SUFFIXES)
+        for stem, mask in masks.items()
+        if stem in expected and not mask.lower().endswith(MASK_SUFFIXES)
     ]
     if not images and not problems:
         problems = [f"{folder / 'images'} has no images ({', '.join(IMAGE_SUFFIXES)})"]
     raise_for_files(problems, folder)
-    return [*images.values()], [mask for mask in mask_of.values() if mask is not None]
+    return [*images.values()], [masks[stem] for stem in expected]
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
