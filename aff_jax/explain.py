@@ -10,7 +10,7 @@ from flax import traverse_util
 from flax.typing import Dtype
 from jaxtyping import Array, Bool, Float, Int
 
-from aff_jax.attention.ms_cam import SOWN
+from aff_jax.attention.ms_cam import FUSION_WEIGHTS
 from aff_jax.fusion.base import Fusion
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.lookup import unknown_name
@@ -58,8 +58,8 @@ def fusion_weights(
         {'': 2}
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 3.3, equation 3, and section 3.4,
-        equation 4.
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1, equation 4, and section 4.2,
+        equation 5.
     """
     call = "fusion_weights(model, variables, *inputs)"
     check_model_and_variables(call, model, variables)
@@ -68,16 +68,18 @@ def fusion_weights(
     variables = {name: tree for name, tree in variables.items() if name != "intermediates"}
     _, state = model.apply(variables, *inputs, mutable=["intermediates"])
     sown = traverse_util.flatten_dict(dict(state.get("intermediates", {})))
-    weights = {"/".join(path[:-1]): value for path, value in sown.items() if path[-1] == SOWN}
+    weights = {
+        "/".join(path[:-1]): value for path, value in sown.items() if path[-1] == FUSION_WEIGHTS
+    }
     if not weights:
         without_attention = [
             repr(name) for name in list_fusions() if not hasattr(create_fusion(name), "scales")
         ]
         raise ValueError(
             f"expected a network with fusion weights, got {type(model).__name__}, in which "
-            f"nothing sows {SOWN!r}. Probably its fusion is {' or '.join(without_attention)}, "
-            f"which has no weights; or it is inside flax.linen.scan or vmap, whose `variable_axes` "
-            f"must include 'intermediates'."
+            f"nothing sows {FUSION_WEIGHTS!r}. Probably its fusion is "
+            f"{' or '.join(without_attention)}, which has no weights; or it is inside "
+            f"flax.linen.scan or vmap, whose `variable_axes` must include 'intermediates'."
         )
     return weights
 

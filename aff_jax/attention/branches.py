@@ -48,7 +48,7 @@ class Branch(nn.Module):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 3.2, equation 1; `local_att` in
+        Dai et al., Attentional Feature Fusion, 2021, section 3.2, equation 2; `local_att` in
         open-aff's `aff_pytorch/aff_net/fusion.py`.
     """
 

@@ -2,16 +2,19 @@
 
 With C channels and reduction r, MS-CAM computes::
 
-    branch(u) = BN(W2 act(BN(W1 u + b1)) + b2)            max(1, C // r) hidden channels
-    M(u)      = sigmoid(local(u) + global(mean of u))     local and global are branches
+    branch(u) = BN(W2 act(BN(W1 u + b1)) + b2)       max(1, C // r) hidden channels
+    L(u)      = branch(u)                            local context, the submodule `local`
+    g(u)      = branch(mean of u)                    global context, the submodule `global`
+    M(u)      = sigmoid(L(u) + g(u))
     MSCAM(x)  = x * M(x)
 
-where x is the input of a module, u is what the attention reads, and M(u) are the weights. MS-CAM
-reads its input, so u is x. A fusion reads a combination of its two inputs.
+where x is the input of a module, u is the input of the attention, and M(u) are the weights. In
+MS-CAM u is x. In a fusion it is a combination of the two inputs.
 
-In the paper, local is L, global is g, W1 and W2 are PWConv1 and PWConv2, act is the ReLU (delta),
-and BN is B. `aff_jax.attention.branches` has the branches. A pointwise convolution is a dense layer
-on the last axis, so all inputs are `(batch, *spatial, channels)` with any number of spatial axes.
+The symbols L, g and M are the paper's. It writes W1 and W2 as PWConv1 and PWConv2, act as delta (a
+ReLU), and BN as B. `aff_jax.attention.branches` has the branches. A pointwise convolution is a
+dense layer on the last axis, so an input is `(batch, *spatial, channels)` with any number of
+spatial axes.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,9 +33,9 @@ from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["MSCAM", "SOWN", "Sigmoid", "attention_weights", "weights_of_pass"]
+__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights", "weights_of_pass"]
 
-SOWN = "fusion_weights"
+FUSION_WEIGHTS = "fusion_weights"
 """Name under which weights are sown in the collection `intermediates`."""
 
 
@@ -42,7 +45,10 @@ class MSCAM(CheckedModule, kw_only=True):
     The output is::
 
         MSCAM(x) = x * M(x)
-        M(x)     = sigmoid(logit_scale * (local(x) + global(mean of x)))
+        M(x)     = sigmoid(logit_scale * (L(x) + g(x)))
+
+    where L is the branch of local context and g that of global context, which reads the mean of x
+    over the spatial axes.
 
     M is sown as `fusion_weights` in the collection `intermediates`.
 
@@ -63,7 +69,7 @@ class MSCAM(CheckedModule, kw_only=True):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 3.2, equations 1 and 2.
+        Dai et al., Attentional Feature Fusion, 2021, section 3.2, equations 2 and 3.
     """
 
     reduction: float = 4
@@ -154,7 +160,7 @@ def weights_of_pass(
         As `attention_weights`.
     """
     M = sigmoid(sum_of_branches(branches, module.scales, u, train), train)
-    module.sow("intermediates", SOWN, M)
+    module.sow("intermediates", FUSION_WEIGHTS, M)
     return M
 
 

@@ -1,9 +1,14 @@
 """Fusions of two feature maps of the same shape.
 
-All files use the symbols of the paper, in lower case::
+All files use these symbols::
 
-    x, y    the two inputs, X and Y
-    u       what the attention reads: x + y or another combination, the paper's initial integration
-    M(u)    the weights of attention, between 0 and 1
-    z       the output, Z
+    x       the first input, weighted by M: the residual branch, or the deeper feature map
+    y       the second input, weighted by 1 - M: the identity, or the shallower feature map
+    u       the input of the attention: x + y or another combination of both
+    M(u)    the weights of the attention, between 0 and 1
+    z       the output
+
+The order of the inputs is that of the authors' code. The paper (section 4.1) has it the other way
+round: its X is the identity or shallower map, which is y here, and its Y is x here. Its initial
+integration is u, and its Z is z.
 """

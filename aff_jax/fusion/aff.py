@@ -24,7 +24,7 @@ class AFF(Fusion, kw_only=True):
 
         AFF(x, y) = gain * (x * M(u) + y * (1 - M(u))),  u = x + y
 
-    where x and y are the two inputs, u is what the attention reads, and M is multi-scale channel
+    where x and y are the two inputs, u is the input of the attention, and M is multi-scale channel
     attention (see `aff_jax.attention.ms_cam` for its formula and `aff_jax.attention.branches` for
     its branches). M(u) is sown as `fusion_weights` in the collection `intermediates`.
 
@@ -61,7 +61,7 @@ class AFF(Fusion, kw_only=True):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 3.3, equation 3; open-aff's
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1, equation 4; open-aff's
         `aff_pytorch/aff_net/fusion.py`, and open-aff's issue 28 for the gain.
     """
 

@@ -2,12 +2,12 @@
 
 Their weights come from a gate that reads global context only::
 
-    M(u) = sigmoid(G(u))
-    G(u) = global(mean of u)
+    M(u) = sigmoid(g(u)),  g(u) = branch(mean of u)
 
-where u is what the gate reads, global is a branch of `aff_jax.attention.branches`, and G(u) are its
-logits. All have this gate rather than those of their own papers, so that the paper's table compares
-only the schemes. With `scales=("local", "global")`, M is that of AFF.
+where u is the input of the gate and branch is that of `aff_jax.attention.branches`. The paper's
+table calls these weights G. All fusions have this gate rather than those of their own papers, so
+that the table compares only the schemes. With `scales=("local", "global")`, M is that of AFF. The
+table's X is y here, and its Y is x (see `aff_jax.fusion`).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from aff_jax.attention.branches import make_branches, sum_of_branches
-from aff_jax.attention.ms_cam import SOWN, attention_weights
+from aff_jax.attention.ms_cam import FUSION_WEIGHTS, attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.norm import NormFactory
@@ -65,7 +65,7 @@ class SE(GatedFusion):
 
     The output is::
 
-        SE(x, y) = y + M(x) * x,  M(x) = sigmoid(G(x))
+        SE(x, y) = y + M(x) * x
 
     `SE(reduction=16, norm=None)` has the bottleneck of Squeeze-and-Excitation. The fields are those
     of `GatedFusion`.
@@ -85,7 +85,7 @@ class GAU(GatedFusion):
 
     The output is::
 
-        GAU(x, y) = M(x) * y + x,  M(x) = sigmoid(G(x))
+        GAU(x, y) = M(x) * y + x
 
     With a long skip connection x is the deeper map, whose context guides the shallower y. The
     fields are those of `GatedFusion`.
@@ -101,13 +101,14 @@ class GAU(GatedFusion):
 
 
 class Highway(GatedFusion):
-    """Soft selection by the context of x: a weighted mean of x and y.
+    """Soft selection by the context of y: a weighted mean of x and y.
 
     The output is::
 
-        Highway(x, y) = M(x) * x + (1 - M(x)) * y,  M(x) = sigmoid(G(x))
+        Highway(x, y) = M(y) * y + (1 - M(y)) * x
 
-    The fields are those of `GatedFusion`.
+    In a residual block y is the identity. A highway network also computes its gate from the input
+    of the block. The fields are those of `GatedFusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection"; Srivastava et al.,
@@ -115,9 +116,9 @@ class Highway(GatedFusion):
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute `M(x) * x + (1 - M(x)) * y`."""
-        M = attention_weights(self, x, x.shape[-1], train)
-        return M * x + (1 - M) * y
+        """Compute `M(y) * y + (1 - M(y)) * x`."""
+        M = attention_weights(self, y, y.shape[-1], train)
+        return M * y + (1 - M) * x
 
 
 class SK(GatedFusion):
@@ -127,7 +128,7 @@ class SK(GatedFusion):
 
         SK(x, y)   = gain * (a * x + b * y)
         a          = exp(l_a) / (exp(l_a) + exp(l_b)),  b = 1 - a
-        (l_a, l_b) = global(mean of u),  u = x + y
+        (l_a, l_b) = g(u),  u = x + y
 
     One hidden layer of `max(1, C // r)` channels is expanded twice, to C logits for x and C for y.
     The weights a are sown. The other fields are those of `GatedFusion`.
@@ -156,5 +157,5 @@ class SK(GatedFusion):
         )
         logits = self.logit_scale * sum_of_branches(branches, self.scales, x + y, train)
         a, b = nn.softmax(jnp.stack(jnp.split(logits, 2, axis=-1)), axis=0)
-        self.sow("intermediates", SOWN, a)
+        self.sow("intermediates", FUSION_WEIGHTS, a)
         return self.gain * (a * x + b * y)

@@ -27,7 +27,7 @@ class IAFF(Fusion, kw_only=True):
         u_(i+1) = z_i
         IAFF(x, y) = z_i of the last pass
 
-    where x and y are the two inputs, u_i is what the attention of pass i reads, z_i is the output
+    where x and y are the two inputs, u_i is the input of the attention of pass i, z_i is the output
     of that pass, and each M_i is multi-scale channel attention with separate branches (see
     `aff_jax.attention.ms_cam`). M_1(u_1), M_2(u_2) and so on are sown as `fusion_weights` in the
     collection `intermediates`.
@@ -55,7 +55,7 @@ class IAFF(Fusion, kw_only=True):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 3.4, equation 4; open-aff's
+        Dai et al., Attentional Feature Fusion, 2021, section 4.2, equation 5; open-aff's
         `aff_pytorch/aff_net/fusion.py`, and open-aff's issues 31 and 37 for the shared branch.
     """
 

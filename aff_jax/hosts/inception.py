@@ -18,7 +18,7 @@ class InceptionLayer(nn.Module):
 
     The output is::
 
-        fuse(norm3x3(conv3x3(x)), norm5x5(conv5x5(x)))
+        fuse(norm5x5(conv5x5(x)), norm3x3(conv3x3(x)))
 
     Each convolution has a norm, so that the inputs of the fusion have the same scale. It has no
     activation, because the block continues with a norm and ReLU.
@@ -33,9 +33,9 @@ class InceptionLayer(nn.Module):
             kernel.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 3.3, where X is the output of a 3x3
-        kernel and Y that of a 5x5 kernel; open-aff `model/atac/convolution.py` for the norms, and
-        for the dilation, as in SKNet.
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1, whose X is the output of the
+        3x3 kernel and Y that of the 5x5 kernel; open-aff `model/atac/convolution.py` for the norms,
+        and for the dilation, as in SKNet.
     """
 
     channels: int
@@ -65,7 +65,7 @@ class InceptionLayer(nn.Module):
         wide = {"kernel": 3, "dilation": 2} if self.dilated else {"kernel": 5}
         x5 = conv(**wide, name="conv5x5")(x)
         x5 = self.norm(name="norm5x5")(x5, train=train)
-        fused: Array = self.fusion(name="fuse")(x3, x5, train)
+        fused: Array = self.fusion(name="fuse")(x5, x3, train)
         return fused
 
 

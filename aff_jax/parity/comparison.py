@@ -15,9 +15,8 @@ from aff_jax.convert.prefixes import Rename
 from aff_jax.inspection import Structure, inspect_module
 from aff_jax.parity.about import describe
 from aff_jax.parity.arguments import check_arguments
-from aff_jax.parity.explaining.calls import explain_one_sided
-from aff_jax.parity.explaining.evidence import JaxNetwork, gather_evidence, list_arrays
-from aff_jax.parity.explaining.explanation import explain
+from aff_jax.parity.explaining.evidence import JaxNetwork, list_arrays
+from aff_jax.parity.explaining.first_mismatch import explain_first_mismatch
 from aff_jax.parity.hidden_epsilons import list_hidden_epsilons
 from aff_jax.parity.names import name_outputs, use_keys
 from aff_jax.parity.output_differences import compare_outputs
@@ -117,7 +116,9 @@ def compare(
         result = Parity([pair.row for pair in best.pairs], dtype, tolerance)
         if not result.equal:
             check_common_layers(result.rows, torch_network, network.structure)
-        explanation = _explain_first_mismatch(result, best, network, torch_network)
+        explanation = explain_first_mismatch(
+            result.first_mismatch, best.pairs, network, torch_network, best.inputs
+        )
     return dataclasses.replace(
         result,
         unmatched=_list_unmatched(result.rows, network.structure, torch_network, best.outputs),
@@ -227,24 +228,6 @@ def _compare_in_best_layout(
             + "\nPass `torch_inputs` and `torch_kwargs` as the module takes them."
         )
     return best
-
-
-def _explain_first_mismatch(
-    result: Parity, compared: _Candidate, network: JaxNetwork, torch_network: TorchNetwork
-) -> str:
-    """Explain the first mismatch; return an empty string if there is none."""
-    first, explanation = result.first_mismatch, ""
-    if first is not None and first.is_one_sided:
-        explanation = explain_one_sided(first, result.rows)
-        # A call that one side does not make may be harmless, and the next difference a mistake.
-        later = result.rows[result.rows.index(first) :]
-        first = next((row for row in later if row.differs and not row.is_one_sided), None)
-        explanation += " After it: " if first is not None else ""
-    if first is None:
-        return explanation
-    pair = next(pair for pair in compared.pairs if pair.row is first)
-    evidence = gather_evidence(pair, compared.pairs, network, torch_network, compared.inputs)
-    return explanation + explain(first, evidence)
 
 
 def _list_hidden(result: Parity, network: JaxNetwork, torch_network: TorchNetwork) -> list[str]:

@@ -94,8 +94,8 @@ def gau(x, y, params, stats, train=False, names=("global",), **options):
 
 
 def highway(x, y, params, stats, train=False, names=("global",), **options):
-    g = weights(x, params, stats, train, names=names, **options)
-    return g * x + (1 - g) * y
+    g = weights(y, params, stats, train, names=names, **options)
+    return g * y + (1 - g) * x
 
 
 def sk(x, y, params, stats, train=False, gain=1, names=("global",), **options):

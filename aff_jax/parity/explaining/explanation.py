@@ -8,7 +8,7 @@ import numpy as np
 from aff_jax.parity.array_differences import largest_difference
 from aff_jax.parity.explaining.calls import quote_call
 from aff_jax.parity.explaining.evidence import Evidence, SharedArray
-from aff_jax.parity.explaining.field_causes import explain_fields
+from aff_jax.parity.explaining.field_causes import explain_fields, explain_reference
 from aff_jax.parity.explaining.relations import RULED_OUT, find_relation
 from aff_jax.parity.explaining.reordering import find_padding
 from aff_jax.parity.explaining.single_layer import SingleLayer
@@ -17,7 +17,7 @@ from aff_jax.parity.layouts import align, list_layouts
 from aff_jax.parity.output_differences import ULPS
 from aff_jax.parity.rows import Pair, Row
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_fusion"]
 
 
 _LAYER_LEAVES = {"kernel", "bias", "scale", "mean", "var", "embedding"}
@@ -73,6 +73,25 @@ def explain(first: Row, evidence: Evidence) -> str:
         return f"{same_input} in shape: {first.note}, and JAX's is {first.shape}. {cause}"
     by = f"by {first.max_rel:.1e} of its largest value"
     return f"{same_input} {by}. {_explain_layer(evidence, allowed, earlier, place)}"
+
+
+def explain_fusion(first: Row, fusion: Row, evidence: Evidence) -> str:
+    """Explain a mismatch inside a fusion by the reference that the fusion follows.
+
+    Args:
+        first: The first row that differs.
+        fusion: The row of the fusion.
+        evidence: What is known about the fusion.
+
+    Returns:
+        A sentence, or an empty string if no reference makes the fusion agree.
+    """
+    agrees = _make_test(evidence, evidence.layer, fusion.allowed_rel)
+    if evidence.layer is None or agrees is None:
+        return ""
+    cause, _ = explain_reference(evidence.layer.module, agrees)
+    place = f"{quote_call(first)} is inside the fusion {quote_call(fusion)}"
+    return f"{place[:1].upper()}{place[1:]}. {cause}" if cause else ""
 
 
 def _explain_input(

@@ -5,7 +5,7 @@ from typing import Any
 
 from aff_jax.parity.explaining.single_layer import NUMPY_MODES, PaddingMode
 
-__all__ = ["explain_fields"]
+__all__ = ["explain_fields", "explain_reference", "follows_reference"]
 
 _Read = Callable[[Any, Any], Any]
 """Reads a setting from a PyTorch module and the one in JAX, as a value of the field in JAX."""
@@ -42,7 +42,8 @@ def explain_fields(
     changed = {f: v for f, v in values.items() if v != getattr(layer, f)}
     kind = _kind_of(layer, torch_layer)
     if not changed or not agrees(changed):
-        return kind, list(values)
+        cause, tried = explain_reference(layer, agrees)
+        return cause or kind, [*values, *tried]
     needed = [
         field for field in changed if not agrees({f: v for f, v in changed.items() if f != field})
     ]
@@ -51,6 +52,48 @@ def explain_fields(
         for field in needed or changed
     ]
     return f"{'; '.join(named)}. With PyTorch's the layer agrees.", list(values)
+
+
+def follows_reference(layer: Any) -> bool:
+    """Return whether a layer is a fusion that differs between the paper and published code.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        True for AFF and IAFF.
+    """
+    return type(layer).__name__ in _OF_REFERENCES
+
+
+def explain_reference(
+    layer: Any, agrees: Callable[[Mapping[str, Any]], bool]
+) -> tuple[str, list[str]]:
+    """Explain a fusion by the fields that differ between the paper and published code.
+
+    PyTorch's module has no attribute with their values, so the values of all references are tried.
+
+    Args:
+        layer: The layer; the result is empty if it is not an AFF or IAFF.
+        agrees: See `explain_fields`.
+
+    Returns:
+        See `explain_fields`.
+    """
+    tried = [
+        (field, value)
+        for field, values in _OF_REFERENCES.get(type(layer).__name__, {}).items()
+        for value in values
+        if getattr(layer, field) != value
+    ]
+    for field, value in tried:
+        if agrees({field: value}):
+            return (
+                f"`{field}` is {getattr(layer, field)!r}. With {field}={value!r} the layer agrees "
+                f'with PyTorch\'s. `reference` of create_model sets this field: "paper" is the '
+                f'paper\'s formula, "pytorch" and "mxnet" are the authors\' code.'
+            ), []
+    return "", list(dict.fromkeys(field for field, _ in tried))
 
 
 def _describe(value: Any) -> str:
@@ -137,5 +180,11 @@ _FIELDS: Mapping[str, Mapping[str, _Read]] = {
     "MultiHeadDotProductAttention": {"num_heads": lambda torch_layer, _: torch_layer.num_heads},
 }
 """For each class of linen and NNX, its fields and where PyTorch has their values."""
+
+_OF_REFERENCES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "AFF": {"gain": (1.0, 2.0), "logit_scale": (1.0, 2.0)},
+    "IAFF": {"gain": (1.0, 2.0), "share_global": (True, False)},
+}
+"""Fields of fusions that differ between the paper and published code, and their values there."""
 
 _KNOWN = {*_FIELDS, "Dense", "Linear"}

@@ -89,7 +89,7 @@ def test_a_block_equals_the_formula_in_numpy(dilated):
         five = convolve(z, own["conv5x5"]["kernel"], strides, dilation=2 if dilated else 1)
         three = oracle.batch_norm(three, own["norm3x3"], kept["norm3x3"], False)
         five = oracle.batch_norm(five, own["norm5x5"], kept["norm5x5"], False)
-        return oracle.aff(three, five, own["fuse"], kept["fuse"])
+        return oracle.aff(five, three, own["fuse"], kept["fuse"])
 
     def active(z, name):
         return oracle.relu(oracle.batch_norm(z, params[name], stats[name], False))
