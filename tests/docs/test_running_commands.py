@@ -38,14 +38,28 @@ def directory(tmp_path_factory):
         f"from tests.reference import torch_aff\n\n"
         f"def make_model():\n    return torch_aff.ResNet(**{network})\n\n"
         f"def make_encoder():\n"
-        f"    return torch.nn.Sequential(OrderedDict(proj=torch.nn.Linear(3, 4)))\n"
+        f"    return torch.nn.Sequential(OrderedDict(proj=torch.nn.Linear(3, 4)))\n\n"
+        f"class TorchNetwork(torch.nn.Module):\n"
+        f"    def __init__(self):\n"
+        f"        super().__init__()\n"
+        f"        self.stem = torch.nn.Conv2d(3, 8, 3, padding=1)\n"
+        f"        self.fuse = torch_aff.AFF(8)\n\n"
+        f"    def forward(self, x):\n"
+        f"        x = self.stem(x)\n        return self.fuse(x, x.relu())\n\n"
+        f"images = torch.rand(2, 6, 6, 3).numpy()\n"
     )
     (here / "our_code.py").write_text(
         "import flax.linen as nn\n\n"
+        "import aff_jax\n\n"
         "class Encoder(nn.Module):\n"
         "    @nn.compact\n"
         "    def __call__(self, x):\n        return nn.Dense(4, name='dense')(x)\n\n"
-        "def make_encoder():\n    return Encoder()\n"
+        "def make_encoder():\n    return Encoder()\n\n"
+        "class Network(nn.Module):\n"
+        "    @nn.compact\n"
+        "    def __call__(self, x, train=False):\n"
+        "        x = nn.Conv(8, (3, 3), name='first')(x)\n"
+        "        return aff_jax.AFF(gain=2, name='fuse')(x, nn.relu(x), train)\n"
     )
     np.savez(here / "batch.npz", np.ones((2, 3), np.float32))
     small = aff_jax.create_model("cifar_resnet8", "add", num_classes=10)
@@ -72,6 +86,7 @@ def directory(tmp_path_factory):
 @pytest.fixture
 def here(directory, monkeypatch):
     monkeypatch.chdir(directory)
+    monkeypatch.syspath_prepend(directory)
     return directory
 
 

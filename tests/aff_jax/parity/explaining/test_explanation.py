@@ -150,11 +150,11 @@ def test_other_layers_have_their_names_in_pytorch():
     assert "are those of PyTorch's `stem.0`" in result.explanation
 
 
-def test_a_wrong_gain_is_a_factor_of_the_fusion():
+def test_a_wrong_gain_is_named():
     torch_module, x = randomized(torch_aff.AFF(8)), images(2, 4, 4, 8)
     result = parity.compare(torch_module, aff_jax.AFF(), None, x, x + 1, float64=True)
     assert result.first_mismatch.path == ""
-    assert "PyTorch's values are 2 times JAX's" in result.explanation
+    assert "`gain` is 1.0. With gain=2.0 the layer agrees" in result.explanation
 
 
 def test_nan_in_the_inputs_is_named():
