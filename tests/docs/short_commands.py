@@ -19,7 +19,7 @@ SMALLER = {
     r"(--model resnet50) (.*)": (
         r"\1 \2 --field base_channels=8 --field 'blocks_per_stage=(1, 1, 1, 1)'"
     ),
-    r"--model resnet50_v1d": "--model cifar_resnet8",
+    r"--model (?:resnet50_v1d|cifar_resnet32 --field width=4)": "--model cifar_resnet8",
     r'create_model\("resnet50", (.*reference="pytorch")\)': (
         r'create_model("resnet50", \1, base_channels=8, blocks_per_stage=(1,) * 4, num_classes=10)'
     ),
@@ -30,6 +30,7 @@ SMALLER = {
 ONLY_PARSED = {
     "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
     "-m train.plan": "needs the compilers; test_compilers.py compiles for the same topologies",
+    "-m train.evaluate_weights": "needs a download; test_weights_evaluation.py evaluates a file",
     "--extend": "needs a finished run; test_start_resuming.py extends one",
     "--config=configs/compare_folder.py": "needs a folder of images",
     "--num_processes=2": "needs a second machine",

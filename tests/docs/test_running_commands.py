@@ -105,6 +105,9 @@ def run_python(command, arguments, here):
         define = {
             "train": "import train.__main__",
             "train.compare": "import train.compare",
+            "train.evaluate_weights": (
+                "from train.evaluate_weights import define_flags; define_flags()"
+            ),
             "train.plan": "from train.plan.__main__ import define_flags; define_flags()",
         }[arguments[1]]
         parse = (

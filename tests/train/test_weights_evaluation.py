@@ -1,0 +1,62 @@
+"""A file of weights is evaluated on the dataset of a config."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aff_jax
+from aff_jax.images import ImageTask
+from train.setup import prepare
+from train.weights_evaluation import evaluate_weights
+
+DIGITS = tuple(map(str, range(10)))
+
+
+def save(path, channels=1, classes=10, names=None):
+    model = aff_jax.create_model("cifar_resnet8", "add", num_classes=classes)
+    images = jnp.zeros((1, 8, 8, channels))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    task = names and ImageTask("classification", names, (8, 8), channels=1, mean=(0.5,), std=(0.5,))
+    aff_jax.save(path, variables, model, image_task=task)
+    return model, variables
+
+
+@pytest.mark.parametrize("split", ["", "test[:50%]"])
+def test_the_accuracy_is_that_of_the_predictions(config, tmp_path, split):
+    model, variables = save(tmp_path / "net.safetensors")
+    found = evaluate_weights(config, tmp_path / "net.safetensors", split)
+    evaluation = prepare(config)
+    examples = list(evaluation.eval_source)[: 180 if split else None]
+    source = evaluation.eval_source
+    images = np.stack([x["image"] for x in examples]) / np.float32(255)
+    images = (images - np.float32(source.mean)) / np.float32(source.std)
+    labels = np.array([x["label"] for x in examples])
+    logits = np.asarray(jax.jit(model.apply)(variables, images), np.float64)
+    # Rounding may change the larger of two nearly equal logits.
+    expected = np.mean(logits.argmax(-1) == labels)
+    assert abs(found.metrics["accuracy"] - expected) <= 1 / len(labels)
+    losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(labels)), labels]
+    assert found.metrics["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert sum(scores["labels"] for scores in found.scores.values()) == len(labels)
+    assert found.step == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"classes": 7}, r"outputs \(1, 10\).*got \(1, 7\)"),
+        ({"channels": 3}, r"image \(8, 8, 1\) of 'digits', got \w+Error: .*--config.label_key"),
+        ({"names": (*DIGITS[:9], "nine")}, r"expected the classes of .*, got those of the dataset"),
+    ],
+)
+def test_another_dataset_is_an_error(config, tmp_path, fields, message):
+    save(tmp_path / "net.safetensors", **fields)
+    with pytest.raises(ValueError, match=message):
+        evaluate_weights(config, tmp_path / "net.safetensors")
+
+
+def test_the_config_is_checked(config, tmp_path):
+    config.eval_batch_size = 0
+    with pytest.raises(ValueError, match="eval_batch_size"):
+        evaluate_weights(config, tmp_path / "net.safetensors")
