@@ -6,7 +6,7 @@ WORKDIR ?= runs/digits
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: train test test-all test-optimized test-minimum test-newest test-plan docs lint format clean
+.PHONY: train test test-all test-weekly test-optimized test-minimum test-newest test-plan docs lint format clean
 
 train: .venv/train.stamp
 	$(BIN)/python -m train --config=configs/digits.py --workdir=$(WORKDIR) $(ARGS)
@@ -17,8 +17,12 @@ test: lint
 # With the slow tests, and once more with the programs that users run. CI, .ci/run, adds
 # test-minimum.
 test-all: lint
-	$(BIN)/python -m pytest --numprocesses=2 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=2 -m 'not weekly' $(ARGS)
 	$(MAKE) test-optimized
+
+# The largest networks, whose classes `make test-all` covers with small ones.
+test-weekly: .venv/dev.stamp
+	$(BIN)/python -m pytest --numprocesses=2 -m weekly $(ARGS)
 
 # The tests of what networks and steps compute, compiled with all optimizations, and with run-time
 # checks of the annotated types and shapes.

@@ -40,7 +40,10 @@ def test_yaml_parses(path):
 
 @pytest.mark.parametrize(
     ("workflow", "commands"),
-    [("ci", ["bash .ci/run"]), ("weekly", ["make test-newest", "make test-plan"])],
+    [
+        ("ci", ["bash .ci/run"]),
+        ("weekly", ["make test-newest", "make test-weekly", "make test-plan"]),
+    ],
 )
 def test_workflow_runs_its_commands(workflow, commands):
     content = read(f".github/workflows/{workflow}.yml")

@@ -50,10 +50,10 @@ def test_every_parameter_has_a_gradient(name, fusion):
 REMOVED_IN_INCEPTION = {
     "add": ("norm3x3", "norm5x5"),
     "concat": ("norm3x3", "norm5x5"),
-    "se": ("norm5x5",),
-    "ms_se": ("norm5x5",),
-    "gau": ("norm3x3",),
-    "ms_gau": ("norm3x3",),
+    "se": ("norm3x3",),
+    "ms_se": ("norm3x3",),
+    "gau": ("norm5x5",),
+    "ms_gau": ("norm5x5",),
 }
 
 

@@ -43,17 +43,18 @@ def slow_unless(fast):
     return () if fast else pytest.mark.slow
 
 
+def marks_of(name, fusion):
+    """Return the marks of a host and a fusion. The fast pairs have each class and each fusion."""
+    if name in CLASSES.values() and (fusion == "aff" or name == DISTINCT[0]):
+        return ()
+    # Hosts of the same class differ in their width, their stem and their kernels.
+    return (pytest.mark.slow, *([] if name in CLASSES.values() else [pytest.mark.weekly]))
+
+
 @pytest.mark.parametrize(
     ("name", "fusion"),
     [
-        pytest.param(
-            name,
-            fusion,
-            # The fast pairs contain each class of hosts and each fusion.
-            marks=slow_unless(
-                name in CLASSES.values() and (fusion == "aff" or name == DISTINCT[0])
-            ),
-        )
+        pytest.param(name, fusion, marks=marks_of(name, fusion))
         for name in DISTINCT
         for fusion in (list_fusions() if name == DISTINCT[0] else ("aff", "iaff", "concat"))
     ],

@@ -37,7 +37,10 @@ def test_a_right_port_is_equal(name, float64):
 @pytest.mark.parametrize("float64", [False, True])
 @pytest.mark.parametrize("state", ["initial", "random"])
 @pytest.mark.parametrize("fusion", ["DAF", "AFF", "iAFF"])
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet101"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", *(pytest.param(n, marks=pytest.mark.weekly) for n in ("resnet50", "resnet101"))],
+)
 def test_a_resnet_is_equal(name, fusion, state, float64):
     # Rounding is amplified by depth. The deep networks have a quarter of the channels, which takes
     # a tenth of the memory.
