@@ -4,7 +4,7 @@
 
 This fuses at the short skip connections of `cifar_resnet8`. The 30 runs take 9 min 47 s on two CPU
 cores. The mean test accuracy over the seeds is 99.3 % for `add`, 99.1 % for `aff`, and
-98.4 to 99.1 % for the others; docs/results.md has the table. Another model can follow the name of
+98.4 to 99.4 % for the others; docs/results.md has the table. Another model can follow the name of
 the file. `:inception8` fuses within the layers, which was not measured:
 
     python -m train.compare --config=configs/compare_digits.py:inception8 --workdir=runs/same_layer

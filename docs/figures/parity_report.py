@@ -1,4 +1,4 @@
-"""Draw `parity_report.png`: the top of the page that `aff-jax compare --html` writes.
+"""Draw `parity_report.png`: the upper half of the page that `aff-jax compare --html` writes.
 
     .venv/bin/python docs/figures/parity_report.py
 
@@ -16,11 +16,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent))
 
-from PIL import Image  # noqa: E402
+from PIL import Image, ImageOps  # noqa: E402
 
 from aff_jax.cli.main import main as aff_jax_command  # noqa: E402
 
-WIDTH, HEIGHT = 860, 1080
+WIDTH, HEIGHT = 860, 765
 NETWORK = """\
 import torch
 from tests.reference import torch_aff
@@ -47,7 +47,10 @@ def main(chromium: str, target: Path = HERE / "parity_report.png") -> None:
             ["compare", f"{code}:make_model", *fields.split(), f"--html={page}"]
         )
         assert status == 1, "the two references should differ"
-        page.write_text(page.read_text().replace(f"{folder}/", ""))
+        # The table of versions and inputs would take half of the picture.
+        text = page.read_text().replace(f"{folder}/", "")
+        before, _, rest = text.partition("<h2>What was compared</h2>")
+        page.write_text(before + "<h2>Errors</h2>" + rest.partition("<h2>Errors</h2>")[2])
         subprocess.run(
             [
                 chromium,
@@ -62,7 +65,8 @@ def main(chromium: str, target: Path = HERE / "parity_report.png") -> None:
             capture_output=True,
         )
         # A palette makes the file several times smaller.
-        Image.open(picture).convert("RGB").quantize(64).save(target, optimize=True)
+        framed = ImageOps.expand(Image.open(picture).convert("RGB"), 2, "#999999")
+        framed.quantize(64).save(target, optimize=True)
 
 
 if __name__ == "__main__":
