@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 __all__ = [
     "PILLOW_MODES",
@@ -73,7 +73,7 @@ def open_image(data: bytes | str | os.PathLike[str], origin: str) -> Iterator[Im
             f"cannot read {origin}: {error} Make the image smaller; networks use fewer pixels."
         ) from error
     except Exception as error:  # Pillow's decoders raise many different exceptions.
-        reason = "it is not an image" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "it is not an image" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(
             f"cannot read {origin}: {reason}. Probably the file is truncated or damaged; copy it "
             f"again, or remove it."

@@ -60,7 +60,7 @@ def is_array(x: Any) -> bool:
     Returns:
         True for NumPy and JAX arrays, except for those of random keys.
     """
-    return isinstance(x, np.ndarray | np.generic | jax.Array) and not jax.dtypes.issubdtype(
+    return isinstance(x, np.ndarray | np.generic | jax.Array) and not jnp.issubdtype(
         x.dtype, jax.dtypes.extended
     )
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from train.data.sources.cache_files import cache_path, read_cached, write_cached
 from train.data.sources.mask_files import MaskFacts, read_facts
@@ -35,8 +36,8 @@ class MaskCache:
         self._file = cache_path("masks", folder, ".json")
         stored = read_cached(self._file)
         is_valid = isinstance(stored, dict) and stored.get("version") == _VERSION
-        self._known: Mapping[str, list] = stored["masks"] if is_valid else {}
-        self._current: dict[str, list] = {}
+        self._known: Mapping[str, list[Any]] = stored["masks"] if is_valid else {}
+        self._current: dict[str, list[Any]] = {}
 
     def read(self, path: str) -> MaskFacts:
         """Return the values of a mask.
