@@ -47,7 +47,7 @@ FLOORS = {"float32": 2e-6, "float64": 1e-12}
 STEP_MULTIPLE = 32
 """Largest allowed multiple of the measured effect of rounding."""
 
-_SHARE = 1e-3
+_MIN_SCALE = 1e-3
 """Smallest scale of a difference, relative to the largest array of the same kind.
 
 The gradient of a bias in front of a batch norm is zero by construction. Its computed value is the
@@ -208,7 +208,7 @@ def _compare_steps(
     if number:
         losses = [np.asarray(side.loss) for side in sides]
         yield _compare(number, "loss", "", losses, floor, 0.0)
-    scale = _SHARE * _largest(torch_step.gradients.values())
+    scale = _MIN_SCALE * _largest(torch_step.gradients.values())
     for name in (name for name in torch_step.gradients if name in jax_step.gradients):
         arrays = [side.gradients.get(name) for side in sides]
         if arrays[0] is not None:
@@ -234,7 +234,7 @@ def _compare_steps(
         scales: dict[str, float] = {}
         for name, array in of_sides[0].items():
             leaf = name.rpartition(".")[2] if kind != "weight" else ""
-            scales[leaf] = max(scales.get(leaf, 0.0), _SHARE * _largest([array]))
+            scales[leaf] = max(scales.get(leaf, 0.0), _MIN_SCALE * _largest([array]))
         for name in of_sides[0]:
             if all(name in arrays for arrays in of_sides):
                 leaf = name.rpartition(".")[2] if kind != "weight" else ""
