@@ -222,7 +222,7 @@ def _compare_steps(
             value = _largest(arrays[1:2])
             kind = "zero" if value == 0 else f"up to {value:.1e}"
             note = f"no gradient in PyTorch, {kind} in JAX"
-            # A gradient that changes no weight is no mistake.
+            # A gradient that changes no weight is not a mistake.
             allowed = 0.0 if samples.is_updated(name) else np.inf
             yield StepRow(number, "gradient", name, value, value and 1.0, allowed, note)
     for kind, field in (

@@ -111,7 +111,7 @@ def find_settings(rule: str, settings: UpdateSettings, recorded: Recorded, dtype
         close = [fit for fit in fits if fit.error <= max(bound, 10 * best)]
         if best <= bound:
             return close
-        # A formula that differs a little, as PyTorch's norm with 1e-6 added, is no exact match.
+        # A formula that differs a little, as PyTorch's norm with 1e-6 added, is not an exact match.
         if best <= loose and not approximate:
             approximate = close
     return approximate

@@ -134,7 +134,7 @@ def test_the_result_of_a_closed_output_is_kept(files, monkeypatch):
         ("Mixer", [], "expected --inputs FILE.npz, because only the inputs of --model are known"),
         ("Mixer", ["--inputs=no.npz"], "no.npz: no such file"),
         ("Mixer", ["--inputs=ours.py"], "expected an .npz file. Write the inputs with"),
-        ("Mixer", ["--inputs=mixed.npz"], "the inputs y are no arguments of Mixer.__call__(x, sc"),
+        ("Mixer", ["--inputs=mixed.npz"], "the inputs y are not arguments of Mixer.__call__(x, sc"),
         ("Mixer", ["--inputs=objects.npz"], "objects.npz: expected arrays of numbers"),
         ("Mixer", ["--inputs=empty.npz"], "expected an .npz file with at least one array"),
         ("number", ["--inputs=x.npz"], "expected a flax.linen.Module, or a pair of it and its"),

@@ -153,8 +153,8 @@ class Source:
             position: Position of the example.
 
         Returns:
-            A tuple of a Pillow image and its class number; for segmentation, of a Pillow image and
-            its mask, also a Pillow image.
+            A tuple of a Pillow image and its class number; for segmentation, of two Pillow images,
+            the image and its mask.
 
         Raises:
             ValueError: If the image or the mask cannot be read, or they do not match.
