@@ -106,6 +106,13 @@ def test_ignored_buffers_need_no_counterpart(files, capsys):
     assert compare("Mixer", "--inputs=x.npz", "--ignore=mask") == 0
 
 
+def test_other_names_are_an_error_that_has_the_flag(files, capsys):
+    np.savez("x.npz", X)
+    command = ["compare", "theirs.py:Mixer", "--ours=ours.py:Mixer", "--inputs=x.npz"]
+    assert cli.main(command) == 2
+    assert "on the command line, --rename=proj=mix." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("ours", "names"), [("Mixer", ("scale", "x")), ("Renamed", ("images", "scale"))]
 )
