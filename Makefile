@@ -39,7 +39,7 @@ LIBRARY_TESTS := $(addprefix tests/aff_jax/, attention fast fusion hosts/test_re
 	test_hub.py test_lookup.py test_nnx.py test_serialization.py)
 TEST_TOOLS := chex hypothesis pytest pytest-xdist
 
-# The oldest Flax uses names that JAX has deprecated, so deprecation warnings are no errors here.
+# The oldest Flax uses names that JAX has deprecated, so deprecation warnings are not errors here.
 test-minimum:
 	$(PYTHON) -m venv .venv-minimum
 	.venv-minimum/bin/python -m pip install --quiet --constraint tests/minimum.txt \

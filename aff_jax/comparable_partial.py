@@ -37,7 +37,7 @@ def make_comparable(value: Any) -> Any:
 
     Returns:
         A `ComparablePartial` for a `functools.partial`, a tuple for a list, a `FrozenDict` for a
-        dict, and a Python number for a NumPy or JAX number, also inside of these. Other values are
+        dict, and a Python number for a NumPy or JAX number, at any depth. Other values are
         returned unchanged.
     """
     if type(value) in (list, tuple):

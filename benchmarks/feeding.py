@@ -32,7 +32,7 @@ from train.data.device_feed import DeviceFeed
 from train.data.feed import TrainFeed, training_order
 from train.data.sources.load import load_source
 from train.data.sources.random_crop import random_box
-from train.setup import assemble
+from train.setup import make_run_from_splits
 from train.steps.parallel import Pmap
 
 __all__ = [
@@ -74,7 +74,7 @@ def time_feed_and_step(rounds: int) -> tuple[float, float]:
     """
     config = cifar10_resnet8.get_config()
     source: Any = RandomImages(50_000)
-    run = assemble(config, source, source, Pmap())
+    run = make_run_from_splits(config, source, source, Pmap())
     order = training_order(len(source), batch_size=config.batch_size, seed=0)
     feed = DeviceFeed(source, order, run.parallel)
     state = run.state

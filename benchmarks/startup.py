@@ -67,11 +67,11 @@ def step_of_digits(cache: str) -> None:
     from configs import digits
     from train.data.pipeline import make_train_feed
     from train.runtime.compilation_cache import enable_compilation_cache
-    from train.setup import prepare
+    from train.setup import make_run
 
     enable_compilation_cache(cache)
     config = digits.get_config()
-    run = prepare(config)
+    run = make_run(config)
     feed: Any = make_train_feed(config, run.train_source, run.parallel)
     jax.block_until_ready(run.train_step(run.state, next(feed)))
 

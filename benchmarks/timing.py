@@ -113,7 +113,7 @@ def time_sides(
         turn_seconds: Time of one turn. A turn has as many calls as fit, at least one.
         most_calls: Largest number of calls in a turn.
         queue: Whether to start all calls of a turn and wait once. This is how an accelerator is
-            used: a call on it is shorter than the overhead of the host to start it and to wait.
+            used: a call on it is shorter than the time to start it and to wait for it.
 
     Returns:
         Median seconds per call by side.

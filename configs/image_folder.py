@@ -8,7 +8,7 @@ r"""AFF-ResNet-8 on your own images, with one folder per class.
     PATH/test/CLASS/*.jpg      evaluated once, at the end; without val/ it chooses the checkpoint
 
 docs/your_images.md leads from such a folder to predictions. Transparent pixels become black. Files
-that are no images are ignored with a warning.
+that are not images are ignored with a warning.
 
 For example, scikit-learn's 1,797 digits as PNG files take 191 s on two CPU cores with other load,
 and the test accuracy is 97.2 % (seed 0). Digits should not be flipped; `configs/digits.py` has

@@ -91,7 +91,7 @@ IMPORTS = {
         "train.runtime",
         "train.steps",
     },
-    "train.config_checks": set(),
+    "train.config_checks": {"train.data"},
     "train.model": {"aff_jax", "train.data", "train.steps"},
     "train.evaluation": {"aff_jax", "train.data", "train.reporting", "train.steps"},
     "train.setup": {

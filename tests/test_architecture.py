@@ -1,6 +1,7 @@
 """Imports run in one direction between the packages, and importing the library stays cheap."""
 
 import ast
+import graphlib
 import itertools
 import re
 import subprocess
@@ -22,6 +23,9 @@ def module_name(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+MODULES = {module_name(path): path for path in SOURCES}
+
+
 def imported_modules(path):
     """Yield the absolute names of everything that a file imports, inside functions too."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -32,6 +36,30 @@ def imported_modules(path):
             if node.module != "aff_jax":  # its names are packages, or public
                 yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def without_type_checking(tree):
+    """Yield the nodes of a syntax tree, except those that only type checkers execute."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from without_type_checking(node)
+
+
+def executed_imports(path):
+    """Yield the modules that a file imports when it is imported or when its functions are called.
+
+    The packages that a module is in are imported too. They are left out, as they import all of
+    their modules.
+    """
+    for node in without_type_checking(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                yield member if member in MODULES else node.module
 
 
 def within(module, package):
@@ -51,6 +79,14 @@ def test_imports_run_one_way(path):
         for package, places in ONLY_IN.items():
             if within(module, package):
                 assert any(within(name, place) for place in places), f"{name} imports {module}"
+
+
+def test_no_modules_import_each_other():
+    graph = {name: set(executed_imports(path)) for name, path in MODULES.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"each of these modules is imported by the next one: {error.args[1]}")
 
 
 def test_every_source_file_has_a_rule():
@@ -92,13 +128,12 @@ def test_constants_are_public_or_marked_as_private():
 
 
 def test_imported_names_are_public():
-    files = {module_name(path): path for path in SOURCES}
-    public = {name: public_names(path) for name, path in files.items()}
+    public = {name: public_names(path) for name, path in MODULES.items()}
     for path in [*SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module in files:
+            if isinstance(node, ast.ImportFrom) and node.module in MODULES:
                 names = {alias.name for alias in node.names}
-                modules = {x for x in names if f"{node.module}.{x}" in files}
+                modules = {x for x in names if f"{node.module}.{x}" in MODULES}
                 private = names - modules - public[node.module]
                 assert not private, f"{path}: {node.module} has no {private} in __all__"
 

@@ -1,7 +1,8 @@
 """Messages for mistakes in flags, and the end of a command after an error.
 
-A mistake of the user ends a command with exit status 1 and one line on stderr. JAX and the
-modules that need it are imported in functions, so that a wrong flag is reported immediately.
+An expected error, such as a wrong flag, ends a command with exit status 1 and one line on stderr.
+JAX and the modules that need it are imported in functions, so that a wrong flag is reported
+immediately.
 """
 
 import contextlib

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from train.data.sources.random_crop import CROP_AREAS
+
 __all__ = ["RANGES", "Range", "check_config"]
 
 
@@ -104,7 +106,7 @@ def check_config(config: ConfigDict) -> None:
             f"  crop_scale: expected (smallest, largest) share of an image's area, above 0 and at "
             f"most 1, such as '(0.25, 1.0)', got {scale}"
         )
-    if scale != (0.08, 1.0) and not config.random_resized_crop:
+    if scale != CROP_AREAS and not config.random_resized_crop:
         errors.append(
             f"  crop_scale: expected random_resized_crop=True with {scale}, got False: no random "
             f"crop would use it"

@@ -145,7 +145,7 @@ class TrainingLoop:
 
     def _log_metrics(self) -> None:
         """Log the mean of the metrics since the last log."""
-        # This waits for the devices. Between two logs the host dispatches steps asynchronously.
+        # This waits for the devices. Between two logs, steps are dispatched asynchronously.
         if len(self.metrics):
             metrics = self.metrics.compute_and_reset(self.step, self.checkpoints.latest_step)
             self.report.log_train(self.step, metrics)

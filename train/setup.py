@@ -30,7 +30,7 @@ from train.steps.state import TrainState, make_state, with_variables
 from train.steps.train_step import TrainStep, make_train_step
 from train.steps.training_loss import CLASS_WEIGHTS, LOSSES, TrainingLoss, balanced_weights
 
-__all__ = ["Run", "assemble", "prepare"]
+__all__ = ["Run", "make_run", "make_run_from_splits"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Run(Evaluation):
     eval_name: str = "test"
 
 
-def prepare(
+def make_run(
     config: ConfigDict,
     devices: Sequence[jax.Device] | None = None,
     *,
@@ -87,7 +87,9 @@ def prepare(
     check_config(config)
     parallel = look_up(PARALLEL, "parallel", config.parallel)(devices)
     look_up(DTYPES, "dtype", config.dtype)  # checked first, since opening the splits may take long
-    run = assemble(config, *open_splits(config), parallel, from_checkpoint=from_checkpoint)
+    run = make_run_from_splits(
+        config, *open_splits(config), parallel, from_checkpoint=from_checkpoint
+    )
     names = split_names(config)
     return dataclasses.replace(
         run,
@@ -97,7 +99,7 @@ def prepare(
     )
 
 
-def assemble(
+def make_run_from_splits(
     config: ConfigDict,
     train_source: Source,
     eval_source: Source,
@@ -112,7 +114,7 @@ def assemble(
         train_source: Training split.
         eval_source: Evaluation split.
         parallel: The devices, and how steps run on them.
-        from_checkpoint: As in `prepare`.
+        from_checkpoint: As in `make_run`.
 
     Returns:
         The run, with the initial state on the devices.

@@ -28,7 +28,7 @@ from train.reporting.workdir import (
 from train.runtime.distributed import is_primary_process
 from train.runtime.preemption import StopSignals
 from train.runtime.profiling import Profile
-from train.setup import Run, prepare
+from train.setup import Run, make_run
 from train.steps.parallel import check_batch_size
 from train.steps.state import TrainState
 
@@ -73,7 +73,7 @@ def train(
         require_same_config(config)
         checkpoint_directory = workdir / "checkpoints"
         resumes = bool(checkpoint_steps(checkpoint_directory))
-        run = prepare(config, from_checkpoint=resumes)
+        run = make_run(config, from_checkpoint=resumes)
         check_batch_size(config.batch_size, len(run.parallel.devices), config.accumulation)
         feed = make_train_feed(config, run.train_source, run.parallel)
         if extend:

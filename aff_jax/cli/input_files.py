@@ -72,7 +72,7 @@ def bind_inputs(
     unknown = [name for name in arrays if name not in known]
     if unknown:
         raise ValueError(
-            f"the inputs {', '.join(unknown)} are no arguments of "
+            f"the inputs {', '.join(unknown)} are not arguments of "
             f"{type(module).__name__}.__call__{signature}, and {', '.join(known)} are. Name all "
             f"arrays after arguments, or none."
         )

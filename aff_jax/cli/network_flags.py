@@ -31,6 +31,9 @@ __all__ = [
 _PATTERN = "re:"
 """Prefix of a value of `--rename` that is a regular expression."""
 
+_FIELDS_WITH_FLAGS = ("fusion", "reference", "num_classes")
+"""Arguments of `create_model` that have flags of their own."""
+
 
 def help_line(command: Callable[..., object]) -> str:
     """Return the first line of the docstring of a command.
@@ -140,9 +143,16 @@ def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
         The linen module.
 
     Raises:
-        ValueError: If a name or a field is unknown, or a field has a value of a wrong type.
+        ValueError: If a name or a field is unknown, or a field has a value of a wrong type or its
+            own flag.
     """
     fields = dict(_field(text) for text in arguments.field)
+    for field in _FIELDS_WITH_FLAGS:
+        if field in fields:
+            flag = f"--{field.replace('_', '-')}"
+            raise ValueError(f"--field={field}: expected {flag}={fields[field]}, its own flag.")
+    if "name" in fields:
+        raise ValueError("--field=name: the name of the network is not one of its fields.")
     try:
         return aff_jax.create_model(
             name or arguments.model,

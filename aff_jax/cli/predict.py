@@ -120,7 +120,7 @@ def predict_and_report(
     if result.cropped:
         print(
             f"{result.cropped} of the masks have pixels of the value "
-            f"{cropped_value(predictor.image_task)}, which is no class: the network reads only "
+            f"{cropped_value(predictor.image_task)}, which is not a class: the network reads only "
             f"the center of images of another shape. Train with --config.resize=pad."
         )
     total = result.predicted + len(result.unreadable)
@@ -129,7 +129,7 @@ def predict_and_report(
 
 
 def _progress() -> Callable[[int, int], None]:
-    """Return a function that prints the progress: in place in a terminal, else each tenth."""
+    """Return a function that prints the progress: in place in a terminal, otherwise each tenth."""
     tenths = 0
 
     def show(done: int, total: int) -> None:

@@ -63,8 +63,9 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
     if prefixes := find_prefixes(read, arrays):
         listed = " or ".join(f"prefix={p!r}" for p in prefixes[:5])
         return (
-            f"The names of this module are in the checkpoint under a prefix: pass {listed}; on the "
-            f"command line, --prefix={prefixes[0].removesuffix('.')}."
+            f"The names of this module are in the checkpoint under a prefix. To convert, pass "
+            f"{listed}; on the command line, --prefix={prefixes[0].removesuffix('.')}. To compare, "
+            f"take this submodule alone."
         )
     whole = len(arrays) >= _OVERLAP * len(read)
     if whole and (prefixes := find_prefixes(arrays, read)):
@@ -87,7 +88,10 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
             f"fusion={expected_fusion!r}."
         )
     if missing and not unexpected and all(entry.path[0] == HEAD for entry in missing):
-        return "The checkpoint has no head: create the network with features_only=True."
+        return (
+            "The checkpoint has no head: create the network with features_only=True; on the "
+            "command line, --field=features_only=True."
+        )
     if not missing and not unexpected:
         return explain_shapes(
             [
@@ -105,8 +109,8 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
         )
     return (
         "Probably the checkpoint belongs to another network or to one with other fields, which "
-        "`aff-jax summary` shows, or its names have another prefix, which `prefix` and `rename` "
-        "can change."
+        "`aff-jax summary` shows, or its names have another prefix, which `rename` can change; on "
+        "the command line, --rename."
     )
 
 

@@ -25,8 +25,8 @@ used, and prefixes only if none does. A function returns the new name of each na
 applies the same to names of submodules, so let patterns match modules rather than arrays.
 """
 
-_SHARE = 0.9
-"""Share of the expected names that must be found with a prefix."""
+_MIN_MATCH = 0.9
+"""Smallest fraction of the expected names that must be found with a prefix."""
 
 
 def rename_prefixes(
@@ -197,5 +197,5 @@ def find_prefixes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list
     # Any one name may be missing, so try three.
     for name in list(expected)[:3]:
         candidates |= {f.removesuffix(name) for f in found if f.endswith(f".{name}")}
-    needed = _SHARE * len(expected)
+    needed = _MIN_MATCH * len(expected)
     return sorted(p for p in candidates if sum(p + n in found for n in expected) >= needed)

@@ -14,7 +14,7 @@ __all__ = ["mean_and_covariance", "projected_moments"]
 
 _EXACT = lax.Precision.HIGHEST
 """Precision of the products. By default, accelerators round the inputs of a product to bfloat16 or
-TF32, and a variance would lose its digits."""
+TF32, and a variance would lose precision."""
 
 
 def projected_moments(
@@ -29,8 +29,8 @@ def projected_moments(
         mean = E[x] @ kernel
         var  = diag(kernel^T Cov(x) kernel)
 
-    If columns of `x` are nearly equal and the kernel takes their difference, digits are lost: the
-    error is of the order of the rounding of the squared norm of the kernel times the largest
+    If columns of `x` are nearly equal and the kernel takes their difference, `var` loses precision:
+    the error is of the order of the rounding of the squared norm of the kernel times the largest
     variance in `x`. The branches of attention pass normalized values, whose variances are about 1,
     so that the error is below the norm's epsilon.
 
@@ -59,7 +59,7 @@ def mean_and_covariance(
         mean  = E[x]                          Cov  = E[(x - mean)^T (x - mean)]
         dmean = E[dx]                         dCov = P + P^T,   P = E[(x - mean)^T dx]
 
-    `x` is centered before it is squared, so a large mean costs no digits. In half precision the
+    `x` is centered before it is squared, so a large mean loses no precision. In half precision the
     mean is subtracted afterwards: products of two such numbers are exact in float32, and centered
     values would be float32 arrays in memory.
 

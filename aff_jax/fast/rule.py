@@ -31,8 +31,8 @@ def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool
     `derived_statistics` saves passes over memory and costs `hidden^2 * (rows + channels)`
     operations. On a CPU it was faster with 16 and 64 hidden channels and thousands of rows. It was
     slower with 512 hidden channels, and with hardly more rows than hidden channels. It was not
-    measured between these, and not on accelerators. `flat_rows` makes one axis of the batch and
-    spatial axes. On a CPU, XLA transposes the operands of a product that sums over several axes; on
+    measured between these, and not on accelerators. `flat_rows` flattens the batch and spatial
+    axes. On a CPU, XLA transposes the operands of a product that sums over several axes; on
     a TPU, it copies the array into another layout for one axis. `explicit_sigmoid` was no faster in
     training.
 

@@ -10,7 +10,7 @@ from aff_jax.nn.pooling import max_pool
 __all__ = ["MSRA_PRELU", "ResNetV1d"]
 
 MSRA_PRELU = nn.initializers.variance_scaling(2 / (1 + 0.25**2), "fan_avg", "normal")
-"""MXNet's MSRAPrelu with slope 1/4. The authors' initializer of all kernels, also of the head."""
+"""MXNet's MSRAPrelu with slope 1/4, the authors' initializer of all kernels, including the head."""
 
 
 class ResNetV1d(PostActivationHost):

@@ -65,11 +65,13 @@ def _crop(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placem
     # resized or cropped.
     if image == size:
         return Placement(image, (0, 0, size[1], size[0]), (0, 0))
-    (height, width), (low, wide) = image, (round(ratio * side) for side in size)
-    if low * width >= wide * height:  # the height decides; sides are rounded from exact fractions
-        resized = low, max(wide, round(width * low / height))
+    height, width = image
+    cover_height, cover_width = (round(ratio * side) for side in size)
+    # Sides are rounded from exact fractions.
+    if cover_height * width >= cover_width * height:  # the height decides
+        resized = cover_height, max(cover_width, round(width * cover_height / height))
     else:
-        resized = max(low, round(height * wide / width)), wide
+        resized = max(cover_height, round(height * cover_width / width)), cover_width
     top, left = ((side - view) // 2 for side, view in zip(resized, size, strict=True))
     return Placement(resized, (left, top, left + size[1], top + size[0]), (0, 0))
 

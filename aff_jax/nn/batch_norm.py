@@ -93,7 +93,7 @@ class BatchNorm(CheckedModule):
         # broadcast silently.
         check_channels(self._where(), x.shape, len(running_mean.value))
 
-        # bfloat16 and float16 have too few digits for the sum over a batch, and float64 stays.
+        # Accumulate in at least float32.
         wide = x.astype(jnp.promote_types(x.dtype, stats_dtype))
         if train:
             mean, var = batch_moments(wide, self.statistics_axis())

@@ -33,7 +33,7 @@ Module = TypeVar("Module", bound="CheckedModule")
 class CheckedModule(nn.Module):
     """Base class of the public modules.
 
-    Modules that are made in the same way are equal and have the same hash, also their deep copies.
+    Modules that are made in the same way are equal and have the same hash, including deep copies.
     Therefore lists in fields become tuples, dicts are frozen, and partials become comparable. A
     value of a wrong type is an error when the module is made.
     """

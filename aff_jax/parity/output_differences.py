@@ -25,7 +25,7 @@ ULPS = 64
 """Allowed difference in units in the last place of the largest value of a layer."""
 
 _LOW_PRECISION = 4
-"""`MULTIPLE` and `ULPS` for dtypes with fewer digits than float32.
+"""`MULTIPLE` and `ULPS` for dtypes narrower than float32.
 
 Frameworks add products in float32 and round the sum, so two results are a few units apart. 64 units
 of bfloat16 would be half of the largest value. Measured in bfloat16 and float16, against PyTorch in

@@ -3,44 +3,25 @@
 import dataclasses
 import json
 import math
-import textwrap
 
 from aff_jax.parity.html_page import to_html
 from aff_jax.parity.result import Parity
 from aff_jax.parity.rows import Row
-from aff_jax.parity.verdict import COLUMNS, format_row, verdict
+from aff_jax.parity.verdict import verdict
 
 __all__ = ["to_html", "to_json", "to_text", "verdict"]
 
-_WIDTH = 100
-"""Columns of a paragraph of the text."""
-
 
 def to_text(parity: Parity) -> str:
-    """Format a table with one line per activation, followed by the verdict and the explanation.
-
-    Lines that begin with "!" differ.
+    """Format a comparison as text, as `Parity.to_text` does.
 
     Args:
         parity: Result of a comparison.
 
     Returns:
-        The text, without a final newline. Empty lines separate table, verdict and explanation.
+        The table, the verdict and the explanation.
     """
-    table: list[tuple[str, ...]] = [("", *COLUMNS)]
-    table += [("!" if row.differs else "", *format_row(row)) for row in parity.rows]
-    if not any(row.note for row in parity.rows):
-        table = [cells[:-1] for cells in table]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in table]
-    parts = ["\n".join(lines), verdict(parity)]
-    if parity.explanation:
-        parts.append(
-            textwrap.fill(
-                parity.explanation, _WIDTH, break_long_words=False, break_on_hyphens=False
-            )
-        )
-    return "\n\n".join(parts)
+    return parity.to_text()
 
 
 def to_json(parity: Parity) -> str:

@@ -1,11 +1,16 @@
 """Result of a comparison of activations."""
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from aff_jax.parity.rows import Row
+from aff_jax.parity.verdict import COLUMNS, format_row, verdict
 
 __all__ = ["Parity"]
+
+_WIDTH = 100
+"""Columns of a paragraph of the text."""
 
 _TOO_NOISY = 1e-3
 """Above this noise, a comparison cannot detect typical mistakes."""
@@ -65,11 +70,27 @@ class Parity:
         return self.tolerance is None and any(row.allowed_rel > _TOO_NOISY for row in self.rows)
 
     def to_text(self) -> str:
-        """Format the comparison, as `aff_jax.parity.report.to_text` does.
+        """Format a table with one line per activation, followed by the verdict and the explanation.
+
+        Lines that begin with "!" differ.
 
         Returns:
-            A table, the verdict and the explanation. Lines that begin with "!" differ.
+            The text, without a final newline. Empty lines separate table, verdict and explanation.
         """
-        from aff_jax.parity import report  # reads this class
-
-        return report.to_text(self)
+        table: list[tuple[str, ...]] = [("", *COLUMNS)]
+        table += [("!" if row.differs else "", *format_row(row)) for row in self.rows]
+        if not any(row.note for row in self.rows):
+            table = [cells[:-1] for cells in table]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+            for cells in table
+        ]
+        parts = ["\n".join(lines), verdict(self)]
+        if self.explanation:
+            parts.append(
+                textwrap.fill(
+                    self.explanation, _WIDTH, break_long_words=False, break_on_hyphens=False
+                )
+            )
+        return "\n\n".join(parts)

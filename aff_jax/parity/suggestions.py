@@ -48,8 +48,15 @@ def suggest_rename(torch_network: TorchNetwork, structure: Structure) -> str:
         return ""
     return (
         f"The layers of both networks have the same sizes in the same order, so probably you want "
-        f"rename={_shorten(rename)}."
+        f"{_name_argument(_shorten(rename))}."
     )
+
+
+def _name_argument(rename: Mapping[str, str]) -> str:
+    """Return the argument `rename` in Python, and the first flag of the command line."""
+    old, new = next(iter(rename.items()))
+    more = " and so on" if len(rename) > 1 else ""
+    return f"rename={dict(rename)}; on the command line, --rename={old}={new}{more}"
 
 
 def _shorten(rename: Mapping[str, str]) -> dict[str, str]:
@@ -95,7 +102,7 @@ def check_common_layers(
     for name in expected[:_MOST_NAMES]:
         near = difflib.get_close_matches(name, names, 1)
         lines.append(f"  {name}" + (f"   (nearest in PyTorch: {near[0]})" if near else ""))
-    example = f"such as rename={{{names[0]!r}: {expected[0]!r}}}"
+    example = f"such as {_name_argument({names[0]: expected[0]})}"
     raise ValueError(
         f"expected layers of the same names in both networks, got none. The names of the "
         f"{len(expected)} layers of the JAX network in PyTorch are\n"

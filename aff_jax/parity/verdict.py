@@ -1,9 +1,14 @@
 """Put the outcome of a comparison, and its rows, into words."""
 
-import re
+from __future__ import annotations
 
-from aff_jax.parity.result import Parity
+import re
+from typing import TYPE_CHECKING
+
 from aff_jax.parity.rows import Row
+
+if TYPE_CHECKING:  # `Parity.to_text` calls this module.
+    from aff_jax.parity.result import Parity
 
 __all__ = ["COLUMNS", "format_row", "outcome", "verdict"]
 

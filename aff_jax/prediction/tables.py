@@ -25,7 +25,7 @@ class PredictionTables:
     """The tables of one folder of predictions, as a context manager.
 
     Rows of `predictions.csv` are written as they come. `predictions.json` is written at the end,
-    also if the end is an error or Ctrl-C. It then has `"complete": false`.
+    even if the end is an error or Ctrl-C. It then has `"complete": false`.
 
     Args:
         folder: The folder of the tables.

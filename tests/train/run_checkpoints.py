@@ -1,12 +1,12 @@
 """The checkpoints in the directory of a run."""
 
 from train.checkpoints.manager import Checkpoints
-from train.setup import prepare
+from train.setup import make_run
 
 
 def restore(workdir, config):
     """Return the last checkpoint of a run."""
-    run = prepare(config)
+    run = make_run(config)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         return checkpoints.restore(run.state)
 

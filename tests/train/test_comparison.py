@@ -14,7 +14,7 @@ from train.comparison import (
     run_config,
 )
 from train.reporting.step_metrics import NonFiniteError
-from train.setup import prepare
+from train.setup import make_run
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_variant_changes_its_overrides_and_the_seed():
 def test_fusion_fields_reach_the_network(config):
     config.fusion = "aff"
     config.fusion_fields.scales = ("global", "global")
-    state = prepare(config).state
+    state = make_run(config).state
     assert sorted(state.params["stage1_block0"]["fuse"]) == ["global", "global2"]
 
 

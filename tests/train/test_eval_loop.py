@@ -9,7 +9,7 @@ from train.data.augment.augmentation import normalize
 from train.data.feed import TrainFeed
 from train.data.sources.datasets import DATASETS
 from train.eval_loop import evaluate, recalibrate
-from train.setup import prepare
+from train.setup import make_run
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
@@ -17,7 +17,7 @@ from train.setup import prepare
 def test_evaluation_counts_every_example_once(config, batch_size, devices, small_network):
     config.eval_batch_size = batch_size
     config.parallel = "pmap" if batch_size < 64 else "shard_map"
-    run = prepare(config, jax.devices()[:devices])
+    run = make_run(config, jax.devices()[:devices])
     metrics, confusion = evaluate(run, run.state)
     examples = list(run.eval_source)
     images = np.stack([example["image"] for example in examples])
@@ -30,7 +30,7 @@ def test_evaluation_counts_every_example_once(config, batch_size, devices, small
 
 def test_recalibration_changes_neither_the_feed_nor_the_weights(config, small_network):
     config.recalibration_batches = 3
-    run = prepare(config, jax.devices()[:2])
+    run = make_run(config, jax.devices()[:2])
     feed, untouched = (TrainFeed(run.train_source, batch_size=512, seed=0) for _ in range(2))
     next(feed)
     next(untouched)
@@ -41,14 +41,14 @@ def test_recalibration_changes_neither_the_feed_nor_the_weights(config, small_ne
         state.batch_stats["norm"]["mean"], run.state.batch_stats["norm"]["mean"]
     )
     config.recalibration_batches = 0
-    run = prepare(config, jax.devices()[:2])
+    run = make_run(config, jax.devices()[:2])
     assert recalibrate(run, run.state, feed) is run.state
 
 
 @pytest.mark.parametrize("batch_size", [7, 64, 1000])
 def test_evaluation_counts_every_pixel_once(scenes, batch_size):
     scenes.eval_batch_size = batch_size
-    run = prepare(scenes)
+    run = make_run(scenes)
     metrics, confusion = evaluate(run, run.state)
     examples = list(run.eval_source)
     row = DATASETS["digit_scenes"]
@@ -66,7 +66,7 @@ def test_evaluation_counts_every_pixel_once(scenes, batch_size):
 
 
 def test_an_evaluation_without_labels_is_refused(scenes, monkeypatch):
-    run = prepare(scenes)
+    run = make_run(scenes)
     ignored = np.full((64, 64), 255, np.uint8)
     monkeypatch.setattr("train.data.sources.data_source.decode_mask", lambda *_: ignored)
     with pytest.raises(ValueError, match="masks that ignore every pixel"):

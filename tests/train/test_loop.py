@@ -13,7 +13,7 @@ from train.data.pipeline import open_split
 from train.eval_loop import evaluate, predict_some
 from train.reporting.run_report import read_metrics
 from train.runtime.preemption import Stopped
-from train.setup import prepare
+from train.setup import make_run
 
 PICTURES = ("confusion.png", "curves.png", "predictions.png")
 
@@ -23,13 +23,13 @@ def with_test_split(monkeypatch):
     """Give every run a test split of 100 digits, and keep the last run."""
     runs = []
 
-    def prepare_with_test_split(config, **options):
-        run = prepare(config, **options)
+    def make_run_with_test_split(config, **options):
+        run = make_run(config, **options)
         test = open_split(config, "test[:100]")
         runs.append(dataclasses.replace(run, test_source=test, eval_name="validation"))
         return runs[-1]
 
-    monkeypatch.setattr(start, "prepare", prepare_with_test_split)
+    monkeypatch.setattr(start, "make_run", make_run_with_test_split)
     return runs
 
 
@@ -51,7 +51,7 @@ def test_the_best_checkpoint_is_evaluated_on_the_test_split(
     assert calls == [None, None, None, run.test_source]
     assert (summary["eval_accuracy"], summary["test_step"], summary["step"]) == (0.7, 6, 14)
     with Checkpoints(tmp_path / "run" / "checkpoints", best_metric="eval_accuracy") as checkpoints:
-        best = checkpoints.restore_best(prepare(config).state)
+        best = checkpoints.restore_best(make_run(config).state)
     metrics, _ = evaluate(run, best.state, source=run.test_source)
     assert {name: summary[f"test_{name}"] for name in metrics} == metrics
     lines = [line for line in read_metrics(tmp_path / "run") if line["kind"] == "test"]
@@ -136,7 +136,7 @@ def test_a_failed_prediction_does_not_end_the_run(
 
 
 def test_the_drawn_examples_are_spread_over_the_split(config, small_network):
-    run = prepare(config)
+    run = make_run(config)
     images, labels, predictions = predict_some(run, run.state)
     positions = [0, 72, 144, 215, 287, 359]
     np.testing.assert_array_equal(images, [run.eval_source[i]["image"] for i in positions])

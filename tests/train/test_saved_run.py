@@ -13,7 +13,7 @@ from train.data.augment.augmentation import normalize
 from train.data.sources.datasets import DATASETS
 from train.reporting.run_report import read_metrics
 from train.saved_run import evaluate_checkpoint, export_checkpoint
-from train.setup import prepare
+from train.setup import make_run
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     model, variables = saved
     assert saved.origin["step"] == 14
     assert saved.origin["config"]["dataset"] == "digits"
-    examples = list(prepare(config).eval_source)
+    examples = list(make_run(config).eval_source)
     row = DATASETS["digits"]
     images = normalize(jnp.stack([x["image"] for x in examples]), row.mean, row.std)
     predictions = np.argmax(jax.jit(model.apply)(variables, images), axis=-1)

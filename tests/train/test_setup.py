@@ -9,7 +9,7 @@ from configs import digit_scenes, mask_folder
 from train import setup
 from train.data.feed import TrainFeed
 from train.data.sources.data_source import Source
-from train.setup import prepare
+from train.setup import make_run
 
 
 class Linear(nn.Module):
@@ -26,7 +26,7 @@ class Linear(nn.Module):
 def test_the_config_of_scenes_predicts_a_class_per_pixel(digits_dir):
     config = digit_scenes.get_config()
     config.data_dir = str(digits_dir)
-    run = prepare(config)
+    run = make_run(config)
     images = np.stack([run.eval_source[i]["image"] for i in range(2)])
     assert run.predict(run.state, images).shape == (2, 64, 64)
 
@@ -46,7 +46,7 @@ def test_a_folder_of_images_and_masks_can_be_trained_on(tmp_path, monkeypatch):
                 picture.save(tmp_path / split / kind / f"{number}.png")
     config = mask_folder.get_config()
     config.data_dir = str(tmp_path)
-    run = prepare(config)
+    run = make_run(config)
     assert run.train_source.mean == (0.485, 0.456, 0.406)
     batch = next(TrainFeed(run.train_source, batch_size=config.batch_size, seed=0))
     assert batch["image"].shape == (8, 64, 64, 3)
@@ -70,7 +70,7 @@ def test_a_loss_that_the_dataset_does_not_support_is_refused(
     monkeypatch.setattr(Source, "class_counts", None)
     config[field] = value
     with pytest.raises(ValueError, match=message):
-        prepare(config)
+        make_run(config)
 
 
 def test_class_weights_follow_from_the_counts_of_the_training_split(
@@ -87,6 +87,6 @@ def test_class_weights_follow_from_the_counts_of_the_training_split(
     monkeypatch.setattr(
         "train.steps.parallel.Pmap.train_step", lambda self, step: step, raising=True
     )
-    prepare(config)
+    make_run(config)
     assert losses[0].name == "focal"
     np.testing.assert_allclose(losses[0].class_weights, [2.5] * 9 + [100 / 640])

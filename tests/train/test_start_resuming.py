@@ -11,7 +11,7 @@ from tests.train.run_checkpoints import damage, restore
 from train import start
 from train.checkpoints.manager import Checkpoints
 from train.reporting.run_report import read_metrics
-from train.setup import prepare
+from train.setup import make_run
 
 
 @pytest.mark.slow
@@ -92,7 +92,9 @@ def test_checkpoints_between_evaluations_are_never_the_best(config, console, tmp
         shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
     accuracy = [x["accuracy"] for x in read_metrics(tmp_path / "run") if x["kind"] == "eval"][-1]
     runs = []
-    monkeypatch.setattr(start, "prepare", lambda *a, **k: runs.append(prepare(*a, **k)) or runs[-1])
+    monkeypatch.setattr(
+        start, "make_run", lambda *a, **k: runs.append(make_run(*a, **k)) or runs[-1]
+    )
     assert start.train(config, tmp_path / "run", console)["eval_accuracy"] == accuracy
     assert "Resuming from step 10 of 14" in console.export_text()
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(runs[0].state))

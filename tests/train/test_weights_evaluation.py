@@ -7,7 +7,7 @@ import pytest
 
 import aff_jax
 from aff_jax.images import ImageTask
-from train.setup import prepare
+from train.setup import make_run
 from train.weights_evaluation import evaluate_weights
 
 DIGITS = tuple(map(str, range(10)))
@@ -26,7 +26,7 @@ def save(path, channels=1, classes=10, names=None):
 def test_the_accuracy_is_that_of_the_predictions(config, tmp_path, split):
     model, variables = save(tmp_path / "net.safetensors")
     found = evaluate_weights(config, tmp_path / "net.safetensors", split)
-    evaluation = prepare(config)
+    evaluation = make_run(config)
     examples = list(evaluation.eval_source)[: 180 if split else None]
     source = evaluation.eval_source
     images = np.stack([x["image"] for x in examples]) / np.float32(255)

@@ -1,4 +1,4 @@
-"""Read checkpoints without changing any file, also while a run writes more of them."""
+"""Read checkpoints without changing any file, even while a run writes more of them."""
 
 import contextlib
 import math
@@ -79,8 +79,8 @@ def read_eval_variables(
 ) -> Restored[dict[str, Any]]:
     """Read the variables with which a checkpoint of a run is evaluated.
 
-    They are the moving averages if the run has them, else the parameters and the running
-    statistics.
+    They are the moving averages if the run has them, and otherwise the parameters and the
+    running statistics.
 
     Args:
         directory: Directory of the checkpoints.

@@ -46,8 +46,8 @@ class Devices(Protocol):
 class DeviceFeed:
     """An iterator over the batches of `TrainFeed`, bitwise identical, gathered on the devices.
 
-    Every device has a copy of all examples, which take `source.nbytes` bytes. The host sends
-    only the positions of the next batch. The first batch waits until all examples are decoded.
+    Every device has a copy of all examples, which take `source.nbytes` bytes. Only the positions
+    of the next batch are sent to it. The first batch waits until all examples are decoded.
 
     Args:
         source: The examples.

@@ -156,7 +156,7 @@ def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> Tra
 
     Returns:
         A `DeviceFeed` if the examples fit into `device_cache_mib` and are not cropped at random,
-        else a `TrainFeed`.
+        and otherwise a `TrainFeed`.
 
     Raises:
         ValueError: If `random_resized_crop` has no `image_size`, or the batch cannot be divided

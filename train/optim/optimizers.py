@@ -13,7 +13,7 @@ __all__ = [
     "OPTIMIZERS",
     "WEIGHT_DECAY_MASKS",
     "Optimizer",
-    "Settings",
+    "OptimizerSettings",
     "adagrad",
     "adamw",
     "create_optimizer",
@@ -28,7 +28,7 @@ Optimizer = optax.GradientTransformation
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class OptimizerSettings:
     """Hyperparameters of the optimizers. Each optimizer uses those that it has.
 
     Attributes:
@@ -45,7 +45,7 @@ class Settings:
     weight_decay_mask: Callable[[Any], Any]
 
 
-def sgd(settings: Settings) -> Optimizer:
+def sgd(settings: OptimizerSettings) -> Optimizer:
     """Make stochastic gradient descent with Nesterov momentum and L2 regularization.
 
     The update is::
@@ -69,7 +69,7 @@ def sgd(settings: Settings) -> Optimizer:
     )
 
 
-def adamw(settings: Settings) -> Optimizer:
+def adamw(settings: OptimizerSettings) -> Optimizer:
     """Make AdamW: Adam with decoupled weight decay.
 
     The update is::
@@ -98,7 +98,7 @@ def adamw(settings: Settings) -> Optimizer:
     )
 
 
-def lars(settings: Settings) -> Optimizer:
+def lars(settings: OptimizerSettings) -> Optimizer:
     """Make LARS, layer-wise adaptive rate scaling, for batches of many thousands of examples.
 
     The update is::
@@ -127,7 +127,7 @@ def lars(settings: Settings) -> Optimizer:
     )
 
 
-def adagrad(settings: Settings) -> Optimizer:
+def adagrad(settings: OptimizerSettings) -> Optimizer:
     """Make Adagrad with L2 regularization and without momentum.
 
     The update is::
@@ -152,7 +152,7 @@ def adagrad(settings: Settings) -> Optimizer:
     )
 
 
-OPTIMIZERS: dict[str, Callable[[Settings], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[OptimizerSettings], Optimizer]] = {
     "sgd": sgd,
     "adamw": adamw,
     "lars": lars,
@@ -222,7 +222,7 @@ def create_optimizer(
     Raises:
         ValueError: If a name is not in its table.
     """
-    settings = Settings(
+    settings = OptimizerSettings(
         schedule,
         momentum,
         weight_decay,

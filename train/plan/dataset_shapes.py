@@ -1,8 +1,7 @@
 """The shapes of datasets that need not be prepared, which is all that a plan needs of them."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import NoReturn, cast
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,83 +9,64 @@ from ml_collections import ConfigDict
 from train.data.pipeline import open_splits, parse_image_size
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
-from train.data.sources.encoded_examples import EncodedExamples
+from train.data.sources.encoded_examples import EncodedExample, EncodedExamples
 
 __all__ = ["SHAPES", "ExampleShapes", "open_shapes"]
 
 
-@dataclasses.dataclass(frozen=True)
-class ExampleShapes:
-    """The shapes of a training split, in the place of its `EncodedExamples`.
+class ExampleShapes(NamedTuple):
+    """The shapes of a training split.
 
     Attributes:
-        name: Name of the split.
         examples: Number of examples.
         image_shape: (height, width, channels) of the images.
         classes: Number of classes of each label key, or of the only one.
         is_mask: Whether labels are masks.
         mixed_sizes: Description of the sizes if they differ.
-        label_key: The label key whose classes are meant.
-        mixed_channels: "", since the channels never differ.
-        use_exif_orientation: False, since no image is read.
-        class_table: None, since no mask is read.
-        class_colors: (), since nothing is drawn.
     """
 
-    name: str
     examples: int
     image_shape: tuple[int, int, int]
     classes: Mapping[str, int]
     is_mask: bool = False
     mixed_sizes: str = ""
-    label_key: str = "label"
-    mixed_channels: str = ""
-    use_exif_orientation: bool = False
-    class_table: None = None
-    class_colors: tuple[str, ...] = ()
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return one number per class as its name."""
-        return tuple(map(str, range(self.classes[self.label_key])))
+
+SHAPES = {
+    "digits": ExampleShapes(1437, (8, 8, 1), {"label": 10}),
+    "digit_scenes": ExampleShapes(1000, (64, 64, 1), {"mask": 11}, is_mask=True),
+    "cifar10": ExampleShapes(50_000, (32, 32, 3), {"label": 10}),
+    "cifar100": ExampleShapes(50_000, (32, 32, 3), {"label": 100, "coarse_label": 20}),
+    "imagenet2012": ExampleShapes(1_281_167, (0, 0, 3), {"label": 1000}, mixed_sizes="photographs"),
+    # COCO 2017 has 1,734 training images with its category 13, "stop sign".
+    "stop_sign": ExampleShapes(
+        1734, (0, 0, 3), {"mask": 2}, is_mask=True, mixed_sizes="photographs"
+    ),
+}
+"""The training splits whose shapes are known, by the name of the dataset."""
+
+
+class _UnreadExamples(EncodedExamples):
+    """The examples of a split of which only the shapes are known."""
+
+    def __init__(self, name: str, shapes: ExampleShapes, label_key: str) -> None:
+        self.name = name
+        self.class_names = tuple(map(str, range(shapes.classes[label_key])))
+        self.is_mask = shapes.is_mask
+        self.image_shape = shapes.image_shape
+        self.mixed_sizes = shapes.mixed_sizes
+        self._examples = shapes.examples
 
     @property
     def class_counts(self) -> np.ndarray:
         """Return equal counts. Their values change no shape and no cost."""
-        return np.ones(self.classes[self.label_key], np.int64)
+        return np.ones(len(self.class_names), np.int64)
 
     def __len__(self) -> int:
-        return self.examples
+        return self._examples
 
-    def __getitem__(self, position: int) -> NoReturn:
+    def __getitem__(self, position: int) -> EncodedExample:
         raise IndexError(f"expected to read shapes only, got a read of example {position}.")
-
-
-SHAPES = {
-    shapes.name: shapes
-    for shapes in (
-        ExampleShapes("digits", 1437, (8, 8, 1), {"label": 10}),
-        ExampleShapes(
-            "digit_scenes", 1000, (64, 64, 1), {"mask": 11}, is_mask=True, label_key="mask"
-        ),
-        ExampleShapes("cifar10", 50_000, (32, 32, 3), {"label": 10}),
-        ExampleShapes("cifar100", 50_000, (32, 32, 3), {"label": 100, "coarse_label": 20}),
-        ExampleShapes(
-            "imagenet2012", 1_281_167, (0, 0, 3), {"label": 1000}, mixed_sizes="photographs"
-        ),
-        # COCO 2017 has 1,734 training images with its category 13, "stop sign".
-        ExampleShapes(
-            "stop_sign",
-            1734,
-            (0, 0, 3),
-            {"mask": 2},
-            is_mask=True,
-            mixed_sizes="photographs",
-            label_key="mask",
-        ),
-    )
-}
-"""The training splits whose shapes are known, by the name of the dataset."""
 
 
 def open_shapes(config: ConfigDict) -> Source:
@@ -116,7 +96,7 @@ def open_shapes(config: ConfigDict) -> Source:
             f"{label_key!r}."
         )
     return Source(
-        cast(EncodedExamples, dataclasses.replace(shapes, label_key=label_key)),
+        _UnreadExamples(config.dataset, shapes, label_key),
         dataset.mean,
         dataset.std,
         image_size=parse_image_size(config.image_size),

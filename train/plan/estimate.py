@@ -37,7 +37,7 @@ class Plan:
         topology: Name of the topology.
         chips: Number of chips.
         devices: Number of devices; some TPU chips are two.
-        hosts: Number of processes.
+        machines: Number of machines, each of which has one process.
         fits: Whether the run fits into the memory of its chips.
         memory_bytes_per_chip: Memory that a chip needs: state, batch, temporaries, program, and the
             dataset if it is cached.
@@ -73,7 +73,7 @@ class Plan:
     topology: str
     chips: int
     devices: int
-    hosts: int
+    machines: int
     fits: bool
     memory_bytes_per_chip: int
     available_bytes_per_chip: int
@@ -131,7 +131,7 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
         topology=topology.name,
         chips=topology.chips,
         devices=len(topology.devices),
-        hosts=topology.hosts,
+        machines=topology.machines,
         fits=fits,
         memory_bytes_per_chip=memory,
         available_bytes_per_chip=chip.memory,

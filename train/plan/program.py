@@ -20,7 +20,7 @@ from train.data.sources.data_source import Source
 from train.plan.dataset_shapes import open_shapes
 from train.plan.flops import count_product_flops
 from train.plan.topologies import Topology, compiler_options
-from train.setup import Run, assemble
+from train.setup import Run, make_run_from_splits
 from train.steps.parallel import AXIS, PARALLEL, Parallel, check_batch_size
 from train.steps.precision import DTYPES
 
@@ -60,7 +60,7 @@ class CompiledStep:
 
 
 class _OneDevice(Parallel):
-    """Stands for the devices in `assemble`: keeps the step of one device, and places nothing."""
+    """The devices of `make_run_from_splits`. Keeps the step of one device, and places nothing."""
 
     def __init__(self) -> None:
         self.devices = self.local_devices = []
@@ -108,8 +108,8 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
             f"expected a batch_size of at most the {len(source):,} training examples of "
             f"{config.dataset!r}, got {config.batch_size:,}."
         )
-    # The initial weights are made on the host, which takes seconds; their values are not used.
-    run = assemble(config, source, source, _OneDevice(), from_checkpoint=True)
+    # The initial weights are made on the CPU, which takes seconds; their values are not used.
+    run = make_run_from_splits(config, source, source, _OneDevice(), from_checkpoint=True)
     state = jax.tree.map(_shape, run.state)
     count = len(topology.devices)
     local = _batch(source, config.batch_size // count)
@@ -208,7 +208,7 @@ def device_cache_bytes(config: ConfigDict, run: Run) -> int:
         run: The run.
 
     Returns:
-        The bytes, 0 if the host sends every batch.
+        The bytes, 0 if every batch is sent to the devices.
     """
     size = run.train_source.nbytes
     caches = size <= config.device_cache_mib * 2**20 and not config.random_resized_crop

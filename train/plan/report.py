@@ -127,7 +127,7 @@ def write_json(plan: Plan, path: Path, search: Search | None, versions: Mapping[
 
 def _rows(plan: Plan) -> list[tuple[str, str]]:
     devices = f", {_count(plan.devices, 'device')}" if plan.devices != plan.chips else ""
-    hosts = f", {_count(plan.hosts, 'host')}" if plan.hosts > 1 else ""
+    machines = f", {_count(plan.machines, 'machine')}" if plan.machines > 1 else ""
     collectives = ", ".join(
         f"{count} {kind} of {plan.collective_bytes[kind] / 1e6:.2f} MB in total"
         for kind, count in plan.collectives.items()
@@ -136,7 +136,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     return [
         ("run", f"{plan.model}, {plan.fusion}, {plan.dtype}, batch {plan.batch_size}, "
                 f"{plan.parallel}, {_count(plan.accumulation, 'microbatch', 'microbatches')}"),
-        ("devices", f"{plan.topology}: {_count(plan.chips, 'chip')}{devices}{hosts}"),
+        ("devices", f"{plan.topology}: {_count(plan.chips, 'chip')}{devices}{machines}"),
         ("fits", "yes" if plan.fits else "no"),
         ("memory per chip", f"{_gib(plan.memory_bytes_per_chip)} of "
                             f"{_gib(plan.available_bytes_per_chip)}, of which the cached dataset "

@@ -24,14 +24,14 @@ class Topology:
         chip: Published figures of a chip.
         devices: The devices, for `jax.pmap` or a mesh.
         chips: Number of chips. Some TPU chips are two devices.
-        hosts: Number of processes that a run on them has.
+        machines: Number of machines, each of which has one process of a run.
     """
 
     name: str
     chip: Chip
     devices: tuple[Any, ...]
     chips: int
-    hosts: int
+    machines: int
 
     @property
     def devices_per_chip(self) -> int:
@@ -92,7 +92,7 @@ def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     options: dict[str, Any] = {}
     if re.fullmatch(r"1x[12]", layout):
-        # By default, libtpu expects all chips of a host. This slice is a part of one.
+        # By default, libtpu expects all chips of a machine. This slice is a part of one.
         options["chips_per_host_bounds"] = [*map(int, layout.split("x")), 1]
     try:
         description = jax_topologies.get_topology_desc(
@@ -107,8 +107,8 @@ def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
     devices: tuple[Any, ...] = tuple(description.devices)
     # Of some chips, each of the two cores is a device. Both have the coordinates of the chip.
     chips = len({tuple(device.coords) for device in devices})
-    hosts = len({device.process_index for device in devices})
-    return Topology(name, chip, devices, chips, hosts)
+    machines = len({device.process_index for device in devices})
+    return Topology(name, chip, devices, chips, machines)
 
 
 def _gpus(name: str, chip: Chip, count: str) -> Topology:

@@ -30,7 +30,10 @@ ADDED_FIELDS = {
     "loss": "cross_entropy",
     "resize": "crop",
 }
-"""Fields that a config.json of an earlier version does not have, and the values it behaved like."""
+"""Fields that a config.json of an earlier version does not have, and the values it behaved like.
+
+They are written out, because they stay the same if a default of configs/base.py changes.
+"""
 
 RESUMABLE_FIELDS = frozenset(
     {

@@ -48,7 +48,7 @@ class ScalarWriter:
         self._records.flush()
 
     def close(self) -> None:
-        """Write the added values to disk, and close the file, also after an error."""
+        """Write the added values to disk, and close the file, even after an error."""
         self._records.close()
 
     def _write(self, event: Event) -> None:

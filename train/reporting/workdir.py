@@ -164,7 +164,7 @@ def require_shared(workdir: str | os.PathLike[str]) -> None:
 def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
     """Lock a workdir against other runs.
 
-    The system releases the lock when this process ends, also after a kill.
+    The system releases the lock when this process ends, even after a kill.
 
     Args:
         workdir: Directory of the run.

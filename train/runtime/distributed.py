@@ -111,8 +111,8 @@ def _check_arguments(arguments: dict[str, Any]) -> None:
     address, count, index = arguments.values()
     if not re.fullmatch(r".+:\d{1,5}", address):
         raise ValueError(
-            f"expected --coordinator_address=HOST:PORT with the host of process 0 and a port that "
-            f"is free there, as in 10.0.0.1:1234, got {address!r}."
+            f"expected --coordinator_address=HOST:PORT with the address of process 0 and a port "
+            f"that is free there, as in 10.0.0.1:1234, got {address!r}."
         )
     if not 0 <= index < count:
         raise ValueError(
@@ -131,7 +131,7 @@ def _detect_launcher() -> str | None:
             return name
     chips = glob.glob("/dev/accel*") + glob.glob("/dev/vfio/[0-9]*")
     if chips and importlib.util.find_spec("libtpu"):
-        return "TPU"  # JAX reads the number of hosts from the metadata server
+        return "TPU"  # JAX reads the number of machines from the metadata server
     return None
 
 

@@ -121,9 +121,9 @@ class Parallel(abc.ABC):
         Returns:
             The batch as JAX arrays, split over the devices along their leading axis.
         """
-        host = {name: self._split(x) for name, x in batch.items() if not isinstance(x, jax.Array)}
+        local = {name: self._split(x) for name, x in batch.items() if not isinstance(x, jax.Array)}
         sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
-        return {**batch, **jax.make_array_from_process_local_data(sharding, host)}
+        return {**batch, **jax.make_array_from_process_local_data(sharding, local)}
 
     def _step_input(self, batch: Batch) -> Batch:
         """Convert a batch to the input of a mapped step."""

@@ -111,7 +111,7 @@ def make_state(
 
 
 def with_variables(state: TrainState, variables: Mapping[str, Any]) -> TrainState:
-    """Replace the variables of the state before the first step, also in the moving averages.
+    """Replace the variables and the moving averages of the state before the first step.
 
     Args:
         state: The state before the first step.

@@ -103,12 +103,10 @@ def make_train_step(
         return (gradients, loss, accuracy), new_stats
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        # Inputs and targets.
         first_row = lax.axis_index(axis_name) * batch["label"].shape[0]
         examples = augment(batch["image"], batch["label"], state.step, first_row)
-
-        # Loss and gradients of the global batch.
         targets = examples[1]
+
         labels = _mean_over_devices(jnp.sum(valid_labels(targets)), axis_name)
         totals = LossTotals(
             *(_mean_over_devices(total, axis_name) for total in loss_function.totals(targets))
@@ -125,8 +123,8 @@ def make_train_step(
             gradients = unscale(state.loss_scale, gradients)
         gradient_norm = optax.tree.norm(gradients)
 
-        # Update of the state. `optax.apply_if_finite` would skip the update of the parameters, but
-        # not that of the running statistics and the moving averages.
+        # `optax.apply_if_finite` would skip the update of the parameters, but not that of the
+        # running statistics and the moving averages.
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -232,7 +232,7 @@ def dice_losses(
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     valid = valid_labels(targets)[..., None]
     one_hot = targets if is_distribution(targets) else jax.nn.one_hot(targets, logits.shape[-1])
-    # Logits of ignored pixels may be anything, also NaN, and have no gradient.
+    # Logits of ignored pixels may be anything, even NaN, and have no gradient.
     p = jnp.where(valid, jax.nn.softmax(jnp.where(valid, logits, 0.0)), 0.0)
     t = jnp.where(valid, one_hot, 0.0).astype(p.dtype)
     pixels = tuple(range(1, t.ndim - 1))

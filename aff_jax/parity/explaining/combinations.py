@@ -19,7 +19,7 @@ _MOST_SOURCES = 6
 _VALUES_OF_COMBINATION = 512
 """Number of values in which a sum or product is looked for."""
 
-_BEHIND = ("the identity", "relu", "silu")
+_OUTER_FUNCTIONS = ("the identity", "relu", "silu")
 """Functions that may follow a sum or product."""
 
 _MOST_POSITIONS = 1024
@@ -57,7 +57,7 @@ def name_combination(target: np.ndarray, sources: Sequence[_Named], fits: Fits) 
     if not terms:
         return ""
     table, owner = np.stack(terms), np.array(owners)
-    outer = [f for f in list_elementwise() if f[0] in _BEHIND]
+    outer = [f for f in list_elementwise() if f[0] in _OUTER_FUNCTIONS]
     for (after, function), (word, operation) in itertools.product(
         outer, (("times", np.multiply), ("plus", np.add))
     ):

@@ -52,48 +52,65 @@ def find_order(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> st
         np.sort(jax_array, axis=None), np.sort(torch_array, axis=None)
     ):
         return ""
-    axes = range(jax_array.ndim)
+    found = (search(jax_array, torch_array, fits) for search in _SEARCHES)
+    return next(filter(None, found), "PyTorch has the same values in another order.")
+
+
+def _find_transposition(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> str:
     found = find_axes(jax_array, torch_array, fits)
-    if found is not None:
-        order, flipped = found
-        listed = " and ".join(str(axis) for axis, source in enumerate(order) if axis != source)
-        if not flipped:
-            return f"PyTorch has the same values with axes {listed} in another order."
-        along = f"flipped along axis {' and '.join(map(str, flipped))}"
-        if not listed:
-            return f"PyTorch has the same values, {along}."
-        return f"PyTorch has the same values with axes {listed} in another order, {along}."
-    if jax_array.shape != torch_array.shape:
-        return "PyTorch has the same values in another shape and order."
-    for axis in axes:
-        half = jax_array.shape[axis] // 2
-        for shift in {half, *range(1, min(jax_array.shape[axis], 65))}:
-            if 0 < shift < jax_array.shape[axis] and fits(
-                np.roll(jax_array, shift, axis), torch_array
-            ):
+    if found is None:
+        return ""
+    order, flipped = found
+    listed = " and ".join(str(axis) for axis, source in enumerate(order) if axis != source)
+    if not flipped:
+        return f"PyTorch has the same values with axes {listed} in another order."
+    along = f"flipped along axis {' and '.join(map(str, flipped))}"
+    if not listed:
+        return f"PyTorch has the same values, {along}."
+    return f"PyTorch has the same values with axes {listed} in another order, {along}."
+
+
+def _find_other_shape(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> str:
+    del fits  # the sorted values are equal
+    if jax_array.shape == torch_array.shape:
+        return ""
+    return "PyTorch has the same values in another shape and order."
+
+
+def _find_rotation(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> str:
+    for axis, size in enumerate(jax_array.shape):
+        for shift in {size // 2, *range(1, min(size, 65))}:
+            if 0 < shift < size and fits(np.roll(jax_array, shift, axis), torch_array):
                 return (
                     f"PyTorch has the same values, rotated along axis {axis} by {shift}. Probably "
                     f"two arrays are concatenated in another order."
                 )
-    for axis in axes[1:]:
-        size = jax_array.shape[axis]
+    return ""
+
+
+def _find_split_axis(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> str:
+    for axis, size in list(enumerate(jax_array.shape))[1:]:
         for rows in (n for n in range(2, size) if size % n == 0):
-            split = (*jax_array.shape[:axis], rows, size // rows, *jax_array.shape[axis + 1 :])
+            columns = size // rows
+            split = (*jax_array.shape[:axis], rows, columns, *jax_array.shape[axis + 1 :])
             swapped = jax_array.reshape(split).swapaxes(axis, axis + 1).reshape(jax_array.shape)
-            if fits(swapped, torch_array):
-                if jax_array.ndim > 2:
-                    return (
-                        f"PyTorch has the same values with axis {axis} in another order: split it "
-                        f"into ({rows}, {size // rows}) and swap the two, as a channel shuffle "
-                        f"does."
-                    )
+            if not fits(swapped, torch_array):
+                continue
+            if jax_array.ndim > 2:
                 return (
-                    f"PyTorch has the same values, flattened in another order: axis {axis} of "
-                    f"size {size} is ({rows}, {size // rows}) in JAX and ({size // rows}, {rows}) "
-                    f"in PyTorch. PyTorch flattens (channels, height, width); transpose to that "
-                    f"before you flatten."
+                    f"PyTorch has the same values with axis {axis} in another order: split it into "
+                    f"({rows}, {columns}) and swap the two, as a channel shuffle does."
                 )
-    for axis in axes[1:]:
+            return (
+                f"PyTorch has the same values, flattened in another order: axis {axis} of size "
+                f"{size} is ({rows}, {columns}) in JAX and ({columns}, {rows}) in PyTorch. PyTorch "
+                f"flattens (channels, height, width); transpose to that before you flatten."
+            )
+    return ""
+
+
+def _find_permutation(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> str:
+    for axis in range(1, jax_array.ndim):
         sources = _find_slices(jax_array, torch_array, axis, fits)
         if sources is not None:
             listed = ", ".join(map(str, sources[:16])) + (", ..." if len(sources) > 16 else "")
@@ -102,7 +119,7 @@ def find_order(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> st
                 f"positions {listed}. Probably arrays are concatenated, split or shuffled in "
                 f"another order."
             )
-    return "PyTorch has the same values in another order."
+    return ""
 
 
 def _find_slices(
@@ -117,6 +134,19 @@ def _find_slices(
     if not fits(slices[order], targets[wanted]):
         return None
     return [int(place) for place in order[np.argsort(wanted)]]
+
+
+_SEARCHES = (
+    _find_transposition,
+    _find_other_shape,
+    _find_rotation,
+    _find_split_axis,
+    _find_permutation,
+)
+"""Searches for an order, the most specific first. Each returns a sentence or an empty string.
+
+Those after `_find_other_shape` take arrays of equal shapes.
+"""
 
 
 def find_padding(

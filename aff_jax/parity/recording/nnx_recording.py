@@ -28,7 +28,7 @@ def is_nnx(module: Any) -> bool:
     Returns:
         True for instances of `nnx.Module`.
     """
-    # Importing `flax.nnx` is slow. If it was not imported yet, this is no NNX module.
+    # Importing `flax.nnx` is slow. If it was not imported yet, this is not an NNX module.
     nnx = sys.modules.get("flax.nnx")
     return nnx is not None and isinstance(module, nnx.Module)
 

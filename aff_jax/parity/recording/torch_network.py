@@ -169,7 +169,7 @@ class TorchNetwork:
             )
         new_names = rename_prefixes({name: name for name in state}, self.rename)
         surplus = list_surplus(state, new_names, expected)
-        # Float64 weights would lose digits in float32 parameters.
+        # Float64 weights would lose precision in float32 parameters.
         is_wide = self.dtype == "float64" and hasattr(module, "param_dtype")
         target = module.clone(param_dtype=jnp.float64) if is_wide else module
         kept = {name: value for name, value in state.items() if name not in surplus}

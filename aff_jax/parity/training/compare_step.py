@@ -47,7 +47,7 @@ FLOORS = {"float32": 2e-6, "float64": 1e-12}
 STEP_MULTIPLE = 32
 """Largest allowed multiple of the measured effect of rounding."""
 
-_SHARE = 1e-3
+_MIN_SCALE = 1e-3
 """Smallest scale of a difference, relative to the largest array of the same kind.
 
 The gradient of a bias in front of a batch norm is zero by construction. Its computed value is the
@@ -208,7 +208,7 @@ def _compare_steps(
     if number:
         losses = [np.asarray(side.loss) for side in sides]
         yield _compare(number, "loss", "", losses, floor, 0.0)
-    scale = _SHARE * _largest(torch_step.gradients.values())
+    scale = _MIN_SCALE * _largest(torch_step.gradients.values())
     for name in (name for name in torch_step.gradients if name in jax_step.gradients):
         arrays = [side.gradients.get(name) for side in sides]
         if arrays[0] is not None:
@@ -222,7 +222,7 @@ def _compare_steps(
             value = _largest(arrays[1:2])
             kind = "zero" if value == 0 else f"up to {value:.1e}"
             note = f"no gradient in PyTorch, {kind} in JAX"
-            # A gradient that changes no weight is no mistake.
+            # A gradient that changes no weight is not a mistake.
             allowed = 0.0 if samples.is_updated(name) else np.inf
             yield StepRow(number, "gradient", name, value, value and 1.0, allowed, note)
     for kind, field in (
@@ -234,7 +234,7 @@ def _compare_steps(
         scales: dict[str, float] = {}
         for name, array in of_sides[0].items():
             leaf = name.rpartition(".")[2] if kind != "weight" else ""
-            scales[leaf] = max(scales.get(leaf, 0.0), _SHARE * _largest([array]))
+            scales[leaf] = max(scales.get(leaf, 0.0), _MIN_SCALE * _largest([array]))
         for name in of_sides[0]:
             if all(name in arrays for arrays in of_sides):
                 leaf = name.rpartition(".")[2] if kind != "weight" else ""

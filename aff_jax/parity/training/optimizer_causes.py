@@ -8,7 +8,7 @@ import numpy as np
 from aff_jax.parity.array_differences import best_factor
 from aff_jax.parity.training.samples import Samples, Side
 from aff_jax.parity.training.update_fits import Fit, error_of, find_settings, rounding_of
-from aff_jax.parity.training.update_rules import RULES, Recorded, Settings, settings_of
+from aff_jax.parity.training.update_rules import RULES, Recorded, UpdateSettings, settings_of
 
 __all__ = ["explain_optimizers", "is_judged", "list_some"]
 
@@ -152,7 +152,7 @@ def _explain_missing_gradients(samples: Samples) -> list[str]:
 def _explain_group(
     who: str,
     rule: str,
-    settings: Settings,
+    settings: UpdateSettings,
     side: Side,
     names: Sequence[str],
     total: int,
@@ -186,7 +186,7 @@ def _explain_group(
 def _describe(
     who: str,
     rule: str,
-    settings: Settings,
+    settings: UpdateSettings,
     fits: Sequence[Fit],
     recorded: Recorded,
     where: str,
@@ -212,7 +212,7 @@ def _describe(
     )
 
 
-def _value(fit: Fit, settings: Settings, rule: str) -> str:
+def _value(fit: Fit, settings: UpdateSettings, rule: str) -> str:
     """Write the settings that a fit changed."""
     parts = [_name(name, value) for name, value in fit.changes.items()]
     if "lr" in fit.changes and settings["lr"] and np.ndim(fit.changes["lr"]) == 0:

@@ -74,7 +74,8 @@ class TorchTraining:
             next step.
 
         Raises:
-            TypeError: If `make_optimizer` is no function or returns no PyTorch optimizer.
+            TypeError: If `make_optimizer` is not a function or does not return a PyTorch
+                optimizer.
             ValueError: If the loss is not a scalar, or the optimizer has other parameters.
         """
         import torch

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aff_jax.parity.training.update_rules import OWN_DEFAULTS, Recorded, Settings, predict
+from aff_jax.parity.training.update_rules import OWN_DEFAULTS, Recorded, UpdateSettings, predict
 
 __all__ = ["Fit", "error_of", "find_settings", "rounding_of"]
 
@@ -54,7 +54,7 @@ class Fit(NamedTuple):
     """
 
     rule: str
-    changes: Settings
+    changes: UpdateSettings
     error: float
 
 
@@ -73,7 +73,7 @@ def rounding_of(recorded: Recorded, dtype: str) -> float:
     return float(np.finfo(dtype).eps * (4 * largest + 1024 * np.max(np.abs(updates), initial=0)))
 
 
-def error_of(rule: str, settings: Settings, recorded: Recorded) -> float:
+def error_of(rule: str, settings: UpdateSettings, recorded: Recorded) -> float:
     """Return the largest difference between predicted and recorded updates.
 
     Args:
@@ -89,7 +89,7 @@ def error_of(rule: str, settings: Settings, recorded: Recorded) -> float:
     return float(np.max(np.abs(difference), initial=0))
 
 
-def find_settings(rule: str, settings: Settings, recorded: Recorded, dtype: str) -> list[Fit]:
+def find_settings(rule: str, settings: UpdateSettings, recorded: Recorded, dtype: str) -> list[Fit]:
     """Find the smallest change of the settings that explains the recorded updates.
 
     One change is tried first, then two, then another rule.
@@ -111,13 +111,13 @@ def find_settings(rule: str, settings: Settings, recorded: Recorded, dtype: str)
         close = [fit for fit in fits if fit.error <= max(bound, 10 * best)]
         if best <= bound:
             return close
-        # A formula that differs a little, as PyTorch's norm with 1e-6 added, is no exact match.
+        # A formula that differs a little, as PyTorch's norm with 1e-6 added, is not an exact match.
         if best <= loose and not approximate:
             approximate = close
     return approximate
 
 
-def _list_fits(rule: str, settings: Settings, recorded: Recorded) -> Iterator[list[Fit]]:
+def _list_fits(rule: str, settings: UpdateSettings, recorded: Recorded) -> Iterator[list[Fit]]:
     """Yield fits of one change, of a learning rate per step, of two changes, and of other rules."""
     scalars = [name for name in ("lr", *_STARTS, "clip_norm", "clip_value") if name in settings]
     names = [*scalars, *(name for name in _FLAGS if name in settings)]
@@ -135,7 +135,7 @@ def _list_fits(rule: str, settings: Settings, recorded: Recorded) -> Iterator[li
             yield [fit] if fit else []
 
 
-def _fit_schedule(rule: str, settings: Settings, recorded: Recorded) -> Fit:
+def _fit_schedule(rule: str, settings: UpdateSettings, recorded: Recorded) -> Fit:
     """Search one learning rate per step."""
     steps = predict(rule, settings, recorded)
     updates = np.diff(recorded.weights, axis=0)
@@ -145,7 +145,9 @@ def _fit_schedule(rule: str, settings: Settings, recorded: Recorded) -> Fit:
     return Fit(rule, {"lr": factors * settings["lr"]}, error)
 
 
-def _fit(rule: str, settings: Settings, recorded: Recorded, names: Sequence[str]) -> Fit | None:
+def _fit(
+    rule: str, settings: UpdateSettings, recorded: Recorded, names: Sequence[str]
+) -> Fit | None:
     """Toggle the flags among `names` and search the other settings."""
     toggled = {name: not settings[name] for name in names if name in _FLAGS}
     scalars = [name for name in names if name not in _FLAGS]
@@ -159,7 +161,7 @@ def _fit(rule: str, settings: Settings, recorded: Recorded, names: Sequence[str]
     return best and _shorten(best, settings, recorded)
 
 
-def _shorten(fit: Fit, settings: Settings, recorded: Recorded) -> Fit:
+def _shorten(fit: Fit, settings: UpdateSettings, recorded: Recorded) -> Fit:
     """Round values to the fewest digits that explain the updates as well."""
     for name, value in fit.changes.items():
         for digits in (0, 1, 2, 3, 4) if name not in _FLAGS else ():
@@ -172,7 +174,9 @@ def _shorten(fit: Fit, settings: Settings, recorded: Recorded) -> Fit:
     return fit
 
 
-def _starts(names: Sequence[str], settings: Settings, recorded: Recorded) -> Iterator[Settings]:
+def _starts(
+    names: Sequence[str], settings: UpdateSettings, recorded: Recorded
+) -> Iterator[UpdateSettings]:
     """Yield the values at which the search for some settings starts."""
     sizes = np.abs(recorded.gradients)
     near = {
@@ -185,14 +189,16 @@ def _starts(names: Sequence[str], settings: Settings, recorded: Recorded) -> Ite
         yield dict(zip(names, (max(float(v), 1e-30) for v in values), strict=True))
 
 
-def _search(rule: str, settings: Settings, recorded: Recorded, start: Settings) -> Settings:
+def _search(
+    rule: str, settings: UpdateSettings, recorded: Recorded, start: UpdateSettings
+) -> UpdateSettings:
     """Minimize the squared error of the predicted updates by the Gauss-Newton method."""
     names = list(start)
     if not names:
         return {}
     target = np.diff(recorded.weights, axis=0)
 
-    def decode(point: np.ndarray) -> Settings:
+    def decode(point: np.ndarray) -> UpdateSettings:
         """Return the settings of a point."""
         return {name: _decode(name, float(x)) for name, x in zip(names, point, strict=True)}
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["OWN_DEFAULTS", "RULES", "Recorded", "Settings", "predict", "settings_of"]
+__all__ = ["OWN_DEFAULTS", "RULES", "Recorded", "UpdateSettings", "predict", "settings_of"]
 
-Settings = dict[str, Any]
+UpdateSettings = dict[str, Any]
 """Settings of a rule by name, as "lr" and "momentum"."""
 
-_DEFAULTS: Settings = {
+_DEFAULTS: UpdateSettings = {
     "lr": 0.0,
     "weight_decay": 0.0,
     "decoupled": False,
@@ -24,9 +24,9 @@ _DEFAULTS: Settings = {
 """Settings that every rule has."""
 
 # The denominator of adaptive rules.
-_ROOT: Settings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
+_ROOT: UpdateSettings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
 
-OWN_DEFAULTS: dict[str, Settings] = {
+OWN_DEFAULTS: dict[str, UpdateSettings] = {
     "SGD": {"momentum": 0.0, "dampening": 0.0, "nesterov": False},
     "Adam": {"beta1": 0.9, "beta2": 0.999, **_ROOT, "bias_correction": True, "nesterov": False},
     "RMSprop": {"alpha": 0.99, **_ROOT, "momentum": 0.0},
@@ -49,7 +49,7 @@ class Recorded(NamedTuple):
     norms: np.ndarray
 
 
-def predict(rule: str, settings: Settings, recorded: Recorded) -> np.ndarray:
+def predict(rule: str, settings: UpdateSettings, recorded: Recorded) -> np.ndarray:
     """Predict the update of each step.
 
     With the gradient g, clipped, and the weight w, this is::
@@ -75,7 +75,7 @@ def predict(rule: str, settings: Settings, recorded: Recorded) -> np.ndarray:
     return -settings["lr"] * RULES[rule](settings, gradients + decay)
 
 
-def settings_of(optimizer_name: str, group: Mapping[str, Any]) -> tuple[str, Settings] | None:
+def settings_of(optimizer_name: str, group: Mapping[str, Any]) -> tuple[str, UpdateSettings] | None:
     """Return the rule and the settings of a parameter group of a PyTorch optimizer.
 
     Args:
@@ -101,7 +101,7 @@ def settings_of(optimizer_name: str, group: Mapping[str, Any]) -> tuple[str, Set
     return rule, settings
 
 
-def _sgd(settings: Settings, d: np.ndarray) -> np.ndarray:
+def _sgd(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
     """Compute b = momentum * b + (1 - dampening) * d, starting with b = d."""
     updates, trace = np.empty_like(d), d[0]
     for t, direction in enumerate(d):
@@ -112,7 +112,7 @@ def _sgd(settings: Settings, d: np.ndarray) -> np.ndarray:
     return updates
 
 
-def _adam(settings: Settings, d: np.ndarray) -> np.ndarray:
+def _adam(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
     """Compute m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t) + eps_root) + eps)."""
     beta1, beta2 = settings["beta1"], settings["beta2"]
     updates, mean, square = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
@@ -130,7 +130,7 @@ def _adam(settings: Settings, d: np.ndarray) -> np.ndarray:
     return updates
 
 
-def _rmsprop(settings: Settings, d: np.ndarray) -> np.ndarray:
+def _rmsprop(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
     """Compute d / (sqrt(v + eps_root) + eps), and its momentum."""
     updates, square, trace = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
     for t, direction in enumerate(d):
@@ -140,20 +140,20 @@ def _rmsprop(settings: Settings, d: np.ndarray) -> np.ndarray:
     return updates
 
 
-def _adagrad(settings: Settings, d: np.ndarray) -> np.ndarray:
+def _adagrad(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
     """Compute d / (sqrt(sum of squares + eps_root) + eps)."""
     squares = settings["initial_accumulator_value"] + np.cumsum(d**2, axis=0)
     return d / _root(settings, squares)
 
 
-def _root(settings: Settings, square: np.ndarray) -> np.ndarray:
+def _root(settings: UpdateSettings, square: np.ndarray) -> np.ndarray:
     """Return the denominator of adaptive rules."""
     inside = settings["eps_root"] + settings["eps"] * settings["eps_inside"]
     root = np.sqrt(square + inside) + settings["eps"] * (not settings["eps_inside"])
     return np.maximum(root, np.finfo(float).tiny)
 
 
-RULES: dict[str, Callable[[Settings, np.ndarray], np.ndarray]] = {
+RULES: dict[str, Callable[[UpdateSettings, np.ndarray], np.ndarray]] = {
     "SGD": _sgd,
     "Adam": _adam,
     "RMSprop": _rmsprop,

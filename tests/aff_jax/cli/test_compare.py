@@ -106,6 +106,13 @@ def test_ignored_buffers_need_no_counterpart(files, capsys):
     assert compare("Mixer", "--inputs=x.npz", "--ignore=mask") == 0
 
 
+def test_other_names_are_an_error_that_has_the_flag(files, capsys):
+    np.savez("x.npz", X)
+    command = ["compare", "theirs.py:Mixer", "--ours=ours.py:Mixer", "--inputs=x.npz"]
+    assert cli.main(command) == 2
+    assert "on the command line, --rename=proj=mix." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("ours", "names"), [("Mixer", ("scale", "x")), ("Renamed", ("images", "scale"))]
 )
@@ -134,7 +141,7 @@ def test_the_result_of_a_closed_output_is_kept(files, monkeypatch):
         ("Mixer", [], "expected --inputs FILE.npz, because only the inputs of --model are known"),
         ("Mixer", ["--inputs=no.npz"], "no.npz: no such file"),
         ("Mixer", ["--inputs=ours.py"], "expected an .npz file. Write the inputs with"),
-        ("Mixer", ["--inputs=mixed.npz"], "the inputs y are no arguments of Mixer.__call__(x, sc"),
+        ("Mixer", ["--inputs=mixed.npz"], "the inputs y are not arguments of Mixer.__call__(x, sc"),
         ("Mixer", ["--inputs=objects.npz"], "objects.npz: expected arrays of numbers"),
         ("Mixer", ["--inputs=empty.npz"], "expected an .npz file with at least one array"),
         ("number", ["--inputs=x.npz"], "expected a flax.linen.Module, or a pair of it and its"),

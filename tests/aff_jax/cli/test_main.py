@@ -34,6 +34,22 @@ def number():
         (["compare", "MAKER:make", "--ours=MAKER:make"], "expected --inputs FILE.npz"),
         (["compare", "MAKER:make", "--ours=MAKER:make", "--field=width=2"], "remove it"),
         (["models", "--filter=zzz"], "unknown model 'zzz'"),
+        (["models", "--field=fusion=add"], "expected --fusion=add"),
+        (["summary", "resnet18", "--field=reference=mxnet"], "expected --reference=mxnet"),
+        (
+            ["compare", "MAKER:make", "--model=resnet18", "--field=num_classes=10"],
+            "error: --field=num_classes: expected --num-classes=10, its own flag.",
+        ),
+        (
+            [
+                "convert",
+                "CHECKPOINT",
+                "CHECKPOINT.safetensors",
+                "--model=resnet18",
+                "--field=name=x",
+            ],
+            "error: --field=name: the name of the network is not one of its fields.",
+        ),
         pytest.param(
             ["summary", "resnet18", "--field=blocks_per_stage=5"],
             "error: --field: ResNet: expected a",

@@ -1,12 +1,14 @@
 """Flags that several commands share, and the number of classes of a checkpoint."""
 
 import argparse
+import inspect
 
 import numpy as np
 import pytest
 
 import aff_jax
 from aff_jax.cli.network_flags import (
+    _FIELDS_WITH_FLAGS,
     check_target,
     classes_in,
     create,
@@ -39,6 +41,28 @@ def test_values_of_fields_are_python_literals():
     parsed.field = ["width"]
     with pytest.raises(ValueError, match="expected --field NAME=VALUE, got 'width'"):
         create(parsed, "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("num_classes=10", "--field=num_classes: expected --num-classes=10, its own flag"),
+        ("fusion=iaff", "--field=fusion: expected --fusion=iaff, its own flag"),
+        ("reference=mxnet", "--field=reference: expected --reference=mxnet, its own flag"),
+        ("name=resnet50", "--field=name: the name of the network is not one of its fields"),
+    ],
+)
+def test_a_field_with_its_own_flag_is_refused(field, message):
+    parsed = network_flags().parse_args([f"--field={field}"])
+    with pytest.raises(ValueError, match=message):
+        create(parsed, "resnet18")
+
+
+def test_every_argument_of_a_network_is_a_field_or_has_a_flag():
+    arguments = inspect.signature(aff_jax.create_model).parameters
+    assert arguments.keys() - {"name", "fields"} == set(_FIELDS_WITH_FLAGS)
+    parsed = network_flags().parse_args([])
+    assert all(hasattr(parsed, name) for name in _FIELDS_WITH_FLAGS)
 
 
 def test_renames_have_no_final_dots():

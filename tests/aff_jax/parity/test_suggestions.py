@@ -36,7 +36,9 @@ def test_the_suggestion_makes_the_comparison_work():
     network, x = randomized(TorchNetwork()), images(2, 5, 6, 3)
     with pytest.raises(ValueError, match="same sizes in the same order") as error:
         parity.compare(network, Network(), None, x)
-    assert f"rename={RENAME}" in str(error.value)
+    assert f"rename={RENAME}; on the command line, --rename=conv=Conv_0 and so on." in str(
+        error.value
+    )
     assert parity.compare(network, Network(), None, x, rename=RENAME, float64=True).equal
 
 

@@ -179,7 +179,7 @@ def test_an_earlier_output_is_not_replaced_and_not_predicted(photos, tmp_path):
     with pytest.raises(FileExistsError, match="already has predictions"):
         predict_files(predictor, photos, output, network="n")
     again = predict_files(predictor, photos, output, network="n", overwrite=True)
-    assert again.predicted == 4  # masks and overlays in the folder are no images to predict
+    assert again.predicted == 4  # masks and overlays in the folder are not predicted
     assert (output / CSV_FILE).read_bytes() == before
 
 

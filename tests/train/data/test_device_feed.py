@@ -1,4 +1,4 @@
-"""The device feed returns the batches of the host feed, with the sharding that steps expect."""
+"""The device feed returns the batches of `TrainFeed`, with the sharding that steps expect."""
 
 import itertools
 

@@ -11,7 +11,7 @@ import aff_jax
 from train import start
 from train.checkpoints.manager import Checkpoints
 from train.optim.pretrained import initialize_from, initialize_part_from
-from train.setup import prepare
+from train.setup import make_run
 
 
 def test_all_values_are_those_of_the_file(weight_file):
@@ -79,7 +79,7 @@ def test_the_path_may_begin_in_the_home_directory(tmp_path, monkeypatch):
 def test_a_run_starts_from_a_file(config, weight_file):
     path, saved = weight_file
     config.init_from = str(path)
-    chex.assert_trees_all_equal(prepare(config).state.variables, saved)
+    chex.assert_trees_all_equal(make_run(config).state.variables, saved)
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_a_run_does_not_change_frozen_weights(config, console, weight_file, tmp_
     path, saved = weight_file
     config.init_from, config.freeze = str(path), ("stem", "stage1")
     config.epochs, config.warmup_epochs = 0.5, 0.0
-    run = prepare(config)
+    run = make_run(config)
     start.train(config, tmp_path / "run", console)
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         state = checkpoints.restore(run.state).state
@@ -171,4 +171,4 @@ def test_the_backbone_of_a_pyramid_has_the_names_of_a_classifier(host, tmp_path)
 def test_a_prefix_without_a_file_is_refused(config):
     config.init_prefix = "backbone"
     with pytest.raises(ValueError, match="expected a file in init_from"):
-        prepare(config)
+        make_run(config)

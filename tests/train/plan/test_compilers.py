@@ -44,7 +44,7 @@ def test_the_training_step_compiles_for_a_slice(make, parallel):
     config.parallel = parallel
     plan = plan_of(config, "v5e:2x2")
     assert plan.fits
-    assert (plan.chips, plan.devices, plan.hosts) == (4, 4, 1)
+    assert (plan.chips, plan.devices, plan.machines) == (4, 4, 1)
     assert plan.compiler_seconds is not None
     # The gradients of all parameters are averaged.
     assert plan.collective_bytes["all-reduce"] >= 4 * plan.parameters
@@ -54,12 +54,12 @@ def test_the_training_step_compiles_for_a_slice(make, parallel):
 
 
 @pytest.mark.parametrize("parallel", ["pmap", "shard_map"])
-def test_the_training_step_compiles_for_several_hosts(parallel):
+def test_the_training_step_compiles_for_several_machines(parallel):
     config = digits.get_config()
     config.parallel = parallel
     config.sync_batch_norm = False
     plan = plan_of(config, "v5e:4x4")
-    assert (plan.chips, plan.hosts) == (16, 4)
+    assert (plan.chips, plan.machines) == (16, 4)
     # Without synchronized batch norm, no norm has all-reduces of its own.
     assert plan.collectives["all-reduce"] < 10
 

@@ -1,4 +1,4 @@
-"""A Ctrl-C ends a command with one line, also where Python would ignore it."""
+"""A Ctrl-C ends a command with one line, even where Python would ignore it."""
 
 import subprocess
 import sys

@@ -7,12 +7,12 @@ from jaxtyping import Array, Bool, Key
 
 from train.data.augment.random_per_image import Images, image_keys
 
-__all__ = ["AREAS", "ASPECTS", "random_erasing", "rectangle_mask"]
+__all__ = ["ERASED_AREAS", "ERASED_ASPECTS", "random_erasing", "rectangle_mask"]
 
-AREAS = 0.02, 0.4
+ERASED_AREAS = 0.02, 0.4
 """Smallest and largest area of the rectangle, as a fraction of the image."""
 
-ASPECTS = 0.3, 1 / 0.3
+ERASED_ASPECTS = 0.3, 1 / 0.3
 """Smallest and largest aspect ratio of the rectangle, height / width."""
 
 # Number of rectangles that are drawn for an image. Three in four fit, so about one image in a
@@ -45,8 +45,9 @@ def random_erasing(
 ) -> Images:
     """Replace a rectangle of each image with random pixels, with the given probability.
 
-    The area of the rectangle is uniform in `AREAS`, its aspect ratio is uniform in `ASPECTS`, and
-    its position is uniform over all positions inside the image. Pixels are uniform in 0 .. 255.
+    The area of the rectangle is uniform in `ERASED_AREAS`, its aspect ratio is uniform in
+    `ERASED_ASPECTS`, and its position is uniform over all positions inside the image. Pixels are
+    uniform in 0 .. 255.
 
     Args:
         key: Key of the step.
@@ -67,8 +68,8 @@ def random_erasing(
         # Draw the numbers of all tries in one call: compiling a random generator takes longer than
         # running it.
         drawn = jax.random.uniform(row_key, (3 + 2 * _TRIES,), jnp.float32)
-        area = height * width * _interpolate(AREAS, drawn[3 : 3 + _TRIES])
-        aspect = _interpolate(ASPECTS, drawn[3 + _TRIES :])
+        area = height * width * _interpolate(ERASED_AREAS, drawn[3 : 3 + _TRIES])
+        aspect = _interpolate(ERASED_ASPECTS, drawn[3 + _TRIES :])
         rows = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
         columns = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
         fits = (rows < height) & (columns < width)

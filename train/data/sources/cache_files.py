@@ -52,7 +52,7 @@ def write_cached(path: Path, text: str) -> bool:
         text: The content.
 
     Returns:
-        Whether it was written. A full disk, for example, is no error.
+        Whether it was written. A full disk, for example, is not an error.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -77,11 +77,11 @@ class ClassTable:
 
     @property
     def class_colors(self) -> tuple[str, ...]:
-        """Return the color of each class as `#rrggbb`; () if the values are no colors."""
+        """Return the color of each class as `#rrggbb`; () if the values are not colors."""
         return tuple(map(color_text, self.first_values())) if self.by_color else ()
 
     def unknown(self, values: Iterable[int]) -> list[int]:
-        """Find the values that are no class and not ignored.
+        """Find the values that are neither a class nor ignored.
 
         Args:
             values: Values of a mask.

@@ -17,7 +17,7 @@ from train.data.sources.class_table import IGNORED_VALUE, ClassTable
 from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD
 from train.data.sources.encoded_examples import EncodedExamples
 from train.data.sources.mask_files import decode_mask, mask_labels
-from train.data.sources.random_crop import AREAS, crop_and_resize, random_box
+from train.data.sources.random_crop import CROP_AREAS, crop_and_resize, random_box
 
 __all__ = ["Source"]
 
@@ -71,7 +71,7 @@ class Source:
         image_size: tuple[int, int] | None = None,
         resize: str = "crop",
         image_channels: int = 0,
-        crop_scale: tuple[float, float] = AREAS,
+        crop_scale: tuple[float, float] = CROP_AREAS,
         cache_bytes: int = 0,
     ) -> None:
         self._rebuild = functools.partial(
@@ -153,8 +153,8 @@ class Source:
             position: Position of the example.
 
         Returns:
-            A tuple of a Pillow image and its class number; for segmentation, of a Pillow image and
-            its mask, also a Pillow image.
+            A tuple of a Pillow image and its class number; for segmentation, of two Pillow images,
+            the image and its mask.
 
         Raises:
             ValueError: If the image or the mask cannot be read, or they do not match.

@@ -30,7 +30,8 @@ class EncodedExample(NamedTuple):
 class EncodedExamples(Protocol):
     """The encoded examples of one split.
 
-    Implementations can be pickled, and several threads may read at the same time.
+    Implementations can be pickled, and several threads may read at the same time. Those that
+    inherit from this class have its defaults.
 
     Attributes:
         name: Name of the split, for error messages.
@@ -50,14 +51,15 @@ class EncodedExamples(Protocol):
     is_mask: bool
     image_shape: tuple[int, int, int]
     mixed_sizes: str
-    mixed_channels: str
-    use_exif_orientation: bool
-    class_table: ClassTable | None
-    class_colors: tuple[str, ...]
+    mixed_channels: str = ""
+    use_exif_orientation: bool = False
+    class_table: ClassTable | None = None
+    class_colors: tuple[str, ...] = ()
 
     @property
     def class_counts(self) -> np.ndarray | None:
         """Return the number of labels of each class, int64 `(classes,)`; None if not known."""
+        return None
 
     def __len__(self) -> int: ...
 

@@ -39,7 +39,7 @@ def find_image_splits(data_dir: str | None) -> SplitNames:
     """
 
     def has_labels(folder: Path) -> bool:
-        # An "images" folder that training does not have is no class.
+        # An "images" folder that training does not have is not a class.
         known = subfolders(folder.parent / "train") if is_folder(folder.parent / "train") else []
         found = subfolders(folder)
         return bool(found) and (found != ["images"] or "images" in known)

@@ -10,7 +10,7 @@ from aff_jax.lookup import unknown_name
 from train.data.sources.class_names import require_same_classes
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
-from train.data.sources.random_crop import AREAS
+from train.data.sources.random_crop import CROP_AREAS
 
 __all__ = ["load_source", "load_splits"]
 
@@ -24,7 +24,7 @@ def load_source(
     image_size: tuple[int, int] | None = None,
     resize: str = "crop",
     image_channels: int = 0,
-    crop_scale: tuple[float, float] = AREAS,
+    crop_scale: tuple[float, float] = CROP_AREAS,
     ignore_label: Sequence[int] = (),
     class_names: Sequence[str] = (),
     cache_bytes: int = 2**28,

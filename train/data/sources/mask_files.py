@@ -151,8 +151,8 @@ def check_values(facts: MaskFacts, table: ClassTable, origin: str) -> Int[np.nda
         raise error
     if not facts.counts:
         raise ValueError(
-            f"{origin} has more than {_MOST_VALUES:,} different values, so it is no mask. It was "
-            f"probably compressed as JPEG, or resized with interpolation, or is a photograph."
+            f"{origin} has more than {_MOST_VALUES:,} different values, so it is not a mask. It "
+            f"was probably compressed as JPEG, or resized with interpolation, or is a photograph."
         )
     counts = facts.counts
     if table.by_color and not facts.is_color:

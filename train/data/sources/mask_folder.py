@@ -58,7 +58,7 @@ def open_mask_folder(
     Raises:
         FileNotFoundError: If a folder does not exist.
         ValueError: If an image has no mask, a mask has no image or not the size of its image, a
-            file is not an image, a mask has a value that is no class, or the classes are not
+            file is not an image, a mask has a value that is not a class, or the classes are not
             numbered without a gap.
     """
     folder = split_folder(name, split, data_dir)

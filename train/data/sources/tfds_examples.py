@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from train.data.sources.class_table import ClassTable
-from train.data.sources.encoded_examples import EncodedExample
+from train.data.sources.encoded_examples import EncodedExample, EncodedExamples
 from train.data.sources.tfds_prepare import (
     FILE_FORMAT,
     check_prepared,
@@ -83,8 +83,11 @@ class RawRecords:
         return f"example {position} of {self.name} (record {index} of {os.fspath(file.filename)})"
 
 
-class TfdsExamples:
-    """The examples of one split of a prepared TFDS dataset. Implements `EncodedExamples`.
+class TfdsExamples(EncodedExamples):
+    """The examples of one split of a prepared TFDS dataset.
+
+    Images are not rotated by their EXIF orientation, because published results were computed from
+    the pixels as they are stored.
 
     Args:
         builder: Builder of a prepared dataset with a feature `image`.
@@ -94,12 +97,6 @@ class TfdsExamples:
     Raises:
         ValueError: If a record cannot be read.
     """
-
-    mixed_channels = ""
-    # Published results were computed from the pixels as they are stored.
-    use_exif_orientation = False
-    class_counts = None
-    class_colors: tuple[str, ...] = ()
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> None:
         self._reopen = functools.partial(
@@ -111,10 +108,8 @@ class TfdsExamples:
         self._records = RawRecords(builder, split, images)
         self._label_key = label_key
         self.name = self._records.name
-        self.class_names: tuple[str, ...] = tuple(features[label_key].names)
-        self.class_table: ClassTable | None = (
-            ClassTable.numbered(self.class_names) if self.is_mask else None
-        )
+        self.class_names = tuple(features[label_key].names)
+        self.class_table = ClassTable.numbered(self.class_names) if self.is_mask else None
         height, width, channels = features["image"].shape
         self.image_shape = (height or 0, width or 0, channels)
         self.mixed_sizes = "" if height and width else "the images of this dataset differ in size"

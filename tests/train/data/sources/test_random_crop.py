@@ -7,7 +7,7 @@ from PIL import Image
 from aff_jax.images.resizing import IMAGE_FILTER
 from configs import base
 from train.config_checks import check_config
-from train.data.sources.random_crop import AREAS, ASPECTS, crop_and_resize, random_box
+from train.data.sources.random_crop import CROP_AREAS, CROP_ASPECTS, crop_and_resize, random_box
 
 
 def test_random_boxes_have_the_documented_distribution():
@@ -21,13 +21,13 @@ def test_random_boxes_have_the_documented_distribution():
     assert (lower <= height).all()
     w, h = right - left, lower - upper
     # Sides have at least 74 pixels and are rounded.
-    assert (w / h > 0.97 * ASPECTS[0]).all()
-    assert (w / h < 1.03 * ASPECTS[1]).all()
+    assert (w / h > 0.97 * CROP_ASPECTS[0]).all()
+    assert (w / h < 1.03 * CROP_ASPECTS[1]).all()
     area = w * h / (width * height)
-    assert (area > 0.97 * AREAS[0]).all()
+    assert (area > 0.97 * CROP_AREAS[0]).all()
     # Nearly all rectangles below half of the area fit immediately, so their areas are uniform.
     small = area[area < 0.5]
-    assert abs(np.mean(small) - (AREAS[0] + 0.5) / 2) < 0.01  # 4 standard errors
+    assert abs(np.mean(small) - (CROP_AREAS[0] + 0.5) / 2) < 0.01  # 4 standard errors
     assert abs(np.mean(np.log(w / h)[area < 0.5])) < 0.015
     # Positions reach both ends of their range.
     assert left.min() == upper.min() == 0
@@ -55,16 +55,12 @@ def test_areas_and_aspects_are_those_of_the_result():
     rng = np.random.default_rng(0)
     boxes = np.array([random_box(rng, 640, 480, (0.25, 0.5), 2.0) for _ in range(1000)])
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert (w / h > 0.98 * 2 * ASPECTS[0]).all()
-    assert (w / h < 1.02 * 2 * ASPECTS[1]).all()
+    assert (w / h > 0.98 * 2 * CROP_ASPECTS[0]).all()
+    assert (w / h < 1.02 * 2 * CROP_ASPECTS[1]).all()
     assert (w * h > 0.98 * 0.25 * 640 * 480).all()
     assert (w * h < 1.02 * 0.5 * 640 * 480).all()
     # The whole image has an aspect ratio of 4 / 3, and a square is cropped to 3 / 4 at most.
     assert random_box(rng, 30, 30, (1.0, 1.0), 2.0) == (0, 5, 30, 25)
-
-
-def test_default_of_the_config_is_that_of_the_papers():
-    assert base.get_config().crop_scale == AREAS
 
 
 def test_boxes_of_the_papers_recipes_do_not_change():
@@ -72,7 +68,7 @@ def test_boxes_of_the_papers_recipes_do_not_change():
     assert boxes == [(65, 166, 194, 337), (4, 13, 370, 295), (111, 94, 342, 354)]
 
 
-def test_the_default_of_the_config_is_that_of_the_papers() -> None:
+def test_the_default_of_the_config_is_that_of_the_papers():
     config = base.get_config()
-    assert tuple(config.crop_scale) == AREAS
+    assert tuple(config.crop_scale) == CROP_AREAS
     check_config(config)  # which knows the default too
