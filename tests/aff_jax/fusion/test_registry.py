@@ -68,14 +68,15 @@ class TestContract:
             return fusion.apply(variables, x, y, train=True, mutable=["batch_stats"])
 
         plain, compiled = apply(variables, x, y), jax.jit(apply)(variables, x, y)
+        other = apply(variables, y, x)
         mapped = jax.pmap(apply, in_axes=(None, 0, 0))(
-            variables, *(np.stack([z, z]) for z in (x, y))
+            variables, np.stack([x, y]), np.stack([y, x])
         )
         # float32, with sums in another order.
         chex.assert_trees_all_close(compiled, plain, rtol=1e-4, atol=1e-5)
-        for device in (0, 1):
+        for device, expected in enumerate((plain, other)):
             one = jax.tree.map(lambda leaf, device=device: leaf[device], mapped)
-            chex.assert_trees_all_close(one, plain, rtol=1e-4, atol=1e-5)
+            chex.assert_trees_all_close(one, expected, rtol=1e-4, atol=1e-5)
 
     def test_every_parameter_and_both_inputs_have_a_gradient(self, name):
         check_gradients(create_fusion(name))

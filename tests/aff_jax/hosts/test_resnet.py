@@ -10,7 +10,6 @@ import pytest
 
 from aff_jax import create_model
 from aff_jax.hosts.resnet import ResNet
-from aff_jax.nn.pooling import max_pool
 from tests.aff_jax.hosts.families import count_parameters, normal, shapes_of, small
 from tests.aff_jax.random_variables import random_variables
 
@@ -70,19 +69,6 @@ def test_small_input_keeps_the_size_in_the_stem(small_input, kernel, sizes):
     seen = variables["intermediates"]
     names = "stem", "stage1_block0", "stage2_block0"
     assert tuple(seen[name]["__call__"][0].shape[1] for name in names) == sizes
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 5), (6, 7)])
-def test_max_pool_ignores_the_margin(size):
-    x = normal((2, *size, 3)) - 10
-    expected = [
-        [
-            x[:, max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2].max((1, 2))
-            for j in range(0, size[1], 2)
-        ]
-        for i in range(0, size[0], 2)
-    ]
-    np.testing.assert_array_equal(max_pool(x), np.moveaxis(np.asarray(expected), 2, 0))
 
 
 @pytest.mark.slow

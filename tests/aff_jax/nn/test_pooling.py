@@ -31,7 +31,7 @@ def test_global_average_keeps_axes(shape):
     np.testing.assert_allclose(global_average(x), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 3), (1, 2)])
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 3), (1, 2), (1, 1)])
 def test_max_pool_pads_with_values_that_never_win(height, width):
     x = np.float32(normal((2, height, width, 3))) - 10
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
