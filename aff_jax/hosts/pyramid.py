@@ -29,6 +29,14 @@ class PyramidHost(Host):
     short ones of the backbone add in every variant, so that variants differ only in the long ones.
     Sizes may be odd: a deeper map is resized to its lateral map.
 
+    With `normalize_inputs`, both inputs of a fusion are normalized::
+
+        z_i = refine_i(fuse_i(norm(up_i(relu(norm(z_(i+1))))), relu(norm(c_i))))
+
+    The maps c_i of a pre-activation backbone are sums without a norm, so by default x and y can
+    have different scales. Attention learns from such inputs more slowly: docs/results.md has the
+    effect.
+
     With `features_only` the result is (z_1, z_2, z_3). `blocks_per_stage` is that of the backbone.
     The fusion with c_i belongs to stage i: it adds if i is less than `fusion_start`.
 
@@ -39,14 +47,16 @@ class PyramidHost(Host):
 
     Attributes:
         width: Factor of the number of channels of all stages, as in `CIFARResNet`.
+        normalize_inputs: Normalize both inputs of each fusion.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, sections 3.3 and 4.1; open-acm
+        Dai et al., Attentional Feature Fusion, 2021, sections 4.1 and 5; open-acm
         `model/segmentation.py`, by the same authors, for the path up and the head.
     """
 
     num_classes: int = 10
     width: int = 1
+    normalize_inputs: bool = False
 
     def feature_maps(self, images: Array, train: bool) -> tuple[Array, ...]:
         """Compute z_1, z_2 and z_3; see `Host.feature_maps`."""
@@ -65,6 +75,10 @@ class PyramidHost(Host):
             deeper, lateral = maps[level], maps[level - 1]
             x = nn.relu(self.make_norm(name=f"norm{level + 1}")(deeper, train=train))
             x = self.upsample(level, x, lateral)
+            if self.normalize_inputs:
+                x = self.make_norm(name=f"up{level}_norm")(x, train=train)
+                lateral = self.make_norm(name=f"lateral{level}_norm")(lateral, train=train)
+                lateral = nn.relu(lateral)
             x = self.fusion_factory(level)(name=f"fuse{level}")(x, lateral, train)
             maps[level - 1] = self.refine(level, x, train)
         return tuple(maps)

@@ -71,10 +71,12 @@ def doubled(x, kernel, size):
 
 
 @HOSTS
-def test_a_level_equals_the_formula_in_numpy(host):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_level_equals_the_formula_in_numpy(host, normalize):
     """Check the path up from the deepest map in double precision, at an odd size."""
     x = np.float64(normal((2, 7, 10, 3)))
-    model = host(num_classes=3, blocks_per_stage=SHALLOW, param_dtype=jnp.float64)
+    fields = {"blocks_per_stage": SHALLOW, "normalize_inputs": normalize}
+    model = host(num_classes=3, param_dtype=jnp.float64, **fields)
     with jax.enable_x64(True):
         variables = random_variables(model, x)
         logits, seen = jax.jit(
@@ -91,6 +93,12 @@ def test_a_level_equals_the_formula_in_numpy(host):
             up = doubled(active, params["up2"]["kernel"], lateral.shape[1:3])
     assert logits.shape == (2, 7, 10, 3)
     assert (deeper.shape[1:3], lateral.shape[1:3]) == ((2, 3), (4, 5))
+    if normalize:
+        up, lateral = (
+            oracle.batch_norm(z, params[name], stats[name], False)
+            for z, name in ((up, "up2_norm"), (lateral, "lateral2_norm"))
+        )
+        lateral = oracle.relu(lateral)
     fused = oracle.aff(up, lateral, params["fuse2"], stats["fuse2"])
     found = seen["intermediates"]["fuse2"]["__call__"][0]
     np.testing.assert_allclose(found, fused, rtol=1e-12, atol=1e-12)
