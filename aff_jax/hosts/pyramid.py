@@ -34,8 +34,7 @@ class PyramidHost(Host):
         z_i = refine_i(fuse_i(norm(up_i(relu(norm(z_(i+1))))), relu(norm(c_i))))
 
     The maps c_i of a pre-activation backbone are sums without a norm, so by default x and y can
-    have different scales. Attention learns from such inputs more slowly: docs/results.md has the
-    effect.
+    have different scales. docs/results.md has results with and without these norms.
 
     With `features_only` the result is (z_1, z_2, z_3). `blocks_per_stage` is that of the backbone.
     The fusion with c_i belongs to stage i: it adds if i is less than `fusion_start`.
