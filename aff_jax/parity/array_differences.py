@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["best_factor", "largest_difference"]
+__all__ = ["best_factor", "is_allowed", "largest_difference"]
 
 
 def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -35,3 +35,18 @@ def best_factor(a: np.ndarray, b: np.ndarray) -> float:
     """
     squares = float(np.vdot(a, a))
     return float(np.vdot(a, b)) / squares if squares else 0.0
+
+
+def is_allowed(jax_array: np.ndarray, torch_array: np.ndarray, allowed: float) -> bool:
+    """Return whether the difference of two arrays is allowed.
+
+    Args:
+        jax_array: The array of the JAX network.
+        torch_array: The array of the PyTorch network, in the same layout.
+        allowed: Allowed difference, relative to the largest value of `torch_array`.
+
+    Returns:
+        True if no value differs by more.
+    """
+    largest = float(np.max(np.abs(torch_array), initial=0.0)) or 1.0
+    return largest_difference(jax_array, torch_array) <= allowed * largest

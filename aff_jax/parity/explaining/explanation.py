@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from aff_jax.parity.array_differences import largest_difference
+from aff_jax.parity.array_differences import is_allowed
 from aff_jax.parity.explaining.calls import quote_call
 from aff_jax.parity.explaining.evidence import Evidence, SharedArray
 from aff_jax.parity.explaining.field_causes import explain_fields, explain_reference
+from aff_jax.parity.explaining.layer_inputs import align_inputs, are_exchanged
 from aff_jax.parity.explaining.relations import RULED_OUT, find_relation
 from aff_jax.parity.explaining.reordering import find_padding
 from aff_jax.parity.explaining.single_layer import SingleLayer
 from aff_jax.parity.explaining.weight_causes import explain_weights
-from aff_jax.parity.layouts import align, list_layouts
+from aff_jax.parity.layouts import align
 from aff_jax.parity.output_differences import ULPS
 from aff_jax.parity.rows import Pair, Row
 
@@ -40,7 +41,12 @@ def explain(first: Row, evidence: Evidence) -> str:
     allowed = max(row.allowed_rel for row in rows)
     allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = quote_call(first)
-    pairs = _align_inputs(evidence)
+    pairs = align_inputs(evidence)
+    if are_exchanged(pairs, allowed):
+        return (
+            f"{name[:1].upper()}{name[1:]} gets the same two inputs in both networks, but in the "
+            f"other order: exchange them in JAX."
+        )
     for position, (jax_array, torch_array) in enumerate(pairs):
         which = "input" if len(pairs) == 1 else f"input {position + 1}"
         if torch_array is None:
@@ -63,7 +69,7 @@ def explain(first: Row, evidence: Evidence) -> str:
                     or "Compare strides, padding, and the number of layers before it."
                 )
             )
-        if not _fits(jax_array, torch_array, allowed):
+        if not is_allowed(jax_array, torch_array, allowed):
             return _explain_input(name, which, jax_array, torch_array, earlier, allowed, evidence)
     same_input = (
         f"{name[:1].upper()}{name[1:]} gets the same input in both networks, and its output differs"
@@ -136,7 +142,7 @@ def _explain_layer(
         SharedArray(
             f"the input{f' {i}' if len(evidence.call.inputs) > 1 else ''}", jax_array, torch_array
         )
-        for i, (jax_array, torch_array) in enumerate(_align_inputs(evidence))
+        for i, (jax_array, torch_array) in enumerate(align_inputs(evidence))
         if torch_array is not None and jax_array.shape == torch_array.shape
     ]
     relation = ""
@@ -206,7 +212,7 @@ def _make_test(
     Its argument is a dict of other fields. With `checked`, the layer must have its own recorded
     output on its own input.
     """
-    pairs = _align_inputs(evidence)
+    pairs = align_inputs(evidence)
     if not pairs or any(other is None or one.shape != other.shape for one, other in pairs):
         return None
     own_inputs = [jax_array for jax_array, _ in pairs]
@@ -226,7 +232,7 @@ def _make_test(
             align(array, jax_array) for jax_array, array in zip(outputs, expected, strict=False)
         ]
         return all(
-            a is not None and _fits(jax_array, a.array, 10 * allowed)
+            a is not None and is_allowed(jax_array, a.array, 10 * allowed)
             for jax_array, a in zip(outputs, aligned, strict=True)
         )
 
@@ -235,27 +241,6 @@ def _make_test(
     return lambda fields: has_outputs(
         layer.with_fields(fields) if fields else layer, inputs, evidence.torch_call.outputs
     )
-
-
-def _align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Pair inputs in order, PyTorch's in the layout of the others where the shapes allow it.
-
-    Those of convolutions and the like are channels first, even if others would fit better.
-    """
-    jax_inputs, torch_inputs = evidence.call.inputs, evidence.torch_call.inputs
-    is_first = type(evidence.torch_layer).__name__.endswith(("1d", "2d", "3d"))
-    pairs: list[tuple[np.ndarray, np.ndarray | None]] = []
-    for position, array in enumerate(jax_inputs):
-        other = torch_inputs[position] if position < len(torch_inputs) else None
-        options = [] if other is None else list(list_layouts(other, array.shape))
-        first = [option for option in options if is_first and option.layout == "channels first"]
-        aligned = None if other is None else align(other, array, first or options)
-        if aligned is not None:
-            other = aligned.array
-        elif other is not None and is_first and other.ndim == array.ndim:
-            other = np.moveaxis(other, 1, -1)  # of another size
-        pairs.append((array, other))
-    return pairs
 
 
 def _earlier(pairs: Sequence[Pair]) -> list[SharedArray]:
@@ -283,9 +268,3 @@ def _has_parts(evidence: Evidence, place: int) -> bool:
     inside = f"{path}/" if path else ""
     rows = [pair.row for pair in evidence.pairs[:place]]
     return any(row.path.startswith(inside) and row.path != path for row in rows)
-
-
-def _fits(jax_array: np.ndarray, torch_array: np.ndarray, allowed: float) -> bool:
-    """Return whether the difference of two arrays is allowed."""
-    largest = float(np.max(np.abs(torch_array), initial=0.0)) or 1.0
-    return largest_difference(jax_array, torch_array) <= allowed * largest

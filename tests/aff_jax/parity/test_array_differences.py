@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aff_jax.parity.array_differences import best_factor, largest_difference
+from aff_jax.parity.array_differences import best_factor, is_allowed, largest_difference
 
 
 def test_equal_infinities_do_not_differ_and_nan_does():
@@ -19,3 +19,9 @@ def test_the_best_factor_is_that_of_least_squares():
     assert best_factor(a, -2 * a) == pytest.approx(-2)
     assert best_factor(a, a + np.array([2, -1, 0])) == pytest.approx(1)
     assert best_factor(0 * a, a) == 0
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(0.09, False), (0.11, True)])
+def test_the_allowed_difference_is_relative_to_the_largest_value(allowed, expected):
+    assert is_allowed(np.array([1.0, 5.0]), np.array([2.0, -10.0]) * [1, -0.5], 0) is False
+    assert is_allowed(np.array([0.0, 10.0]), np.array([1.0, 10.0]), allowed) is expected

@@ -51,6 +51,21 @@ def test_the_field_of_the_reference_is_named(torch_fusion, fusion, explanation):
     assert "`reference` of create_model sets this field" in result.explanation
 
 
+def test_exchanged_inputs_are_named():
+    torch.manual_seed(0)
+    network = TorchNetwork(torch_aff.AFF).eval()
+
+    class Exchanged(Network):
+        @nn.compact
+        def __call__(self, x, y, train=False):
+            return nn.Conv(4, (1, 1), name="head")(self.fuse(y, x, train))
+
+    other = Exchanged(aff_jax.AFF(gain=2.0))
+    result = parity.compare(network, other, None, *MAPS, float64=True)
+    assert not result.equal
+    assert "gets the same two inputs in both networks, but in the other order" in result.explanation
+
+
 def test_another_mistake_in_a_fusion_is_not_taken_for_a_reference():
     torch.manual_seed(0)
     network = TorchNetwork(torch_aff.AFF).eval()
