@@ -8,6 +8,7 @@ The same command resumes a run that was stopped. Every field of the config is a 
 `--config.epochs=20`; configs/base.py explains all of them.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,11 +125,17 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
             for name, content in written.items()
             if (workdir / name).exists()
         )
-        + "\n\nto predict other images:\n  python -m train.predict "
-        + f"--workdir={escape(str(workdir))} --images=PATH --output=PATH",
+        + f"\n\nto predict other images:\n  {escape(_python())} -m train.predict "
+        + f"--workdir={escape(str(workdir))} --images=IMAGES --output=FOLDER",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _python() -> str:
+    """Return the running interpreter as a command in the current directory."""
+    here = f"{Path.cwd()}{os.sep}"
+    return sys.executable.removeprefix(here) if sys.executable.startswith(here) else "python"
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_readme_has_the_results_of_the_main_fusions():
     three = [digits[name] for name in ("add", "aff", "iaff")]
     accuracy = r" \| ".join(map(mean_of, three))
     assert re.search(rf"test accuracy, % \| {accuracy} \|", README)
-    iou = r" \| ".join(mean_of(scenes[name]) for name in ("add", "aff"))
+    iou = r" \| ".join(mean_of(scenes[name]) for name in ("add", "aff", "iaff"))
     assert re.search(rf"test mean IoU, % \| {iou} \|", README)
 
 
@@ -102,7 +102,7 @@ def test_costs_of_aff_are_those_of_the_benchmark():
         ratios = [row[column] for row in rows if row["fusion"] == "aff"]
         assert len(ratios) == 4
         written = re.search(pattern, README)
-        assert [f"{min(ratios):.1f}", f"{max(ratios):.1f}"] == [written[1], written[2]]
+        assert [f"{min(ratios):.2f}", f"{max(ratios):.2f}"] == [written[1], written[2]]
 
 
 def test_plans_are_those_of_the_compiler():
