@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aff_jax.parity.rows import Row
 
 if TYPE_CHECKING:  # `Parity.to_text` calls this module.
-    from aff_jax.parity.result import Parity
+    from aff_jax.parity import result
 
 __all__ = ["COLUMNS", "format_row", "outcome", "verdict"]
 
@@ -49,7 +49,7 @@ def format_row(row: Row) -> tuple[str, ...]:
     )
 
 
-def outcome(parity: Parity) -> str:
+def outcome(parity: result.Parity) -> str:
     """Name the outcome of a comparison.
 
     Args:
@@ -63,7 +63,7 @@ def outcome(parity: Parity) -> str:
     return "Equal" if parity.equal else "Undecided"
 
 
-def verdict(parity: Parity) -> str:
+def verdict(parity: result.Parity) -> str:
     """Describe the outcome of a comparison in a few sentences.
 
     Args:
@@ -94,7 +94,7 @@ def verdict(parity: Parity) -> str:
     )
 
 
-def _describe_tolerance(parity: Parity) -> str:
+def _describe_tolerance(parity: result.Parity) -> str:
     """Describe what was allowed, with advice where that is much."""
     if parity.tolerance is not None:
         return f"tolerance {parity.tolerance:.0e} of each layer's largest value"
@@ -110,7 +110,7 @@ def _describe_tolerance(parity: Parity) -> str:
     return noise
 
 
-def _advise(parity: Parity) -> str:
+def _advise(parity: result.Parity) -> str:
     """Advise float64 after a comparison in float32."""
     if parity.hidden:
         listed = "; ".join(parity.hidden[:3]) + ("; ..." if len(parity.hidden) > 3 else "")
@@ -120,7 +120,7 @@ def _advise(parity: Parity) -> str:
     return " A mistake that is smaller than rounding in float32 shows in float64."
 
 
-def _name_ambiguous(parity: Parity) -> str:
+def _name_ambiguous(parity: result.Parity) -> str:
     """Name outputs in which a transposition would not be seen."""
     rows = [r for r in parity.rows if r.layout.endswith(", by value") and "same" not in r.layout]
     if not rows:
@@ -133,7 +133,7 @@ def _name_ambiguous(parity: Parity) -> str:
     )
 
 
-def _not_compared(parity: Parity) -> str:
+def _not_compared(parity: result.Parity) -> str:
     """List the layers that have no counterpart."""
     if not parity.unmatched:
         return ""
