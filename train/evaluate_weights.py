@@ -7,7 +7,7 @@ For example::
     python -m train.evaluate_weights --weights=aff.safetensors --config=configs/cifar10_resnet32.py
 
 The network is that of the file. The config chooses the dataset, its preprocessing, the split that
-is evaluated and the batch size; its other fields have no effect.
+is evaluated and the batch size.
 """
 
 from collections.abc import Sequence

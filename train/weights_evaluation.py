@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import aff_jax
+from aff_jax.images import ImageTask
+from aff_jax.lookup import look_up
 from train.config_checks import check_config
 from train.data.pipeline import open_split, split_names
 from train.data.sources.data_source import Source
@@ -19,6 +21,7 @@ from train.reporting.class_scores import class_scores
 from train.reporting.metrics import TASK_METRICS
 from train.saved_run import EvaluatedCheckpoint
 from train.steps.parallel import PARALLEL
+from train.steps.precision import DTYPES
 from train.steps.state import TrainState
 
 __all__ = ["evaluate_weights"]
@@ -29,7 +32,7 @@ def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> Eval
 
     The dataset, its preprocessing and the batch size are those of the config. The network is that
     of the file, with its own dtype. If the file has the names of classes, those of the dataset must
-    be the same.
+    be the same, and so must its size and normalization of images.
 
     Args:
         config: The config.
@@ -45,6 +48,7 @@ def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> Eval
         FileNotFoundError: If there is no such file or dataset.
     """
     check_config(config)
+    look_up(DTYPES, "dtype", config.dtype)
     saved = aff_jax.load(weights)
     source = open_split(config, split or split_names(config).evaluation)
     task = source.image_task
@@ -55,11 +59,14 @@ def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> Eval
             f"dataset {config.dataset!r}, {_first(task.class_names)}. Choose the config of the "
             f"dataset that the network was trained with."
         )
+    if own is not None:
+        _check_preprocessing(weights, own, task)
     variables = {"batch_stats": {}, **saved.variables}
     _check_outputs(config, weights, saved.model, variables, source)
-    parallel = PARALLEL[config.parallel](None)
+    parallel = look_up(PARALLEL, "parallel", config.parallel)(None)
     evaluation = make_evaluation(config, saved.model, task, source, parallel)
-    step = int(saved.origin.get("step", 0))
+    step = saved.origin.get("step")
+    step = step if isinstance(step, int) and 0 <= step < 2**31 else 0
     state = TrainState(
         step=jnp.int32(step),
         params=variables["params"],
@@ -69,6 +76,21 @@ def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> Eval
     metrics, confusion = evaluate(evaluation, parallel.replicate(state))
     scores = class_scores(confusion, task.class_names, TASK_METRICS[task.task].class_metrics)
     return EvaluatedCheckpoint(step, metrics, scores)
+
+
+def _check_preprocessing(weights: Path, own: ImageTask, task: ImageTask) -> None:
+    """Check that the config resizes and normalizes images as the file says."""
+    differs = [
+        f"{name} {getattr(own, name)} in the file and {getattr(task, name)} in the config"
+        for name in ("input_shape", "mean", "std", "resize")
+        if getattr(own, name) != getattr(task, name)
+    ]
+    if differs:
+        raise ValueError(
+            f"expected the preprocessing of {weights}, got another one: {'; '.join(differs)}. Set "
+            f"--config.image_size to the size of the file, or choose the config that the network "
+            f"was trained with; `aff-jax predict` preprocesses images as the file says."
+        )
 
 
 def _check_outputs(

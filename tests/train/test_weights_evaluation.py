@@ -13,11 +13,13 @@ from train.weights_evaluation import evaluate_weights
 DIGITS = tuple(map(str, range(10)))
 
 
-def save(path, channels=1, classes=10, names=None):
+def save(path, channels=1, classes=10, names=None, mean=(0.3058,)):
     model = aff_jax.create_model("cifar_resnet8", "add", num_classes=classes)
     images = jnp.zeros((1, 8, 8, channels))
     variables = jax.jit(model.init)(jax.random.key(0), images)
-    task = names and ImageTask("classification", names, (8, 8), channels=1, mean=(0.5,), std=(0.5,))
+    task = names and ImageTask(
+        "classification", names, (8, 8), channels=1, mean=mean, std=(0.3761,)
+    )
     aff_jax.save(path, variables, model, image_task=task)
     return model, variables
 
@@ -48,12 +50,18 @@ def test_the_accuracy_is_that_of_the_predictions(config, tmp_path, split):
         ({"classes": 7}, r"outputs \(1, 10\).*got \(1, 7\)"),
         ({"channels": 3}, r"image \(8, 8, 1\) of 'digits', got \w+Error: .*--config.label_key"),
         ({"names": (*DIGITS[:9], "nine")}, r"expected the classes of .*, got those of the dataset"),
+        ({"names": DIGITS, "mean": (0.5,)}, r"another one: mean \(0\.5,\) in the file and \(0\.3"),
     ],
 )
 def test_another_dataset_is_an_error(config, tmp_path, fields, message):
     save(tmp_path / "net.safetensors", **fields)
     with pytest.raises(ValueError, match=message):
         evaluate_weights(config, tmp_path / "net.safetensors")
+
+
+def test_a_file_with_the_preprocessing_of_the_dataset_is_evaluated(config, tmp_path):
+    save(tmp_path / "net.safetensors", names=DIGITS)
+    assert evaluate_weights(config, tmp_path / "net.safetensors").step == 0
 
 
 def test_the_config_is_checked(config, tmp_path):

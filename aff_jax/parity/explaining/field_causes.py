@@ -61,9 +61,10 @@ def follows_reference(layer: Any) -> bool:
         layer: The layer.
 
     Returns:
-        True for AFF and IAFF.
+        True for AFF and IAFF of this library.
     """
-    return type(layer).__name__ in _OF_REFERENCES
+    kind = type(layer)
+    return kind.__name__ in _OF_REFERENCES and kind.__module__.startswith("aff_jax.")
 
 
 def explain_reference(
@@ -80,19 +81,26 @@ def explain_reference(
     Returns:
         See `explain_fields`.
     """
+    if not follows_reference(layer) or agrees({}):
+        return "", []
     tried = [
         (field, value)
-        for field, values in _OF_REFERENCES.get(type(layer).__name__, {}).items()
+        for field, values in _OF_REFERENCES[type(layer).__name__].items()
         for value in values
-        if getattr(layer, field) != value
+        if isinstance(getattr(layer, field), int | float) and getattr(layer, field) != value
     ]
     for field, value in tried:
         if agrees({field: value}):
-            return (
+            cause = (
                 f"`{field}` is {getattr(layer, field)!r}. With {field}={value!r} the layer agrees "
-                f'with PyTorch\'s. `reference` of create_model sets this field: "paper" is the '
-                f'paper\'s formula, "pytorch" and "mxnet" are the authors\' code.'
-            ), []
+                f"with PyTorch's."
+            )
+            if field in ("gain", "share_global"):
+                cause += (
+                    " `reference` of create_model sets this field: 'paper' is the paper's "
+                    "formula, 'pytorch' and 'mxnet' are the authors' code."
+                )
+            return cause, [field]
     return "", list(dict.fromkeys(field for field, _ in tried))
 
 

@@ -56,10 +56,15 @@ def explain_first_mismatch(
 
 
 def _find_fusion(path: str, pairs: Sequence[Pair], network: JaxNetwork) -> Pair | None:
-    """Return the AFF or IAFF around the layer at a path, or None."""
+    """Return the AFF or IAFF around the layer at a path, or None.
+
+    With several calls it is not known in which one the layer ran.
+    """
+    found = []
     for pair in pairs:
-        layer = network.structure.layers.get(tuple(pair.row.path.split("/")))
-        is_around = path.startswith(f"{pair.row.path}/")
-        if layer is not None and is_around and follows_reference(layer.module):
-            return pair
-    return None
+        around = pair.row.path
+        is_around = path.startswith(f"{around}/") if around else bool(path)
+        layer = network.structure.layers.get(tuple(around.split("/")) if around else ())
+        if is_around and layer is not None and follows_reference(layer.module):
+            found.append(pair)
+    return found[0] if len(found) == 1 and not found[0].row.is_one_sided else None
