@@ -28,7 +28,6 @@ from aff_jax.convert.channels import channels_in
 from aff_jax.convert.prefixes import rename_prefixes
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import unwrap_state_dict
-from aff_jax.parity import report as parity_report
 
 __all__ = ["add_parser", "compare"]
 
@@ -137,11 +136,11 @@ def compare(arguments: argparse.Namespace) -> int:
     outcome = dataclasses.replace(outcome, about={**outcome.about, **about})
     title = f"{arguments.torch} and {arguments.ours or arguments.model}"
     if arguments.json:
-        Path(arguments.json).write_text(parity_report.to_json(outcome))
+        Path(arguments.json).write_text(outcome.to_json())
     if arguments.html:
-        Path(arguments.html).write_text(parity_report.to_html(outcome, title))
+        Path(arguments.html).write_text(outcome.to_html(title))
     with ClosableOutput():
-        print(parity_report.to_text(outcome))
+        print(outcome.to_text())
     return 0 if outcome.equal else 1
 
 

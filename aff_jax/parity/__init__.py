@@ -1,6 +1,5 @@
 """Comparison of a PyTorch network and its counterpart in JAX."""
 
-from aff_jax.parity import report
 from aff_jax.parity.assertion import assert_parity
 from aff_jax.parity.comparison import compare
 from aff_jax.parity.result import Parity
@@ -16,5 +15,4 @@ __all__ = [
     "assert_parity",
     "compare",
     "compare_step",
-    "report",
 ]

@@ -3,7 +3,6 @@
 from typing import Any
 
 from aff_jax.parity.comparison import compare
-from aff_jax.parity.report import to_text
 from aff_jax.parity.result import Parity
 
 __all__ = ["assert_parity"]
@@ -36,7 +35,7 @@ def assert_parity(torch_module: Any, module: Any, *arguments: Any, **options: An
     """
     parity = compare(torch_module, module, *arguments, **options)
     if not parity.equal:
-        table, _, verdict = to_text(parity).partition("\n\n")
+        table, _, verdict = parity.to_text().partition("\n\n")
         header, *lines = table.splitlines()
         first = next((i for i, row in enumerate(parity.rows) if row is parity.first_mismatch), 0)
         shown = lines[max(0, first - _CONTEXT) : first + _CONTEXT + 1]

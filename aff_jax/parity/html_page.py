@@ -1,16 +1,21 @@
 """Format a comparison as an HTML page that works without a network and without scripts."""
 
+from __future__ import annotations
+
 import html
 import itertools
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aff_jax.parity.plot import plot_errors
-from aff_jax.parity.result import Parity
 from aff_jax.parity.rows import Row
-from aff_jax.parity.verdict import COLUMNS, format_row, outcome, verdict
+from aff_jax.parity.verdict import COLUMNS, format_row, outcome
 
-__all__ = ["to_html"]
+if TYPE_CHECKING:  # `Parity.to_html` calls this module.
+    from aff_jax.parity.result import Parity
+
+__all__ = ["format_page"]
 
 # Blue and vermilion, which color-blind readers can tell apart, dark or light enough for text.
 _STYLE = """
@@ -90,12 +95,8 @@ Hollow triangles at the lower edge have an error of exactly zero. Crosses at the
 not be compared or are not finite. Dashed: what is allowed; vertical line: first mismatch."""
 
 
-def to_html(parity: Parity, title: str = "Parity") -> str:
-    """Format a comparison as a self-contained HTML page with a plot and a table.
-
-    The page has the verdict, what was compared, the explanation, a plot of the relative errors, and
-    one row for each activation, by block. The plot needs matplotlib; without it, the page has a
-    note instead.
+def format_page(parity: Parity, title: str) -> str:
+    """Format a comparison as a page, as `Parity.to_html` describes.
 
     Args:
         parity: Result of a comparison.
@@ -122,7 +123,7 @@ def to_html(parity: Parity, title: str = "Parity") -> str:
 <style>{_STYLE}</style></head><body>
 <p>{_escape(title)}</p>
 <h1 class="{word.lower()}">{word}</h1>
-<p id="verdict">{_escape(verdict(parity).partition(": ")[2])}</p>
+<p id="verdict">{_escape(parity.verdict.partition(": ")[2])}</p>
 {jump}
 {explanation}
 <h2>What was compared</h2>

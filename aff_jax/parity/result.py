@@ -1,11 +1,13 @@
 """Result of a comparison of activations."""
 
 import dataclasses
+import json
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from aff_jax.parity import html_page, verdict
 from aff_jax.parity.rows import Row
-from aff_jax.parity.verdict import COLUMNS, format_row, verdict
 
 __all__ = ["Parity"]
 
@@ -69,6 +71,11 @@ class Parity:
         """Return True if rounding may hide mistakes."""
         return self.tolerance is None and any(row.allowed_rel > _TOO_NOISY for row in self.rows)
 
+    @property
+    def verdict(self) -> str:
+        """Return the outcome in a few sentences, with the first mismatch, if any."""
+        return verdict.verdict(self)
+
     def to_text(self) -> str:
         """Format a table with one line per activation, followed by the verdict and the explanation.
 
@@ -77,8 +84,8 @@ class Parity:
         Returns:
             The text, without a final newline. Empty lines separate table, verdict and explanation.
         """
-        table: list[tuple[str, ...]] = [("", *COLUMNS)]
-        table += [("!" if row.differs else "", *format_row(row)) for row in self.rows]
+        table: list[tuple[str, ...]] = [("", *verdict.COLUMNS)]
+        table += [("!" if row.differs else "", *verdict.format_row(row)) for row in self.rows]
         if not any(row.note for row in self.rows):
             table = [cells[:-1] for cells in table]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -86,7 +93,7 @@ class Parity:
             "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
             for cells in table
         ]
-        parts = ["\n".join(lines), verdict(self)]
+        parts = ["\n".join(lines), self.verdict]
         if self.explanation:
             parts.append(
                 textwrap.fill(
@@ -94,3 +101,55 @@ class Parity:
                 )
             )
         return "\n\n".join(parts)
+
+    def to_json(self) -> str:
+        """Format the comparison as JSON.
+
+        The keys are "equal", "verdict", "explanation", "about" (what was compared), "dtype",
+        "tolerance", "first_mismatch" (a row or null), "unmatched", "hidden" and "rows". A row has
+        the fields of `Row` and "differs". NaN and infinity are null.
+
+        Returns:
+            The JSON text.
+        """
+        first = self.first_mismatch
+        content = {
+            "equal": self.equal,
+            "verdict": self.verdict,
+            "explanation": self.explanation,
+            "about": dict(self.about),
+            "dtype": self.dtype,
+            "tolerance": _finite(self.tolerance),
+            "first_mismatch": None if first is None else _as_dict(first),
+            "unmatched": list(self.unmatched),
+            "hidden": list(self.hidden),
+            "rows": [_as_dict(row) for row in self.rows],
+        }
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def to_html(self, title: str = "Parity") -> str:
+        """Format the comparison as a self-contained HTML page with a plot and a table.
+
+        The page has the verdict, what was compared, the explanation, a plot of the relative errors,
+        and one row for each activation, by block. The plot needs matplotlib; without it, the page
+        has a note instead.
+
+        Args:
+            title: Title of the page.
+
+        Returns:
+            The page.
+        """
+        return html_page.format_page(self, title)
+
+
+def _as_dict(row: Row) -> dict[str, object]:
+    """Return the fields of a row for JSON."""
+    fields = ("max_abs", "max_rel", "allowed_rel")
+    numbers = {field: _finite(getattr(row, field)) for field in fields}
+    return {**dataclasses.asdict(row), **numbers, "differs": row.differs}
+
+
+def _finite(number: float | None) -> float | None:
+    """Replace NaN and infinity, which JSON does not have, by None."""
+    return number if number is not None and math.isfinite(number) else None

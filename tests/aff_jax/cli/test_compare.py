@@ -125,7 +125,7 @@ def test_arrays_are_passed_by_the_names_of_arguments(files, ours, names):
 def test_the_result_of_a_closed_output_is_kept(files, monkeypatch):
     """As with `aff-jax compare ... | head`: different networks do not become equal."""
     np.savez("x.npz", X)
-    monkeypatch.setattr("aff_jax.parity.report.to_text", lambda outcome: close())
+    monkeypatch.setattr("aff_jax.parity.Parity.to_text", lambda outcome: close())
     monkeypatch.setattr("os.dup2", lambda nowhere, stdout: None)
     monkeypatch.setattr(sys.stdout, "fileno", lambda: 1, raising=False)
 

@@ -10,7 +10,6 @@ import torch
 import aff_jax
 from aff_jax import parity
 from aff_jax.convert import from_torch
-from aff_jax.parity import report as parity_report
 from tests.aff_jax.convert.test_pytorch import LinenNetwork, TorchNetwork, images, randomized
 from tests.reference import torch_aff
 
@@ -73,7 +72,7 @@ def test_a_wrong_reference_differs_first_in_the_second_pass_of_the_first_fusion(
     assert not outcome.equal
     assert outcome.first_mismatch.path == "stage1_block0/fuse/global2/reduce"
     assert outcome.first_mismatch.note == "called in JAX only"
-    text = parity_report.to_text(outcome)
+    text = outcome.to_text()
     assert "This is pass 2 of the fusion stage1_block0/fuse" in text
     before = outcome.rows[: outcome.rows.index(outcome.first_mismatch)]
     assert all(row.max_rel < 1e-5 for row in before)
@@ -103,7 +102,7 @@ def test_nan_differs():
     outcome = parity.compare(randomized(TorchNetwork()), LinenNetwork(), None, x)
     assert not outcome.equal
     assert outcome.first_mismatch.path == "mix"
-    report = json.loads(parity_report.to_json(outcome))
+    report = json.loads(outcome.to_json())
     assert report["first_mismatch"]["max_rel"] is None
 
 

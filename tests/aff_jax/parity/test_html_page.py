@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from aff_jax.parity import report as parity_report
 from aff_jax.parity.result import Parity
 from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
 
@@ -51,7 +50,7 @@ def test_html_is_well_formed_and_self_contained():
     outcome = Parity(
         [SAME, ZERO, OFF, ABSENT], "float32", 1e-4, about={"command": "aff-jax <compare>"}
     )
-    page = parity_report.to_html(outcome, "a & b")
+    page = outcome.to_html("a & b")
     counts = Page(page).counts
     # The header, the titles of the blocks "stem" and "stage1_block0", and the rows.
     assert counts["tr"] == 1 + 2 + 4
@@ -73,7 +72,7 @@ def test_html_is_well_formed_and_self_contained():
     ("rows", "word"), [([SAME, OUT], "Equal"), ([OFF, OUT], "Different"), ([SAME], "Undecided")]
 )
 def test_the_heading_has_the_outcome_in_words_and_color(rows, word):
-    page = parity_report.to_html(Parity(rows, "float32"))
+    page = Parity(rows, "float32").to_html()
     assert f'<h1 class="{word.lower()}">{word}</h1>' in page
     assert ("first mismatch</a>" in page) == (word == "Different")
 
@@ -81,7 +80,7 @@ def test_the_heading_has_the_outcome_in_words_and_color(rows, word):
 def test_the_plot_has_a_mark_per_activation_the_allowed_errors_and_the_first_mismatch():
     pytest.importorskip("matplotlib")
     outcome = Parity([SAME, ZERO, OFF, ABSENT], "float32", 1e-4)
-    page = parity_report.to_html(outcome)
+    page = outcome.to_html()
     counts = Page(page).counts
     assert counts["svg"] == 1
     # Each mark is a link to its row.
@@ -89,16 +88,16 @@ def test_the_plot_has_a_mark_per_activation_the_allowed_errors_and_the_first_mis
         assert counts[group, "a"] == 1
     assert counts["allowed", "path"] == counts["mismatch", "path"] == 1
     assert "vertical line: first mismatch" in page
-    assert parity_report.to_html(outcome) == page
+    assert outcome.to_html() == page
 
-    equal = Page(parity_report.to_html(Parity([SAME, ZERO, OUT], "float32", 1e-4))).counts
+    equal = Page(Parity([SAME, ZERO, OUT], "float32", 1e-4).to_html()).counts
     assert ("mismatch", "path") not in equal
     assert ("different", "a") not in equal
 
 
 def test_html_without_matplotlib_has_a_note(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    page = parity_report.to_html(Parity([SAME, OUT], "float32", 1e-4))
+    page = Parity([SAME, OUT], "float32", 1e-4).to_html()
     assert Page(page).counts["tbody"] == 2
     assert "<svg" not in page
     assert "No plot: it needs matplotlib" in page

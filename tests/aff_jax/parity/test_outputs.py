@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from aff_jax.parity import compare
-from aff_jax.parity.report import to_text
 from tests.aff_jax.convert.states import images
 
 Heads = namedtuple("Heads", ["scores", "boxes"])
@@ -52,7 +51,7 @@ PAIRS = {
 def test_right_outputs_are_equal(name):
     torch_make, make = PAIRS[name]
     result = compare(TorchHeads(torch_make), TwoHeads(make), None, images(3, 6))
-    assert result.equal, to_text(result)
+    assert result.equal, result.to_text()
 
 
 def test_a_key_of_one_side_only_is_named_and_others_are_compared_by_key():
@@ -109,6 +108,6 @@ def test_a_layout_that_was_chosen_by_value_is_named():
     result = compare(conv, Ours(), None, images(2, 4, 4, 3))
     assert result.equal
     assert result.rows[-1].layout == "channels first, by value"
-    assert "compare with other sizes to rule out a transposition" in to_text(result)
-    assert "other sizes" not in to_text(compare(conv, Ours(), None, images(2, 4, 5, 3)))
+    assert "compare with other sizes to rule out a transposition" in result.to_text()
+    assert "other sizes" not in compare(conv, Ours(), None, images(2, 4, 5, 3)).to_text()
     assert np.prod(result.rows[-1].shape) == 2 * 4 * 4 * 4

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from aff_jax.parity import report as parity_report
 from aff_jax.parity.plot import plot_errors
 from aff_jax.parity.result import Parity
 from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
@@ -32,5 +31,5 @@ def test_errors_of_zero_do_not_stretch_the_axis():
 def test_plots_errors_of_zero_and_unlimited_tolerances(allowed):
     pytest.importorskip("matplotlib")
     rows = [dataclasses.replace(row, allowed_rel=allowed) for row in (ZERO, OUT)]
-    assert "<svg" in parity_report.to_html(Parity(rows, "float32", allowed))
-    assert "<svg" in parity_report.to_html(Parity([dataclasses.replace(OUT, max_rel=math.nan)], ""))
+    assert "<svg" in Parity(rows, "float32", allowed).to_html()
+    assert "<svg" in Parity([dataclasses.replace(OUT, max_rel=math.nan)], "").to_html()

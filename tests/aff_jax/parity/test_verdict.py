@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from aff_jax.parity import report as parity_report
 from aff_jax.parity.result import Parity
 from aff_jax.parity.verdict import COLUMNS, format_row, outcome, verdict
 from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
@@ -11,7 +10,7 @@ from tests.aff_jax.parity.handmade_rows import ABSENT, OFF, OUT, SAME, ZERO
 def test_networks_are_not_equal_if_their_outputs_were_not_compared():
     outcome = Parity([SAME], "float32", 1e-4, unmatched=["head"])
     assert not outcome.equal
-    assert parity_report.to_text(outcome).endswith(
+    assert outcome.to_text().endswith(
         "Undecided: the outputs were not compared. "
         "Not compared, as they have no counterpart: 1 (head)."
     )
