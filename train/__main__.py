@@ -10,11 +10,10 @@ The same command resumes a run that was stopped. Every field of the config is a 
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from absl import flags, logging
+from absl import flags
 from rich.console import Console
 from rich.markup import escape
 
@@ -51,17 +50,12 @@ _PROCESS_TIMEOUT = flags.DEFINE_integer(
 )
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Train, and print the results and where they are.
-
-    Args:
-        argv: The program. The flags are parsed already.
 
     Raises:
         SystemExit: If Ctrl-C is pressed before the training starts, or an error is expected.
     """
-    del argv  # `parse_flags` allows flags only
-    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     console = Console(file=cast(IO[str], DisconnectTolerantOutput(sys.stdout)))
     workdir = flags.FLAGS.workdir
     summary = _train(workdir, console)

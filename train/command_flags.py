@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from train.command_errors import (
@@ -100,17 +100,18 @@ def define_path(name: str, description: str) -> flags.FlagHolder[Path]:
     return flags.DEFINE(_PathParser(), name, None, description, required=True)
 
 
-def run_command(main: Callable[[Sequence[str]], None]) -> None:
+def run_command(main: Callable[[], None]) -> None:
     """Parse the command line and run a command. Ctrl-C ends it with one line.
 
     Args:
-        main: Function of the program and its arguments, without flags.
+        main: The command, which reads `flags.FLAGS`.
 
     Raises:
         SystemExit: Always; 0 if `main` returns, 130 after Ctrl-C.
     """
+    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     with interrupts_in_one_line(), warnings_in_one_line():
-        app.run(main, flags_parser=parse_flags)
+        app.run(lambda program: main(), flags_parser=parse_flags)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -10,10 +10,9 @@ comparison that was stopped, and does not train finished runs again.
 """
 
 import sys
-from collections.abc import Sequence
 from typing import IO, cast
 
-from absl import flags, logging
+from absl import flags
 from rich.console import Console
 
 from train.command_errors import errors_in_one_line, exit_after_error
@@ -26,17 +25,12 @@ define_run_flags()
 _ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train; all by default.")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Train the missing runs, and print the table and where it is.
-
-    Args:
-        argv: The program. The flags are parsed already.
 
     Raises:
         SystemExit: If there is an error that is expected.
     """
-    del argv  # `parse_flags` allows flags only
-    logging.set_verbosity(logging.WARNING)  # Orbax and TFDS log many lines per checkpoint
     from train.comparison import run_comparison
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.runtime.malloc import retain_freed_memory

@@ -12,9 +12,7 @@ With --original_size, masks are compared in the sizes of their images, as `pytho
 writes them, instead of the size that the network reads. One device evaluates.
 """
 
-from collections.abc import Sequence
-
-from absl import flags, logging
+from absl import flags
 
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_checkpoint_flags, run_command
@@ -22,17 +20,12 @@ from train.command_flags import define_checkpoint_flags, run_command
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Evaluate, and print the metrics.
-
-    Args:
-        argv: The program. The flags are parsed already.
 
     Raises:
         SystemExit: If there is an error that is expected.
     """
-    del argv  # `parse_flags` allows flags only
-    logging.set_verbosity(logging.WARNING)
     from train.reporting.class_scores import class_table
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache

@@ -10,9 +10,7 @@ The network is that of the file. The config chooses the dataset, its preprocessi
 is evaluated and the batch size.
 """
 
-from collections.abc import Sequence
-
-from absl import flags, logging
+from absl import flags
 
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_config, define_path, run_command
@@ -20,17 +18,12 @@ from train.command_flags import define_config, define_path, run_command
 __all__ = ["define_flags", "main"]
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Evaluate, and print the metrics.
-
-    Args:
-        argv: The program. The flags are parsed already.
 
     Raises:
         SystemExit: If there is an error that is expected.
     """
-    del argv  # `parse_flags` allows flags only
-    logging.set_verbosity(logging.WARNING)
     from train.reporting.class_scores import class_table
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache

@@ -7,9 +7,7 @@ For example::
 The workdir does not change, so the run may still be training.
 """
 
-from collections.abc import Sequence
-
-from absl import flags, logging
+from absl import flags
 
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_checkpoint_flags, define_path, run_command
@@ -17,17 +15,12 @@ from train.command_flags import define_checkpoint_flags, define_path, run_comman
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Write the file, and print where it is.
-
-    Args:
-        argv: The program. The flags are parsed already.
 
     Raises:
         SystemExit: If there is an error that is expected.
     """
-    del argv  # `parse_flags` allows flags only
-    logging.set_verbosity(logging.WARNING)
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.saved_run import export_checkpoint
 

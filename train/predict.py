@@ -10,9 +10,8 @@ needed. `aff-jax predict` does the same with a file of `python -m train.export`.
 """
 
 import sys
-from collections.abc import Sequence
 
-from absl import flags, logging
+from absl import flags
 
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_checkpoint_flags, define_path, run_command
@@ -20,18 +19,13 @@ from train.command_flags import define_checkpoint_flags, define_path, run_comman
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Predict, and print what was written.
-
-    Args:
-        argv: The program. The flags are parsed already.
 
     Raises:
         SystemExit: With status 1 if some images could not be read, or there is an error that is
             expected.
     """
-    del argv  # `parse_flags` allows flags only
-    logging.set_verbosity(logging.WARNING)
     from aff_jax.cli.predict import predict_and_report
     from aff_jax.prediction.predictor import BATCH_SIZE, Predictor
     from train.runtime.compilation_cache import enable_compilation_cache

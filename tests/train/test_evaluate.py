@@ -16,7 +16,6 @@ def options(monkeypatch, tmp_path):
         workdir=tmp_path, step="best", split="", data_dir=None, original_size=False
     )
     monkeypatch.setattr(evaluate, "flags", SimpleNamespace(FLAGS=options))
-    monkeypatch.setattr(evaluate, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda directory: None)
     return options
 
@@ -30,7 +29,7 @@ def test_prints_the_metrics_of_the_checkpoint(options, monkeypatch, tmp_path, ca
 
     monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
     options.step, options.split, options.data_dir = "12", "train", "tfds"
-    evaluate.main(["evaluate"])
+    evaluate.main()
     assert capsys.readouterr().out.splitlines() == [
         "step 12: accuracy 50.00%, loss 0.2500",
         "class    recall    labels",
@@ -47,7 +46,7 @@ def test_says_which_labels_were_not_counted(options, monkeypatch, capsys):
 
     monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
     options.original_size = True
-    evaluate.main(["evaluate"])
+    evaluate.main()
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert first == "step 12: mean IoU 50.00%"
     assert second.startswith("12.5% of the labels are not counted")
@@ -56,4 +55,4 @@ def test_says_which_labels_were_not_counted(options, monkeypatch, capsys):
 @pytest.mark.usefixtures("options")
 def test_a_missing_run_is_reported_in_one_line():
     with pytest.raises(SystemExit, match=r"^error: expected the --workdir of a run"):
-        evaluate.main(["evaluate"])
+        evaluate.main()

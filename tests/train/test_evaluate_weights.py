@@ -14,7 +14,6 @@ def options(monkeypatch):
     """Replace the flags of the command, and disable its global settings."""
     options = SimpleNamespace(config="the config", weights="net.safetensors", split="")
     monkeypatch.setattr(evaluate_weights, "flags", SimpleNamespace(FLAGS=options))
-    monkeypatch.setattr(evaluate_weights, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda directory: None)
     return options
 
@@ -27,7 +26,7 @@ def test_prints_the_metrics_of_the_file(options, monkeypatch, capsys):
 
     monkeypatch.setattr(weights_evaluation, "evaluate_weights", evaluate)
     options.split = "train"
-    evaluate_weights.main(["evaluate_weights"])
+    evaluate_weights.main()
     assert capsys.readouterr().out.splitlines() == [
         "net.safetensors: accuracy 50.00%, loss 0.2500",
         "class    recall    labels",
@@ -43,4 +42,4 @@ def test_an_error_is_one_line(monkeypatch):
 
     monkeypatch.setattr(weights_evaluation, "evaluate_weights", evaluate)
     with pytest.raises(SystemExit, match=r"^error: expected another file\.$"):
-        evaluate_weights.main(["evaluate_weights"])
+        evaluate_weights.main()

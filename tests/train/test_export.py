@@ -16,7 +16,6 @@ def options(monkeypatch, tmp_path):
         workdir=tmp_path, output=Path("a.safetensors"), step="last", data_dir=None, overwrite=True
     )
     monkeypatch.setattr(export, "flags", SimpleNamespace(FLAGS=options))
-    monkeypatch.setattr(export, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda directory: None)
     return options
 
@@ -29,7 +28,7 @@ def test_prints_the_step_and_the_file(monkeypatch, tmp_path, capsys):
         return 14
 
     monkeypatch.setattr(saved_run, "export_checkpoint", export_checkpoint)
-    export.main(["export"])
+    export.main()
     expected = (
         "wrote the weights of step 14 to a.safetensors; read them with aff_jax.load, or predict "
         "with: aff-jax predict a.safetensors IMAGES --output=FOLDER\n"
@@ -40,4 +39,4 @@ def test_prints_the_step_and_the_file(monkeypatch, tmp_path, capsys):
 def test_a_wrong_step_is_reported_in_one_line(options):
     options.step = "newest"
     with pytest.raises(SystemExit, match=r"^error: expected --step=best, --step=last or"):
-        export.main(["export"])
+        export.main()

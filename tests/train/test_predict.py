@@ -23,7 +23,6 @@ def options(monkeypatch, tmp_path):
         batch_size=2,
     )
     monkeypatch.setattr(predict, "flags", SimpleNamespace(FLAGS=options))
-    monkeypatch.setattr(predict, "logging", SimpleNamespace(set_verbosity=id, WARNING=0))
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda directory: None)
     options.images.mkdir()
     Image.new("RGB", (6, 4), "lime").save(options.images / "a.png")
@@ -40,7 +39,7 @@ def network(monkeypatch):
 @pytest.mark.usefixtures("network")
 def test_writes_the_predictions(options, capsys):
     with pytest.raises(SystemExit) as exit_status:
-        predict.main(["predict"])
+        predict.main()
     assert exit_status.value.code == 0
     assert "a.png,green," in (options.output / "predictions.csv").read_text()
     assert "run, step 12" in (options.output / "predictions.json").read_text()
@@ -51,7 +50,7 @@ def test_writes_the_predictions(options, capsys):
 def test_unreadable_images_are_status_1(options, capsys):
     (options.images / "b.jpg").write_bytes(b"")
     with pytest.raises(SystemExit) as exit_status:
-        predict.main(["predict"])
+        predict.main()
     assert exit_status.value.code == 1
     assert f"skipped: cannot read {options.images / 'b.jpg'}" in capsys.readouterr().err
 
@@ -60,10 +59,10 @@ def test_unreadable_images_are_status_1(options, capsys):
 def test_an_empty_batch_is_refused(options):
     options.batch_size = 0
     with pytest.raises(SystemExit, match=r"^error: expected a batch size of at least 1, got 0"):
-        predict.main(["predict"])
+        predict.main()
 
 
 @pytest.mark.usefixtures("options")
 def test_a_missing_run_is_reported_in_one_line():
     with pytest.raises(SystemExit, match=r"^error: expected the --workdir of a run"):
-        predict.main(["predict"])
+        predict.main()

@@ -12,10 +12,10 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 from rich.console import Console
 
@@ -27,17 +27,12 @@ __all__ = ["define_flags", "main"]
 _ABOUT_DRIVERS = (b"Could not find cuda drivers", b"before absl::InitializeLog()")
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Make the plan, print it, and write it.
-
-    Args:
-        argv: The program. The flags are parsed already.
 
     Raises:
         SystemExit: If there is an error that is expected, or the run does not fit.
     """
-    del argv  # `parse_flags` allows flags only
-    logging.set_verbosity(logging.WARNING)
     options = flags.FLAGS
     with errors_in_one_line(traceback=options.traceback):
         _plan(options.config, options.topology)

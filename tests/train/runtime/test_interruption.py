@@ -18,7 +18,7 @@ def interrupt(*_):
 class Interrupting:
     __del__ = interrupt
 
-def main(argv):
+def main():
     assert "jax" not in sys.modules  # the imports of a command do not delay its errors
     {body}
     print("lost")
