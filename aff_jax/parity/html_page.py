@@ -13,7 +13,7 @@ from aff_jax.parity.rows import Row
 from aff_jax.parity.verdict import COLUMNS, format_row, outcome
 
 if TYPE_CHECKING:  # `Parity.to_html` calls this module.
-    from aff_jax.parity.result import Parity
+    from aff_jax.parity import result
 
 __all__ = ["format_page"]
 
@@ -95,7 +95,7 @@ Hollow triangles at the lower edge have an error of exactly zero. Crosses at the
 not be compared or are not finite. Dashed: what is allowed; vertical line: first mismatch."""
 
 
-def format_page(parity: Parity, title: str) -> str:
+def format_page(parity: result.Parity, title: str) -> str:
     """Format a comparison as a page, as `Parity.to_html` describes.
 
     Args:

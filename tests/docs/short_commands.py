@@ -24,6 +24,8 @@ SMALLER = {
         r'create_model("resnet50", \1, base_channels=8, blocks_per_stage=(1,) * 4, num_classes=10)'
     ),
     r"-m venv": "-m venv --without-pip",
+    # A dataset that is prepared without a download.
+    r'tfds\.builder\("cifar10"': 'tfds.builder("digits"',
 }
 """Patterns in commands and code, and their replacements, which make them run in seconds."""
 
@@ -32,6 +34,8 @@ ONLY_PARSED = {
     "-m train.plan": "needs the compilers; test_compilers.py compiles for the same topologies",
     "-m train.evaluate_weights": "needs a download; test_weights_evaluation.py evaluates a file",
     "--extend": "needs a finished run; test_start_resuming.py extends one",
+    "--config=configs/cifar10_resnet8.py": "needs a download",
+    "--config=configs/imagenet_resnet50_v1d.py": "needs a download",
     "--config=configs/compare_folder.py": "needs a folder of images",
     "--num_processes=2": "needs a second machine",
     "--config=configs/cifar100_resnet32_coarse.py": "needs a download",

@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 
+import configs.imagenet_resnet50_v1d
 from tests.docs.documents import DOCUMENTS, ROOT
 
 README = DOCUMENTS["README.md"]
@@ -121,3 +122,21 @@ def test_plans_are_those_of_the_compiler():
         assert float(memory) == pytest.approx(plan["GiB per chip"], rel=0.05)
         assert hours == pytest.approx(plan["hours"], rel=0.05)
         assert float(ratio) == pytest.approx(plan["step over add"], rel=0.01)
+
+
+def test_the_feed_that_a_tpu_slice_needs():
+    plans = json.loads((ROOT / "benchmarks" / "results" / "plans.json").read_text())
+    plan = next(
+        row
+        for row in plans["tables"]["recipes"]
+        if (row["config"], row["slice"]) == ("imagenet_resnet50_v1d", "v5e:4x4")
+    )
+    text = " ".join(DOCUMENTS["docs/tpu.md"].split())
+    speed = plan["images/s"]
+    assert (
+        f"step of {plan['step ms']:.0f} ms takes {speed:,.0f} images/s, "
+        f"which is {speed / 4:,.0f} images/s on each of four machines" in text
+    )
+    decoded = re.search(r"decodes (\d+) JPEG images/s", (ROOT / "benchmarks/README.md").read_text())
+    assert f"resizes {decoded[1]} images/s" in text
+    assert int(decoded[1]) * configs.imagenet_resnet50_v1d.get_config().data_workers > speed / 4
