@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import jax
 import numpy as np
@@ -152,6 +153,8 @@ def test_python_runs(name, here):
         names = tuple("0123456789")
         task = ImageTask("classification", names, (8, 8), channels=1, mean=(0.5,), std=(0.5,))
         aff_jax.save("digits.safetensors", variables, model, image_task=task, overwrite=True)
+    if name == "docs/datasets.md":
+        import_module("train.data.sources.digits")  # TFDS registers the dataset
     namespace = {"__name__": "__main__"}
     for code in python(DOCUMENTS[name]):
         exec(compile(smaller(code), name, "exec"), namespace)
