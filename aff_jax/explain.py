@@ -24,13 +24,13 @@ def fusion_weights(
 ) -> dict[str, tuple[Float[Array, "batch *spatial channels"], ...]]:
     """Compute the fusion weights M of a network in evaluation mode.
 
-    In most fusions M weights x, and 1 - M weights y::
+    In AFF, IAFF and SK they weight x, and the remainder weights y::
 
         AFF(x, y) = gain * (x * M + y * (1 - M))
 
-    In GAU, M weights y; the docstring of each fusion has its formula. The function returns all
-    arrays that modules sow as `fusion_weights` in the collection `intermediates`, so it also finds
-    those of your own modules.
+    In Highway they weight y, and the remainder weights x. In SE they weight x only, and in GAU y
+    only. The function returns all arrays that modules sow as `fusion_weights` in the collection
+    `intermediates`, so it also finds those of your own modules.
 
     The function is pure. Compile it with `jax.jit(functools.partial(fusion_weights, model))`.
 

@@ -77,7 +77,7 @@ def run_comparison(
         The table of all finished runs, and an error if some runs failed.
 
     Raises:
-        ValueError: If the config or one of its variants is not possible, or a label is unknown.
+        ValueError: If the config or one of its variants is invalid, or a label is unknown.
         TypeError: If a variant overrides a field with a value of another type.
         FileNotFoundError: If a dataset is not prepared.
     """
@@ -199,7 +199,7 @@ def describe_variants(config: ConfigDict) -> list[Variant]:
         One description for each variant, in the order of the config.
 
     Raises:
-        ValueError: If the config has no variants or seeds, or a variant is not possible.
+        ValueError: If the config has no variants or seeds, or a variant is invalid.
         TypeError: If a variant overrides a field with a value of another type.
         FileNotFoundError: If a dataset is not prepared.
     """

@@ -106,7 +106,7 @@ def evaluate(
 def predict_some(run: Run, state: TrainState) -> Examples:
     """Predict the classes of evaluation examples that are spread over the split, for a plot.
 
-    Neighbors are often of one class or one scene, so the examples have equal distances.
+    Neighbors often have the same class or scene, so the examples are evenly spaced.
 
     Args:
         run: The run.

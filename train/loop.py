@@ -90,7 +90,7 @@ class TrainingLoop:
         """Train, evaluate, log and save until the last step."""
         self.state, self.step = state, step
         if step and not evaluated and self._evaluation_is_due():
-            # The last process was stopped during this evaluation.
+            # The run was stopped during the evaluation of this step, so its metrics are missing.
             self._evaluate_and_log()
             self.checkpoints.add_metrics(step, self._prefixed_metrics())
         try:

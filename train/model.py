@@ -76,7 +76,7 @@ def network_cost(config: ConfigDict) -> tuple[int, float]:
         not report it.
 
     Raises:
-        ValueError: If a field of the config has a value that is not possible.
+        ValueError: If a field of the config has an invalid value.
         FileNotFoundError: If the dataset is not prepared.
     """
     source, _ = open_splits(config)

@@ -81,7 +81,7 @@ def make_run(
         The run, with the initial state on the devices.
 
     Raises:
-        ValueError: If the value of a field is not possible. The message names the field.
+        ValueError: If the value of a field is invalid. The message names the field.
         FileNotFoundError: If the dataset is not prepared.
     """
     check_config(config)
@@ -120,7 +120,7 @@ def make_run_from_splits(
         The run, with the initial state on the devices.
 
     Raises:
-        ValueError: If the value of a field is not possible for these splits. The message names the
+        ValueError: If the value of a field is invalid for these splits. The message names the
             field.
     """
     model = make_model(config, train_source.num_classes)

@@ -59,7 +59,7 @@ def train(
         The contents of summary.json.
 
     Raises:
-        ValueError: If a field of the config has a value that is not possible, or the workdir
+        ValueError: If a field of the config has an invalid value, or the workdir
             belongs to another run.
         FileNotFoundError: If the dataset is not prepared.
         OSError: If a file could not be written. The last checkpoint remains.

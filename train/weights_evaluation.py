@@ -43,7 +43,7 @@ def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> Eval
         The metrics and the scores of each class, with the step that the file names, or 0.
 
     Raises:
-        ValueError: If the config is not possible, the file is damaged, or the outputs of the
+        ValueError: If the config is invalid, the file is damaged, or the outputs of the
             network are not the classes of the dataset.
         FileNotFoundError: If there is no such file or dataset.
     """

@@ -42,7 +42,7 @@ FUSION_WEIGHTS = "fusion_weights"
 class MSCAM(CheckedModule, kw_only=True):
     """Multi-scale channel attention module: weight the input by its own context.
 
-    The output is::
+    The output, with the default scales, is::
 
         MSCAM(x) = x * M(x)
         M(x)     = sigmoid(logit_scale * (L(x) + g(x)))
@@ -57,7 +57,7 @@ class MSCAM(CheckedModule, kw_only=True):
         hidden: Number of hidden channels of a branch, or a function that returns it for C, such
             as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         scales: Branches whose outputs are summed, each "local" (reads x) or "global" (reads the
-            mean of x over the spatial axes). The paper has `("local", "global")`.
+            mean of x over the spatial axes). The paper uses `("local", "global")`.
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum before the sigmoid.
         use_bias: Add b1 and b2 in a branch.
@@ -133,7 +133,8 @@ def attention_weights(
         scales are global.
 
     Raises:
-        ValueError: If a field of the module has a value that is not possible.
+        ValueError: If `scales` is empty or has an unknown name, or for the reasons of
+            `make_branch`.
     """
     branches = make_branches(module, channels)
     sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")

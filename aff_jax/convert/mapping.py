@@ -156,7 +156,7 @@ def arrays_to_variables(
             stacked = flat.setdefault(key, np.empty(entry.leaf_shape, entry.dtype))
             stacked[entry.index] = entry.to_leaf(array)
         else:
-            # At once, so that there is no second copy of all arrays.
+            # Array by array: otherwise all of them would be in memory twice.
             flat[key] = jnp.asarray(entry.to_leaf(array))
     return traverse_util.unflatten_dict(
         {key: leaf if key[0] == UNREAD else jnp.asarray(leaf) for key, leaf in flat.items()}

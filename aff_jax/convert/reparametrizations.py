@@ -25,7 +25,7 @@ __all__ = ["fold_reparametrizations"]
 
 
 class _Kind(NamedTuple):
-    """One way of PyTorch to store a reparametrized weight.
+    """One way in which PyTorch stores a reparametrized weight.
 
     Attributes:
         name: Pattern of the name of its first array. The groups are the module and the weight.

@@ -86,7 +86,7 @@ def dense_norm(
     kernel = _parameter(dense, "kernel")
     offset = _parameter(dense, "bias") if dense.use_bias else jnp.zeros((), kernel.dtype)
     x, kernel, offset = promote_dtype(x, kernel, offset, dtype=dense.dtype)
-    # Accumulate in at least float32.
+    # In half precision a sum over many rows would lose small terms.
     stats_dtype = jnp.promote_types(norm.param_dtype, jnp.float32)
     wide_dtype = jnp.promote_types(x.dtype, stats_dtype)
     wide_kernel = kernel.astype(wide_dtype)

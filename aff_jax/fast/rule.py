@@ -22,17 +22,18 @@ def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool
     With `implementation="plain"` it takes none. With `"auto"` it takes these::
 
         derived_statistics   in training, in a branch of attention whose norm is `BatchNorm`, if
-                             channels >= 2 * hidden, hidden <= 64 and rows >= 16 * hidden
+                             features >= 2 * hidden, hidden <= 64 and rows >= 16 * hidden
         flat_rows            with derived_statistics, in a program for a CPU
         explicit_sigmoid     in evaluation
         gain_inside_sum      always
 
-    `hidden` is the number of hidden channels, and `rows` is the size of the batch and spatial axes.
-    `derived_statistics` saves passes over memory and costs `hidden^2 * (rows + channels)`
-    operations. On a CPU it was faster with 16 and 64 hidden channels and thousands of rows. It was
-    slower with 512 hidden channels, and with hardly more rows than hidden channels. It was not
-    measured between these, and not on accelerators. `flat_rows` flattens the batch and spatial
-    axes. On a CPU, XLA transposes the operands of a product that sums over several axes; on
+    `hidden` and `features` are the numbers of hidden and output channels of a branch, and `rows` is
+    the product of the batch and spatial axes. `derived_statistics` saves passes over memory and
+    costs `hidden^2 * (rows + features)` operations. On two CPU cores (the machine of
+    benchmarks/results/modules.md) it was faster with 16 and 64 hidden channels and thousands of
+    rows. It was slower with 512 hidden channels, and with hardly more rows than hidden channels. It
+    was not measured between these, and not on accelerators. `flat_rows` flattens the batch and
+    spatial axes. On a CPU, XLA transposes the operands of a product that sums over several axes; on
     a TPU, it copies the array into another layout for one axis. `explicit_sigmoid` was no faster in
     training.
 

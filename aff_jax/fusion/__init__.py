@@ -2,13 +2,15 @@
 
 All files use these symbols::
 
-    x       the first input, weighted by M: the residual branch, or the deeper feature map
-    y       the second input, weighted by 1 - M: the identity, or the shallower feature map
+    x       the first input: the residual branch, or the deeper feature map
+    y       the second input: the identity, or the shallower feature map
     u       the input of the attention: x + y or another combination of both
-    M(u)    the weights of the attention, between 0 and 1
+    M(u)    weights between 0 and 1: of x in AFF and IAFF, and 1 - M(u) of y
     z       the output
 
-The order of the inputs is that of the authors' code. The paper (section 4.1) has it the other way
-round: its X is the identity or shallower map, which is y here, and its Y is x here. Its initial
-integration is u, and its Z is z.
+Equation 4 of the paper (section 4.1) is Z = M(X + Y) * X + (1 - M(X + Y)) * Y, where X is the
+identity or the shallower map. The authors' code exchanges the inputs, and so does this library: x
+is the paper's Y, y is the paper's X, and M is the paper's 1 - M. Both describe the same functions,
+since 1 - sigmoid(l) = sigmoid(-l). The paper's initial integration is u, and its Z is z.
+`aff_jax.fusion.gated` says what the weights of its fusions apply to.
 """

@@ -20,7 +20,7 @@ __all__ = ["AFF", "combine_inputs", "weighted_sum"]
 class AFF(Fusion, kw_only=True):
     """Attentional feature fusion of two arrays of the same shape.
 
-    The output is::
+    The output, with the default fields, is::
 
         AFF(x, y) = gain * (x * M(u) + y * (1 - M(u))),  u = x + y
 
@@ -28,8 +28,8 @@ class AFF(Fusion, kw_only=True):
     attention (see `aff_jax.attention.ms_cam` for its formula and `aff_jax.attention.branches` for
     its branches). M(u) is sown as `fusion_weights` in the collection `intermediates`.
 
-    The defaults are the paper's. Open-aff's code has `gain=2`, so that the weights of x and y sum
-    to 2 as they do in addition. 3D-Speaker's ERes2Net has `gain=2`, `combine="concat"`,
+    The defaults are the paper's. Open-aff's code uses `gain=2`, so that the weights of x and y sum
+    to 2 as they do in addition. 3D-Speaker's ERes2Net uses `gain=2`, `combine="concat"`,
     `scales=("local",)`, `activation=nn.silu` and `logit_scale=2`; its weights are written as
     `1 + tanh(l)`, which is `2 sigmoid(2 l)`.
 
@@ -61,8 +61,9 @@ class AFF(Fusion, kw_only=True):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 4.1, equation 4; open-aff's
-        `aff_pytorch/aff_net/fusion.py`, and open-aff's issue 28 for the gain.
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1, equation 4, with X and Y
+        exchanged (see `aff_jax.fusion`); open-aff's `aff_pytorch/aff_net/fusion.py`, and open-aff's
+        issue 28 for the gain.
     """
 
     reduction: float = 4
@@ -114,8 +115,8 @@ def weighted_sum(
     Raises:
         ValueError: If `implementation` is unknown.
     """
-    # "auto" returns the same sum in a form that XLA compiles to a faster program, and "plain"
-    # computes the line below. The tests compare both, so a change has to be made in both.
+    # By default the sum is computed by `gain_inside_sum`, which XLA compiles to a faster program.
+    # The last line is the definition, and what "plain" computes. tests/aff_jax/fast compares both.
     if fast.takes_shortcut("gain_inside_sum", implementation):
         return fast.gain_inside_sum(x, y, M, gain)
     return gain * (x * M + y * (1 - M))

@@ -2,12 +2,12 @@
 
 Their weights come from a gate that reads global context only::
 
-    M(u) = sigmoid(g(u)),  g(u) = branch(mean of u)
+    G(u) = sigmoid(g(u)),  g(u) = branch(mean of u)
 
-where u is the input of the gate and branch is that of `aff_jax.attention.branches`. The paper's
-table calls these weights G. All fusions have this gate rather than those of their own papers, so
-that the table compares only the schemes. With `scales=("local", "global")`, M is that of AFF. The
-table's X is y here, and its Y is x (see `aff_jax.fusion`).
+where u is the input of the gate and branch is that of `aff_jax.attention.branches`. All fusions
+have this gate rather than those of their own papers, so that the table compares only the schemes.
+With `scales=("local", "global")`, G is the M of AFF. The table's X is y here, and its Y is x (see
+`aff_jax.fusion`).
 """
 
 from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ class SE(GatedFusion):
 
     The output is::
 
-        SE(x, y) = y + M(x) * x
+        SE(x, y) = y + G(x) * x
 
     `SE(reduction=16, norm=None)` has the bottleneck of Squeeze-and-Excitation. The fields are those
     of `GatedFusion`.
@@ -76,7 +76,7 @@ class SE(GatedFusion):
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute `y + M(x) * x`."""
+        """Compute `y + G(x) * x`."""
         return y + attention_weights(self, x, x.shape[-1], train) * x
 
 
@@ -85,7 +85,7 @@ class GAU(GatedFusion):
 
     The output is::
 
-        GAU(x, y) = M(x) * y + x
+        GAU(x, y) = G(x) * y + x
 
     With a long skip connection x is the deeper map, whose context guides the shallower y. The
     fields are those of `GatedFusion`.
@@ -96,7 +96,7 @@ class GAU(GatedFusion):
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute `M(x) * y + x`."""
+        """Compute `G(x) * y + x`."""
         return attention_weights(self, x, x.shape[-1], train) * y + x
 
 
@@ -105,10 +105,11 @@ class Highway(GatedFusion):
 
     The output is::
 
-        Highway(x, y) = M(y) * y + (1 - M(y)) * x
+        Highway(x, y) = G(y) * y + (1 - G(y)) * x
 
     In a residual block y is the identity. A highway network also computes its gate from the input
-    of the block. The fields are those of `GatedFusion`.
+    of the block, but its gate weights the other input: its T is 1 - G. The fields are those of
+    `GatedFusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection"; Srivastava et al.,
@@ -116,9 +117,9 @@ class Highway(GatedFusion):
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute `M(y) * y + (1 - M(y)) * x`."""
-        M = attention_weights(self, y, y.shape[-1], train)
-        return M * y + (1 - M) * x
+        """Compute `G(y) * y + (1 - G(y)) * x`."""
+        G = attention_weights(self, y, y.shape[-1], train)
+        return G * y + (1 - G) * x
 
 
 class SK(GatedFusion):

@@ -20,7 +20,7 @@ __all__ = ["IAFF"]
 class IAFF(Fusion, kw_only=True):
     """Iterative attentional feature fusion: the attention reads a first fusion.
 
-    The output is::
+    The output, with the default fields, is::
 
         u_1 = x + y
         z_i = gain * (x * M_i(u_i) + y * (1 - M_i(u_i)))
@@ -28,16 +28,16 @@ class IAFF(Fusion, kw_only=True):
         IAFF(x, y) = z_i of the last pass
 
     where x and y are the two inputs, u_i is the input of the attention of pass i, z_i is the output
-    of that pass, and each M_i is multi-scale channel attention with separate branches (see
-    `aff_jax.attention.ms_cam`). M_1(u_1), M_2(u_2) and so on are sown as `fusion_weights` in the
-    collection `intermediates`.
+    of that pass, and each M_i is multi-scale channel attention (see `aff_jax.attention.ms_cam`)
+    with branches of its own; with `share_global` only the local branches are its own. M_1(u_1),
+    M_2(u_2) and so on are sown as `fusion_weights` in the collection `intermediates`.
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
         hidden: Number of hidden channels of a branch, or a function that returns it for C, such
             as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         gain: Factor of the output of every pass.
-        iterations: Number of passes. The paper has 2, and 1 is AFF.
+        iterations: Number of passes. The paper uses 2, and 1 is AFF.
         share_global: Use the first pass's global branch in every pass. Open-aff's PyTorch port
             does this; its second global branch exists and is never read.
         combine: How u_1 is made of x and y. "sum" adds them, as in the paper. "concat"
@@ -55,8 +55,9 @@ class IAFF(Fusion, kw_only=True):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 4.2, equation 5; open-aff's
-        `aff_pytorch/aff_net/fusion.py`, and open-aff's issues 31 and 37 for the shared branch.
+        Dai et al., Attentional Feature Fusion, 2021, section 4.2, equation 5, with X and Y
+        exchanged (see `aff_jax.fusion`); open-aff's `aff_pytorch/aff_net/fusion.py`, and open-aff's
+        issues 31 and 37 for the shared branch.
     """
 
     reduction: float = 4

@@ -18,7 +18,7 @@ class CIFARResNet(PreActivationHost):
     The fields are those of `PreActivationHost` and `Host`.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 5; open-aff
+        Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-aff
         `model/classification.py` (CIFARAFFResNet), `model/block.py` and `train_cifar.py`.
     """
 

@@ -23,7 +23,7 @@ class CIFARResNeXt(PostActivationHost):
     `PostActivationHost` and `Host`, with the authors' defaults.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 5; open-aff
+        Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-aff
         `model/classification.py` (CIFARAFFResNeXt), `model/block.py` and `train_cifar.py`. In its
         blocks `last_gamma=False` initializes the last scale with zeros.
     """

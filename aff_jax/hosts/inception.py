@@ -132,7 +132,7 @@ class InceptionNet(PreActivationHost):
 
     The layer and the block are::
 
-        layer(x) = fuse(norm(conv3x3(x)), norm(conv5x5(x)))
+        layer(x) = fuse(norm(conv5x5(x)), norm(conv3x3(x)))
         block(x) = layer(relu(norm(layer(relu(norm(x)))))) + skip(x)
 
     The two convolutions of a layer count once in the depth. The authors published neither weights
@@ -143,7 +143,7 @@ class InceptionNet(PreActivationHost):
         dilated: Use 3x3 kernels with dilation 2 instead of 5x5 kernels, as in open-aff.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, sections 3.3 and 4.1; open-aff
+        Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-aff
         `model/atac/classification.py` (ResNet20V2DyReF) and `model/atac/convolution.py`.
     """
 

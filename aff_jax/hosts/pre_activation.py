@@ -30,7 +30,7 @@ class PreActivationBlock(nn.Module):
         strides: Stride of the first convolution.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 5; open-aff `model/block.py`. He et
+        Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-aff `model/block.py`. He et
         al., Identity Mappings in Deep Residual Networks, 2016, for pre-activation.
     """
 

@@ -49,7 +49,7 @@ class PyramidHost(Host):
         normalize_inputs: Normalize both inputs of each fusion.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, sections 4.1 and 5; open-acm
+        Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-acm
         `model/segmentation.py`, by the same authors, for the path up and the head.
     """
 

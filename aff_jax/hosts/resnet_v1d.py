@@ -29,7 +29,7 @@ class ResNetV1d(PostActivationHost):
             ResNeXt.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 5; open-aff
+        Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-aff
         `model/classification.py` (AFFResNet, AFFResNeXt), `model/block.py` and
         `train_imagenet.py`; Tong He et al., Bag of Tricks for Image Classification, 2018, section
         4, for the "d".

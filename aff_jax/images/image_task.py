@@ -54,7 +54,7 @@ class ImageTask:
             default is the number of the class.
 
     Raises:
-        ValueError: If a value is not possible. The message names the field.
+        ValueError: If a value is invalid. The message names the field.
     """
 
     task: str
@@ -254,7 +254,7 @@ class ImageTask:
             The task.
 
         Raises:
-            ValueError: If a field is missing or unknown, or has a value that is not possible.
+            ValueError: If a field is missing or unknown, or has an invalid value.
         """
         try:
             values: dict[str, Any] = {

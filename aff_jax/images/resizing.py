@@ -67,7 +67,7 @@ def _crop(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placem
         return Placement(image, (0, 0, size[1], size[0]), (0, 0))
     height, width = image
     cover_height, cover_width = (round(ratio * side) for side in size)
-    # Sides are rounded from exact fractions.
+    # Compared as products of integers, so that no rounding decides which side is longer.
     if cover_height * width >= cover_width * height:  # the height decides
         resized = cover_height, max(cover_width, round(width * cover_height / height))
     else:

@@ -10,7 +10,7 @@ __all__ = ["check_flags_by_name", "check_model_and_variables"]
 
 
 def check_model_and_variables(call: str, model: Any, variables: Any) -> None:
-    """Raise an error if the arguments are not a module and a dict, such as if they are swapped.
+    """Raise an error if the arguments are not a module and a dict, for example because swapped.
 
     Args:
         call: The function and its arguments, for the message.

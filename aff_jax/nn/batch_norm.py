@@ -93,7 +93,7 @@ class BatchNorm(CheckedModule):
         # broadcast silently.
         check_channels(self._where(), x.shape, len(running_mean.value))
 
-        # Accumulate in at least float32.
+        # bfloat16 has 8 significant bits, so a sum over many positions would lose small terms.
         wide = x.astype(jnp.promote_types(x.dtype, stats_dtype))
         if train:
             mean, var = batch_moments(wide, self.statistics_axis())

@@ -31,7 +31,7 @@ def list_hidden_epsilons(
         epsilon, torch_epsilon = map(_epsilon, (layers.get(row.path), parts.get(row.name)))
         if not row.differs and None not in (epsilon, torch_epsilon) and epsilon != torch_epsilon:
             found[row.path] = (
-                f"`{row.path}` has the epsilon {epsilon} and PyTorch's {torch_epsilon}"
+                f"`{row.path}` has epsilon {epsilon} where PyTorch has {torch_epsilon}"
             )
     return list(found.values())
 

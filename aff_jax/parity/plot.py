@@ -9,7 +9,8 @@ from aff_jax.parity.rows import Row
 
 __all__ = ["plot_errors"]
 
-# Colors in the program that plots, and the values that replace them, which follow the page.
+# Matplotlib needs fixed colors. In its SVG they are replaced by those of the page, which differ
+# between light and dark mode.
 _COLORS = {
     "#010203": "currentColor",
     "#0072b2": "var(--equal)",

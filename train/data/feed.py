@@ -51,7 +51,7 @@ class TrainFeed:
         read_ahead: Number of batches that each worker, or all threads, read ahead.
 
     Raises:
-        ValueError: If an argument is not possible, see `training_order`.
+        ValueError: If an argument is invalid, see `training_order`.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class PlanMaker:
             The plan, from the cache or compiled.
 
         Raises:
-            ValueError: If a field of the config is not possible on these devices, or there is no
+            ValueError: If a field of the config is invalid on these devices, or there is no
                 such topology.
             ModuleNotFoundError: If the compiler is not installed.
         """

@@ -28,7 +28,7 @@ __all__ = ["CompiledStep", "compile_step", "compile_traced", "device_cache_bytes
 
 T = TypeVar("T")
 
-# The TPU compiler says that a program does not fit by all that it needs, or by the temporaries.
+# If a program does not fit, the TPU compiler reports either the total or the temporaries.
 _ALL_NEEDED = re.compile(r"memory space hbm\. Used ([\d.]+)([KMGT]?) of")
 _TEMPORARIES = re.compile(r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM")
 
@@ -95,7 +95,7 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
         The compiled step.
 
     Raises:
-        ValueError: If a field of the config has a value that is not possible, the devices do not
+        ValueError: If a field of the config has an invalid value, the devices do not
             divide the batch, or the batch is larger than the dataset.
     """
     check_config(config)

@@ -15,7 +15,7 @@ __all__ = ["Search", "batch_that_may_fit", "possible_remedies", "search"]
 
 _PlanOf = Callable[[ConfigDict], Plan]
 
-# The largest batch is found to this part of it, since every batch is compiled.
+# The search stops within 1/8 of the largest batch, since each try compiles a program.
 _PRECISION = 8
 # Powers of two divide most batches, and the first that fits costs the least time.
 _ACCUMULATIONS = (2, 4, 8, 16, 32)

@@ -4,10 +4,10 @@ If only one of the networks made a call, `calls` counts the calls of both sides.
 `evidence` runs both networks again and records the inputs of the layer of the first mismatch, and
 `explanation` asks these questions in this order. The first answer is the explanation:
 
-1. Has the input of the layer the same shape in both networks, and the same values? If not, the
-   cause is before the layer. `relations` looks for it between the two inputs.
-2. Has the layer the weights of PyTorch? `weight_causes` compares them.
-3. Has the layer the settings of PyTorch? `field_causes` runs it alone with those of PyTorch.
+1. Does the input of the layer have the same shape and values in both networks? If not, the cause
+   is before the layer. `relations` looks for it between the two inputs.
+2. Does the layer have PyTorch's weights? `weight_causes` compares them.
+3. Does the layer have PyTorch's settings? `field_causes` runs it alone with those settings.
    `single_layer` is such a layer, and `nnx_layers` makes one from an NNX module.
 4. How does the output of PyTorch follow from that of JAX? `relations` looks for it.
 

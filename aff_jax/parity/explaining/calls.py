@@ -37,7 +37,7 @@ def explain_one_sided(first: Row, rows: Sequence[Row]) -> str:
     """
     start = next(i for i, row in enumerate(rows) if row is first)
     block = itertools.takewhile(lambda row: row.is_one_sided, rows[start:])
-    # A module is one call, with those of its parts.
+    # Name a module instead of its submodules, which it calls.
     paths = list(dict.fromkeys((row.path, row.note) for row in block))
     whole = [p for p in paths if not any(p[0].startswith(f"{other}/") for other, _ in paths)]
     named = {(row.path, row.note): row for row in rows}

@@ -116,7 +116,7 @@ def gather_evidence(
         at = tuple(path.split("/")) if path else ()
         layer = _find_layer(structure, variables, at)
         torch_weights = {}
-        # If the variables were given, PyTorch's may not match.
+        # The conversion fails if the layers differ. Then there are no weights to compare.
         with contextlib.suppress(ValueError):
             torch_weights = _weights_by_layer(torch_network.convert(module, inputs, structure))
     call = _select(calls, path, first.call)

@@ -35,7 +35,7 @@ _MOMENTS = {
 def bind_training_arguments(
     module: nn.Module, inputs: Sequence[Any], kwargs: Mapping[str, Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Complete the arguments of a linen module by the flag of the training mode.
+    """Add the training flag to the arguments of a linen module.
 
     Args:
         module: The module.
@@ -150,7 +150,7 @@ class LinenTraining:
         """
         params = variables["params"]
         state = {name: c for name, c in variables.items() if name not in ("params", UNREAD)}
-        # One program compiles faster than one for the shape of each weight.
+        # Without jit, JAX would compile a program for each shape of a weight.
         optimizer_state = jax.jit(self.optimizer.init)(params)
         weights, statistics = self._name(params, state)
         yield TrainingStep(weights=weights, statistics=statistics)

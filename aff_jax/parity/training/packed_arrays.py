@@ -48,9 +48,8 @@ class Packing:
 
         Args:
             arrays: Arrays by name, one for each variable.
-            sums: Whether a bias that PyTorch has twice is its sum, as weights are, and not one of
-                the terms, as gradients are. A sum belongs to the first array, and the other has
-                zeros.
+            sums: True for weights: a bias that PyTorch has twice is stored as the sum in the first
+                array and zeros in the second. False for gradients, which are the same in both.
 
         Returns:
             Arrays under the names of PyTorch.

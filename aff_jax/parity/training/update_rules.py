@@ -23,7 +23,7 @@ _DEFAULTS: UpdateSettings = {
 }
 """Settings that every rule has."""
 
-# The denominator of adaptive rules.
+# Settings of the denominator, off where PyTorch's optimizer has none.
 _ROOT: UpdateSettings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
 
 OWN_DEFAULTS: dict[str, UpdateSettings] = {

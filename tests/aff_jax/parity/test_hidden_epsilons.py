@@ -39,7 +39,7 @@ def test_an_epsilon_that_float32_does_not_show_is_named(kind):
     torch_module, x = TorchNormed(), 10 * images(2, 6)
     result = parity.compare(torch_module, kind(1e-5), None, x)
     assert result.equal
-    assert result.hidden == ["`norm` has the epsilon 1e-05 and PyTorch's 1e-06"]
+    assert result.hidden == ["`norm` has epsilon 1e-05 where PyTorch has 1e-06"]
     assert "Float32 cannot show that `norm` has" in result.verdict
     assert not parity.compare(torch_module, kind(1e-6), None, x).hidden
 
