@@ -4,8 +4,9 @@
 
 The published top-1 error at the best epoch is 20.3 %, a test accuracy of 79.7 %; iAFF has 20.2 %
 (open-aff, README and `params/imagenet`). The recipe is the authors' except for bfloat16. Not
-trained here; the duration was not measured. On one device `--config.accumulation=4` keeps 128
-images per batch of batch normalization, as on the authors' four devices.
+trained here; the plan for 16 TPU chips (`v5e:4x4`, docs/plan.md) estimates 8.7 h. On one device
+`--config.accumulation=4` keeps 128 images per batch of batch normalization, as on the authors'
+four devices.
 """
 
 from ml_collections import ConfigDict

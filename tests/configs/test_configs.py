@@ -56,7 +56,18 @@ class TestConfig:
         assert (
             f"test {DISPLAY_NAMES[TASK_METRICS[find_dataset(config.dataset).task].score]}" in head
         )
-        assert re.search(r"\d (s|min|h)\b", head) or "Not trained here" in " ".join(head.split())
+        assert re.search(r"\d (s|min|h)\b", head) or "Not trained here" in head
+
+    def test_planned_duration_is_that_of_the_plan(self, path):
+        head = " ".join(ast.get_docstring(ast.parse(path.read_text())).split())
+        planned = re.search(r"\(`(\S+)`, docs/plan.md\) estimates ([\d.]+) (min|h)", head)
+        if planned:
+            tables = json.loads((ROOT / "benchmarks/results/plans.json").read_text())["tables"]
+            plans = {(row["config"], row["slice"]): row["hours"] for row in tables["recipes"]}
+            hours = float(planned[2]) / {"min": 60, "h": 1}[planned[3]]
+            assert hours == pytest.approx(plans[path.stem, planned[1]], rel=0.05)
+        else:
+            assert "docs/plan.md" not in head
 
     def test_sets_only_fields_that_base_has(self, path):
         config = importlib.import_module(f"configs.{path.stem}").get_config()
