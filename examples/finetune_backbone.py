@@ -31,14 +31,12 @@ if len(sys.argv) != 2:
 model = aff_jax.create_model("resnet18", fusion="add")
 variables = aff_jax.convert.from_torch(sys.argv[1], model)
 backbone = model.clone(features_only=True)
-params = {name: value for name, value in variables["params"].items() if name != "fc"}
-backbone_variables = {"params": params, "batch_stats": variables["batch_stats"]}
 
 
 @jax.jit
 def features(images):
-    """Return the mean of the last feature map, with the running statistics of batch norm."""
-    return backbone.apply(backbone_variables, images, train=False)[-1].mean((1, 2))
+    """Return the mean of the last feature map. Flax ignores the variables of the head."""
+    return backbone.apply(variables, images, train=False)[-1].mean((1, 2))
 
 
 digits, labels = load_digits(return_X_y=True)

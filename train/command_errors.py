@@ -25,7 +25,7 @@ __all__ = [
 
 
 def explain_config_error(error: Exception) -> str:
-    """Return the message of an error that reading a config file has raised.
+    """Return the message of an error that parsing the flags or reading a config file has raised.
 
     Args:
         error: The error.
@@ -44,6 +44,8 @@ def explain_config_error(error: Exception) -> str:
             "the file of --config takes no argument after a colon: its get_config() has no "
             "parameter. Set its fields with --config.FIELD=VALUE."
         )
+    if missing := re.findall(r"Flag --(\w+) must have a value other than None", text):
+        return "\n".join(f"--{name} is missing. {flags.FLAGS[name].help}" for name in missing)
     return text
 
 

@@ -110,7 +110,7 @@ def test_plans_are_those_of_the_compiler():
     tables = json.loads((ROOT / "benchmarks" / "results" / "plans.json").read_text())["tables"]
     plans = {(row["config"], row["slice"]): row for row in tables["recipes"]}
     written = re.findall(
-        r"^\| `(\w+)\.py`.* \| `(.*)` \| ([\d.]+) GiB \| ([\d.]+) (\w+) \| ([\d.]+) \|$",
+        r"^\| `(\w+)\.py`.* \| \d+ chips, `(.*)` \| ([\d.]+) GiB \| ([\d.]+) (\w+) \| ([\d.]+) \|$",
         README,
         re.MULTILINE,
     )

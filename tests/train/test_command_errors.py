@@ -31,6 +31,15 @@ def test_errors_of_config_files(error, message):
     assert message in explain_config_error(error)
 
 
+def test_a_missing_flag_is_named_with_its_help(monkeypatch):
+    known = flags.FlagValues()
+    monkeypatch.setattr(flags, "FLAGS", known)
+    flags.DEFINE_string("workdir", None, "Directory of the run.", known, required=True)
+    with pytest.raises(flags.IllegalFlagValueError) as error:
+        known(["train"])
+    assert explain_config_error(error.value) == "--workdir is missing. Directory of the run."
+
+
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [

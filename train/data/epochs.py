@@ -1,8 +1,12 @@
 """Conversion between epochs, which configs use, and steps, which runs use."""
 
 import dataclasses
+import math
 
 __all__ = ["Epochs"]
+
+_FEW_STEPS = 100
+"""A run with fewer steps is probably too short to learn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +44,21 @@ class Epochs:
 
     @property
     def warning(self) -> str | None:
-        """Return a message if the run is longer than `total` because one step is, else None."""
-        if self.total_steps > 1 or self.after(1) <= self.total:
-            return None
-        return (
-            f"One step of {self.batch_size} examples is {self.after(1):.3g} epochs of "
-            f"{self.examples} examples, more than config.epochs={self.total:g}. For a shorter run "
-            f"reduce config.batch_size."
-        )
+        """Return a message if the run has few steps, or its only step is longer than `total`."""
+        if self.total_steps == 1 and self.after(1) > self.total:
+            return (
+                f"One step of {self.batch_size} examples is {self.after(1):.3g} epochs of "
+                f"{self.examples} examples, more than config.epochs={self.total:g}. For a shorter "
+                f"run reduce config.batch_size."
+            )
+        if self.total_steps < _FEW_STEPS:
+            epochs = math.ceil(self.after(2 * _FEW_STEPS))
+            return (
+                f"This run has only {self.total_steps} steps, and a network needs some hundred to "
+                f"learn. {2 * _FEW_STEPS} steps are --config.epochs={epochs}.0; a smaller "
+                f"--config.batch_size gives more steps per epoch."
+            )
+        return None
 
     def after(self, step: int) -> float:
         """Convert a number of steps to epochs.

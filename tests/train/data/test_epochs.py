@@ -25,9 +25,16 @@ def test_a_run_has_at_least_one_step():
     assert Epochs(examples=10, batch_size=1000, total=1.0).total_steps == 1
 
 
+def test_a_run_of_few_steps_is_reported():
+    assert Epochs(examples=1000, batch_size=10, total=1.0).warning is None
+    few = Epochs(examples=28, batch_size=64, total=20.0)
+    assert few.warning.startswith("This run has only 9 steps")
+    assert "200 steps are --config.epochs=458.0;" in few.warning
+    assert Epochs(examples=28, batch_size=64, total=458.0).total_steps >= 200
+
+
 def test_a_step_that_is_longer_than_the_run_is_reported():
-    assert Epochs(examples=10, batch_size=10, total=1.0).warning is None
-    assert Epochs(examples=10, batch_size=8, total=1.0).warning is None
+    assert "more than config.epochs" not in Epochs(examples=10, batch_size=8, total=1.0).warning
     assert "20 examples is 2 epochs of 10 examples, more than config.epochs=0.5" in str(
         Epochs(examples=10, batch_size=20, total=0.5).warning
     )

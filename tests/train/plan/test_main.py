@@ -7,7 +7,7 @@ import pytest
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "flag --topology=None: Flag --topology must have a value other than None"),
+        ([], "--topology is missing. "),
         (["--topology=v9:2x2"], "unknown chip"),
     ],
 )

@@ -44,7 +44,7 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
 
     Args:
         name: Name of the dataset, for error messages.
-        split: "train", "validation" or "test".
+        split: "train", "validation" or "test", or a folder name of one of these, such as "val".
         data_dir: Folder that contains the folders of the splits.
 
     Returns:
@@ -59,6 +59,7 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
             f"expected the folder that contains train/ and val/ for dataset {name!r}, got none. "
             f"Set --config.data_dir=PATH."
         )
+    split = next((known for known, names in SPLIT_FOLDERS.items() if split in names), split)
     if split not in SPLIT_FOLDERS:
         raise ValueError(
             f"expected one of the splits {', '.join(SPLIT_FOLDERS)} of {name!r}, got {split!r}."
@@ -78,10 +79,12 @@ def split_folder(name: str, split: str, data_dir: str | None) -> Path:
         files = abbreviate(sorted(os.listdir(root)))
         found = f"no folders, only {files}" if files else "an empty folder"
     hint = "Perhaps data_dir is one folder too high or too low."
-    if split != "train" and is_folder(root / "train"):
+    if split == "test" and any(is_folder(root / name) for name in SPLIT_FOLDERS["validation"]):
+        hint = "Evaluate --split=validation, or add test/."
+    elif split != "train" and is_folder(root / "train"):
         hint = f"Move a part of the training examples, such as a tenth, to {root / 'val'}."
     raise FileNotFoundError(
-        f"expected {expected} in {root}, got {found}. Training and evaluation need separate "
+        f"expected {expected} in {root}, got {found}. Training, evaluation and test need separate "
         f"examples. {hint}"
     )
 

@@ -50,6 +50,17 @@ def test_val_and_test_are_different_splits(tmp_path: pathlib.Path) -> None:
     assert split_folder("mine", "validation", str(tmp_path)) == tmp_path / "val"
 
 
+def test_a_split_may_be_named_as_its_folder(tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "val/a.png")
+    assert split_folder("mine", "val", str(tmp_path)) == tmp_path / "val"
+
+
+def test_without_a_test_split_the_other_one_is_suggested(tmp_path: pathlib.Path) -> None:
+    touch(tmp_path, "train/a.png", "val/a.png")
+    with pytest.raises(FileNotFoundError, match="Evaluate --split=validation, or add test/"):
+        split_folder("mine", "test", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("split", "data_dir", "message"),
     [
