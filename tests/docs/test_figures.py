@@ -124,6 +124,29 @@ def test_plans_are_those_of_the_compiler():
         assert float(ratio) == pytest.approx(plan["step over add"], rel=0.01)
 
 
+def test_the_guide_has_all_plans():
+    table = DOCUMENTS["docs/plan.md"].partition("## The recipes")[2]
+    written = re.findall(
+        r"^\| `(\w+)\.py` \| `(\S+)` \| (\d+) \| ([\d.]+) GiB \| ([\d.]+) ms \| ([\d.]+) ms "
+        r"\| ([\d.]+) (s|minutes|hours) \| ([\d.]+) \|$",
+        table,
+        re.MULTILINE,
+    )
+    plans = json.loads((ROOT / "benchmarks" / "results" / "plans.json").read_text())["tables"]
+    rows = {(row["config"], row["slice"]): row for row in plans["recipes"]}
+    assert {(config, slice_) for config, slice_, *_ in written} == rows.keys()
+    for config, slice_, batch, memory, step, exchange, time, unit, ratio in written:
+        plan = rows[config, slice_]
+        assert plan["fits"] == "yes"
+        assert int(batch) == plan["batch per chip"]
+        assert float(memory) == pytest.approx(plan["GiB per chip"], rel=0.02, abs=0.005)
+        assert float(step) == pytest.approx(plan["step ms"], rel=0.03)
+        assert float(exchange) == pytest.approx(plan["of it communication"], rel=0.03, abs=0.05)
+        seconds = float(time) * {"s": 1, "minutes": 60, "hours": 3600}[unit]
+        assert seconds == pytest.approx(3600 * plan["hours"], rel=0.05)
+        assert float(ratio) == pytest.approx(plan["step over add"], rel=0.01)
+
+
 def test_the_feed_that_a_tpu_slice_needs():
     plans = json.loads((ROOT / "benchmarks" / "results" / "plans.json").read_text())
     plan = next(
