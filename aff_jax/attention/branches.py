@@ -142,16 +142,16 @@ def sum_of_branches(
     return sum(logits[1:], start=logits[0])
 
 
-def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
-    """Return the names of the branches of one pass of attention.
+def branch_names(scales: Sequence[str], iteration: int = 1) -> list[str]:
+    """Return the names of the branches of one iteration of attention.
 
     The n-th branch of a scale is `local`, `local2`, `local3` and so on, as in the checkpoints of
-    the references. `("local", "global")` gives `local`, `global` for the first pass and `local2`,
-    `global2` for the second.
+    the references. `("local", "global")` gives `local`, `global` for the first iteration
+    and `local2`, `global2` for the second.
 
     Args:
-        scales: The scales of one pass.
-        pass_number: Number of the pass, from 1.
+        scales: The scales of one iteration.
+        iteration: Number of the iteration, from 1.
 
     Returns:
         One name for each scale.
@@ -165,14 +165,14 @@ def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
         )
     names = []
     for position, scale in enumerate(scales):
-        in_earlier_passes = (pass_number - 1) * list(scales).count(scale)
-        earlier = in_earlier_passes + list(scales[:position]).count(scale)
+        in_earlier_iterations = (iteration - 1) * list(scales).count(scale)
+        earlier = in_earlier_iterations + list(scales[:position]).count(scale)
         names.append(f"{scale}{earlier + 1}" if earlier else scale)
     return names
 
 
 def make_branches(module: Any, channels: int, **options: Any) -> list[Branch]:
-    """Make the branches of one pass of attention, one for each of `module.scales`.
+    """Make the branches of one iteration of attention, one for each of `module.scales`.
 
     Args:
         module: As in `make_branch`.
@@ -196,7 +196,7 @@ def make_branch(
     *,
     outputs: int = 1,
     normalize_logits: bool = True,
-    pass_number: int = 1,
+    iteration: int = 1,
 ) -> Branch:
     """Make a branch of attention as a submodule of the module whose `__call__` is running.
 
@@ -207,7 +207,7 @@ def make_branch(
         channels: Number of channels C.
         outputs: Number of logits for each channel. All are computed from one hidden layer.
         normalize_logits: As in `Branch`.
-        pass_number: Number of the pass, from 1.
+        iteration: Number of the iteration, from 1.
 
     Returns:
         The branch.
@@ -237,7 +237,7 @@ def make_branch(
         dtype=module.dtype,
         param_dtype=module.param_dtype,
         implementation=module.implementation,
-        name=branch_names(module.scales, pass_number)[position],
+        name=branch_names(module.scales, iteration)[position],
     )
 
 

@@ -93,7 +93,7 @@ def _list_unread_branches(
 ) -> Iterator[Entry]:
     """List the second global branch of every `IAFF` that shares the global branch.
 
-    PyTorch's iAFF has it as `global_att2`, and its second pass reads `global_att` instead.
+    PyTorch's iAFF has it as `global_att2`, and its second iteration reads `global_att` instead.
     """
     for at, layer in structure.layers.items():
         if not (isinstance(layer.module, IAFF) and layer.module.share_global):
