@@ -183,12 +183,12 @@ def compare_step(
     differs = any(row.differs for row in rows)
     explanation = explain_steps(samples, rows, dtype) if differs else ""
     notes = _list_notes(torch_training, samples)
-    uncompared = [
+    unmatched = [
         n for n, has in torch_training.has_gradient.items() if has and n not in torch_training.names
     ]
-    uncompared += [f"{name} (JAX)" for name in read if name not in names]
+    unmatched += [f"{name} (JAX)" for name in read if name not in names]
     folded = list_reparametrized(torch_module)
-    return StepParity(rows, dtype, steps, explanation, notes, uncompared, folded)
+    return StepParity(rows, dtype, steps, explanation, notes, unmatched, folded)
 
 
 def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:

@@ -67,7 +67,7 @@ def test_rematerialized_networks_are_compared_in_full(network):
     assert ("stage1_block0/fuse/sigmoid", 1) in [(row.path, row.call) for row in outcome.rows]
 
 
-def test_a_wrong_reference_differs_first_in_the_second_pass_of_the_first_fusion(network):
+def test_a_wrong_reference_differs_first_in_the_second_iteration_of_the_first_fusion(network):
     outcome = parity.compare(network, linen_model("paper"), None, images(2, 12, 12, 3))
     assert not outcome.equal
     assert outcome.first_mismatch.path == "stage1_block0/fuse/global2/reduce"
