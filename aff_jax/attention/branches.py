@@ -33,10 +33,10 @@ class Branch(nn.Module):
 
     The collection `params` has W1 and b1 as `reduce`, the first BN as `reduce_norm`, W2 and b2 as
     `expand`, and the second BN as `expand_norm`. The kernels are `(in_channels, hidden)` and
-    `(hidden, features)`.
+    `(hidden, channels)`.
 
     Attributes:
-        features: Number of output channels.
+        channels: Number of output channels.
         hidden: Number of hidden channels.
         activation: Activation between the two layers.
         use_bias: Add b1 and b2.
@@ -52,7 +52,7 @@ class Branch(nn.Module):
         open-aff's `aff_pytorch/aff_net/fusion.py`.
     """
 
-    features: int
+    channels: int
     hidden: int
     activation: Callable[[Array], Array] = nn.relu
     use_bias: bool = True
@@ -66,7 +66,7 @@ class Branch(nn.Module):
     @nn.compact
     def __call__(
         self, u: Float[Array, "batch *spatial in_channels"], train: bool = False
-    ) -> Float[Array, "batch *spatial features"]:
+    ) -> Float[Array, "batch *spatial channels"]:
         """Compute the logits of this scale.
 
         Args:
@@ -74,13 +74,13 @@ class Branch(nn.Module):
             train: Normalize with the statistics of the batch, and update the running ones.
 
         Returns:
-            Array `(batch, *spatial, features)`.
+            Array `(batch, *spatial, channels)`.
         """
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         linear = {"use_bias": self.use_bias, "kernel_init": self.kernel_init, **dtypes}
         reduce = nn.Dense(self.hidden, name="reduce", **linear)
         reduce_norm = normalization(self.norm, name="reduce_norm", **dtypes)
-        expand = nn.Dense(self.features, name="expand", **linear)
+        expand = nn.Dense(self.channels, name="expand", **linear)
         last_norm = self.norm if self.normalize_logits else None
         expand_norm = normalization(last_norm, name="expand_norm", **dtypes)
         if fast.takes_shortcut(
@@ -90,7 +90,7 @@ class Branch(nn.Module):
             dense=expand,
             norm=expand_norm,
             hidden_shape=(*u.shape[:-1], self.hidden),
-            features=self.features,
+            channels=self.channels,
         ):
             return fast.derived_branch(u, reduce, reduce_norm, self.activation, expand, expand_norm)
         hidden = self.activation(reduce_norm(reduce(u), train=train))
@@ -109,7 +109,7 @@ def sum_of_branches(
     scales: Sequence[str],
     u: Float[Array, "batch *spatial in_channels"],
     train: bool,
-) -> Float[Array, "batch *spatial_or_ones features"]:
+) -> Float[Array, "batch *spatial_or_ones channels"]:
     """Compute the logits of attention.
 
     They are::
@@ -125,7 +125,7 @@ def sum_of_branches(
         train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
-        Array `(batch, *spatial, features)`. Its spatial axes have size one if all scales are
+        Array `(batch, *spatial, channels)`. Its spatial axes have size one if all scales are
         global.
 
     Raises:
@@ -227,7 +227,7 @@ def make_branch(
             f"such as `lambda channels: max(channels // 4, 16)`."
         )
     return Branch(
-        features=outputs * channels,
+        channels=outputs * channels,
         hidden=int(hidden),
         activation=module.activation,
         use_bias=module.use_bias,
