@@ -127,7 +127,7 @@ def compare_step(
         network = TorchNetwork(torch_module, dtype, rename=None, folds=True)
         renamed = list_names(network.module, rename, prefix)
         packing = Packing(select_forms(list_forms(structure), renamed))
-        read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
+        read = packing.to_torch_names([e.name for e in entries if e.collection != UNREAD])
         if variables is None:
             widened = float64 and hasattr(module, "param_dtype")
             wide = module.clone(param_dtype=jnp.float64) if widened else module
