@@ -15,7 +15,7 @@ from aff_jax.parity.explaining.reordering import find_padding
 from aff_jax.parity.explaining.single_layer import SingleLayer
 from aff_jax.parity.explaining.weight_causes import explain_weights
 from aff_jax.parity.layouts import align
-from aff_jax.parity.output_differences import ULPS
+from aff_jax.parity.output_differences import ULPS_OF_LARGEST
 from aff_jax.parity.rows import Pair, Row
 
 __all__ = ["explain", "explain_fusion"]
@@ -39,7 +39,7 @@ def explain(first: Row, evidence: Evidence) -> str:
     earlier = [*_parameters(evidence), *evidence.inputs, *_earlier(evidence.pairs[:place])]
     rows = [pair.row for pair in evidence.pairs] if first.note else [first]
     allowed = max(row.allowed_rel for row in rows)
-    allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
+    allowed = allowed or ULPS_OF_LARGEST * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = quote_call(first)
     pairs = align_inputs(evidence)
     if are_exchanged(pairs, allowed):
