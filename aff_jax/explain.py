@@ -14,7 +14,7 @@ from aff_jax.attention.ms_cam import FUSION_WEIGHTS
 from aff_jax.fusion.base import Fusion
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.lookup import unknown_name
-from aff_jax.nn.argument_checks import check_flags_by_name, check_model_and_variables
+from aff_jax.nn.input_checks import check_flags_by_name, check_model_and_variables
 
 __all__ = ["fusion_weights", "grad_cam"]
 

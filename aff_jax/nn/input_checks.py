@@ -1,6 +1,9 @@
-"""Checks of the inputs of a module, with errors that name the likely cause."""
+"""Checks of inputs and other arguments, with errors that name the likely cause."""
 
 import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,9 +12,11 @@ from jaxtyping import Array
 __all__ = [
     "check_channels",
     "check_fields_by_name",
+    "check_flags_by_name",
     "check_floating",
     "check_images",
     "check_input",
+    "check_model_and_variables",
 ]
 
 
@@ -134,3 +139,48 @@ def check_fields_by_name(cls: type[nn.Module], positional: tuple[object, ...]) -
             f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "
             f"is a number of channels, as in open-aff, leave it out: it is that of the inputs."
         )
+
+
+def check_model_and_variables(call: str, model: Any, variables: Any) -> None:
+    """Raise an error if the arguments are not a module and a dict, for example because swapped.
+
+    Args:
+        call: The function and its arguments, for the message.
+        model: Argument that must be a linen module.
+        variables: Argument that must be a mapping.
+
+    Raises:
+        TypeError: If one of them is of another type.
+    """
+    if isinstance(model, nn.Module) and isinstance(variables, Mapping):
+        return
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        cause = f"Pass a module, {model.__name__}(), instead of its class."
+    elif isinstance(model, Mapping | str) or isinstance(variables, nn.Module):
+        cause = "Probably the arguments are swapped."
+    else:
+        cause = "Variables are those that `model.init` or `aff_jax.load` return."
+    raise TypeError(
+        f"{call}: expected a linen module and its variables, a dict with the collection params, "
+        f"got a {type(model).__name__} as the module and a {type(variables).__name__} as the "
+        f"variables. {cause}"
+    )
+
+
+def check_flags_by_name(call: str, model: nn.Module, inputs: Sequence[Any]) -> None:
+    """Raise an error if the flag `train` of a module gets another value than True or False.
+
+    Args:
+        call: The function and its arguments, for the message.
+        model: The module.
+        inputs: Positional arguments of its `__call__`.
+
+    Raises:
+        TypeError: If the argument `train` is not a bool.
+    """
+    for name, value in zip(inspect.signature(model.__call__).parameters, inputs, strict=False):
+        if name == "train" and not isinstance(value, bool):
+            raise TypeError(
+                f"{call}: expected the inputs of {type(model).__name__}, got {value!r} where it "
+                f"takes the flag train. Pass other arguments by name, as in `classes=7`."
+            )
