@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from aff_jax import fast
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.input_checks import check_channels
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.pooling import global_average
 
@@ -75,7 +76,11 @@ class Branch(nn.Module):
 
         Returns:
             Array `(batch, *spatial, channels)`.
+
+        Raises:
+            ValueError: If `u` has another number of channels than the kernel of `reduce`.
         """
+        self._check_channels(u)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         linear = {"use_bias": self.use_bias, "kernel_init": self.kernel_init, **dtypes}
         reduce = nn.Dense(self.hidden, name="reduce", **linear)
@@ -95,6 +100,12 @@ class Branch(nn.Module):
             return fast.derived_branch(u, reduce, reduce_norm, self.activation, expand, expand_norm)
         hidden = self.activation(reduce_norm(reduce(u), train=train))
         return expand_norm(expand(hidden), train=train)
+
+    def _check_channels(self, u: Array) -> None:
+        """Raise an error before Flax does, whose message does not name the likely cause."""
+        kernel = self.variables.get("params", {}).get("reduce", {}).get("kernel")
+        if kernel is not None:
+            check_channels("/".join(self.path), u.shape, nn.meta.unbox(kernel).shape[0])
 
 
 _CONTEXTS: dict[str, Callable[[Array], Array]] = {

@@ -2,16 +2,18 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from aff_jax.lookup import unknown_name
+
 __all__ = [
     "check_channels",
-    "check_fields_by_name",
+    "check_fields",
     "check_flags_by_name",
     "check_floating",
     "check_images",
@@ -72,7 +74,8 @@ def check_images(module: nn.Module, images: Array) -> None:
 
     Raises:
         TypeError: If `images` are not floating point.
-        ValueError: If `images` do not have four axes, or an axis other than the batch is empty.
+        ValueError: If `images` do not have four axes, an axis other than the batch is empty, or
+            they are squares with one or three channels on axis 1.
     """
     check_floating(module, images=images)
     if images.ndim != 4:
@@ -82,6 +85,13 @@ def check_images(module: nn.Module, images: Array) -> None:
             f"images have no channel axis (use images[..., None])."
         )
     _check_not_empty(module, "images", images.shape)
+    _, height, width, channels = images.shape
+    if height in (1, 3) and width == channels > 4:
+        raise ValueError(
+            f"{type(module).__name__}: expected images of shape (batch, height, width, channels), "
+            f"got {images.shape}. Probably they have the channels first, as in PyTorch: move them, "
+            f"as in `jnp.moveaxis(images, 1, -1)`."
+        )
 
 
 def _check_not_empty(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
@@ -111,29 +121,44 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
                 f"{shape}. Probably it has the channels first, as in PyTorch: move them, as in "
                 f"`jnp.moveaxis(x, 1, -1)`."
             )
+        cause = (
+            "Probably the input is that of another layer, or the variables are those of another "
+            "module."
+        )
+        if shape[-1] == 1:
+            cause = (
+                f"Probably the network was made for color images and these are gray: repeat the "
+                f"channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
+                f"network with images of {shape[-1]} channels."
+            )
         raise ValueError(
             f"{where}: expected {channels} channels, as its variables have, got an input of shape "
-            f"{shape}. Probably the network was made for color images and these are gray: repeat "
-            f"the channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
-            f"network with images of {shape[-1]} channels."
+            f"{shape}. {cause}"
         )
 
 
-def check_fields_by_name(cls: type[nn.Module], positional: tuple[object, ...]) -> None:
-    """Raise an error if fields of a module are given without their names.
+def check_fields(
+    cls: type[nn.Module], positional: Collection[object], by_name: Collection[str]
+) -> None:
+    """Raise an error if fields of a module are given without their names, or are unknown.
 
     Args:
         cls: Class of the module.
         positional: Positional arguments of the class.
+        by_name: Names of its keyword arguments.
 
     Raises:
         TypeError: If there are any. The message lists the fields.
     """
     fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
+    known = [field.name for field in fields]
+    for name in by_name:
+        if name not in ("parent", "name", *known):
+            raise TypeError(unknown_name(f"field of {cls.__name__}:", name, known))
     if len(positional) > sum(not field.kw_only for field in fields):
-        # The fields that the class lists itself come first.
-        own = [f for f in fields if f.name in vars(cls).get("__annotations__", {})]
-        names = list(dict.fromkeys(field.name for field in [*own, *fields]))
+        # The fields that the class lists itself come first, in its order.
+        names = [name for name in inspect.get_annotations(cls) if name in known]
+        names = list(dict.fromkeys([*names, *known]))
         raise TypeError(
             f"{cls.__name__} takes its fields by name, as in {cls.__name__}({names[0]}=...), got "
             f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "

@@ -1,5 +1,6 @@
 """The errors for unsuitable inputs, and for wrong and swapped arguments."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -70,6 +71,30 @@ def test_a_subclass_may_have_positional_fields():
 def test_channels_on_the_first_axis_are_recognized():
     with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably it has the channels first"):
         check_channels("input_norm", (2, 3, 8, 8), 3)
+    with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably they have the channels first"):
+        check_images(MODULE, jnp.ones((2, 3, 8, 8)))
+    check_images(MODULE, jnp.ones((2, 3, 8, 4)))  # three rows of eight positions
+
+
+def test_another_number_of_channels_is_not_always_that_of_gray_images():
+    with pytest.raises(ValueError, match="Probably the input is that of another layer"):
+        check_channels("local", (2, 8, 8, 32), 64)
+    with pytest.raises(ValueError, match="these are gray"):
+        check_channels("input_norm", (2, 8, 8, 1), 3)
+
+
+def test_a_fusion_names_an_input_with_other_channels_than_its_variables():
+    x = jnp.ones((2, 4, 4, 8))
+    variables = AFF().init(jax.random.key(0), x, x)
+    first = jnp.ones((2, 8, 4, 4))
+    with pytest.raises(ValueError, match=r"^local: expected 8 channels .* channels first"):
+        AFF().apply(variables, first, first)
+
+
+@pytest.mark.parametrize("module", [MSCAM, AFF, IAFF, SE])
+def test_an_unknown_field_is_refused_with_the_known_ones(module):
+    with pytest.raises(TypeError, match=rf"field of {module.__name__}: 'reductoin'. Did you mean"):
+        module(reductoin=4)
 
 
 @pytest.mark.parametrize(
