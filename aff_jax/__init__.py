@@ -9,7 +9,7 @@ from aff_jax.fusion.iaff import IAFF
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.hosts.registry import create_model, list_models
 from aff_jax.nn.batch_norm import BatchNorm
-from aff_jax.prediction import Predictor
+from aff_jax.prediction.predictor import Predictor
 from aff_jax.serialization import load, save
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Explanations of a network's output: fusion weights and Grad-CAM maps."""
+"""Explanations of a network's output: the weights M of its fusions, and Grad-CAM maps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from aff_jax.attention.ms_cam import FUSION_WEIGHTS
 from aff_jax.fusion.base import Fusion
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.lookup import unknown_name
-from aff_jax.nn.argument_checks import check_flags_by_name, check_model_and_variables
+from aff_jax.nn.input_checks import check_flags_by_name, check_model_and_variables
 
 __all__ = ["fusion_weights", "grad_cam"]
 
@@ -22,7 +22,7 @@ __all__ = ["fusion_weights", "grad_cam"]
 def fusion_weights(
     model: nn.Module, variables: Mapping[str, Any], *inputs: Any
 ) -> dict[str, tuple[Float[Array, "batch *spatial channels"], ...]]:
-    """Compute the fusion weights M of a network in evaluation mode.
+    """Compute the weights M of all fusions of a network in evaluation mode.
 
     In AFF, IAFF and SK they weight x, and the remainder weights y::
 
@@ -40,10 +40,10 @@ def fusion_weights(
         *inputs: Inputs of `model`, called as `model.apply(variables, *inputs)`.
 
     Returns:
-        By path of the fusion, such as `stage1_block0/fuse`, the weights of each pass: M for AFF and
-        MSCAM, and M_1 and M_2 for IAFF. The path of `model` itself is the empty string. Weights
-        have the shape `(batch, *spatial, channels)` and are in (0, 1). Their spatial axes have
-        size one if all scales of the attention are global.
+        By path of the fusion, such as `stage1_block0/fuse`, the weights of each iteration: M for
+        AFF and MSCAM, and M_1 and M_2 for IAFF. The path of `model` itself is the empty string.
+        Weights have the shape `(batch, *spatial, channels)` and are in (0, 1). Their spatial axes
+        have size one if all scales of the attention are global.
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
@@ -54,7 +54,7 @@ def fusion_weights(
         >>> x, y = jax.random.normal(jax.random.key(0), (2, 4, 8, 8, 16))
         >>> iaff = aff_jax.IAFF()
         >>> variables = iaff.init(jax.random.key(1), x, y)
-        >>> {path: len(passes) for path, passes in fusion_weights(iaff, variables, x, y).items()}
+        >>> {path: len(found) for path, found in fusion_weights(iaff, variables, x, y).items()}
         {'': 2}
 
     References:
@@ -76,8 +76,8 @@ def fusion_weights(
             repr(name) for name in list_fusions() if not hasattr(create_fusion(name), "scales")
         ]
         raise ValueError(
-            f"expected a network with fusion weights, got {type(model).__name__}, in which "
-            f"nothing sows {FUSION_WEIGHTS!r}. Probably its fusion is "
+            f"expected a network with a fusion that has weights M, got {type(model).__name__}, in "
+            f"which nothing sows {FUSION_WEIGHTS!r}. Probably its fusion is "
             f"{' or '.join(without_attention)}, which has no weights; or it is inside "
             f"flax.linen.scan or vmap, whose `variable_axes` must include 'intermediates'."
         )

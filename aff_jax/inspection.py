@@ -93,8 +93,8 @@ def example_images(module: nn.Module, channels: int = 3) -> tuple[Array]:
             f"expected example inputs for {type(module).__name__}, got none. They can only be "
             f"left out for the networks of create_model, which take images. Pass arrays of the "
             f"shapes that this module takes as the last positional arguments, one for each "
-            f"argument of its `__call__`: for an AFF on 64 channels, "
-            f"`from_torch(state_dict, aff, x, y)` with `x = y = jnp.zeros((1, 8, 8, 64))`."
+            f"argument of its `__call__`: for an AFF on 64 channels, `x, y` with "
+            f"`x = y = jnp.zeros((1, 8, 8, 64))`."
         )
     return (jnp.zeros((2, 64, 64, channels)),)
 

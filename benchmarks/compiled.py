@@ -33,9 +33,8 @@ from aff_jax.files.user_cache import user_cache
 from aff_jax.inference import freeze
 from benchmarks.results import Row, describe_machine, write_results
 from configs import cifar10_resnet32, imagenet_resnet50_v1d
-from train.plan.cache import PlanCache, versions
 from train.plan.hlo import parse
-from train.plan.plan_maker import PlanMaker
+from train.plan.plan_maker import PlanCache, PlanMaker, versions
 from train.plan.program import compile_traced
 from train.plan.topologies import Topology, describe_topology
 from train.plan.traffic import Traffic, count_traffic

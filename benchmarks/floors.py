@@ -72,8 +72,8 @@ def attention_work(
 ) -> Work:
     """Return the least work of the forward pass of a frozen module.
 
-    For an input of N values with C channels and h = C / reduction, each pass of the attention has
-    4 N h FLOPs in the local branch and 4 C h weights in both branches, which are read once.
+    For an input of N values with C channels and h = C / reduction, each iteration of the attention
+    has 4 N h FLOPs in the local branch and 4 C h weights in both branches, which are read once.
 
     Args:
         module: Name in `AFF_ARRAYS`.
@@ -87,10 +87,10 @@ def attention_work(
     """
     values, channels = math.prod(shape), shape[-1]
     hidden = max(1, channels // reduction)
-    passes = 2 if module == "IAFF" else 1
+    iterations = 2 if module == "IAFF" else 1
     arrays = AFF_ARRAYS[module].cached if cached else AFF_ARRAYS[module].streamed
-    weights = passes * 4 * channels * hidden
-    return Work(itemsize * (arrays * values + weights), passes * 4 * values * hidden)
+    weights = iterations * 4 * channels * hidden
+    return Work(itemsize * (arrays * values + weights), iterations * 4 * values * hidden)
 
 
 def measure_floors(dtype: Any, megabytes: int = 1024, side: int = 8192) -> Floors:

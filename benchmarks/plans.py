@@ -21,9 +21,8 @@ from rich.console import Console
 
 from aff_jax.files.user_cache import user_cache
 from benchmarks.results import Row, describe_machine, write_results
-from train.plan.cache import PlanCache, versions
 from train.plan.estimate import Plan
-from train.plan.plan_maker import PlanMaker
+from train.plan.plan_maker import PlanCache, PlanMaker, versions
 
 __all__ = ["RECIPES", "main", "plan_row"]
 

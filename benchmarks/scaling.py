@@ -32,10 +32,9 @@ from rich.console import Console
 import aff_jax
 from aff_jax.files.user_cache import user_cache
 from configs import imagenet_resnet50_v1d
-from train.plan.cache import PlanCache
 from train.plan.chips import CHIPS, Chip
 from train.plan.estimate import HOP_SECONDS, Plan, communication_seconds, torus
-from train.plan.plan_maker import PlanMaker
+from train.plan.plan_maker import PlanCache, PlanMaker
 
 __all__ = ["SLICES", "Network", "efficiency", "main", "network", "plan_step", "step_seconds"]
 

@@ -138,6 +138,54 @@ def test_imported_names_are_public():
                 assert not private, f"{path}: {node.module} has no {private} in __all__"
 
 
+def names_imported_by(path):
+    """Return the names that a module has from other modules."""
+    nodes = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in nodes for alias in node.names}
+
+
+def used_names(path):
+    """Yield the modules of this project that a file reads names from, with these names.
+
+    A name is imported, as in `from aff_jax.serialization import load`, or an attribute, as in
+    `aff_jax.load`.
+    """
+    tree = ast.parse(path.read_text())
+    modules = {}  # by the name that they have in the file
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.name if alias.asname else alias.name.split(".")[0]
+                modules |= {alias.asname or name: name} if name in MODULES else {}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                if member == "aff_jax.fast":  # the seam of the shortcuts
+                    continue
+                if member in MODULES:
+                    modules[alias.asname or alias.name] = member
+                elif node.module in MODULES:
+                    yield node.module, alias.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, *others = ast.unparse(node).split(".")
+            module = modules.get(first)
+            while module and others and f"{module}.{others[0]}" in MODULES:
+                module = f"{module}.{others.pop(0)}"
+            if module and others:
+                yield module, others[0]
+
+
+def test_names_are_imported_from_the_module_that_defines_them():
+    """The shorter paths are for users, and for the commands, which are written as by users."""
+    imported = {name: names_imported_by(path) for name, path in MODULES.items()}
+    for path in SOURCES:
+        if not within(module_name(path), "aff_jax.cli"):
+            for module, name in used_names(path):
+                is_module = f"{module}.{name}" in MODULES
+                assert is_module or name not in imported[module], f"{path}: {name} of {module}"
+
+
 def test_pmap_and_shard_map_are_used_in_one_file_of_each_package():
     allowed = {
         "pmap": {"train.steps.parallel"},

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from aff_jax.images import ImageTask
+from aff_jax.images.image_task import ImageTask
 from train.data.augment.augmentation import normalize
 from train.data.sources.data_source import Source
 from train.reporting.metrics import TASK_METRICS, TaskMetrics

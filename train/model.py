@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-import aff_jax
+from aff_jax.hosts.registry import create_model
 from aff_jax.hosts.resnet_v1d import MSRA_PRELU
 from aff_jax.inspection import count_flops, count_parameters
 from aff_jax.lookup import look_up
+from aff_jax.nn.batch_norm import BatchNorm
 from train.data.pipeline import open_splits
 from train.data.sources.data_source import Source
 from train.steps.parallel import AXIS
@@ -51,13 +52,13 @@ def make_model(config: ConfigDict, num_classes: int) -> nn.Module:
     kernel_init = {}
     if config.kernel_init:
         kernel_init["kernel_init"] = look_up(KERNEL_INITS, "kernel_init", config.kernel_init)
-    return aff_jax.create_model(
+    return create_model(
         config.model,
         fusion=config.fusion,
         fusion_fields=config.fusion_fields.to_dict(),
         reference=config.reference,
         num_classes=num_classes,
-        norm=partial(aff_jax.BatchNorm, axis_name=AXIS if config.sync_batch_norm else None),
+        norm=partial(BatchNorm, axis_name=AXIS if config.sync_batch_norm else None),
         dtype=DTYPES[config.dtype],
         **kernel_init,
         **config.model_fields,

@@ -17,8 +17,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import aff_jax
-from aff_jax.images import ImageTask
-from aff_jax.prediction import Predictor
+from aff_jax.images.image_task import ImageTask
+from aff_jax.prediction.predictor import Predictor
+from aff_jax.serialization import save
 from train.checkpoints.reading import check_step, read_eval_variables
 from train.data.pipeline import open_split, split_names
 from train.data.sources.datasets import find_dataset
@@ -216,7 +217,7 @@ def export_checkpoint(
         FileExistsError: If the file exists, and `overwrite` is False.
     """
     network = restore_network(workdir, step, data_dir)
-    aff_jax.save(
+    save(
         output,
         network.variables,
         network.model,

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-import aff_jax
-from aff_jax.images import ImageTask
+from aff_jax.images.image_task import ImageTask
 from aff_jax.lookup import look_up
+from aff_jax.serialization import load
 from train.config_checks import check_config
 from train.data.pipeline import open_split, split_names
 from train.data.sources.data_source import Source
@@ -49,7 +49,7 @@ def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> Eval
     """
     check_config(config)
     look_up(DTYPES, "dtype", config.dtype)
-    saved = aff_jax.load(weights)
+    saved = load(weights)
     source = open_split(config, split or split_names(config).evaluation)
     task = source.image_task
     own = saved.image_task

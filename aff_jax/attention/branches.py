@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from aff_jax import fast
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
+from aff_jax.nn.input_checks import check_channels
 from aff_jax.nn.norm import NormFactory, normalization
 from aff_jax.nn.pooling import global_average
 
@@ -33,10 +34,10 @@ class Branch(nn.Module):
 
     The collection `params` has W1 and b1 as `reduce`, the first BN as `reduce_norm`, W2 and b2 as
     `expand`, and the second BN as `expand_norm`. The kernels are `(in_channels, hidden)` and
-    `(hidden, features)`.
+    `(hidden, channels)`.
 
     Attributes:
-        features: Number of output channels.
+        channels: Number of output channels.
         hidden: Number of hidden channels.
         activation: Activation between the two layers.
         use_bias: Add b1 and b2.
@@ -52,7 +53,7 @@ class Branch(nn.Module):
         open-aff's `aff_pytorch/aff_net/fusion.py`.
     """
 
-    features: int
+    channels: int
     hidden: int
     activation: Callable[[Array], Array] = nn.relu
     use_bias: bool = True
@@ -66,7 +67,7 @@ class Branch(nn.Module):
     @nn.compact
     def __call__(
         self, u: Float[Array, "batch *spatial in_channels"], train: bool = False
-    ) -> Float[Array, "batch *spatial features"]:
+    ) -> Float[Array, "batch *spatial channels"]:
         """Compute the logits of this scale.
 
         Args:
@@ -74,13 +75,17 @@ class Branch(nn.Module):
             train: Normalize with the statistics of the batch, and update the running ones.
 
         Returns:
-            Array `(batch, *spatial, features)`.
+            Array `(batch, *spatial, channels)`.
+
+        Raises:
+            ValueError: If `u` has another number of channels than the kernel of `reduce`.
         """
+        self._check_channels(u)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         linear = {"use_bias": self.use_bias, "kernel_init": self.kernel_init, **dtypes}
         reduce = nn.Dense(self.hidden, name="reduce", **linear)
         reduce_norm = normalization(self.norm, name="reduce_norm", **dtypes)
-        expand = nn.Dense(self.features, name="expand", **linear)
+        expand = nn.Dense(self.channels, name="expand", **linear)
         last_norm = self.norm if self.normalize_logits else None
         expand_norm = normalization(last_norm, name="expand_norm", **dtypes)
         if fast.takes_shortcut(
@@ -90,11 +95,17 @@ class Branch(nn.Module):
             dense=expand,
             norm=expand_norm,
             hidden_shape=(*u.shape[:-1], self.hidden),
-            features=self.features,
+            channels=self.channels,
         ):
             return fast.derived_branch(u, reduce, reduce_norm, self.activation, expand, expand_norm)
         hidden = self.activation(reduce_norm(reduce(u), train=train))
         return expand_norm(expand(hidden), train=train)
+
+    def _check_channels(self, u: Array) -> None:
+        """Raise an error before Flax does, whose message does not name the likely cause."""
+        kernel = self.variables.get("params", {}).get("reduce", {}).get("kernel")
+        if kernel is not None:
+            check_channels("/".join(self.path), u.shape, nn.meta.unbox(kernel).shape[0])
 
 
 _CONTEXTS: dict[str, Callable[[Array], Array]] = {
@@ -109,7 +120,7 @@ def sum_of_branches(
     scales: Sequence[str],
     u: Float[Array, "batch *spatial in_channels"],
     train: bool,
-) -> Float[Array, "batch *spatial_or_ones features"]:
+) -> Float[Array, "batch *spatial_or_ones channels"]:
     """Compute the logits of attention.
 
     They are::
@@ -125,7 +136,7 @@ def sum_of_branches(
         train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
-        Array `(batch, *spatial, features)`. Its spatial axes have size one if all scales are
+        Array `(batch, *spatial, channels)`. Its spatial axes have size one if all scales are
         global.
 
     Raises:
@@ -142,16 +153,16 @@ def sum_of_branches(
     return sum(logits[1:], start=logits[0])
 
 
-def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
-    """Return the names of the branches of one pass of attention.
+def branch_names(scales: Sequence[str], iteration: int = 1) -> list[str]:
+    """Return the names of the branches of one iteration of attention.
 
     The n-th branch of a scale is `local`, `local2`, `local3` and so on, as in the checkpoints of
-    the references. `("local", "global")` gives `local`, `global` for the first pass and `local2`,
-    `global2` for the second.
+    open-aff. `("local", "global")` gives `local`, `global` for the first iteration
+    and `local2`, `global2` for the second.
 
     Args:
-        scales: The scales of one pass.
-        pass_number: Number of the pass, from 1.
+        scales: The scales of one iteration.
+        iteration: Number of the iteration, from 1.
 
     Returns:
         One name for each scale.
@@ -165,14 +176,14 @@ def branch_names(scales: Sequence[str], pass_number: int = 1) -> list[str]:
         )
     names = []
     for position, scale in enumerate(scales):
-        in_earlier_passes = (pass_number - 1) * list(scales).count(scale)
-        earlier = in_earlier_passes + list(scales[:position]).count(scale)
+        in_earlier_iterations = (iteration - 1) * list(scales).count(scale)
+        earlier = in_earlier_iterations + list(scales[:position]).count(scale)
         names.append(f"{scale}{earlier + 1}" if earlier else scale)
     return names
 
 
 def make_branches(module: Any, channels: int, **options: Any) -> list[Branch]:
-    """Make the branches of one pass of attention, one for each of `module.scales`.
+    """Make the branches of one iteration of attention, one for each of `module.scales`.
 
     Args:
         module: As in `make_branch`.
@@ -196,7 +207,7 @@ def make_branch(
     *,
     outputs: int = 1,
     normalize_logits: bool = True,
-    pass_number: int = 1,
+    iteration: int = 1,
 ) -> Branch:
     """Make a branch of attention as a submodule of the module whose `__call__` is running.
 
@@ -207,7 +218,7 @@ def make_branch(
         channels: Number of channels C.
         outputs: Number of logits for each channel. All are computed from one hidden layer.
         normalize_logits: As in `Branch`.
-        pass_number: Number of the pass, from 1.
+        iteration: Number of the iteration, from 1.
 
     Returns:
         The branch.
@@ -227,7 +238,7 @@ def make_branch(
             f"such as `lambda channels: max(channels // 4, 16)`."
         )
     return Branch(
-        features=outputs * channels,
+        channels=outputs * channels,
         hidden=int(hidden),
         activation=module.activation,
         use_bias=module.use_bias,
@@ -237,7 +248,7 @@ def make_branch(
         dtype=module.dtype,
         param_dtype=module.param_dtype,
         implementation=module.implementation,
-        name=branch_names(module.scales, pass_number)[position],
+        name=branch_names(module.scales, iteration)[position],
     )
 
 

@@ -33,7 +33,7 @@ from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights", "weights_of_pass"]
+__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "sow_weights", "sow_weights_of_iteration"]
 
 FUSION_WEIGHTS = "fusion_weights"
 """Name under which weights are sown in the collection `intermediates`."""
@@ -104,16 +104,16 @@ class MSCAM(CheckedModule, kw_only=True):
         """
         check_input(self, x=x)
         (x,) = promote_dtype(x, dtype=self.dtype)
-        return x * attention_weights(self, x, x.shape[-1], train)
+        return x * sow_weights(self, x, x.shape[-1], train)
 
 
-def attention_weights(
+def sow_weights(
     module: Any,
     u: Float[Array, "batch *spatial in_channels"],
     channels: int,
     train: bool,
 ) -> Float[Array, "batch *spatial_or_ones channels"]:
-    """Compute the weights M(u) of attention in one pass, and sow them.
+    """Compute the weights M(u) in one iteration, and sow them.
 
     They are::
 
@@ -138,27 +138,27 @@ def attention_weights(
     """
     branches = make_branches(module, channels)
     sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
-    return weights_of_pass(module, branches, sigmoid, u, train)
+    return sow_weights_of_iteration(module, branches, sigmoid, u, train)
 
 
-def weights_of_pass(
+def sow_weights_of_iteration(
     module: Any,
     branches: Sequence[Branch],
     sigmoid: "Sigmoid",
     u: Float[Array, "batch *spatial in_channels"],
     train: bool,
 ) -> Float[Array, "batch *spatial_or_ones channels"]:
-    """Compute the weights M(u) of one pass from its branches, and sow them.
+    """Compute the weights M(u) of one iteration from its branches, and sow them.
 
     Args:
         module: The module whose `__call__` is running.
-        branches: The branches of the pass, one for each of `module.scales`.
-        sigmoid: The sigmoid, the same in all passes.
+        branches: The branches of the iteration, one for each of `module.scales`.
+        sigmoid: The sigmoid, the same in all iterations.
         u: Input of the attention, `(batch, *spatial, in_channels)`.
         train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
-        As `attention_weights`.
+        As `sow_weights`.
     """
     M = sigmoid(sum_of_branches(branches, module.scales, u, train), train)
     module.sow("intermediates", FUSION_WEIGHTS, M)
@@ -166,14 +166,14 @@ def weights_of_pass(
 
 
 class Sigmoid(nn.Module):
-    """The sigmoid that turns logits into attention weights. It has no parameters.
+    """The sigmoid that turns logits into the weights M. It has no parameters.
 
     The output is::
 
         sigmoid(logit_scale * logits)
 
     It is a module so that tools that record the outputs of modules, such as `aff_jax.parity`, see
-    the weights of each pass, as PyTorch's hooks do.
+    the weights of each iteration, as PyTorch's hooks do.
 
     Attributes:
         logit_scale: Factor of the logits.
@@ -186,7 +186,7 @@ class Sigmoid(nn.Module):
     def __call__(
         self, logits: Float[Array, "batch *spatial channels"], train: bool = False
     ) -> Float[Array, "batch *spatial channels"]:
-        """Compute the weights of a pass.
+        """Compute the weights of an iteration.
 
         Args:
             logits: Array `(batch, *spatial, channels)`.

@@ -188,12 +188,14 @@ def positive(text: str) -> int:
         The integer.
 
     Raises:
-        ValueError: If the text is not an integer.
-        ArgumentTypeError: If the integer is less than 1.
+        ArgumentTypeError: If the text is not an integer of at least 1.
     """
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {number}")
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
     return number
 
 

@@ -9,7 +9,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
-from aff_jax.cli.network_flags import help_line
+from aff_jax.cli.network_flags import help_line, positive
 from aff_jax.prediction.predictor import BATCH_SIZE, Predictor
 
 __all__ = ["add_parser", "predict", "predict_and_report"]
@@ -36,7 +36,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--batch-size",
-        type=_positive,
+        type=positive,
         default=BATCH_SIZE,
         help=f"images that are predicted at once; default: {BATCH_SIZE}",
     )
@@ -153,9 +153,3 @@ def _require_pillow() -> None:
 
 def _path(text: str) -> Path:
     return Path(expanduser(text))
-
-
-def _positive(text: str) -> int:
-    if text.isdigit() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")

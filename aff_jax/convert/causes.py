@@ -126,6 +126,14 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
     groups: dict[str, list[Mismatch]] = {}
     for mismatch in mismatches:
         groups.setdefault(_cause_of(mismatch), []).append(mismatch)
+    if "" in groups and all(_differs_in_input_channels(m) for m in groups[""]):
+        first = groups[""][0]
+        return (
+            f"The layer {'/'.join(first.path[:-1])} has {first.found[-2]} input channels in the "
+            f"checkpoint and {first.expected[-2]} with these example inputs. Probably the example "
+            f"inputs have another layout or size: give them with the channels last, as "
+            f"jnp.zeros((1, height, width, channels))."
+        )
     if not groups or "" in groups:
         return (
             "All names agree, so probably the networks differ in fields such as width, "
@@ -184,6 +192,16 @@ def _cause_of(mismatch: Mismatch) -> str:
         is_first = path[-2:] == _REDUCE_KERNEL and expected[0] != found[0]
         return "inputs" if is_last or is_first else "reduction"
     return ""
+
+
+def _differs_in_input_channels(mismatch: Mismatch) -> bool:
+    """Return whether two kernels differ in nothing but their input channels."""
+    _, expected, found = mismatch
+    return (
+        len(expected) == len(found) >= 2
+        and expected[-2] != found[-2]
+        and (*expected[:-2], expected[-1]) == (*found[:-2], found[-1])
+    )
 
 
 def _channel_axis(mismatch: Mismatch) -> int:

@@ -15,17 +15,17 @@ UNREAD = "unread"
 
 
 class Layout(NamedTuple):
-    """Memory layout of an array in the reference frameworks.
+    """Memory layout of an array in PyTorch and MXNet.
 
     Attributes:
-        to_flax: Converts an array of the reference to Flax's layout.
-        to_reference: Inverse of `to_flax`.
-        reference_shape: Maps a shape in Flax's layout to the shape in the reference.
+        to_flax: Converts an array of the framework to Flax's layout.
+        to_framework: Inverse of `to_flax`.
+        framework_shape: Maps a shape in Flax's layout to the shape in the framework.
     """
 
     to_flax: Callable[[np.ndarray], np.ndarray]
-    to_reference: Callable[[np.ndarray], np.ndarray]
-    reference_shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+    to_framework: Callable[[np.ndarray], np.ndarray]
+    framework_shape: Callable[[tuple[int, ...]], tuple[int, ...]]
 
 
 def _spatial_axes(array: np.ndarray) -> tuple[int, ...]:
@@ -34,15 +34,15 @@ def _spatial_axes(array: np.ndarray) -> tuple[int, ...]:
 
 KERNEL_LAYOUTS = {
     "same": Layout(lambda a: a, lambda a: a, lambda s: s),
-    # Reference (out, in), followed by axes of size 1 for a convolution; Flax (in, out).
+    # Framework (out, in), followed by axes of size 1 for a convolution; Flax (in, out).
     "dense": Layout(lambda a: a.T, lambda a: a.T, lambda s: s[::-1]),
-    # Reference (out, in, *size); Flax (*size, in, out).
+    # Framework (out, in, *size); Flax (*size, in, out).
     "convolution": Layout(
         lambda a: a.transpose(*range(2, a.ndim), 1, 0),
         lambda a: a.transpose(-1, -2, *_spatial_axes(a)),
         lambda s: (s[-1], s[-2], *s[:-2]),
     ),
-    # Reference (in, out, *size); Flax (*size, in, out). Flax does not flip the kernel.
+    # Framework (in, out, *size); Flax (*size, in, out). Flax does not flip the kernel.
     "transposed convolution": Layout(
         lambda a: np.flip(a.transpose(*range(2, a.ndim), 0, 1), _spatial_axes(a)),
         lambda a: np.flip(a, _spatial_axes(a)).transpose(-2, -1, *_spatial_axes(a)),
@@ -129,6 +129,6 @@ class Entry:
         part = np.asarray(leaf)[self.index]
         if self.layout == "dense":
             part = part.reshape(self.shape[1], self.shape[0])
-        array = KERNEL_LAYOUTS[self.layout].to_reference(part)
+        array = KERNEL_LAYOUTS[self.layout].to_framework(part)
         # Copy: NumPy views of JAX arrays are read-only, and PyTorch needs writable memory.
         return np.array(array, order="C").reshape(self.shape)

@@ -32,7 +32,7 @@ Variables = dict[str, Any]
 
 
 def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
-    """List every array of the reference's checkpoint, including the `UNREAD` ones.
+    """List every array of the framework's checkpoint, including the `UNREAD` ones.
 
     Args:
         structure: Structure of the linen module, from `inspect_module`.
@@ -77,7 +77,7 @@ def _complete(entry: Entry, structure: Structure, framework: Framework) -> Entry
         if isinstance(module, nn.DenseGeneral):
             inputs = len(shape) - _count(module.features)
             shape = (math.prod(shape[:inputs]), math.prod(shape[inputs:]))
-        shape = KERNEL_LAYOUTS[layout].reference_shape(shape)
+        shape = KERNEL_LAYOUTS[layout].framework_shape(shape)
         if layout == "dense":
             shape += (1,) * _spatial_axes_of_branch(entry.path, structure)
     elif isinstance(module, nn.DenseGeneral):
@@ -93,14 +93,14 @@ def _list_unread_branches(
 ) -> Iterator[Entry]:
     """List the second global branch of every `IAFF` that shares the global branch.
 
-    PyTorch's iAFF has it as `global_att2`, and its second pass reads `global_att` instead.
+    PyTorch's iAFF has it as `global_att2`, and its second iteration reads `global_att` instead.
     """
     for at, layer in structure.layers.items():
         if not (isinstance(layer.module, IAFF) and layer.module.share_global):
             continue
         scales = layer.module.scales
-        for number in range(2, layer.module.iterations + 1):
-            pairs = zip(scales, branch_names(scales), branch_names(scales, number), strict=True)
+        for iteration in range(2, layer.module.iterations + 1):
+            pairs = zip(scales, branch_names(scales), branch_names(scales, iteration), strict=True)
             for scale, first, later in pairs:
                 if scale != "global":
                     continue
@@ -277,7 +277,7 @@ def _count(axes: int | Sequence[int]) -> int:
 
 
 def _spatial_axes_of_branch(path: ModulePath, structure: Structure) -> int:
-    """Return the number of spatial axes that kernels of a branch have in the references."""
+    """Return the number of spatial axes that kernels of a branch have in the framework."""
     branch = structure.layers.get(path[:-2])
     if branch is None or not isinstance(branch.module, Branch):
         return 0

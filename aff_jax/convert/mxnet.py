@@ -13,7 +13,7 @@ from aff_jax.convert.prefixes import Rename, drop_ignored, rename_prefixes, sele
 from aff_jax.convert.rules import MXNET
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.inspection import ModulePath, inspect_module
-from aff_jax.nn.argument_checks import check_model_and_variables
+from aff_jax.nn.input_checks import check_model_and_variables
 
 __all__ = ["from_mxnet"]
 

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 Rule = tuple[str, str]
-"""A regular expression for a path, and the template of the name in the reference."""
+"""A regular expression for a path, and the template of the name in the framework."""
 
 TORCHVISION_RESNET: list[Rule] = [
     (r"stem/conv", r"conv1"),

@@ -26,7 +26,7 @@ from aff_jax.convert.reparametrizations import fold_reparametrizations
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import COUNTERS, read_weights, unwrap_state_dict
 from aff_jax.inspection import image_channels, inspect_module
-from aff_jax.nn.argument_checks import check_model_and_variables
+from aff_jax.nn.input_checks import check_model_and_variables
 
 __all__ = ["from_torch", "to_torch"]
 

@@ -1,7 +1,7 @@
 """Rules that map paths of linen modules to names in other frameworks.
 
 A rule is a pair: a regular expression for a path inside a module, and a template for the name in
-the reference. Each table of rules belongs to a class of modules. A name is built from the outermost
+the framework. Each table of rules belongs to a class of modules. A name is built from the outermost
 module inward. At each module that has a table, the rule that matches the longest prefix of the
 remaining path applies; a path component that no rule matches keeps its name. A fusion therefore has
 the names of its own table in every network that contains it.
@@ -63,7 +63,7 @@ class Framework:
     prelu: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def name_of(self, path: ModulePath, structure: Structure) -> str:
-        """Return the name of a submodule in the reference.
+        """Return the name of a submodule in the framework.
 
         Args:
             path: Path of the submodule.
@@ -116,8 +116,8 @@ def attention(module: Any) -> list[Rule]:
         The rules.
     """
     rules: list[Rule] = []
-    for number in range(1, getattr(module, "iterations", 1) + 1):
-        for position, branch in enumerate(branch_names(module.scales, number)):
+    for iteration in range(1, getattr(module, "iterations", 1) + 1):
+        for position, branch in enumerate(branch_names(module.scales, iteration)):
             scale = module.scales[position]
             name = f"{scale}_att{branch.removeprefix(scale)}"
             reduce = 1 if scale == "global" else 0

@@ -88,7 +88,7 @@ def numbered_name(
     stacks: Sequence[Stack] = (),
     numbers: Sequence[int] = (),
 ) -> str:
-    """Return the name of a submodule in the reference, with the numbers of its layers.
+    """Return the name of a submodule in the framework, with the numbers of its layers.
 
     Args:
         framework: Names in the framework of the checkpoint.

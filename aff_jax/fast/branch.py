@@ -27,7 +27,7 @@ def derived_branch(
     activation: Callable[[Array], Array],
     expand: nn.Dense,
     expand_norm: Callable[..., Array],
-) -> Float[Array, "batch *spatial features"]:
+) -> Float[Array, "batch *spatial channels"]:
     """Compute a branch of attention in training, with statistics derived from the hidden layer.
 
     The result is::
@@ -41,11 +41,11 @@ def derived_branch(
         reduce: Dense layer to the hidden channels, bound to its variables, as the other layers are.
         reduce_norm: Normalization of the hidden layer.
         activation: Function that is applied to the normalized hidden layer.
-        expand: Dense layer to `features` channels.
+        expand: Dense layer to the output channels.
         expand_norm: Batch normalization of the output, a `BatchNorm`.
 
     Returns:
-        Logits `(batch, *spatial, features)`.
+        Logits `(batch, *spatial, channels)`.
     """
     assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
     flat = takes_shortcut("flat_rows", "auto")
@@ -62,7 +62,7 @@ def derived_branch(
 
 def dense_norm(
     dense: nn.Dense, norm: BatchNorm, x: Float[Array, "*batch inputs"]
-) -> tuple[Float[Array, "*batch features"], Float[Array, " features"]]:
+) -> tuple[Float[Array, "*batch channels"], Float[Array, " channels"]]:
     """Compute `norm(dense(x), train=True)` with the normalization multiplied into the kernel.
 
     The normalized product is `y + shift`, where::
@@ -78,7 +78,7 @@ def dense_norm(
         x: Array `(*batch, inputs)`.
 
     Returns:
-        y `(*batch, features)`, and shift `(features,)` in float32 or wider.
+        y `(*batch, channels)`, and shift `(channels,)` in float32 or wider.
 
     Raises:
         ValueError: If a parameter of `dense` or `norm` is missing.

@@ -22,14 +22,14 @@ def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool
     With `implementation="plain"` it takes none. With `"auto"` it takes these::
 
         derived_statistics   in training, in a branch of attention whose norm is `BatchNorm`, if
-                             features >= 2 * hidden, hidden <= 64 and rows >= 16 * hidden
+                             channels >= 2 * hidden, hidden <= 64 and rows >= 16 * hidden
         flat_rows            with derived_statistics, in a program for a CPU
         explicit_sigmoid     in evaluation
         gain_inside_sum      always
 
-    `hidden` and `features` are the numbers of hidden and output channels of a branch, and `rows` is
+    `hidden` and `channels` are the numbers of hidden and output channels of a branch, and `rows` is
     the product of the batch and spatial axes. `derived_statistics` saves passes over memory and
-    costs `hidden^2 * (rows + features)` operations. On two CPU cores (the machine of
+    costs `hidden^2 * (rows + channels)` operations. On two CPU cores (the machine of
     benchmarks/results/modules.md) it was faster with 16 and 64 hidden channels and thousands of
     rows. It was slower with 512 hidden channels, and with hardly more rows than hidden channels. It
     was not measured between these, and not on accelerators. `flat_rows` flattens the batch and
@@ -59,7 +59,7 @@ def derives_statistics(
     dense: nn.Module,
     norm: Callable[..., Array],
     hidden_shape: tuple[int, ...],
-    features: int,
+    channels: int,
 ) -> bool:
     """Return whether a branch of attention derives its statistics from the hidden layer.
 
@@ -68,7 +68,7 @@ def derives_statistics(
         dense: Dense layer that computes the logits, bound to its variables.
         norm: Normalization of the logits, bound to its variables.
         hidden_shape: Shape of the hidden layer, `(batch, *spatial, hidden)`.
-        features: Number of channels of the logits.
+        channels: Number of channels of the logits.
 
     Returns:
         True if the rule of `derived_statistics` in `takes_shortcut` applies.
@@ -81,7 +81,7 @@ def derives_statistics(
         # In `init` there are no variables yet. Where they are missing later, Flax reports it.
         and dense.has_variable("params", "kernel")
         and norm.has_variable("batch_stats", "mean")
-        and features >= 2 * hidden
+        and channels >= 2 * hidden
         and hidden <= 64
         and rows >= 16 * hidden
     )

@@ -8,7 +8,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from aff_jax.attention.branches import Branch, make_branch, make_branches
-from aff_jax.attention.ms_cam import Sigmoid, weights_of_pass
+from aff_jax.attention.ms_cam import Sigmoid, sow_weights_of_iteration
 from aff_jax.fusion.aff import combine_inputs, weighted_sum
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -25,21 +25,22 @@ class IAFF(Fusion, kw_only=True):
         u_1 = x + y
         z_i = gain * (x * M_i(u_i) + y * (1 - M_i(u_i)))
         u_(i+1) = z_i
-        IAFF(x, y) = z_i of the last pass
+        IAFF(x, y) = z_i of the last iteration
 
-    where x and y are the two inputs, u_i is the input of the attention of pass i, z_i is the output
-    of that pass, and each M_i is multi-scale channel attention (see `aff_jax.attention.ms_cam`)
-    with branches of its own; with `share_global` only the local branches are its own. M_1(u_1),
-    M_2(u_2) and so on are sown as `fusion_weights` in the collection `intermediates`.
+    where x and y are the two inputs, u_i is the input of the attention of iteration i, z_i is the
+    output of that iteration, and each M_i is multi-scale channel attention (see
+    `aff_jax.attention.ms_cam`) with branches of its own; with `share_global` only the local
+    branches are its own. M_1(u_1), M_2(u_2) and so on are sown as `fusion_weights`
+    in the collection `intermediates`.
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.
         hidden: Number of hidden channels of a branch, or a function that returns it for C, such
             as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
-        gain: Factor of the output of every pass.
-        iterations: Number of passes. The paper uses 2, and 1 is AFF.
-        share_global: Use the first pass's global branch in every pass. Open-aff's PyTorch port
-            does this; its second global branch exists and is never read.
+        gain: Factor of the output of every iteration.
+        iterations: Number of iterations. The paper uses 2, and 1 is AFF.
+        share_global: Use the first iteration's global branch in every iteration. Open-aff's
+            PyTorch port does this; its second global branch exists and is never read.
         combine: How u_1 is made of x and y. "sum" adds them, as in the paper. "concat"
             concatenates their channels.
         scales: Branches of each M_i whose outputs are summed, each "local" or "global".
@@ -78,28 +79,28 @@ class IAFF(Fusion, kw_only=True):
     implementation: str = "auto"
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
-        """Compute every pass and return the last one."""
+        """Compute every iteration and return the last one."""
         if self.iterations < 1:
             raise ValueError(f"IAFF: expected at least one iteration, got {self.iterations}.")
-        passes = self._make_passes(x.shape[-1])
+        branches_of_iterations = self._make_branches_of_iterations(x.shape[-1])
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         u = combine_inputs(x, y, self.combine)
-        for branches in passes:
-            M = weights_of_pass(self, branches, sigmoid, u, train)
+        for branches in branches_of_iterations:
+            M = sow_weights_of_iteration(self, branches, sigmoid, u, train)
             z = weighted_sum(x, y, M, self.gain, self.implementation)
             u = z
         return z
 
-    def _make_passes(self, channels: int) -> list[list[Branch]]:
-        """Make the branches of every pass."""
+    def _make_branches_of_iterations(self, channels: int) -> list[list[Branch]]:
+        """Make the branches of every iteration."""
         first = make_branches(self, channels)
-        passes = [first]
-        for number in range(2, self.iterations + 1):
+        branches_of_iterations = [first]
+        for iteration in range(2, self.iterations + 1):
             branches = [
                 first[position]
                 if self.share_global and scale == "global"
-                else make_branch(self, position, channels, pass_number=number)
+                else make_branch(self, position, channels, iteration=iteration)
                 for position, scale in enumerate(self.scales)
             ]
-            passes.append(branches)
-        return passes
+            branches_of_iterations.append(branches)
+        return branches_of_iterations

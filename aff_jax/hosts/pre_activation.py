@@ -124,7 +124,7 @@ class PreActivationHost(Host):
 
         The output has the size of the images and `first_channels` channels.
         """
-        # As in the reference, the first norm only normalizes: it has neither scale nor bias.
+        # As in open-aff, the first norm only normalizes: it has neither scale nor bias.
         norm = self.make_norm(use_scale=False, use_bias=False, name="input_norm")
         x: Array = norm(images, train=train)
         channels = self.first_channels

@@ -14,7 +14,7 @@ from aff_jax.inference.folding import NORMS, apply_folded, fold
 from aff_jax.inference.freeze_checks import check_batch_axes, check_variables, find_donated_input
 from aff_jax.inference.frozen import Frozen
 from aff_jax.inspection import example_images, image_channels, inspect_module
-from aff_jax.nn.argument_checks import check_model_and_variables
+from aff_jax.nn.input_checks import check_model_and_variables
 
 __all__ = ["freeze"]
 

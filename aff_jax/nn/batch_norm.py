@@ -1,4 +1,4 @@
-"""Batch normalization with explicit state, as the reference networks compute it."""
+"""Batch normalization with explicit state, as PyTorch and MXNet compute it."""
 
 import functools
 import math

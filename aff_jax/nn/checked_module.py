@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aff_jax.comparable_partial import make_comparable
-from aff_jax.nn.input_checks import check_fields_by_name
+from aff_jax.nn.input_checks import check_fields
 
 __all__ = ["CheckedModule"]
 
@@ -39,8 +39,8 @@ class CheckedModule(nn.Module):
     """
 
     def __new__(cls: type[Module], *positional: Any, **fields: Any) -> Module:
-        """Reject positional fields with an error that lists the names of the fields."""
-        check_fields_by_name(cls, positional)
+        """Reject positional and unknown fields with an error that lists the names of the fields."""
+        check_fields(cls, positional, fields)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ class ConvNorm(nn.Module):
         y = activation(norm(conv(x)))
 
     Attributes:
-        features: Number of output channels.
+        channels: Number of output channels.
         kernel: Height and width of the kernel.
         strides: Stride in both directions.
         groups: Number of groups of the convolution.
@@ -33,7 +33,7 @@ class ConvNorm(nn.Module):
         param_dtype: Dtype of the parameters.
     """
 
-    features: int
+    channels: int
     kernel: int = 3
     strides: int = 1
     groups: int = 1
@@ -45,21 +45,21 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool = False
-    ) -> Float[Array, "batch out_height out_width features"]:
+        self, x: Float[Array, "batch height width in_channels"], train: bool = False
+    ) -> Float[Array, "batch out_height out_width channels"]:
         """Apply the layers to `x`.
 
         Args:
-            x: Array `(batch, height, width, channels)`.
+            x: Array `(batch, height, width, in_channels)`.
             train: Normalize with the statistics of the batch.
 
         Returns:
-            Array with `features` channels; height and width are divided by `strides` and rounded
+            Array with `channels` channels; height and width are divided by `strides` and rounded
             up.
         """
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = convolution(
-            self.features,
+            self.channels,
             self.kernel,
             self.strides,
             self.groups,
@@ -72,7 +72,7 @@ class ConvNorm(nn.Module):
 
 
 def convolution(
-    features: int,
+    channels: int,
     kernel: int = 3,
     strides: int = 1,
     groups: int = 1,
@@ -85,7 +85,7 @@ def convolution(
     strided convolution on one side only.
 
     Args:
-        features: Number of output channels.
+        channels: Number of output channels.
         kernel: Height and width of the kernel.
         strides: Stride in both directions.
         groups: Number of groups.
@@ -96,7 +96,7 @@ def convolution(
         The layer.
     """
     return nn.Conv(
-        features,
+        channels,
         (kernel, kernel),
         strides=strides,
         padding=kernel // 2 * dilation,

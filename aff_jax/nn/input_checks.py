@@ -1,17 +1,24 @@
-"""Checks of the inputs of a module, with errors that name the likely cause."""
+"""Checks of inputs and other arguments, with errors that name the likely cause."""
 
 import dataclasses
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from aff_jax.lookup import unknown_name
+
 __all__ = [
     "check_channels",
-    "check_fields_by_name",
+    "check_fields",
+    "check_flags_by_name",
     "check_floating",
     "check_images",
     "check_input",
+    "check_model_and_variables",
 ]
 
 
@@ -67,7 +74,8 @@ def check_images(module: nn.Module, images: Array) -> None:
 
     Raises:
         TypeError: If `images` are not floating point.
-        ValueError: If `images` do not have four axes, or an axis other than the batch is empty.
+        ValueError: If `images` do not have four axes, an axis other than the batch is empty, or
+            they are squares with one or three channels on axis 1.
     """
     check_floating(module, images=images)
     if images.ndim != 4:
@@ -77,6 +85,13 @@ def check_images(module: nn.Module, images: Array) -> None:
             f"images have no channel axis (use images[..., None])."
         )
     _check_not_empty(module, "images", images.shape)
+    _, height, width, channels = images.shape
+    if height in (1, 3) and width == channels > 4:
+        raise ValueError(
+            f"{type(module).__name__}: expected images of shape (batch, height, width, channels), "
+            f"got {images.shape}. Probably they have the channels first, as in PyTorch: move them, "
+            f"as in `jnp.moveaxis(images, 1, -1)`."
+        )
 
 
 def _check_not_empty(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
@@ -106,31 +121,91 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
                 f"{shape}. Probably it has the channels first, as in PyTorch: move them, as in "
                 f"`jnp.moveaxis(x, 1, -1)`."
             )
+        cause = (
+            "Probably the input is that of another layer, or the variables are those of another "
+            "module."
+        )
+        if shape[-1] == 1:
+            cause = (
+                f"Probably the network was made for color images and these are gray: repeat the "
+                f"channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
+                f"network with images of {shape[-1]} channels."
+            )
         raise ValueError(
             f"{where}: expected {channels} channels, as its variables have, got an input of shape "
-            f"{shape}. Probably the network was made for color images and these are gray: repeat "
-            f"the channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
-            f"network with images of {shape[-1]} channels."
+            f"{shape}. {cause}"
         )
 
 
-def check_fields_by_name(cls: type[nn.Module], positional: tuple[object, ...]) -> None:
-    """Raise an error if fields of a module are given without their names.
+def check_fields(
+    cls: type[nn.Module], positional: Collection[object], by_name: Collection[str]
+) -> None:
+    """Raise an error if fields of a module are given without their names, or are unknown.
 
     Args:
         cls: Class of the module.
         positional: Positional arguments of the class.
+        by_name: Names of its keyword arguments.
 
     Raises:
         TypeError: If there are any. The message lists the fields.
     """
     fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
+    known = [field.name for field in fields]
+    for name in by_name:
+        if name not in ("parent", "name", *known):
+            raise TypeError(unknown_name(f"field of {cls.__name__}:", name, known))
     if len(positional) > sum(not field.kw_only for field in fields):
-        # The fields that the class lists itself come first.
-        own = [f for f in fields if f.name in vars(cls).get("__annotations__", {})]
-        names = list(dict.fromkeys(field.name for field in [*own, *fields]))
+        # The fields that the class lists itself come first, in its order.
+        names = [name for name in inspect.get_annotations(cls) if name in known]
+        names = list(dict.fromkeys([*names, *known]))
         raise TypeError(
             f"{cls.__name__} takes its fields by name, as in {cls.__name__}({names[0]}=...), got "
             f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "
             f"is a number of channels, as in open-aff, leave it out: it is that of the inputs."
         )
+
+
+def check_model_and_variables(call: str, model: Any, variables: Any) -> None:
+    """Raise an error if the arguments are not a module and a dict, for example because swapped.
+
+    Args:
+        call: The function and its arguments, for the message.
+        model: Argument that must be a linen module.
+        variables: Argument that must be a mapping.
+
+    Raises:
+        TypeError: If one of them is of another type.
+    """
+    if isinstance(model, nn.Module) and isinstance(variables, Mapping):
+        return
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        cause = f"Pass a module, {model.__name__}(), instead of its class."
+    elif isinstance(model, Mapping | str) or isinstance(variables, nn.Module):
+        cause = "Probably the arguments are swapped."
+    else:
+        cause = "Variables are those that `model.init` or `aff_jax.load` return."
+    raise TypeError(
+        f"{call}: expected a linen module and its variables, a dict with the collection params, "
+        f"got a {type(model).__name__} as the module and a {type(variables).__name__} as the "
+        f"variables. {cause}"
+    )
+
+
+def check_flags_by_name(call: str, model: nn.Module, inputs: Sequence[Any]) -> None:
+    """Raise an error if the flag `train` of a module gets another value than True or False.
+
+    Args:
+        call: The function and its arguments, for the message.
+        model: The module.
+        inputs: Positional arguments of its `__call__`.
+
+    Raises:
+        TypeError: If the argument `train` is not a bool.
+    """
+    for name, value in zip(inspect.signature(model.__call__).parameters, inputs, strict=False):
+        if name == "train" and not isinstance(value, bool):
+            raise TypeError(
+                f"{call}: expected the inputs of {type(model).__name__}, got {value!r} where it "
+                f"takes the flag train. Pass other arguments by name, as in `classes=7`."
+            )

@@ -11,9 +11,9 @@ from aff_jax.parity.layouts import Aligned, align, list_layouts
 from aff_jax.parity.pairing import Match, pair_outputs
 from aff_jax.parity.rows import ONLY_JAX, ONLY_TORCH, Output, Pair, Row
 
-__all__ = ["MULTIPLE", "ULPS", "compare_outputs"]
+__all__ = ["MULTIPLE_OF_NOISE", "ULPS_OF_LARGEST", "compare_outputs"]
 
-MULTIPLE = 50
+MULTIPLE_OF_NOISE = 50
 """Allowed difference of two frameworks, as a multiple of a network's own rounding noise.
 
 Each network runs again with its numbers changed by one unit in the last place, which shows how it
@@ -21,11 +21,11 @@ amplifies rounding errors. The multiple allows for sums of thousands of products
 them in different orders, so their results are several units apart.
 """
 
-ULPS = 64
+ULPS_OF_LARGEST = 64
 """Allowed difference in units in the last place of the largest value of a layer."""
 
 _LOW_PRECISION = 4
-"""`MULTIPLE` and `ULPS` for dtypes narrower than float32.
+"""`MULTIPLE_OF_NOISE` and `ULPS_OF_LARGEST` for dtypes narrower than float32.
 
 Frameworks add products in float32 and round the sum, so two results are a few units apart. 64 units
 of bfloat16 would be half of the largest value. Measured in bfloat16 and float16, against PyTorch in
@@ -126,7 +126,8 @@ def _allow(jax_output: Output, torch_output: Output, largest: float) -> float:
     """Return the difference that rounding explains, relative to the largest value."""
     epsilon = max(_epsilon(jax_output.array), _epsilon(torch_output.array))
     is_low = epsilon > np.finfo(np.float32).eps
-    multiple, ulps = (_LOW_PRECISION, _LOW_PRECISION) if is_low else (MULTIPLE, ULPS)
+    multiple = _LOW_PRECISION if is_low else MULTIPLE_OF_NOISE
+    ulps = _LOW_PRECISION if is_low else ULPS_OF_LARGEST
     noise = max(jax_output.noise, torch_output.noise)
     return max(multiple * noise / largest, ulps * epsilon)
 

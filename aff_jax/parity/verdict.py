@@ -90,7 +90,7 @@ def verdict(parity: result.Parity) -> str:
     where = f"{first.path or 'the output'}, call {first.call} (PyTorch's {first.name or 'output'})"
     return (
         f"Different: {count} of {len(parity.rows)} activations differ {terms}. "
-        f"First mismatch: {where}, {why}.{_pass_of_fusion(first)}{_not_compared(parity)}"
+        f"First mismatch: {where}, {why}.{_iteration_of_fusion(first)}{_not_compared(parity)}"
     )
 
 
@@ -141,17 +141,17 @@ def _not_compared(parity: result.Parity) -> str:
     return f" Not compared, as they have no counterpart: {len(parity.unmatched)} ({listed})."
 
 
-def _pass_of_fusion(row: Row) -> str:
-    """Name the pass of a fusion that a row belongs to, if it is not the first one."""
+def _iteration_of_fusion(row: Row) -> str:
+    """Name the iteration of a fusion that a row belongs to, if it is not the first one."""
     branch = re.fullmatch(r"(.*?)/?(?:local|global)(\d*)(?:/.*)?", row.path)
     weights = re.fullmatch(r"(.*?)/?sigmoid", row.path)
     if branch and (branch[2] or row.call > 1):
-        fusion, number = branch[1], int(branch[2] or row.call)
+        fusion, iteration = branch[1], int(branch[2] or row.call)
     elif weights and row.call > 1:
-        fusion, number = weights[1], row.call
+        fusion, iteration = weights[1], row.call
     else:
         return ""
     return (
-        f" This is pass {number} of the fusion {fusion or 'itself'}, where the references differ. "
-        f"Check that `reference` is the one that the weights were trained with."
+        f" This is iteration {iteration} of the fusion {fusion or 'itself'}, where the references "
+        f"differ. Check that `reference` is the one that the weights were trained with."
     )

@@ -1,4 +1,4 @@
-"""Draw `aff.svg`: the AFF block as a diagram, beside fusion weights of a trained network.
+"""Draw `aff.svg`: the AFF block as a diagram, beside the weights M of a trained network.
 
     .venv/bin/python docs/figures/fusion_weights.py
 

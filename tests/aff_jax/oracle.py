@@ -70,10 +70,10 @@ def aff(x, y, params, stats, train=False, gain=1, concat=False, **options):
     return gain * (x * m + y * (1 - m))
 
 
-def iaff(x, y, params, stats, train=False, gain=1, passes=(), **options):
-    """Apply one pass per tuple of branch names in `passes`."""
+def iaff(x, y, params, stats, train=False, gain=1, names_of_iterations=(), **options):
+    """Apply one iteration per tuple of branch names in `names_of_iterations`."""
     u = x + y
-    for names in passes or (("local", "global"), ("local2", "global2")):
+    for names in names_of_iterations or (("local", "global"), ("local2", "global2")):
         m = weights(u, params, stats, train, names=names, **options)
         u = z = gain * (x * m + y * (1 - m))
     return z

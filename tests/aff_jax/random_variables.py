@@ -29,7 +29,7 @@ def settled_variables(module, images, seed=0):
     """Draw random float32 variables of a deep network that resemble those after training.
 
     Running statistics are those of `images`, and scales are between 0.5 and 1. Therefore signals
-    neither vanish nor grow from block to block, and fusion weights are not saturated. With
+    neither vanish nor grow from block to block, and the weights M are not saturated. With
     `random_variables`, 50 layers with IAFF amplify rounding by a factor of a million, which hides
     every mistake.
     """

@@ -49,7 +49,7 @@ def test_weights_of_each_pass_follow_the_formula():
     again = z * one - z * (1 - one)
     two = oracle.weights(again, params["iaff"], stats["iaff"], False, names=names)
     assert list(found) == ["aff", "iaff"]
-    assert [len(passes) for passes in found.values()] == [1, 2]
+    assert [len(weights) for weights in found.values()] == [1, 2]
     for actual, expected in zip([*found["aff"], *found["iaff"]], [first, one, two], strict=True):
         np.testing.assert_allclose(actual, expected, rtol=EXACT, atol=EXACT)
 
@@ -71,9 +71,9 @@ def test_every_fusion_has_weights_or_raises(fusion):
         with pytest.raises(ValueError, match=rf"nothing sows 'fusion_weights'.*'{fusion}'"):
             fusion_weights(module, variables, x, -x)
         return
-    (passes,) = fusion_weights(module, variables, x, -x).values()
-    assert len(passes) == (2 if fusion == "iaff" else 1)
-    assert all(np.all((array >= 0) & (array <= 1)) for array in passes)
+    (weights,) = fusion_weights(module, variables, x, -x).values()
+    assert len(weights) == (2 if fusion == "iaff" else 1)
+    assert all(np.all((array >= 0) & (array <= 1)) for array in weights)
 
 
 def test_weights_of_a_host_are_listed_by_path():

@@ -2,7 +2,7 @@
 
 Names in the state dicts are those of open-aff's `aff_pytorch/aff_net/fusion.py` and
 `aff_resnet.py`. So are the formulas: the gain is 2 in AFF and 1 in iAFF, and iAFF uses `global_att`
-in both passes and never uses `global_att2`. Arrays are `(batch, channels, height, width)`.
+in both iterations and never uses `global_att2`. Arrays are `(batch, channels, height, width)`.
 """
 
 import torch
@@ -22,12 +22,12 @@ def branch(channels, hidden, pooled):
 
 
 class Branches(nn.Module):
-    """Branches of one or two passes. The names of the second pass end in 2."""
+    """Branches of one or two iterations. The names of the second iteration end in 2."""
 
-    def __init__(self, channels=64, r=4, passes=1):
+    def __init__(self, channels=64, r=4, iterations=1):
         super().__init__()
         self.sigmoid = nn.Sigmoid()
-        for suffix in ("", "2")[:passes]:
+        for suffix in ("", "2")[:iterations]:
             for scale in ("local", "global"):
                 layers = branch(channels, max(1, channels // r), pooled=scale == "global")
                 setattr(self, f"{scale}_att{suffix}", layers)
@@ -47,7 +47,7 @@ class AFF(Branches):
 
 class iAFF(Branches):
     def __init__(self, channels=64, r=4):
-        super().__init__(channels, r, passes=2)
+        super().__init__(channels, r, iterations=2)
 
     def forward(self, x, y):
         z = x + y

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-import aff_jax
 from aff_jax.convert.causes import Mismatch, explain_shapes
 from aff_jax.differences import count_differences, list_differences
 from aff_jax.hosts.base import HEAD, is_in_first_layer
 from aff_jax.inspection import image_channels
+from aff_jax.serialization import load
 
 __all__ = ["initialize_from", "initialize_part_from"]
 
@@ -35,7 +35,7 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
         ValueError: If the file was not written by `aff_jax.save`, or an array is missing,
             unexpected or of another shape. The message lists all of these.
     """
-    _, loaded = aff_jax.load(os.path.expanduser(path))
+    _, loaded = load(os.path.expanduser(path))
     expected, found = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))
     new_head = [
         name
@@ -83,7 +83,7 @@ def initialize_part_from(
         ValueError: If the file was not written by `aff_jax.save`, no array has a name of the
             network, or an array has another shape. The message has the names of both.
     """
-    _, loaded = aff_jax.load(os.path.expanduser(path))
+    _, loaded = load(os.path.expanduser(path))
     expected, stored = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))
     prefix = prefix.strip("/")
     found = {name.replace("/", f"/{prefix}/", 1): leaf for name, leaf in stored.items()}

@@ -69,8 +69,7 @@ def _without_messages_about_drivers() -> Iterator[None]:
 
 def _plan(config: ConfigDict, topology: str) -> None:
     from aff_jax.files.user_cache import user_cache
-    from train.plan.cache import PlanCache, versions
-    from train.plan.plan_maker import PlanMaker
+    from train.plan.plan_maker import PlanCache, PlanMaker, versions
     from train.plan.report import does_not_fit, print_plan, print_search, write_json
     from train.plan.search import search
 

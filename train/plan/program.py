@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from aff_jax.fast import target_platform
+from aff_jax.fast.rule import target_platform
 from aff_jax.inspection import count_parameters
 from aff_jax.lookup import look_up
 from train.config_checks import check_config

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aff_jax.images import ImageTask
 from aff_jax.images.image_folder import abbreviate
-from train.data.sources.class_names import require_same_classes
+from aff_jax.images.image_task import ImageTask
 from train.data.sources.data_source import Source
+from train.data.sources.load import require_same_classes
 from train.runtime.writing import write_atomically
 
 __all__ = [

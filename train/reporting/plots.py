@@ -15,8 +15,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
-from aff_jax.images import ImageTask
 from aff_jax.images.class_colors import IGNORED_COLOR
+from aff_jax.images.image_task import ImageTask
 from train.data.batch import IGNORE_LABEL
 from train.reporting.class_scores import printable
 from train.reporting.metrics import DISPLAY_NAMES

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aff_jax.images import ImageTask
+from aff_jax.images.image_task import ImageTask
 from train.reporting.class_scores import ClassScores, class_table, class_tags
 from train.reporting.metrics import format_metrics
 from train.reporting.picture_file import write_picture

@@ -5,17 +5,18 @@ from typing import Any
 
 import numpy as np
 
+from aff_jax.fusion.base import Fusion
 from aff_jax.parity.array_differences import is_allowed
 from aff_jax.parity.explaining.calls import quote_call
 from aff_jax.parity.explaining.evidence import Evidence, SharedArray
 from aff_jax.parity.explaining.field_causes import explain_fields, explain_reference
 from aff_jax.parity.explaining.layer_inputs import align_inputs, are_exchanged
-from aff_jax.parity.explaining.relations import RULED_OUT, find_relation
+from aff_jax.parity.explaining.relations import RELATIONS, find_relation
 from aff_jax.parity.explaining.reordering import find_padding
 from aff_jax.parity.explaining.single_layer import SingleLayer
 from aff_jax.parity.explaining.weight_causes import explain_weights
 from aff_jax.parity.layouts import align
-from aff_jax.parity.output_differences import ULPS
+from aff_jax.parity.output_differences import ULPS_OF_LARGEST
 from aff_jax.parity.rows import Pair, Row
 
 __all__ = ["explain", "explain_fusion"]
@@ -39,7 +40,7 @@ def explain(first: Row, evidence: Evidence) -> str:
     earlier = [*_parameters(evidence), *evidence.inputs, *_earlier(evidence.pairs[:place])]
     rows = [pair.row for pair in evidence.pairs] if first.note else [first]
     allowed = max(row.allowed_rel for row in rows)
-    allowed = allowed or ULPS * float(np.finfo(evidence.call.outputs[0].dtype).eps)
+    allowed = allowed or ULPS_OF_LARGEST * float(np.finfo(evidence.call.outputs[0].dtype).eps)
     name = quote_call(first)
     pairs = align_inputs(evidence)
     if are_exchanged(pairs, allowed):
@@ -118,7 +119,7 @@ def _explain_input(
     sentences = [
         f"The {which} of {name} already differs, and every compared activation before it agrees. "
         f"So the networks differ in what they compute between {last} and this layer.",
-        relation or f"What it is was not found. Ruled out: {RULED_OUT}.",
+        relation or f"What it is was not found. Tried, each on one recorded array: {RELATIONS}.",
     ]
     agrees = _make_test(evidence, evidence.layer, allowed)
     if agrees is not None:
@@ -137,6 +138,13 @@ def _explain_layer(
     own, fields = _explain_own(evidence, _make_test(evidence, evidence.layer, allowed), allowed)
     if own:
         return own
+    if evidence.layer is not None and isinstance(evidence.layer.module, Fusion):
+        agrees = _make_test(evidence, evidence.layer, allowed, exchanged=True)
+        if agrees is not None and agrees({}):
+            return (
+                "With x and y exchanged it agrees: PyTorch's fusion weights its second input by M "
+                "and the first by 1 - M. Exchange the arguments in JAX."
+            )
     pair = evidence.pairs[place]
     inside = [
         SharedArray(
@@ -152,8 +160,11 @@ def _explain_layer(
         where = "The compared layers inside it agree. "
     else:
         where = "Its weights are PyTorch's. " if _has_torch_weights(evidence) else ""
-    listed = f"the fields {', '.join(fields)}, " if fields else ""
-    return where + (relation or f"The cause was not found. Ruled out: {listed}{RULED_OUT}.")
+    listed = f"the fields {', '.join(fields)}; " if fields else ""
+    return where + (
+        relation
+        or f"The cause was not found. Tried: {listed}each on one recorded array, {RELATIONS}."
+    )
 
 
 def _has_torch_weights(evidence: Evidence) -> bool:
@@ -205,12 +216,16 @@ def _explain_own(
 
 
 def _make_test(
-    evidence: Evidence, layer: SingleLayer | None, allowed: float, checked: bool = True
+    evidence: Evidence,
+    layer: SingleLayer | None,
+    allowed: float,
+    checked: bool = True,
+    exchanged: bool = False,
 ) -> Callable[[Mapping[str, Any]], bool] | None:
     """Return a function that tests whether a layer has PyTorch's output on PyTorch's input.
 
     Its argument is a dict of other fields. With `checked`, the layer must have its own recorded
-    output on its own input.
+    output on its own input. With `exchanged`, PyTorch's inputs are passed in reverse order.
     """
     pairs = align_inputs(evidence)
     if not pairs or any(other is None or one.shape != other.shape for one, other in pairs):
@@ -220,7 +235,7 @@ def _make_test(
         torch_array.astype(jax_array.dtype)
         for jax_array, torch_array in pairs
         if torch_array is not None
-    ]
+    ][:: -1 if exchanged else 1]
 
     def has_outputs(layer: SingleLayer, inputs: Sequence[np.ndarray], expected: Any) -> bool:
         """Return whether the layer computes the expected outputs."""

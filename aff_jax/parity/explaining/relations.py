@@ -21,7 +21,7 @@ from aff_jax.parity.explaining.function_causes import (
 from aff_jax.parity.explaining.functions import list_activations
 from aff_jax.parity.explaining.reordering import Fits, find_order, find_shift
 
-__all__ = ["RULED_OUT", "find_relation"]
+__all__ = ["RELATIONS", "find_relation"]
 
 _OPERANDS = 40
 """Number of earlier activations that may be a missing term or factor."""
@@ -29,7 +29,7 @@ _OPERANDS = 40
 _VALUES_OF_SUM = 2048
 """Number of values in which a sum or product is looked for."""
 
-RULED_OUT = (
+RELATIONS = (
     "a constant factor, an offset or a scale for each channel, another order of the values, "
     "another activation, pooling or resizing, a shift, and a missing sum or product"
 )

@@ -4,8 +4,9 @@ Both sides start from the same weights and take the same steps. Losses, gradient
 statistics, the moments of the optimizer and the updated weights are compared under PyTorch's names.
 
 Each side is trained a second time from weights that are changed by one unit in the last place. This
-measures the effect of rounding. An array differs if its difference exceeds `STEP_MULTIPLE` times
-this effect on either side, and `FLOORS` times the largest value of the array.
+measures the effect of rounding. An array differs if its difference exceeds
+`STEP_MULTIPLE_OF_NOISE` times this effect on either side, and `STEP_SHARE_OF_LARGEST` times the
+largest value of the array.
 """
 
 import dataclasses
@@ -39,13 +40,13 @@ from aff_jax.parity.training.step_parity import StepParity, StepRow
 from aff_jax.parity.training.torch_names import list_names, list_tied, match_names
 from aff_jax.parity.training.torch_steps import TorchTraining
 
-__all__ = ["FLOORS", "STEP_MULTIPLE", "compare_step"]
+__all__ = ["STEP_MULTIPLE_OF_NOISE", "STEP_SHARE_OF_LARGEST", "compare_step"]
 
-FLOORS = {"float32": 2e-6, "float64": 1e-12}
-"""Differences that are always allowed, relative to the largest value of the array."""
+STEP_MULTIPLE_OF_NOISE = 32
+"""Allowed difference of two arrays, as a multiple of the measured effect of rounding."""
 
-STEP_MULTIPLE = 32
-"""Largest allowed multiple of the measured effect of rounding."""
+STEP_SHARE_OF_LARGEST = {"float32": 2e-6, "float64": 1e-12}
+"""Allowed difference as a share of the largest value of the array, by dtype."""
 
 _MIN_SCALE = 1e-3
 """Smallest scale of a difference, relative to the largest array of the same kind.
@@ -127,7 +128,7 @@ def compare_step(
         network = TorchNetwork(torch_module, dtype, rename=None, folds=True)
         renamed = list_names(network.module, rename, prefix)
         packing = Packing(select_forms(list_forms(structure), renamed))
-        read = packing.pack_names([e.name for e in entries if e.collection != UNREAD])
+        read = packing.to_torch_names([e.name for e in entries if e.collection != UNREAD])
         if variables is None:
             widened = float64 and hasattr(module, "param_dtype")
             wide = module.clone(param_dtype=jnp.float64) if widened else module
@@ -171,7 +172,7 @@ def compare_step(
                 for place, side in enumerate(recorded)
             ]
             samples.add(sides[0], sides[1])
-            compared = _compare_steps(number, sides, FLOORS[dtype], samples)
+            compared = _compare_steps(number, sides, STEP_SHARE_OF_LARGEST[dtype], samples)
             # Before the first step, only mistakes are of interest.
             rows += [row for row in compared if number or row.differs]
     samples.settings, samples.optimizer_name = (
@@ -183,12 +184,12 @@ def compare_step(
     differs = any(row.differs for row in rows)
     explanation = explain_steps(samples, rows, dtype) if differs else ""
     notes = _list_notes(torch_training, samples)
-    uncompared = [
+    unmatched = [
         n for n, has in torch_training.has_gradient.items() if has and n not in torch_training.names
     ]
-    uncompared += [f"{name} (JAX)" for name in read if name not in names]
+    unmatched += [f"{name} (JAX)" for name in read if name not in names]
     folded = list_reparametrized(torch_module)
-    return StepParity(rows, dtype, steps, explanation, notes, uncompared, folded)
+    return StepParity(rows, dtype, steps, explanation, notes, unmatched, folded)
 
 
 def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) -> TrainingStep:
@@ -201,21 +202,21 @@ def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) 
 
 
 def _compare_steps(
-    number: int, sides: Sequence[TrainingStep], floor: float, samples: Samples
+    number: int, sides: Sequence[TrainingStep], share: float, samples: Samples
 ) -> Iterator[StepRow]:
     """Compare one step of PyTorch and JAX. The other two sides are these with perturbed weights."""
     torch_step, jax_step = sides[:2]
     if number:
         losses = [np.asarray(side.loss) for side in sides]
-        yield _compare(number, "loss", "", losses, floor, 0.0)
+        yield _compare(number, "loss", "", losses, share, 0.0)
     scale = _MIN_SCALE * _largest(torch_step.gradients.values())
     for name in (name for name in torch_step.gradients if name in jax_step.gradients):
         arrays = [side.gradients.get(name) for side in sides]
         if arrays[0] is not None:
-            row = _compare(number, "gradient", name, arrays, floor, scale)
+            row = _compare(number, "gradient", name, arrays, share, scale)
             size = _largest(arrays[:2])
             # Rounding changes the gradient by about its size.
-            if 0 < size < scale and row.allowed_abs > STEP_MULTIPLE / 10 * size:
+            if 0 < size < scale and row.allowed_abs > STEP_MULTIPLE_OF_NOISE / 10 * size:
                 samples.rounding.add(name)
             yield row
         elif name not in samples.summed:  # the other bias of the sum may have the gradient
@@ -239,8 +240,8 @@ def _compare_steps(
             if all(name in arrays for arrays in of_sides):
                 leaf = name.rpartition(".")[2] if kind != "weight" else ""
                 arrays = [arrays[name] for arrays in of_sides]
-                row = _compare(number, kind, name, arrays, floor, scales[leaf])
-                yield samples.excuse_rounding(row, 64 * floor)
+                row = _compare(number, kind, name, arrays, share, scales[leaf])
+                yield samples.excuse_rounding(row, 64 * share)
 
 
 def _compare(
@@ -248,7 +249,7 @@ def _compare(
     kind: str,
     name: str,
     arrays: Sequence[Any],
-    floor: float,
+    share: float,
     least: float,
 ) -> StepRow:
     """Compare PyTorch's array and JAX's, followed by those with perturbed weights."""
@@ -261,7 +262,7 @@ def _compare(
             _largest([torch_perturbed - torch_array]), _largest([jax_perturbed - jax_array])
         )
     scale = max(_largest([torch_array]), least)
-    allowed = max(floor * scale, STEP_MULTIPLE * rounding)
+    allowed = max(share * scale, STEP_MULTIPLE_OF_NOISE * rounding)
     return StepRow(number, kind, name, difference, difference / (scale or 1.0), allowed)
 
 

@@ -181,7 +181,7 @@ class LinenTraining:
     ) -> tuple[NamedArrays, NamedArrays]:
         """Return a tree of the shape of the parameters, and the statistics, by name."""
         variables = {"params": params, "batch_stats": state.get("batch_stats", {})}
-        arrays = self.packing.pack(variables_to_arrays(self.entries, variables), sums)
+        arrays = self.packing.to_torch_arrays(variables_to_arrays(self.entries, variables), sums)
         is_statistic = {e.name for e in self.entries if e.collection == "batch_stats"}
         named: tuple[NamedArrays, NamedArrays] = ({}, {})
         for name, array in arrays.items():

@@ -30,8 +30,8 @@ class Packing:
         """Return the names of arrays that PyTorch adds to others, in whole or in part."""
         return {n for n, parts in self.parts.items() if any(self.uses[p] > 1 for p in parts)}
 
-    def pack_names(self, names: Sequence[str]) -> list[str]:
-        """Return the names that arrays have after `pack`.
+    def to_torch_names(self, names: Sequence[str]) -> list[str]:
+        """Return the names that arrays have after `to_torch_arrays`.
 
         Args:
             names: Names of arrays, one for each variable.
@@ -43,8 +43,8 @@ class Packing:
         gone = {part for name in packed for part in self.parts[name]}
         return [name for name in names if name not in gone] + packed
 
-    def pack(self, arrays: Mapping[str, np.ndarray], sums: bool) -> NamedArrays:
-        """Pack arrays of JAX.
+    def to_torch_arrays(self, arrays: Mapping[str, np.ndarray], sums: bool) -> NamedArrays:
+        """Return the arrays of PyTorch that correspond to arrays of JAX.
 
         Args:
             arrays: Arrays by name, one for each variable.
@@ -56,7 +56,7 @@ class Packing:
         """
         packed: NamedArrays = {}
         written: set[str] = set()
-        for name in self.pack_names(list(arrays)):
+        for name in self.to_torch_names(list(arrays)):
             parts = self.parts.get(name, (name,))
             chunks = [
                 np.zeros_like(arrays[part]) if sums and part in written else arrays[part]
@@ -73,7 +73,7 @@ class Packing:
             arrays: PyTorch's weights under the names of the forms.
 
         Returns:
-            The weights, with sums as `pack` has them.
+            The weights, with sums as `to_torch_arrays` has them.
         """
         result = dict(arrays)
         first: dict[str, tuple[str, int]] = {}

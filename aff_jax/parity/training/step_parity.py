@@ -61,7 +61,7 @@ class StepParity:
         steps: Number of steps.
         explanation: Probable causes of the differences, in sentences. Empty if nothing differs.
         notes: Remarks on what was not compared.
-        uncompared: Weights with a gradient that have no counterpart on the other side, by name.
+        unmatched: Weights with a gradient that have no counterpart on the other side, by name.
         folded: Weights under `weight_norm` and the like, which were trained as plain weights.
     """
 
@@ -70,7 +70,7 @@ class StepParity:
     steps: int
     explanation: str = ""
     notes: Sequence[str] = ()
-    uncompared: Sequence[str] = ()
+    unmatched: Sequence[str] = ()
     folded: Sequence[str] = ()
 
     @property
@@ -81,7 +81,7 @@ class StepParity:
     @property
     def equal(self) -> bool:
         """Return True if every weight was compared as PyTorch trains it and no row differs."""
-        return self.first_mismatch is None and not self.uncompared and not self.folded
+        return self.first_mismatch is None and not self.unmatched and not self.folded
 
     def largest(self, kind: str) -> StepRow | None:
         """Return the row with the largest relative difference of a kind.
@@ -132,10 +132,10 @@ class StepParity:
         number = f"{self.steps} step{'s' if self.steps > 1 else ''} in {self.dtype}"
         first = self.first_mismatch
         missing = []
-        if self.uncompared:
-            names = ", ".join(self.uncompared[:5]) + (" ..." if len(self.uncompared) > 5 else "")
+        if self.unmatched:
+            names = ", ".join(self.unmatched[:5]) + (" ..." if len(self.unmatched) > 5 else "")
             missing.append(
-                f"{len(self.uncompared)} weights with a gradient have no counterpart of their "
+                f"{len(self.unmatched)} weights with a gradient have no counterpart of their "
                 f"name: {names}. Pass `rename`."
             )
         if self.folded:

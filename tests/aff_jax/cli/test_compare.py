@@ -179,7 +179,7 @@ def test_compare_finds_equal_and_different_networks(checkpoint, tmp_path, capsys
 
     wrong = [flag.replace("pytorch", "paper") for flag in RESNET]
     assert cli.main([*command, *wrong, "--float64", *files]) == 1
-    assert "This is pass 2 of the fusion stage1_block0/fuse" in capsys.readouterr().out
+    assert "This is iteration 2 of the fusion stage1_block0/fuse" in capsys.readouterr().out
     assert json.loads(report.read_text())["first_mismatch"]["path"].startswith(
         "stage1_block0/fuse/global2"
     )

@@ -70,10 +70,10 @@ def test_renames_have_no_final_dots():
     assert parse_renames(parsed) == {"encoder": "", "fc": "head"}
 
 
-@pytest.mark.parametrize("text", ["0", "-1"])
+@pytest.mark.parametrize("text", ["0", "-1", "a", "1.5"])
 def test_numbers_are_positive(text):
     assert positive("3") == 3
-    with pytest.raises(argparse.ArgumentTypeError, match=f"expected at least 1, got {text}"):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"a number of at least 1, got {text!r}"):
         positive(text)
 
 

@@ -1,4 +1,4 @@
-"""Recorded outputs of the reference implementations, and their weights.
+"""Recorded outputs of open-aff's networks, and their weights.
 
 `data/*.npz` were recorded with open-aff's PyTorch code, LAION-CLAP and 3D-Speaker (PyTorch 2.13),
 `data/mxnet_*.npz` with open-aff's MXNet code (MXNet 1.9.1). Weights are not stored. Each one is

@@ -1,4 +1,4 @@
-"""State dicts of the PyTorch reference with random values, and random inputs."""
+"""State dicts of open-aff's PyTorch code with random values, and random inputs."""
 
 import numpy as np
 import torch

@@ -50,9 +50,9 @@ FIELDS = {
 class Branches(torch.nn.Module):
     """Branches in the layout of open-aff, with any of the fields."""
 
-    def __init__(self, hidden, use_bias, norms, passes=1):
+    def __init__(self, hidden, use_bias, norms, iterations=1):
         super().__init__()
-        for suffix in ("", "2")[:passes]:
+        for suffix in ("", "2")[:iterations]:
             for scale, norm in zip(("local", "global"), norms, strict=True):
                 layers = [
                     torch.nn.AdaptiveAvgPool2d(1) if scale == "global" else None,
@@ -101,7 +101,7 @@ MODULES = {
 def test_fields_agree_with_pytorch(name, fields):
     make, inputs, formula = MODULES[name]
     ours, hidden, use_bias, norms = FIELDS[fields]
-    theirs = randomized(Branches(hidden, use_bias, norms, passes=2 if name == "iaff" else 1))
+    theirs = randomized(Branches(hidden, use_bias, norms, iterations=2 if name == "iaff" else 1))
     state = {key: value.numpy() for key, value in theirs.double().state_dict().items()}
     with jax.enable_x64(True):
         x, y = (images(*SHAPE, seed=seed).astype(np.float64) for seed in (1, 2))

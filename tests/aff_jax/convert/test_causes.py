@@ -108,3 +108,14 @@ def test_inputs_with_other_channels_are_not_another_reduction():
     state = to_torch(aff.init(jax.random.key(0), x, x), aff, x, x)
     first = jnp.zeros((1, 16, 4, 4))
     assert "with the channels last" in message(state, aff, first, first)
+
+
+def test_inputs_of_another_layout_are_named():
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return nn.Conv(4, (3, 3), name="conv")(x)
+
+    state = {"conv.weight": np.zeros((4, 3, 3, 3)), "conv.bias": np.zeros(4)}
+    text = message(state, Network(), jnp.zeros((1, 3, 8, 8)))
+    assert "The layer conv has 3 input channels in the checkpoint and 8 with" in text

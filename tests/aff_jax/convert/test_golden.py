@@ -1,4 +1,4 @@
-"""Converted weights give the recorded outputs of the reference implementations."""
+"""Converted weights give the recorded outputs of open-aff's networks."""
 
 import functools
 

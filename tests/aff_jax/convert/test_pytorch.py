@@ -239,7 +239,7 @@ def test_fusions_may_be_called_with_keywords_and_flags():
         ("unet_resnet20", {"blocks_per_stage": (1, 1, 1)}),
     ],
 )
-def test_hosts_without_a_reference_keep_their_names_in_pytorch(name, fields):
+def test_hosts_without_open_aff_code_keep_their_names_in_pytorch(name, fields):
     model = aff_jax.create_model(name, num_classes=3, **fields)
     variables = random_variables(model, images(1, 8, 8, 1), dtype=np.float32)
     state = to_torch(variables, model)

@@ -133,7 +133,7 @@ def test_vmapped_layers():
 
 
 @pytest.mark.parametrize("name", ["AFF", "IAFF"])
-def test_scanned_fusions_have_the_names_of_their_reference(name):
+def test_scanned_fusions_have_the_names_of_open_aff(name):
     from tests.reference import torch_aff
 
     class Layer(nn.Module):

@@ -9,9 +9,9 @@ from aff_jax.fast import takes_shortcut, target_platform
 from aff_jax.fast.rule import IMPLEMENTATIONS, RULES
 
 
-def derives(hidden_shape, features, implementation="auto", train=True):
+def derives(hidden_shape, channels, implementation="auto", train=True):
     # Only the names of the variables matter.
-    dense = nn.Dense(features).bind({"params": {"kernel": None}})
+    dense = nn.Dense(channels).bind({"params": {"kernel": None}})
     norm = BatchNorm().bind({"batch_stats": {"mean": None}})
     return takes_shortcut(
         "derived_statistics",
@@ -20,12 +20,12 @@ def derives(hidden_shape, features, implementation="auto", train=True):
         dense=dense,
         norm=norm,
         hidden_shape=hidden_shape,
-        features=features,
+        channels=channels,
     )
 
 
 @pytest.mark.parametrize(
-    ("hidden_shape", "features", "expected"),
+    ("hidden_shape", "channels", "expected"),
     [
         ((32, 32, 32, 16), 64, True),
         ((8, 56, 56, 64), 256, True),
@@ -35,8 +35,8 @@ def derives(hidden_shape, features, implementation="auto", train=True):
         ((32, 32, 32, 64), 64, False),  # the hidden layer is not narrower than the output
     ],
 )
-def test_statistics_are_derived_where_the_output_is_wide_and_long(hidden_shape, features, expected):
-    assert derives(hidden_shape, features) == expected
+def test_statistics_are_derived_where_the_output_is_wide_and_long(hidden_shape, channels, expected):
+    assert derives(hidden_shape, channels) == expected
 
 
 def test_statistics_are_not_derived_in_evaluation():

@@ -23,9 +23,9 @@ def test_gain_multiplies_every_pass():
 
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_iterations_repeat_the_pattern(iterations):
-    passes = [("local", "global"), ("local2", "global2"), ("local3", "global3")][:iterations]
+    names = [("local", "global"), ("local2", "global2"), ("local3", "global3")][:iterations]
     module = IAFF(iterations=iterations, param_dtype=jnp.float64)
-    compare(module, oracle.iaff, (3, 2, 6), True, passes=passes)
+    compare(module, oracle.iaff, (3, 2, 6), True, names_of_iterations=names)
 
 
 def test_one_iteration_is_aff():
@@ -40,16 +40,16 @@ def test_one_iteration_is_aff():
 def test_share_global_uses_the_first_global_branch_in_every_pass(train):
     """Its running statistics are updated twice per step, as in the PyTorch port."""
     module = IAFF(share_global=True, param_dtype=jnp.float64)
-    passes = [("local", "global"), ("local2", "global")]
-    compare(module, oracle.iaff, (3, 2, 6), train, passes=passes)
+    names = [("local", "global"), ("local2", "global")]
+    compare(module, oracle.iaff, (3, 2, 6), train, names_of_iterations=names)
     params = random_variables(IAFF(share_global=True), *pair((3, 2, 6)))["params"]
     assert sorted(params) == ["global", "local", "local2"]
 
 
 def test_scales_apply_to_every_pass():
     module = IAFF(scales=("global", "global"), param_dtype=jnp.float64)
-    passes = [("global", "global2"), ("global3", "global4")]
-    compare(module, oracle.iaff, (3, 2, 6), False, passes=passes)
+    names = [("global", "global2"), ("global3", "global4")]
+    compare(module, oracle.iaff, (3, 2, 6), False, names_of_iterations=names)
 
 
 def test_sows_the_weights_of_every_pass():

@@ -1,14 +1,20 @@
-"""The errors for unsuitable inputs."""
+"""The errors for unsuitable inputs, and for wrong and swapped arguments."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
+import aff_jax
 from aff_jax import AFF, IAFF, MSCAM
+from aff_jax.convert import from_mxnet, from_torch, to_torch
 from aff_jax.fusion.gated import SE
+from aff_jax.inference import freeze
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.input_checks import check_channels, check_floating, check_images, check_input
 
 MODULE = BatchNorm()
+FUSION, VARIABLES, X = AFF(), {"params": {}}, jnp.zeros((1, 8))
+HOST = aff_jax.create_model("cifar_resnet8")
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, bool, jnp.complex64])
@@ -65,3 +71,48 @@ def test_a_subclass_may_have_positional_fields():
 def test_channels_on_the_first_axis_are_recognized():
     with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably it has the channels first"):
         check_channels("input_norm", (2, 3, 8, 8), 3)
+    with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably they have the channels first"):
+        check_images(MODULE, jnp.ones((2, 3, 8, 8)))
+    check_images(MODULE, jnp.ones((2, 3, 8, 4)))  # three rows of eight positions
+
+
+def test_another_number_of_channels_is_not_always_that_of_gray_images():
+    with pytest.raises(ValueError, match="Probably the input is that of another layer"):
+        check_channels("local", (2, 8, 8, 32), 64)
+    with pytest.raises(ValueError, match="these are gray"):
+        check_channels("input_norm", (2, 8, 8, 1), 3)
+
+
+def test_a_fusion_names_an_input_with_other_channels_than_its_variables():
+    x = jnp.ones((2, 4, 4, 8))
+    variables = AFF().init(jax.random.key(0), x, x)
+    first = jnp.ones((2, 8, 4, 4))
+    with pytest.raises(ValueError, match=r"^local: expected 8 channels .* channels first"):
+        AFF().apply(variables, first, first)
+
+
+@pytest.mark.parametrize("module", [MSCAM, AFF, IAFF, SE])
+def test_an_unknown_field_is_refused_with_the_known_ones(module):
+    with pytest.raises(TypeError, match=rf"field of {module.__name__}: 'reductoin'. Did you mean"):
+        module(reductoin=4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: aff_jax.save("a.safetensors", FUSION, VARIABLES), r"save\(path.*swapped"),
+        (lambda: aff_jax.save(VARIABLES, FUSION, "a.safetensors"), r"expected a path, got a dict"),
+        (lambda: aff_jax.save("a.safetensors", VARIABLES, AFF), r"AFF\(\), instead"),
+        (lambda: freeze(VARIABLES, FUSION, X, X), r"freeze\(model.*swapped"),
+        (lambda: to_torch(FUSION, VARIABLES, X, X), r"to_torch\(variables.*swapped"),
+        (lambda: from_torch(FUSION, VARIABLES, X, X), r"from_torch\(source.*swapped"),
+        (lambda: from_torch(FUSION, "a.pth", X, X), r"from_torch\(source.*swapped"),
+        (lambda: from_mxnet(FUSION, VARIABLES, X, X), r"from_mxnet\(source.*swapped"),
+        (lambda: aff_jax.fusion_weights(VARIABLES, FUSION, X, X), "swapped"),
+        (lambda: aff_jax.fusion_weights(FUSION, [X], X, X), "got a AFF as the module and a list"),
+        (lambda: aff_jax.grad_cam(HOST, VARIABLES, X, 7), r"got 7 where.*train.*classes=7"),
+    ],
+)
+def test_wrong_arguments_are_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

@@ -49,7 +49,7 @@ def test_equal_networks(float64, largest):
     rows = [(row.path, row.call) for row in outcome.rows]
     assert rows[0] == ("stem/conv", 1)
     assert rows[-1] == ("", 1)
-    # Both calls of the shared branch, and the weights of both passes.
+    # Both calls of the shared branch, and the weights of both iterations.
     for call in (1, 2):
         assert ("stage1_block0/fuse/global", call) in rows
         assert ("stage1_block0/fuse/sigmoid", call) in rows
@@ -67,13 +67,13 @@ def test_rematerialized_networks_are_compared_in_full(network):
     assert ("stage1_block0/fuse/sigmoid", 1) in [(row.path, row.call) for row in outcome.rows]
 
 
-def test_a_wrong_reference_differs_first_in_the_second_pass_of_the_first_fusion(network):
+def test_a_wrong_reference_differs_first_in_the_second_iteration_of_the_first_fusion(network):
     outcome = parity.compare(network, linen_model("paper"), None, images(2, 12, 12, 3))
     assert not outcome.equal
     assert outcome.first_mismatch.path == "stage1_block0/fuse/global2/reduce"
     assert outcome.first_mismatch.note == "called in JAX only"
     text = outcome.to_text()
-    assert "This is pass 2 of the fusion stage1_block0/fuse" in text
+    assert "This is iteration 2 of the fusion stage1_block0/fuse" in text
     before = outcome.rows[: outcome.rows.index(outcome.first_mismatch)]
     assert all(row.max_rel < 1e-5 for row in before)
 

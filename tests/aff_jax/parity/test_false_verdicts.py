@@ -227,7 +227,7 @@ def test_weights_that_were_not_compared_leave_a_step_undecided():
     variables = More().init(jax.random.key(0), X)
     result = make_step(TorchPair(two=False), More(), X, variables)
     assert not result.equal
-    assert any(name.startswith("more") for name in result.uncompared)
+    assert any(name.startswith("more") for name in result.unmatched)
 
     class TorchMore(TorchPair):
         def __init__(self):

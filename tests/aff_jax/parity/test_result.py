@@ -41,7 +41,7 @@ def test_text_marks_differing_rows_and_names_the_first():
     ]
     assert lines[3].endswith("called in JAX only")
     assert verdict.startswith("Different: 2 of 4 activations differ in float32, tolerance 1e-04")
-    assert "pass 2 of the fusion stage1_block0/fuse" in verdict
+    assert "iteration 2 of the fusion stage1_block0/fuse" in verdict
 
 
 def test_text_of_equal_networks_has_the_largest_error():

@@ -168,9 +168,9 @@ class Mixup:
             return images, self._smooth(self._one_hot(labels)) if self.label_smoothing else labels
         weight = jnp.where(step < self.stop, self._weight(key, *images.shape[1:3]), 1)
         own, other = (x.astype(jnp.float32) for x in (images, reverse(images, axis_name)))
-        mixed = _interpolate(weight[..., None], own, other)
+        mixed = _weighted_mean(weight[..., None], own, other)
         targets = map(self._one_hot, (labels, reverse(labels, axis_name)))
-        return mixed, self._smooth(_interpolate(jnp.mean(weight), *targets))
+        return mixed, self._smooth(_weighted_mean(jnp.mean(weight), *targets))
 
     def _weight(self, key: Key[Array, ""], height: int, width: int) -> Float[Array, "..."]:
         choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
@@ -189,5 +189,5 @@ class Mixup:
         return optax.smooth_labels(targets, self.label_smoothing)
 
 
-def _interpolate(weight: Array, one: Array, other: Array) -> Array:
+def _weighted_mean(weight: Array, one: Array, other: Array) -> Array:
     return weight * one + (1 - weight) * other

@@ -68,8 +68,8 @@ def random_erasing(
         # Draw the numbers of all tries in one call: compiling a random generator takes longer than
         # running it.
         drawn = jax.random.uniform(row_key, (3 + 2 * _TRIES,), jnp.float32)
-        area = height * width * _interpolate(ERASED_AREAS, drawn[3 : 3 + _TRIES])
-        aspect = _interpolate(ERASED_ASPECTS, drawn[3 + _TRIES :])
+        area = height * width * _point_between(ERASED_AREAS, drawn[3 : 3 + _TRIES])
+        aspect = _point_between(ERASED_ASPECTS, drawn[3 + _TRIES :])
         rows = jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32)
         columns = jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32)
         fits = (rows < height) & (columns < width)
@@ -94,5 +94,5 @@ def random_erasing(
     return jnp.where(erased[..., None], pixels, images)
 
 
-def _interpolate(ends: tuple[float, float], fraction: Array) -> Array:
+def _point_between(ends: tuple[float, float], fraction: Array) -> Array:
     return ends[0] + (ends[1] - ends[0]) * fraction

@@ -10,8 +10,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 from PIL import Image
 
-from aff_jax.images import ImageTask
 from aff_jax.images.image_files import PILLOW_MODES, decode_image
+from aff_jax.images.image_task import ImageTask
 from aff_jax.images.resizing import IMAGE_FILTER, MASK_FILTER, RESIZE_RATIO
 from train.data.sources.class_table import IGNORED_VALUE, ClassTable
 from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD

@@ -1,4 +1,4 @@
-"""Load datasets by name: one split, or the training and the evaluation split."""
+"""Load datasets by name: one split, or both, and check that they have the classes of a run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from aff_jax.images.image_folder import abbreviate
 from aff_jax.lookup import unknown_name
-from train.data.sources.class_names import require_same_classes
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
 from train.data.sources.random_crop import CROP_AREAS
 
-__all__ = ["load_source", "load_splits"]
+__all__ = ["load_source", "load_splits", "require_same_classes"]
 
 
 def load_source(
@@ -114,3 +114,37 @@ def load_splits(name: str, **fields: Any) -> tuple[Source, Source]:
             f"evaluation. Set --config.image_size or --config.image_channels to make them equal."
         )
     return train, evaluation
+
+
+def require_same_classes(known: Sequence[str], found: Sequence[str], where: str) -> None:
+    """Check that a dataset has the classes that a network was trained with, in their order.
+
+    Args:
+        known: Names of the classes of the network, in the order of its outputs.
+        found: Names of the classes of the dataset.
+        where: Where the second ones were found, for the error message.
+
+    Raises:
+        ValueError: If they differ. The message names the differences.
+    """
+    if tuple(known) == tuple(found):
+        return
+    moved = [
+        f"{name!r} was class {number} and is class {found.index(name)}"
+        for number, name in enumerate(known)
+        if name in found and found.index(name) != number
+    ]
+    differences = {
+        "missing": [repr(name) for name in known if name not in found],
+        "new": [repr(name) for name in found if name not in known],
+        "moved": moved,
+    }
+    if differences["missing"] or differences["new"]:
+        del differences["moved"]  # follows from the others
+    text = "; ".join(f"{kind}: {abbreviate(names)}" for kind, names in differences.items() if names)
+    raise ValueError(
+        f"expected the {len(known)} classes that this run was trained with, got {len(found)} in "
+        f"{where}. {text[0].upper()}{text[1:]}. A prediction would have the wrong name. Probably "
+        f"classes.txt, ignore_label or the folders of the classes were changed: undo that, or "
+        f"train a new run in another --workdir."
+    )

@@ -157,6 +157,34 @@ def test_a_wrong_gain_is_named():
     assert "`gain` is 1.0. With gain=2.0 the layer agrees" in result.explanation
 
 
+class ExchangedAFF(torch_aff.AFF):
+    """An AFF whose weights M apply to the second input."""
+
+    def forward(self, x, y):
+        return super().forward(y, x)
+
+
+def test_exchanged_weights_of_a_fusion_are_named():
+    torch_module, x = randomized(ExchangedAFF(8)), images(2, 4, 4, 8)
+    y = images(2, 4, 4, 8, seed=1)
+    result = parity.compare(torch_module, aff_jax.AFF(gain=2), None, x, y, float64=True)
+    assert "With x and y exchanged it agrees" in result.explanation
+
+
+class TanhAFF(torch_aff.AFF):
+    """An AFF whose weights are not those of a sigmoid."""
+
+    def forward(self, x, y):
+        M = torch.tanh(self.local_att(x + y) + self.global_att(x + y))
+        return 2 * x * M + 2 * y * (1 - M)
+
+
+def test_what_was_tried_is_said_if_the_cause_is_not_found():
+    torch_module, x = randomized(TanhAFF(8)), images(2, 4, 4, 8)
+    result = parity.compare(torch_module, aff_jax.AFF(gain=2), None, x, x + 1, float64=True)
+    assert "The cause was not found. Tried: " in result.explanation
+
+
 def test_nan_in_the_inputs_is_named():
     x = images(2, 6)
     x[0, 1] = np.nan

@@ -125,9 +125,9 @@ def test_biases_are_added_in_one_array():
     form = Form({"ih": ("a", "b"), "hh": ("a", "c")})
     packing = Packing([form])
     arrays = {"a": np.array([1.0]), "b": np.array([2.0]), "c": np.array([3.0]), "d": np.zeros(1)}
-    assert packing.pack_names(list(arrays)) == ["d", "ih", "hh"]
-    assert packing.pack(arrays, sums=True)["hh"].tolist() == [0, 3]
-    assert packing.pack(arrays, sums=False)["hh"].tolist() == [1, 3]
+    assert packing.to_torch_names(list(arrays)) == ["d", "ih", "hh"]
+    assert packing.to_torch_arrays(arrays, sums=True)["hh"].tolist() == [0, 3]
+    assert packing.to_torch_arrays(arrays, sums=False)["hh"].tolist() == [1, 3]
     added = packing.add_biases({"ih": np.array([1.0, 2]), "hh": np.array([5.0, 3])})
     assert {name: array.tolist() for name, array in added.items()} == {"ih": [6, 2], "hh": [0, 3]}
     assert packing.summed == {"ih", "hh"}

@@ -1,4 +1,4 @@
-"""Loading of datasets by name: label keys, the data directory, and splits that do not match."""
+"""Datasets by name: label keys, the data directory, splits, and classes that do not match."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ from tests.train.data.example_images import write_image
 from train.data.sources import datasets
 from train.data.sources.datasets import Dataset
 from train.data.sources.encoded_examples import EncodedExamples
-from train.data.sources.load import load_source, load_splits
+from train.data.sources.load import load_source, load_splits, require_same_classes
 
 
 class Opened(Exception):
@@ -69,3 +69,25 @@ def test_scale_of_random_crops(digits_dir: pathlib.Path) -> None:
     for crop in crops:
         np.testing.assert_array_equal(crop["image"], scenes[3]["image"])
         np.testing.assert_array_equal(crop["label"], scenes[3]["label"])
+
+
+def test_equal_names_pass() -> None:
+    require_same_classes(["sky", "tree"], ("sky", "tree"), "data")
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (
+            ("tree", "sky", "house"),
+            r"the 3 classes that this run was trained with, got 3 in data\. Moved: 'sky' was class "
+            r"0 and is class 1, 'tree' was class 1 and is class 0\. A prediction",
+        ),
+        (("sky", "house"), r"got 2 in data\. Missing: 'tree'\. "),
+        (("sky", "tree", "house", "car"), r"got 4 in data\. New: 'car'\. "),
+        (("sky", "trees", "house"), r"Missing: 'tree'; new: 'trees'\. .* in another --workdir"),
+    ],
+)
+def test_differences_are_named(found: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        require_same_classes(("sky", "tree", "house"), found, "data")
