@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from aff_jax.fusion.base import Fusion
 from aff_jax.parity.array_differences import is_allowed
 from aff_jax.parity.explaining.calls import quote_call
 from aff_jax.parity.explaining.evidence import Evidence, SharedArray
@@ -138,12 +137,12 @@ def _explain_layer(
     own, fields = _explain_own(evidence, _make_test(evidence, evidence.layer, allowed), allowed)
     if own:
         return own
-    if evidence.layer is not None and isinstance(evidence.layer.module, Fusion):
+    if len(evidence.call.inputs) == 2:
         agrees = _make_test(evidence, evidence.layer, allowed, exchanged=True)
         if agrees is not None and agrees({}):
             return (
-                "With x and y exchanged it agrees: PyTorch's fusion weights its second input by M "
-                "and the first by 1 - M. Exchange the arguments in JAX."
+                "With its two inputs exchanged it agrees: exchange them in JAX. In a fusion, "
+                "PyTorch weights the second input by M and the first by 1 - M."
             )
     pair = evidence.pairs[place]
     inside = [

@@ -168,7 +168,7 @@ def test_exchanged_weights_of_a_fusion_are_named():
     torch_module, x = randomized(ExchangedAFF(8)), images(2, 4, 4, 8)
     y = images(2, 4, 4, 8, seed=1)
     result = parity.compare(torch_module, aff_jax.AFF(gain=2), None, x, y, float64=True)
-    assert "With x and y exchanged it agrees" in result.explanation
+    assert "With its two inputs exchanged it agrees" in result.explanation
 
 
 class TanhAFF(torch_aff.AFF):
