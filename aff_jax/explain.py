@@ -96,8 +96,8 @@ def grad_cam(
 
     For class c, the map of a layer with output A, `(batch, *spatial, channels)`, is::
 
-        a_k = mean over positions i of  d y_c / d A_ik
-        L_c = ReLU(sum over k of a_k A_k)
+        alpha_k = mean over positions i of  d y_c / d A_ik
+        L_c     = ReLU(sum over k of alpha_k A_k)
 
     y_c is the logit of class c. If the network has logits for each position,
     `(batch, *positions, classes)`, y_c is their sum over all positions, or over those in `where`.
@@ -170,8 +170,8 @@ def grad_cam(
     gradients, activations = (
         x.astype(_at_least_float32(x.dtype)) for x in (gradients, activations)
     )
-    importance = jnp.mean(gradients, axis=tuple(range(1, gradients.ndim - 1)), keepdims=True)
-    maps = nn.relu(jnp.sum(importance * activations, axis=-1))
+    alpha = jnp.mean(gradients, axis=tuple(range(1, gradients.ndim - 1)), keepdims=True)
+    maps = nn.relu(jnp.sum(alpha * activations, axis=-1))
     if classes is None:
         return maps
     exists = (classes >= 0) & (classes < num_classes)

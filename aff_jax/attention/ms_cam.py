@@ -150,6 +150,10 @@ def sow_weights_of_iteration(
 ) -> Float[Array, "batch *spatial_or_ones channels"]:
     """Compute the weights M(u) of one iteration from its branches, and sow them.
 
+    They are::
+
+        M(u) = sigmoid(sum_of_branches(branches, scales, u))
+
     Args:
         module: The module whose `__call__` is running.
         branches: The branches of the iteration, one for each of `module.scales`.
@@ -158,7 +162,10 @@ def sow_weights_of_iteration(
         train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
-        As `sow_weights`.
+        Weights in (0, 1), `(batch, *spatial, channels)`, as `sow_weights`.
+
+    Raises:
+        ValueError: If `scales` is empty or has an unknown name.
     """
     M = sigmoid(sum_of_branches(branches, module.scales, u, train), train)
     module.sow("intermediates", FUSION_WEIGHTS, M)

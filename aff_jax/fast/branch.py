@@ -48,16 +48,16 @@ def derived_branch(
         Logits `(batch, *spatial, channels)`.
     """
     assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
-    flat = takes_shortcut("flat_rows", "auto")
+    flat = takes_shortcut("flat_rows", "auto")  # with "plain", this function does not run
     rows = u.reshape(-1, u.shape[-1]) if flat else u
     hidden = activation(reduce_norm(reduce(rows), train=True))
-    y, shift = dense_norm(expand, expand_norm, hidden)
+    product, shift = dense_norm(expand, expand_norm, hidden)
     # The gradient of the shift is a sum over all rows. Of an array with one row per example, it is
     # the sum of the gradient of the global branch, which XLA then computes only once.
     per_example = jnp.broadcast_to(
         along_channels(shift, u.ndim), (len(u), *(1 for _ in u.shape[1:-1]), len(shift))
     )
-    return y.reshape(*u.shape[:-1], -1) + per_example.astype(y.dtype)
+    return product.reshape(*u.shape[:-1], -1) + per_example.astype(product.dtype)
 
 
 def dense_norm(
@@ -65,10 +65,10 @@ def dense_norm(
 ) -> tuple[Float[Array, "*batch channels"], Float[Array, " channels"]]:
     """Compute `norm(dense(x), train=True)` with the normalization multiplied into the kernel.
 
-    The normalized product is `y + shift`, where::
+    The normalized product is `product + shift`, where::
 
-        y     = x @ (kernel * scale),   scale = norm.scale / sqrt(var + epsilon)
-        shift = norm.bias - mean * scale
+        product = x @ (kernel * scale),   scale = norm.scale / sqrt(var + epsilon)
+        shift   = norm.bias - mean * scale
 
     where `mean` and `var` are the moments of `x @ kernel`, derived from those of `x`.
 
@@ -78,7 +78,7 @@ def dense_norm(
         x: Array `(*batch, inputs)`.
 
     Returns:
-        y `(*batch, channels)`, and shift `(channels,)` in float32 or wider.
+        product `(*batch, channels)`, and shift `(channels,)` in float32 or wider.
 
     Raises:
         ValueError: If a parameter of `dense` or `norm` is missing.

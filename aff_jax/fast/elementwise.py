@@ -27,7 +27,7 @@ def explicit_sigmoid(logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 # Derived from the expression above, it would be infinity over infinity at large negative logits.
-explicit_sigmoid.defjvps(lambda tangent, y, _: tangent * y * (1 - y))
+explicit_sigmoid.defjvps(lambda tangent, M, _: tangent * M * (1 - M))
 
 
 def gain_inside_sum(

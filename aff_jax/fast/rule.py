@@ -118,4 +118,4 @@ RULES: dict[str, Callable[..., bool]] = {
     "explicit_sigmoid": lambda *, train: not train,
     "gain_inside_sum": lambda: True,
 }
-"""For each shortcut, a function that returns whether it is faster."""
+"""For each shortcut, a function that returns whether a module takes it."""

@@ -101,6 +101,8 @@ def weighted_sum(
 
         gain * (x * M + y * (1 - M))
 
+    With `gain=1` this is the paper's equation 4, with X and Y exchanged.
+
     Args:
         x: Array `(batch, *spatial, channels)`.
         y: Array of the shape and dtype of `x`.
@@ -110,7 +112,7 @@ def weighted_sum(
             formula.
 
     Returns:
-        Array of the shape of `x`.
+        Array of the shape and dtype of `x`.
 
     Raises:
         ValueError: If `implementation` is unknown.

@@ -2,7 +2,7 @@
 
 Their weights come from a gate that reads global context only::
 
-    G(u) = sigmoid(g(u)),  g(u) = branch(mean of u)
+    G(u) = sigmoid(logit_scale * g(u)),  g(u) = branch(mean of u)
 
 where u is the input of the gate and branch is that of `aff_jax.attention.branches`. All fusions
 have this gate rather than those of their own papers, so that the table compares only the schemes.
@@ -129,7 +129,7 @@ class SK(GatedFusion):
 
         SK(x, y)   = gain * (a * x + b * y)
         a          = exp(l_a) / (exp(l_a) + exp(l_b)),  b = 1 - a
-        (l_a, l_b) = g(u),  u = x + y
+        (l_a, l_b) = logit_scale * g(u),  u = x + y
 
     One hidden layer of `max(1, C // r)` channels is expanded twice, to C logits for x and C for y.
     The weights a are sown. The other fields are those of `GatedFusion`.

@@ -28,12 +28,13 @@ class BatchNorm(CheckedModule):
         running <- momentum * running + (1 - momentum) * batch
 
     In evaluation, `mean` and `var` are the running statistics. The variance of a batch is computed
-    in two passes and in float32 or wider.
+    in two passes and in float32 or wider (or derived, by a shortcut of `aff_jax.fast`).
 
-    There are three differences from `flax.linen.BatchNorm`, which matter when networks are
-    compared. `unbiased_variance` keeps n / (n - 1) times the variance of the batch, as PyTorch
-    does. A batch with one value per channel is an error and not silently zero. Training without
-    `mutable=["batch_stats"]` is an error.
+    These differences from `flax.linen.BatchNorm` matter when networks are compared. The momentum
+    is 0.9 by default, and Flax's is 0.99. Flax computes the variance in one pass by default.
+    `unbiased_variance` keeps n / (n - 1) times the variance of the batch, as PyTorch does. A batch
+    with one value per channel, and training without `mutable=["batch_stats"]`, are errors. The
+    argument `train` replaces `use_running_average`.
 
     The collection `params` has `scale` and `bias`, and `batch_stats` has `mean` and `var`, each of
     shape `(channels,)`.

@@ -51,7 +51,7 @@ class ConvNorm(nn.Module):
 
         Args:
             x: Array `(batch, height, width, in_channels)`.
-            train: Normalize with the statistics of the batch.
+            train: Normalize with the statistics of the batch, and update the running ones.
 
         Returns:
             Array with `channels` channels; height and width are divided by `strides` and rounded

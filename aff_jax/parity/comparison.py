@@ -1,8 +1,8 @@
-"""Compare the activations of a PyTorch module and a linen module.
+"""Compare the activations of a PyTorch module and a linen or NNX module.
 
 Both modules run with the same weights and inputs. The rules that convert weights give the PyTorch
-name of each linen module. Activations with the same name are compared in the order in which the
-linen modules ran.
+name of each module in JAX. Activations with the same name are compared in the order in which the
+modules ran there.
 """
 
 import dataclasses

@@ -30,9 +30,16 @@ def mean_of(variant):
     return rf"(\*\*)?{mean:.2f}(\*\*)? ± {deviation:.2f}"
 
 
-@pytest.mark.parametrize("name", ["compare_digits", "compare_scales", "compare_scenes"])
-def test_results_are_those_of_the_runs(name):
-    section = "Scenes of digits" if name == "compare_scenes" else "Handwritten digits"
+SECTIONS = {
+    "compare_digits": "Handwritten digits",
+    "compare_scales": "Handwritten digits",
+    "compare_scenes": "Scenes of digits",
+    "compare_cifar10": "CIFAR-10",
+}
+
+
+@pytest.mark.parametrize(("name", "section"), SECTIONS.items())
+def test_results_are_those_of_the_runs(name, section):
     text = RESULTS.partition(f"## {section}")[2].partition("\n## ")[0]
     for label, variant in variants(name).items():
         written = re.escape(label.replace("+", " + ")) if "+" in label else f"`{label}`"
@@ -51,6 +58,9 @@ def test_readme_has_the_results_of_the_main_fusions():
     assert re.search(rf"test accuracy, % \| {accuracy} \|", README)
     iou = r" \| ".join(mean_of(scenes[name]) for name in ("add", "aff", "iaff"))
     assert re.search(rf"test mean IoU, % \| {iou} \|", README)
+    cifar10 = variants("compare_cifar10")
+    accuracy = r" \| ".join(mean_of(cifar10[name]) for name in ("add", "aff"))
+    assert re.search(rf"test accuracy of two seeds, % \| {accuracy} \|", README)
 
 
 def test_oldest_versions_are_tested_and_allowed():

@@ -245,6 +245,7 @@ def _make_test(
         aligned = [
             align(array, jax_array) for jax_array, array in zip(outputs, expected, strict=False)
         ]
+        # The layer alone is compiled differently from the network, so it rounds differently.
         return all(
             a is not None and is_allowed(jax_array, a.array, 10 * allowed)
             for jax_array, a in zip(outputs, aligned, strict=True)
