@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
@@ -105,7 +106,9 @@ class Branch(nn.Module):
         """Raise an error before Flax does, whose message does not name the likely cause."""
         kernel = self.variables.get("params", {}).get("reduce", {}).get("kernel")
         if kernel is not None:
-            check_channels("/".join(self.path), u.shape, nn.meta.unbox(kernel).shape[0])
+            # Not by `unbox`, which would constrain the sharding of a partitioned kernel.
+            (array,) = jax.tree.leaves(kernel)
+            check_channels("/".join(self.path), u.shape, array.shape[0])
 
 
 _CONTEXTS: dict[str, Callable[[Array], Array]] = {

@@ -128,11 +128,12 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
         groups.setdefault(_cause_of(mismatch), []).append(mismatch)
     if "" in groups and all(_differs_in_input_channels(m) for m in groups[""]):
         first = groups[""][0]
+        layer = f"The layer {'/'.join(first.path[:-1])}".removesuffix(" ")
         return (
-            f"The layer {'/'.join(first.path[:-1])} has {first.found[-2]} input channels in the "
-            f"checkpoint and {first.expected[-2]} with these example inputs. Probably the example "
-            f"inputs have another layout or size: give them with the channels last, as "
-            f"jnp.zeros((1, height, width, channels))."
+            f"{layer} has {first.found[-2]} input channels in the checkpoint and "
+            f"{first.expected[-2]} here. Either the example inputs have another layout or size "
+            f"(give them with the channels last, as jnp.zeros((1, height, width, channels))), or "
+            f"the networks differ in what this layer reads or in a field such as groups."
         )
     if not groups or "" in groups:
         return (

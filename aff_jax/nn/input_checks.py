@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -75,7 +76,8 @@ def check_images(module: nn.Module, images: Array) -> None:
     Raises:
         TypeError: If `images` are not floating point.
         ValueError: If `images` do not have four axes, an axis other than the batch is empty, or
-            they are squares with one or three channels on axis 1.
+            they are squares with one or three channels on axis 1, unless the variables of the
+            module take so many channels.
     """
     check_floating(module, images=images)
     if images.ndim != 4:
@@ -86,12 +88,19 @@ def check_images(module: nn.Module, images: Array) -> None:
         )
     _check_not_empty(module, "images", images.shape)
     _, height, width, channels = images.shape
-    if height in (1, 3) and width == channels > 4:
+    if height in (1, 3) and width == channels > 4 and not _takes_channels(module, channels):
         raise ValueError(
             f"{type(module).__name__}: expected images of shape (batch, height, width, channels), "
             f"got {images.shape}. Probably they have the channels first, as in PyTorch: move them, "
             f"as in `jnp.moveaxis(images, 1, -1)`."
         )
+
+
+def _takes_channels(module: nn.Module, channels: int) -> bool:
+    """Return whether a convolution of a bound module has this number of input channels."""
+    params = module.variables.get("params", {}) if module.scope is not None else {}
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 4]
+    return any(kernel.shape[-2] == channels for kernel in kernels)
 
 
 def _check_not_empty(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
@@ -122,10 +131,10 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
                 f"`jnp.moveaxis(x, 1, -1)`."
             )
         cause = (
-            "Probably the input is that of another layer, or the variables are those of another "
-            "module."
+            "Probably the input is that of another layer or has the channels first, as in PyTorch, "
+            "or the variables are those of another module."
         )
-        if shape[-1] == 1:
+        if shape[-1] == 1 and channels == 3:
             cause = (
                 f"Probably the network was made for color images and these are gray: repeat the "
                 f"channel, as in `jnp.repeat(images, {channels}, axis=-1)`, or initialize the "
@@ -152,9 +161,6 @@ def check_fields(
     """
     fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
     known = [field.name for field in fields]
-    for name in by_name:
-        if name not in ("parent", "name", *known):
-            raise TypeError(unknown_name(f"field of {cls.__name__}:", name, known))
     if len(positional) > sum(not field.kw_only for field in fields):
         # The fields that the class lists itself come first, in its order.
         names = [name for name in inspect.get_annotations(cls) if name in known]
@@ -164,6 +170,21 @@ def check_fields(
             f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "
             f"is a number of channels, as in open-aff, leave it out: it is that of the inputs."
         )
+    # A subclass may have parameters that are not fields.
+    parameters = inspect.signature(cls.__init__).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in by_name:
+        if name not in parameters:
+            message = unknown_name(f"field of {cls.__name__}:", name, known)
+            raise TypeError(f"{message} {_OF_OPEN_AFF.get(name, '')}".rstrip())
+
+
+_OF_OPEN_AFF = {
+    "r": "The r of open-aff is `reduction` here.",
+    "channels": "Leave the number of channels out: it is that of the inputs.",
+}
+"""Advice for the names of open-aff's arguments."""
 
 
 def check_model_and_variables(call: str, model: Any, variables: Any) -> None:

@@ -140,10 +140,10 @@ def _explain_layer(
     if len(evidence.call.inputs) == 2:
         agrees = _make_test(evidence, evidence.layer, allowed, exchanged=True)
         if agrees is not None and agrees({}):
-            return (
-                "With its two inputs exchanged it agrees: exchange them in JAX. In a fusion, "
-                "PyTorch weights the second input by M and the first by 1 - M."
-            )
+            cause = "With its two inputs exchanged it agrees: exchange them in JAX."
+            if evidence.layer is not None and hasattr(evidence.layer.module, "combine"):
+                cause += " PyTorch weights the second input by M and the first by 1 - M."
+            return cause
     pair = evidence.pairs[place]
     inside = [
         SharedArray(

@@ -118,4 +118,6 @@ def test_inputs_of_another_layout_are_named():
 
     state = {"conv.weight": np.zeros((4, 3, 3, 3)), "conv.bias": np.zeros(4)}
     text = message(state, Network(), jnp.zeros((1, 3, 8, 8)))
-    assert "The layer conv has 3 input channels in the checkpoint and 8 with" in text
+    assert "The layer conv has 3 input channels in the checkpoint and 8 here" in text
+    assert "with the channels last" in text
+    assert "a field such as groups" in text

@@ -1,5 +1,8 @@
 """The errors for unsuitable inputs, and for wrong and swapped arguments."""
 
+import dataclasses
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -74,6 +77,8 @@ def test_channels_on_the_first_axis_are_recognized():
     with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably they have the channels first"):
         check_images(MODULE, jnp.ones((2, 3, 8, 8)))
     check_images(MODULE, jnp.ones((2, 3, 8, 4)))  # three rows of eight positions
+    rows, conv = jnp.ones((2, 1, 8, 8)), nn.Conv(4, (1, 1))
+    check_images(conv.bind(conv.init(jax.random.key(0), rows)), rows)  # a network for such rows
 
 
 def test_another_number_of_channels_is_not_always_that_of_gray_images():
@@ -95,6 +100,26 @@ def test_a_fusion_names_an_input_with_other_channels_than_its_variables():
 def test_an_unknown_field_is_refused_with_the_known_ones(module):
     with pytest.raises(TypeError, match=rf"field of {module.__name__}: 'reductoin'. Did you mean"):
         module(reductoin=4)
+    with pytest.raises(TypeError, match="The r of open-aff is `reduction` here"):
+        module(r=4)
+    with pytest.raises(TypeError, match="If the first is a number of channels"):
+        module(64, r=4)
+
+
+def test_a_subclass_may_have_parameters_that_are_not_fields():
+    class Sized(AFF, kw_only=True):
+        size: dataclasses.InitVar[int] = 3
+
+        def __post_init__(self, size):
+            self.gain = float(size)
+            super().__post_init__()
+
+    class OfChannels(AFF):
+        def __init__(self, channels=16, **fields):
+            super().__init__(**{"reduction": channels // 4, **fields})
+
+    assert Sized(size=4).gain == 4
+    assert OfChannels(channels=32, gain=2.0).reduction == 8
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ def test_exchanged_weights_of_a_fusion_are_named():
     y = images(2, 4, 4, 8, seed=1)
     result = parity.compare(torch_module, aff_jax.AFF(gain=2), None, x, y, float64=True)
     assert "With its two inputs exchanged it agrees" in result.explanation
+    assert "the second input by M" in result.explanation
 
 
 class TanhAFF(torch_aff.AFF):
