@@ -160,8 +160,8 @@ def branch_names(scales: Sequence[str], iteration: int = 1) -> list[str]:
     """Return the names of the branches of one iteration of attention.
 
     The n-th branch of a scale is `local`, `local2`, `local3` and so on, as in the checkpoints of
-    open-aff. `("local", "global")` gives `local`, `global` for the first iteration
-    and `local2`, `global2` for the second.
+    open-aff. `("local", "global")` gives `local`, `global` for the first iteration and `local2`,
+    `global2` for the second.
 
     Args:
         scales: The scales of one iteration.

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import inspect
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aff_jax.comparable_partial import make_comparable
-from aff_jax.nn.input_checks import check_fields
+from aff_jax.lookup import unknown_name
 
 __all__ = ["CheckedModule"]
 
@@ -25,6 +26,12 @@ _HINTS = {
     "scales": 'One scale is ("local",).',
 }
 """Advice for a wrong value of a field whose default does not show the kind of values."""
+
+_OF_OPEN_AFF = {
+    "r": "The r of open-aff is `reduction` here.",
+    "channels": "Leave the number of channels out: it is that of the inputs.",
+}
+"""Advice for the names of open-aff's arguments."""
 
 # `typing.Self` is the same, but run-time checks of types need it in a decorated class.
 Module = TypeVar("Module", bound="CheckedModule")
@@ -40,7 +47,7 @@ class CheckedModule(nn.Module):
 
     def __new__(cls: type[Module], *positional: Any, **fields: Any) -> Module:
         """Reject positional and unknown fields with an error that lists the names of the fields."""
-        check_fields(cls, positional, fields)
+        _check_arguments(cls, positional, fields)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -64,6 +71,40 @@ class CheckedModule(nn.Module):
         They are immutable, and a deep copy of a jitted function does not equal the function.
         """
         return self.clone()
+
+
+def _check_arguments(
+    cls: type[nn.Module], positional: Collection[object], by_name: Collection[str]
+) -> None:
+    """Raise an error if fields of a module are given without their names, or are unknown.
+
+    Args:
+        cls: Class of the module.
+        positional: Positional arguments of the class.
+        by_name: Names of its keyword arguments.
+
+    Raises:
+        TypeError: If there are any. The message lists the fields.
+    """
+    fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
+    known = [field.name for field in fields]
+    if len(positional) > sum(not field.kw_only for field in fields):
+        # The fields that the class lists itself come first, in its order.
+        names = [name for name in inspect.get_annotations(cls) if name in known]
+        names = list(dict.fromkeys([*names, *known]))
+        raise TypeError(
+            f"{cls.__name__} takes its fields by name, as in {cls.__name__}({names[0]}=...), got "
+            f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "
+            f"is a number of channels, as in open-aff, leave it out: it is that of the inputs."
+        )
+    # A subclass may have parameters that are not fields.
+    parameters = inspect.signature(cls.__init__).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in by_name:
+        if name not in parameters:
+            message = unknown_name(f"field of {cls.__name__}:", name, known)
+            raise TypeError(f"{message} {_OF_OPEN_AFF.get(name, '')}".rstrip())
 
 
 @functools.cache

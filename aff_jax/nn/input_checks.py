@@ -1,8 +1,7 @@
 """Checks of inputs and other arguments, with errors that name the likely cause."""
 
-import dataclasses
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from aff_jax.lookup import unknown_name
-
 __all__ = [
     "check_channels",
-    "check_fields",
     "check_flags_by_name",
     "check_floating",
     "check_images",
@@ -144,47 +140,6 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
             f"{where}: expected {channels} channels, as its variables have, got an input of shape "
             f"{shape}. {cause}"
         )
-
-
-def check_fields(
-    cls: type[nn.Module], positional: Collection[object], by_name: Collection[str]
-) -> None:
-    """Raise an error if fields of a module are given without their names, or are unknown.
-
-    Args:
-        cls: Class of the module.
-        positional: Positional arguments of the class.
-        by_name: Names of its keyword arguments.
-
-    Raises:
-        TypeError: If there are any. The message lists the fields.
-    """
-    fields = [f for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
-    known = [field.name for field in fields]
-    if len(positional) > sum(not field.kw_only for field in fields):
-        # The fields that the class lists itself come first, in its order.
-        names = [name for name in inspect.get_annotations(cls) if name in known]
-        names = list(dict.fromkeys([*names, *known]))
-        raise TypeError(
-            f"{cls.__name__} takes its fields by name, as in {cls.__name__}({names[0]}=...), got "
-            f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "
-            f"is a number of channels, as in open-aff, leave it out: it is that of the inputs."
-        )
-    # A subclass may have parameters that are not fields.
-    parameters = inspect.signature(cls.__init__).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for name in by_name:
-        if name not in parameters:
-            message = unknown_name(f"field of {cls.__name__}:", name, known)
-            raise TypeError(f"{message} {_OF_OPEN_AFF.get(name, '')}".rstrip())
-
-
-_OF_OPEN_AFF = {
-    "r": "The r of open-aff is `reduction` here.",
-    "channels": "Leave the number of channels out: it is that of the inputs.",
-}
-"""Advice for the names of open-aff's arguments."""
 
 
 def check_model_and_variables(call: str, model: Any, variables: Any) -> None:

@@ -1,6 +1,7 @@
-"""Modules made in the same way are equal, and wrong types of fields are errors."""
+"""Modules made in the same way are equal; wrong, unnamed and unknown fields are errors."""
 
 import copy
+import dataclasses
 import functools
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 import aff_jax
+from aff_jax import AFF, IAFF, MSCAM
+from aff_jax.fusion.gated import SE
 from aff_jax.nn.checked_module import CheckedModule
 
 if TYPE_CHECKING:
@@ -96,3 +99,44 @@ def test_unknown_annotations_accept_everything():
         table: "Decimal" = 3
 
     assert Mine(table="x").table == "x"
+
+
+@pytest.mark.parametrize("module", [MSCAM, AFF, IAFF, SE])
+def test_a_field_without_its_name_is_refused_with_the_names(module):
+    with pytest.raises(
+        TypeError, match=rf"{module.__name__}\(.*=\.\.\.\), got 64\. Its fields are"
+    ):
+        module(64)
+
+
+def test_a_subclass_may_have_positional_fields():
+    class Mine(AFF):
+        channels: int = 3
+
+    assert Mine(5, gain=2.0).channels == 5
+
+
+@pytest.mark.parametrize("module", [MSCAM, AFF, IAFF, SE])
+def test_an_unknown_field_is_refused_with_the_known_ones(module):
+    with pytest.raises(TypeError, match=rf"field of {module.__name__}: 'reductoin'. Did you mean"):
+        module(reductoin=4)
+    with pytest.raises(TypeError, match="The r of open-aff is `reduction` here"):
+        module(r=4)
+    with pytest.raises(TypeError, match="If the first is a number of channels"):
+        module(64, r=4)
+
+
+def test_a_subclass_may_have_parameters_that_are_not_fields():
+    class Sized(AFF, kw_only=True):
+        size: dataclasses.InitVar[int] = 3
+
+        def __post_init__(self, size):
+            self.gain = float(size)
+            super().__post_init__()
+
+    class OfChannels(AFF):
+        def __init__(self, channels=16, **fields):
+            super().__init__(**{"reduction": channels // 4, **fields})
+
+    assert Sized(size=4).gain == 4
+    assert OfChannels(channels=32, gain=2.0).reduction == 8

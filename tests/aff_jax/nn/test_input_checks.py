@@ -1,16 +1,13 @@
 """The errors for unsuitable inputs, and for wrong and swapped arguments."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
 import aff_jax
-from aff_jax import AFF, IAFF, MSCAM
+from aff_jax import AFF
 from aff_jax.convert import from_mxnet, from_torch, to_torch
-from aff_jax.fusion.gated import SE
 from aff_jax.inference import freeze
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.input_checks import check_channels, check_floating, check_images, check_input
@@ -56,21 +53,6 @@ def test_only_the_batch_may_be_empty(shape):
         check(BatchNorm(), **{name: jnp.ones((0, 4, 4, 3))})
 
 
-@pytest.mark.parametrize("module", [MSCAM, AFF, IAFF, SE])
-def test_a_field_without_its_name_is_refused_with_the_names(module):
-    with pytest.raises(
-        TypeError, match=rf"{module.__name__}\(.*=\.\.\.\), got 64\. Its fields are"
-    ):
-        module(64)
-
-
-def test_a_subclass_may_have_positional_fields():
-    class Mine(AFF):
-        channels: int = 3
-
-    assert Mine(5, gain=2.0).channels == 5
-
-
 def test_channels_on_the_first_axis_are_recognized():
     with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably it has the channels first"):
         check_channels("input_norm", (2, 3, 8, 8), 3)
@@ -94,32 +76,6 @@ def test_a_fusion_names_an_input_with_other_channels_than_its_variables():
     first = jnp.ones((2, 8, 4, 4))
     with pytest.raises(ValueError, match=r"^local: expected 8 channels .* channels first"):
         AFF().apply(variables, first, first)
-
-
-@pytest.mark.parametrize("module", [MSCAM, AFF, IAFF, SE])
-def test_an_unknown_field_is_refused_with_the_known_ones(module):
-    with pytest.raises(TypeError, match=rf"field of {module.__name__}: 'reductoin'. Did you mean"):
-        module(reductoin=4)
-    with pytest.raises(TypeError, match="The r of open-aff is `reduction` here"):
-        module(r=4)
-    with pytest.raises(TypeError, match="If the first is a number of channels"):
-        module(64, r=4)
-
-
-def test_a_subclass_may_have_parameters_that_are_not_fields():
-    class Sized(AFF, kw_only=True):
-        size: dataclasses.InitVar[int] = 3
-
-        def __post_init__(self, size):
-            self.gain = float(size)
-            super().__post_init__()
-
-    class OfChannels(AFF):
-        def __init__(self, channels=16, **fields):
-            super().__init__(**{"reduction": channels // 4, **fields})
-
-    assert Sized(size=4).gain == 4
-    assert OfChannels(channels=32, gain=2.0).reduction == 8
 
 
 @pytest.mark.parametrize(
