@@ -1,4 +1,4 @@
-"""Models and their files: descriptions of models as JSON values, and what a file has."""
+"""Describe models as JSON values, and create models from descriptions."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,11 +13,10 @@ import numpy as np
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.fusion.registry import FUSIONS
 from aff_jax.hosts.registry import host_classes
-from aff_jax.images.image_task import ImageTask
 from aff_jax.lookup import construct, look_up
 from aff_jax.nn.batch_norm import BatchNorm
 
-__all__ = ["SavedModel", "describe_model", "model_from_description"]
+__all__ = ["describe_model", "model_from_description"]
 
 _ACTIVATIONS = {f.__name__: f for f in (nn.relu, nn.silu, nn.gelu, nn.tanh, nn.sigmoid, nn.elu)}
 
@@ -44,39 +43,6 @@ _ALONE = (
     "`aff_jax.load(path, model=model)`."
 )
 """The way to save the variables of a model that cannot be described."""
-
-
-class SavedModel(tuple[nn.Module, dict[str, Any]]):
-    """A model and its variables, and what its file says about both.
-
-    It is a pair, so that `model, variables = aff_jax.load(path)` works.
-
-    Attributes:
-        model: The model.
-        variables: Its variables.
-        image_task: The images that the model reads and the classes that it predicts. None if the
-            file does not have them.
-        origin: Where the variables come from: the config of the run, its step, and versions. It is
-            empty if the file does not say so.
-    """
-
-    model: nn.Module
-    variables: dict[str, Any]
-    image_task: ImageTask | None
-    origin: Mapping[str, Any]
-
-    def __new__(
-        cls,
-        model: nn.Module,
-        variables: dict[str, Any],
-        image_task: ImageTask | None = None,
-        origin: Mapping[str, Any] | None = None,
-    ) -> "SavedModel":
-        """Make the pair."""
-        self = super().__new__(cls, (model, variables))
-        self.model, self.variables = model, variables
-        self.image_task, self.origin = image_task, dict(origin or {})
-        return self
 
 
 def describe_model(model: nn.Module) -> dict[str, Any]:

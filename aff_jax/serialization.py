@@ -15,7 +15,7 @@ from flax import traverse_util
 
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
-from aff_jax.description import SavedModel, describe_model, model_from_description
+from aff_jax.description import describe_model, model_from_description
 from aff_jax.differences import count_differences, list_differences
 from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
@@ -25,6 +25,7 @@ from aff_jax.images.image_task import ImageTask
 from aff_jax.inspection import Structure, image_channels, inspect_module
 from aff_jax.nn.input_checks import check_model_and_variables
 from aff_jax.old_files import translate_old_file
+from aff_jax.saved_model import SavedModel
 
 __all__ = ["is_saved", "load", "save"]
 

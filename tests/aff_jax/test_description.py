@@ -1,30 +1,16 @@
-"""Descriptions of models, and the image task and the origin of the weights in a model file."""
+"""Descriptions of models: what is stored, and what is refused by name."""
 
 import functools
 import json
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 import aff_jax
-from aff_jax.description import SavedModel, describe_model, model_from_description
-from aff_jax.images import ImageTask
-
-TASK = ImageTask(
-    task="classification",
-    class_names=("cat", "dog"),
-    image_size=(8, 12),
-    channels=3,
-    mean=(0.5, 0.4, 0.3),
-    std=(0.2, 0.2, 0.1),
-    resize="pad",
-)
-ORIGIN = {"step": 7, "config": {"model": "cifar_resnet8"}, "versions": {"jax": jax.__version__}}
+from aff_jax.description import describe_model, model_from_description
 
 
 @pytest.mark.parametrize("reference", ["paper", "pytorch", "mxnet"])
@@ -109,44 +95,3 @@ def test_norms_of_flax_are_stored(norm):
 def test_arrays_in_fields_become_numbers():
     model = aff_jax.AFF(gain=jnp.float32(2), reduction=np.array(2))
     assert model_from_description(describe_model(model)) == aff_jax.AFF(gain=2.0, reduction=2)
-
-
-@pytest.fixture(scope="module")
-def network():
-    model = aff_jax.create_model("cifar_resnet8", num_classes=2, blocks_per_stage=(0, 0, 0))
-    return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-
-
-def test_file_has_the_image_task_and_the_origin(network, tmp_path):
-    model, variables = network
-    path = tmp_path / "w.safetensors"
-    aff_jax.save(path, variables, model, image_task=TASK, origin=ORIGIN)
-    saved = aff_jax.load(path)
-    assert isinstance(saved, SavedModel)
-    assert (saved.image_task, saved.origin) == (TASK, ORIGIN)
-    again, loaded = saved
-    assert (again, loaded) == (saved.model, saved.variables)
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    x = saved.image_task.preprocess(pixels)
-    assert model.apply(loaded, x[None]).shape == (1, 2)
-
-
-def test_file_without_them_is_loaded(network, tmp_path):
-    model, variables = network
-    aff_jax.save(tmp_path / "w.safetensors", variables, model)
-    saved = aff_jax.load(tmp_path / "w.safetensors")
-    assert saved.image_task is None
-    assert saved.origin == {}
-
-
-@pytest.mark.parametrize("damage", ["{", "[1]", '{"task": "classification"}'])
-def test_a_damaged_image_task_is_refused(network, tmp_path, damage):
-    model, variables = network
-    path = tmp_path / "w.safetensors"
-    aff_jax.save(path, variables, model, image_task=TASK)
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        metadata = json.loads(file.read(size))["__metadata__"]
-    save_file(load_file(path), path, {**metadata, "image_task": damage})
-    with pytest.raises(ValueError, match="description of the images is damaged"):
-        aff_jax.load(path)
