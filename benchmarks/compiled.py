@@ -1,12 +1,11 @@
-"""Count what the compilers for GPU and TPU make of the modules and networks, without a device.
+"""Count what the compilers for GPU and TPU make of the modules, without a device.
 
     python -m benchmarks.compiled
-    python -m benchmarks.compiled --networks
 
 It needs `pip install -e '.[train,plan]'`. A map is one pass over an array of the size of an input
 in the device's memory: the bytes of the operands and results of all operations of the compiled
 program, divided by those of x. Estimated cycles are the TPU compiler's own. Neither depends on the
-load of this machine. `--networks` adds training steps of networks, which take minutes each.
+load of this machine.
 
 The floor of AFF, forward and backward, is about 16 maps: x and y for the pooled mean and the hidden
 layer; x, y and the hidden layer for the result; dy, x, y and the hidden layer for the gradient of
@@ -16,7 +15,7 @@ the logits, and again for dx and dy.
 import argparse
 import importlib.metadata
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,28 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
-from ml_collections import ConfigDict
 from rich.console import Console
 
 import aff_jax
 from aff_jax.fast import target_platform
-from aff_jax.files.user_cache import user_cache
 from aff_jax.inference import freeze
 from benchmarks.results import Row, describe_machine, write_results
-from configs import cifar10_resnet32, imagenet_resnet50_v1d
 from train.plan.hlo import parse
-from train.plan.plan_maker import PlanCache, PlanMaker, versions
+from train.plan.plan_maker import versions
 from train.plan.program import compile_traced
 from train.plan.topologies import Topology, describe_topology
 from train.plan.traffic import Traffic, count_traffic
 
-__all__ = ["FUSIONS", "PASSES", "SHAPES", "TOPOLOGIES", "count_module", "main", "module_row"]
+__all__ = [
+    "FUSIONS",
+    "PASSES",
+    "SHAPES",
+    "TOPOLOGIES",
+    "count_module",
+    "describe_compilers",
+    "main",
+    "module_row",
+]
 
 TOPOLOGIES = ("h100", "v5e:2x2", "v6e:2x2")
 """Where the programs are compiled for; one device of each."""
@@ -148,39 +153,6 @@ def _shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
-def _network_configs() -> Iterator[tuple[str, ConfigDict]]:
-    for name, config in (
-        ("cifar_resnet32 width 4, 128 images", cifar10_resnet32.get_config()),
-        ("resnet50_v1d, 128 images", imagenet_resnet50_v1d.get_config()),
-    ):
-        config.dtype = "bfloat16"
-        config.sync_batch_norm = False
-        yield name, config
-
-
-def _network_rows(topologies: Sequence[Topology], console: Console) -> list[Row]:
-    """Return a row for each network and fusion: a training step on one device of each topology."""
-    rows: list[Row] = []
-    for name, config in _network_configs():
-        for fusion in ("add", "aff", "iaff"):
-            config.fusion = fusion
-            row: dict[str, Any] = {"step": name, "fusion": fusion}
-            for topology in topologies:
-                config.batch_size = 128 * len(topology.devices)
-                maker = PlanMaker(topology.name, PlanCache(user_cache("plans")), console)
-                plan = maker.plan(config)
-                device = topology.name.partition(":")[0]
-                row[f"{device} GB"] = (plan.bytes_per_step or 0) / plan.devices / 1e9
-                if topology.chip.platform == "gpu":
-                    row[f"{device} kernels"] = plan.operations_per_step
-                else:
-                    cycles = (plan.compiler_seconds or 0.0) * topology.chip.clock
-                    row[f"{device} Mcycles"] = cycles / 1e6
-                row[f"{device} GiB"] = plan.memory_bytes_per_chip / 2**30
-            rows.append(row)
-    return rows
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compile everything, and write the tables.
 
@@ -189,7 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--topologies", nargs="+", default=list(TOPOLOGIES))
-    parser.add_argument("--networks", action="store_true", help="training steps of networks, too")
     parser.add_argument("--quick", action="store_true", help="one small shape")
     parser.add_argument("--output", default=str(Path(__file__).parent / "results"))
     options = parser.parse_args(arguments)
@@ -205,21 +176,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 row = module_row(name, reduction, shape, topologies, program)
                 tables[program].append(row)
                 console.print(program, row, soft_wrap=True)
-    if options.networks:
-        tables["training step, one device"] = _network_rows(topologies, console)
-    compilers = ", ".join(f"{k} {v}" for k, v in versions().items())
     notes = [
         "A map is one pass over an array of the size of x in the device's memory; Mcycles are the "
         "TPU compiler's estimate. Nothing was run on these devices.",
-        f"Compilers: {compilers}, nvcc {_version('nvidia-cuda-nvcc-cu12')}.",
+        describe_compilers(),
     ]
-    flags = [f"--{name}" for name in ("networks", "quick") if getattr(options, name)]
+    flags = ["--quick"] if options.quick else []
     machine = describe_machine(1)
     title = "Modules compiled for GPU and TPU"
     console.print(
         write_results(options.output, "compiled", title, tables, notes, machine, flags),
         soft_wrap=True,
     )
+
+
+def describe_compilers() -> str:
+    """Return a sentence with the versions of the compilers."""
+    compilers = ", ".join(f"{k} {v}" for k, v in versions().items())
+    return f"Compilers: {compilers}, nvcc {_version('nvidia-cuda-nvcc-cu12')}."
 
 
 def _version(package: str) -> str:

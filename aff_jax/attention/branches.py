@@ -1,7 +1,7 @@
 """Branches of attention: the pointwise bottlenecks that compute the logits of each scale."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ from aff_jax.nn.pooling import global_average
 
 __all__ = [
     "Branch",
+    "HasBranches",
     "branch_names",
     "make_branch",
     "make_branches",
@@ -185,7 +186,28 @@ def branch_names(scales: Sequence[str], iteration: int = 1) -> list[str]:
     return names
 
 
-def make_branches(module: Any, channels: int, **options: Any) -> list[Branch]:
+class HasBranches(Protocol):
+    """A module with attention, whose fields its branches share.
+
+    `MSCAM` and the fusions with attention are such modules; `MSCAM` explains the fields.
+    """
+
+    reduction: float
+    hidden: int | Callable[[int], int] | None
+    scales: Sequence[str]
+    use_bias: bool
+    norm: NormFactory | Sequence[NormFactory | None] | None
+    kernel_init: Initializer
+    dtype: Dtype | None
+    param_dtype: Dtype
+    implementation: str
+
+    @property
+    def activation(self) -> Callable[[Array], Array]:
+        """Activation; a property, since type checkers take a function in a class for a method."""
+
+
+def make_branches(module: HasBranches, channels: int, **options: Any) -> list[Branch]:
     """Make the branches of one iteration of attention, one for each of `module.scales`.
 
     Args:
@@ -204,7 +226,7 @@ def make_branches(module: Any, channels: int, **options: Any) -> list[Branch]:
 
 
 def make_branch(
-    module: Any,
+    module: HasBranches,
     position: int,
     channels: int,
     *,
@@ -215,8 +237,7 @@ def make_branch(
     """Make a branch of attention as a submodule of the module whose `__call__` is running.
 
     Args:
-        module: A module with the fields of `MSCAM` from `reduction` to `implementation`, such as a
-            fusion with attention. The branch gets their values.
+        module: The module. The branch gets the values of its fields.
         position: Position of its scale in `module.scales`.
         channels: Number of channels C.
         outputs: Number of logits for each channel. All are computed from one hidden layer.
@@ -255,7 +276,7 @@ def make_branch(
     )
 
 
-def norm_of(module: Any, position: int) -> NormFactory | None:
+def norm_of(module: HasBranches, position: int) -> NormFactory | None:
     """Return the function that makes the norms of a branch.
 
     Args:

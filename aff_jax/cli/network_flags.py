@@ -158,7 +158,7 @@ def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
             name or arguments.model,
             fusion=arguments.fusion,
             reference=arguments.reference or "paper",
-            num_classes=arguments.num_classes or 1000,
+            num_classes=arguments.num_classes,
             **fields,
         )
     except TypeError as error:

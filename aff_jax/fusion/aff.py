@@ -46,7 +46,7 @@ class AFF(Fusion, kw_only=True):
         hidden: Number of hidden channels of a branch, or a function that returns it for C, such
             as `lambda channels: max(channels // 4, 16)`. None is `max(1, C // r)`.
         gain: Factor of the output.
-        combine: How u is made of x and y. "sum" adds them, as in the paper. "concat" concatenates
+        combine: How u is made of x and y. "add" adds them, as in the paper. "concat" concatenates
             their channels.
         scales: Branches of M whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
@@ -69,7 +69,7 @@ class AFF(Fusion, kw_only=True):
     reduction: float = 4
     hidden: int | Callable[[int], int] | None = None
     gain: float = 1.0
-    combine: str = "sum"
+    combine: str = "add"
     scales: Sequence[str] = ("local", "global")
     activation: Callable[[Array], Array] = nn.relu
     logit_scale: float = 1.0
@@ -125,7 +125,7 @@ def weighted_sum(
 
 
 _COMBINE: dict[str, Callable[[Array, Array], Array]] = {
-    "sum": lambda x, y: x + y,
+    "add": lambda x, y: x + y,
     "concat": lambda x, y: jnp.concatenate([x, y], axis=-1),
 }
 """For each value of the field `combine`, the function that makes u of x and y."""
@@ -141,7 +141,7 @@ def combine_inputs(
     Args:
         x: Array `(batch, *spatial, channels)`.
         y: Array of the shape of `x`.
-        combine: "sum" adds them, "concat" concatenates their channels.
+        combine: "add" adds them, "concat" concatenates their channels.
 
     Returns:
         Array `(batch, *spatial, in_channels)`, with `channels` or twice as many channels.

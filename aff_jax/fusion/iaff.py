@@ -41,7 +41,7 @@ class IAFF(Fusion, kw_only=True):
         iterations: Number of iterations. The paper uses 2, and 1 is AFF.
         share_global: Use the first iteration's global branch in every iteration. Open-aff's
             PyTorch port does this; its second global branch exists and is never read.
-        combine: How u_1 is made of x and y. "sum" adds them, as in the paper. "concat"
+        combine: How u_1 is made of x and y. "add" adds them, as in the paper. "concat"
             concatenates their channels.
         scales: Branches of each M_i whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
@@ -66,7 +66,7 @@ class IAFF(Fusion, kw_only=True):
     gain: float = 1.0
     iterations: int = 2
     share_global: bool = False
-    combine: str = "sum"
+    combine: str = "add"
     scales: Sequence[str] = ("local", "global")
     activation: Callable[[Array], Array] = nn.relu
     logit_scale: float = 1.0

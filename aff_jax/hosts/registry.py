@@ -79,7 +79,7 @@ def create_model(
     name: str,
     fusion: FusionSpec = "aff",
     reference: str = "paper",
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     **fields: Any,
 ) -> nn.Module:
     """Create a host network with attentional feature fusion.
@@ -102,7 +102,8 @@ def create_model(
         fusion: Name of a fusion, one of `list_fusions()`, or a function that makes a fusion
             module. A reference does not change the fields of a function that is not registered.
         reference: "paper", "pytorch" or "mxnet".
-        num_classes: Number of classes.
+        num_classes: Number of classes. None is the default of the host: 10, as CIFAR-10 has, or
+            1000, as ImageNet has.
         **fields: Further fields of the host. `fusion_fields` and the fields of `norm` take
             precedence over those that the reference sets.
 
@@ -128,7 +129,9 @@ def create_model(
     norm = fields.get("norm", BatchNorm)
     if "norm" in differences and callable(norm):  # the host refuses other values
         fields["norm"] = partial(norm, **accepted_fields(norm, differences["norm"]))
-    fields.update(num_classes=num_classes, fusion=fusion)
+    if num_classes is not None:
+        fields["num_classes"] = num_classes
+    fields["fusion"] = fusion
     return construct(f"model {name!r}", host, fields)
 
 

@@ -14,16 +14,19 @@ _Named = tuple[str, np.ndarray]
 """Label of an activation in sentences, and its values."""
 
 _MOST_SOURCES = 6
-"""Number of latest activations that may be combined."""
+"""Number of latest activations that may be combined. All pairs of them are tried."""
 
 _VALUES_OF_COMBINATION = 512
-"""Number of values in which a sum or product is looked for."""
+"""Number of values in which a sum or product is looked for.
+
+A wrong one does not agree in so many places, and the search takes time in proportion to them.
+"""
 
 _OUTER_FUNCTIONS = ("the identity", "relu", "silu")
 """Functions that may follow a sum or product."""
 
 _MOST_POSITIONS = 1024
-"""Longest sequence for which attention is tried."""
+"""Longest sequence for which attention is tried; its weights grow with the square of it."""
 
 _MOST_HEADS = 32
 

@@ -24,10 +24,13 @@ from aff_jax.parity.explaining.reordering import Fits
 __all__ = ["RECENT", "SIMPLE", "find_combinations", "find_functions", "find_one_function"]
 
 RECENT = 12
-"""Number of earlier activations that may be the input of a function."""
+"""Number of earlier activations that may be the input of a function.
+
+A function mostly reads one of the latest activations. Each one takes a pass of all functions.
+"""
 
 _MOST_TERMS = 4
-"""Number of latest activations whose sums may be pooled or reduced."""
+"""Number of latest activations whose sums may be pooled or reduced; all pairs are tried."""
 
 _LEAKY: list[Function] = [
     (f"leaky relu with slope {slope}", functools.partial(leaky_relu, slope=slope))

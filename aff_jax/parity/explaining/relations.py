@@ -24,10 +24,13 @@ from aff_jax.parity.explaining.reordering import Fits, find_order, find_shift
 __all__ = ["RELATIONS", "find_relation"]
 
 _OPERANDS = 40
-"""Number of earlier activations that may be a missing term or factor."""
+"""Number of earlier activations that may be a missing term or factor.
+
+More than `RECENT`, because a long skip connection adds an activation from far above.
+"""
 
 _VALUES_OF_SUM = 2048
-"""Number of values in which a sum or product is looked for."""
+"""Number of values in which a sum or product is looked for, chosen at random."""
 
 RELATIONS = (
     "a constant factor, an offset or a scale for each channel, another order of the values, "

@@ -22,6 +22,7 @@ from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.mapping import list_entries
 from aff_jax.convert.packed_forms import select_forms
 from aff_jax.convert.packing import list_forms
+from aff_jax.convert.prefixes import Rename
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
@@ -69,8 +70,7 @@ def compare_step(
     float64: bool = False,
     torch_inputs: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
-    rename: Mapping[str, str] | None = None,
-    prefix: str = "",
+    rename: Rename | None = None,
     ignore: Sequence[str] = (),
     layout: str | None = None,
 ) -> StepParity:
@@ -97,8 +97,7 @@ def compare_step(
         kwargs: Keyword arguments of `module`. By default, an argument of `__call__` that is named
             `train`, `training`, `is_training`, `deterministic`, `inference` or
             `use_running_average` is set for training.
-        rename: New prefixes by the prefixes in `torch_module`, as in `from_torch`.
-        prefix: Part of the names of `torch_module` that those of `module` lack, as in `from_torch`.
+        rename: New names for those in `torch_module`, as in `from_torch`.
         ignore: Names of weights and buffers of `torch_module` without a counterpart, as in
             `from_torch`.
         layout: Layout of the inputs of `torch_module`, as in `compare`. None tries all, and takes
@@ -126,7 +125,7 @@ def compare_step(
         structure = inspect_module(module, arguments, kwargs=keywords)
         entries = list_entries(structure, PYTORCH)
         network = TorchNetwork(torch_module, dtype, rename=None, folds=True)
-        renamed = list_names(network.module, rename, prefix)
+        renamed = list_names(network.module, rename)
         packing = Packing(select_forms(list_forms(structure), renamed))
         read = packing.to_torch_names([e.name for e in entries if e.collection != UNREAD])
         if variables is None:
@@ -138,9 +137,8 @@ def compare_step(
                 wide,
                 *arguments,
                 kwargs=keywords,
-                prefix=prefix,
                 rename=rename,
-                ignore=[*ignore, *list_tied(state, renamed, read, prefix)],
+                ignore=[*ignore, *list_tied(state, renamed, read)],
             )
         variables = jax.tree.map(jnp.asarray, as_dtype(dict(variables), dtype))
         names = match_names(read, renamed)

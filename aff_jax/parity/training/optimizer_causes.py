@@ -13,7 +13,7 @@ from aff_jax.parity.training.update_rules import RULES, Recorded, UpdateSettings
 __all__ = ["explain_optimizers", "is_judged", "list_some"]
 
 _COLUMNS = 4096
-"""Number of values that settings are searched with."""
+"""Number of values that settings are searched with; each of many settings takes a pass of them."""
 
 _FLAG_NAMES = {
     "nesterov": ("plain momentum", "Nesterov's momentum"),

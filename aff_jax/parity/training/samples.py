@@ -16,7 +16,7 @@ from aff_jax.parity.training.step_parity import StepRow
 __all__ = ["SAMPLE_SIZE", "Samples", "Side"]
 
 SAMPLE_SIZE = 128
-"""Number of values per array."""
+"""Number of values kept of each array, so that a network of any size fits in memory."""
 
 _NOTE = "gradient is a rounding error"
 

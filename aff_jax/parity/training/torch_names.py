@@ -3,33 +3,30 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aff_jax.convert.prefixes import rename_prefixes, select_prefix
+from aff_jax.convert.prefixes import Rename, rename_prefixes
 from aff_jax.lookup import unknown_name
 from aff_jax.parity.recording.torch_network import list_surplus
 
 __all__ = ["list_names", "list_tied", "match_names"]
 
 
-def list_names(torch_module: Any, rename: Mapping[str, str] | None, prefix: str) -> dict[str, str]:
+def list_names(torch_module: Any, rename: Rename | None) -> dict[str, str]:
     """Return the names of parameters and buffers of a PyTorch module by their new names.
 
     Args:
         torch_module: The module.
-        rename: New prefixes by the prefixes in `torch_module`.
-        prefix: Part of the names that the new names lack.
+        rename: New names; see `Rename`.
 
     Returns:
         Names in `torch_module`.
     """
     arrays = [n for n, _ in torch_module.named_parameters(remove_duplicate=False)]
     arrays += [name for name, _ in torch_module.named_buffers()]
-    return rename_prefixes(
-        select_prefix({name: name for name in arrays}, prefix), rename, strict=False
-    )
+    return rename_prefixes({name: name for name in arrays}, rename, strict=False)
 
 
 def list_tied(
-    state: Mapping[str, Any], renamed: Mapping[str, str], read: Sequence[str], prefix: str
+    state: Mapping[str, Any], renamed: Mapping[str, str], read: Sequence[str]
 ) -> list[str]:
     """List the tied weights that the linen module has under another name.
 
@@ -37,14 +34,12 @@ def list_tied(
         state: Tensors of the PyTorch module by name.
         renamed: Names in the PyTorch module by their new names.
         read: New names of the arrays of the linen module.
-        prefix: Part of the names that the new names lack.
 
     Returns:
-        Names in the PyTorch module, without the prefix.
+        Names in the PyTorch module.
     """
     known = {new: old for new, old in renamed.items() if old in state}
-    surplus = list_surplus(state, known, read)
-    return [name.removeprefix(prefix).removeprefix(".") for name in surplus]
+    return list_surplus(state, known, read)
 
 
 def match_names(expected: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
@@ -64,7 +59,7 @@ def match_names(expected: Sequence[str], renamed: Mapping[str, str]) -> dict[str
     if not names:
         first = expected[0] if expected else "a weight"
         raise ValueError(
-            f"the networks share no name: {unknown_name('name', first, renamed)} Pass `rename` or "
-            f"`prefix`, as in aff_jax.convert.from_torch."
+            f"the networks share no name: {unknown_name('name', first, renamed)} Pass `rename`, "
+            f"as in aff_jax.convert.from_torch."
         )
     return names

@@ -95,5 +95,5 @@ def test_refuses_integers(module):
 
 def test_refuses_an_unknown_way_to_combine():
     x = jnp.ones((2, 4))
-    with pytest.raises(ValueError, match=r"unknown combine 'cat'.*concat, sum"):
+    with pytest.raises(ValueError, match=r"unknown combine 'cat'.*add, concat"):
         AFF(combine="cat").init(jax.random.key(0), x, x)

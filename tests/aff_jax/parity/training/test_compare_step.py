@@ -73,7 +73,7 @@ def test_names_are_mapped_and_wrappers_removed():
         def forward(self, x):
             return self.net(x)
 
-    outcome = compare(Outer(), prefix="net", steps=1)
+    outcome = compare(Outer(), rename={"net": ""}, steps=1)
     assert outcome.equal
     assert outcome.rows[1].name == "net.conv.weight"
     with pytest.raises(ValueError, match="missing"):

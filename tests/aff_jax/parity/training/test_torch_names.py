@@ -1,4 +1,4 @@
-"""Names of a PyTorch module with a prefix and other prefixes, and tied weights."""
+"""New names of the arrays of a PyTorch module, and tied weights."""
 
 import pytest
 import torch
@@ -15,10 +15,10 @@ class Net(torch.nn.Module):
 
 def test_names_are_renamed_and_tied_ones_left_out():
     network = Net()
-    names = list_names(network, {"a": "first"}, "net")
+    names = list_names(network, {"net.a": "first", "net": ""})
     assert names["first.weight"] == "net.a.weight"
     read = ["first.weight", "first.bias", "b.bias"]
-    assert list_tied(network.state_dict(), names, read, "net") == ["b.weight"]
+    assert list_tied(network.state_dict(), names, read) == ["net.b.weight"]
     assert match_names(read, names)["b.bias"] == "net.b.bias"
     with pytest.raises(ValueError, match="the networks share no name"):
         match_names(["other"], names)
