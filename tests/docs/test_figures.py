@@ -12,6 +12,7 @@ from tests.docs.documents import DOCUMENTS, ROOT
 
 README = DOCUMENTS["README.md"]
 RESULTS = DOCUMENTS["docs/results.md"]
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
 
 
 def variants(name):
@@ -116,6 +117,11 @@ def test_costs_of_aff_are_those_of_the_benchmark():
         assert [f"{min(ratios):.2f}", f"{max(ratios):.2f}"] == [written[1], written[2]]
 
 
+def compiled(name):
+    """Return the tables of a benchmark by heading."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["tables"]
+
+
 def test_plans_are_those_of_the_compiler():
     tables = json.loads((ROOT / "benchmarks" / "results" / "plans.json").read_text())["tables"]
     plans = {(row["config"], row["slice"]): row for row in tables["recipes"]}
@@ -170,6 +176,40 @@ def test_the_feed_that_a_tpu_slice_needs():
         f"step of {plan['step ms']:.0f} ms takes {speed:,.0f} images/s, "
         f"which is {speed / 4:,.0f} images/s on each of four machines" in text
     )
-    decoded = re.search(r"decodes (\d+) JPEG images/s", (ROOT / "benchmarks/README.md").read_text())
+    decoded = re.search(r"decodes (\d+) JPEG images/s", BENCHMARKS)
     assert f"resizes {decoded[1]} images/s" in text
     assert int(decoded[1]) * configs.imagenet_resnet50_v1d.get_config().data_workers > speed / 4
+
+
+def test_compiled_modules_and_networks_are_those_of_the_compilers():
+    section = BENCHMARKS.partition("## Compiled for GPU and TPU")[2].partition("\n## ")[0]
+    modules = compiled("compiled")["forward and backward"]
+    written = re.findall(
+        r"^\| (I?AFF) (\S+), r \d+ \| [^|]* \| ([\d.]+), (\d+) \| [^|]* \| ([\d.]+) \|$",
+        section,
+        re.MULTILINE,
+    )
+    assert [row[:2] for row in written] == [(r["module"].upper(), r["shape"]) for r in modules]
+    for (*_, maps, kernels, cycles), row in zip(written, modules, strict=True):
+        assert float(maps) == pytest.approx(row["h100 maps"], abs=0.05)
+        assert int(kernels) == row["h100 kernels"]
+        assert float(cycles) == pytest.approx(row["v5e Mcycles"], rel=0.04)
+
+    networks = compiled("compiled_networks")["training step"]
+    written = re.findall(
+        r"^\| ([\w ]+), (add|aff|iaff) \| [^|]* \| ([\d.]+), (\d+) \| [^|]* \| ([\d.]+) "
+        r"\| [^|]* \| ([\d.]+) \|$",
+        section,
+        re.MULTILINE,
+    )
+    assert [row[:2] for row in written] == [(r["network"], r["fusion"]) for r in networks]
+    add = {row["network"]: row for row in networks if row["fusion"] == "add"}
+    for (*_, gigabytes, kernels, cycles, ratio), row in zip(written, networks, strict=True):
+        assert float(gigabytes) == pytest.approx(row["h100 GB"], rel=0.01)
+        assert int(kernels) == row["h100 kernels"]
+        assert float(cycles) == pytest.approx(row["v5e Mcycles"], rel=0.01)
+        times = row["v5e Mcycles"] / add[row["network"]]["v5e Mcycles"]
+        assert float(ratio) == pytest.approx(times, abs=0.005)
+    moved = [row["h100 GB"] / networks[0]["h100 GB"] for row in networks[1:3]]
+    text = " ".join(section.split())
+    assert f"AFF moves {moved[0]:.2f} times as many as `add`, and IAFF {moved[1]:.2f} times" in text
