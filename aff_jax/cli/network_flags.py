@@ -60,7 +60,9 @@ def network_flags() -> argparse.ArgumentParser:
         help="paper, pytorch or mxnet; default: the framework of the weights, else paper",
     )
     network.add_argument(
-        "--num-classes", type=positive, help="default: that of the checkpoint, or 1000"
+        "--num-classes",
+        type=positive,
+        help="default: that of the checkpoint, or 10 or 1000, as the network has by default",
     )
     network.add_argument(
         "--field",

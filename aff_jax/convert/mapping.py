@@ -16,7 +16,7 @@ from aff_jax.convert.causes import guess_cause
 from aff_jax.convert.entries import KERNEL_LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
 from aff_jax.convert.stacks import find_stacks, index_of, numbered_name
-from aff_jax.differences import count_differences, list_differences
+from aff_jax.differences import count_differences, list_differences, shorten_differences
 from aff_jax.fusion.iaff import IAFF
 from aff_jax.inspection import ModulePath, Structure
 
@@ -137,13 +137,15 @@ def arrays_to_variables(
 
     Raises:
         ValueError: If arrays are missing, unexpected, misshapen or not floating point. The message
-            lists all of them.
+            lists the first ones of each kind.
     """
     known = {entry.name: entry for entry in entries}
     if lines := _list_wrong_arrays(known, arrays):
         raise ValueError(
             f"{source} does not match this module of {len(_list_expected(known, arrays))} arrays: "
-            f"{count_differences(lines)}.\n" + "\n".join(lines) + f"\n{guess_cause(known, arrays)}"
+            f"{count_differences(lines)}.\n"
+            + shorten_differences(lines)
+            + f"\n{guess_cause(known, arrays)}"
         )
     flat: dict[ModulePath, Any] = {}
     for name, array in arrays.items():
@@ -177,8 +179,8 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
         Arrays by name, in the order of the entries and in the dtypes of the variables.
 
     Raises:
-        ValueError: If variables are missing, unexpected or misshapen. The message lists all of
-            them.
+        ValueError: If variables are missing, unexpected or misshapen. The message lists the
+            first ones of each kind.
     """
     read = [entry for entry in entries if entry.collection != UNREAD]
     unread = [entry for entry in entries if entry.collection == UNREAD]
@@ -196,9 +198,8 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
     if lines := list_differences(expected, found):
         raise ValueError(
             f"the variables do not match this module: {count_differences(lines)}.\n"
-            + "\n".join(lines)
-            + "\nPass the module that the variables were created with, and inputs of the shapes "
-            "that it was created for."
+            f"{shorten_differences(lines)}\nPass the module that the variables were created with, "
+            f"and inputs of the shapes that it was created for."
         )
     written: dict[str, np.ndarray] = {}
     for entry in entries:

@@ -49,7 +49,7 @@ def from_mxnet(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
+        ValueError: If arrays are missing, unexpected or misshapen (the message lists some),
             or the file is not an MXNet file.
     """
     call = "from_mxnet(source, module, *example_inputs)"

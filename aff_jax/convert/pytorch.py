@@ -82,7 +82,7 @@ def from_torch(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If arrays are missing, unexpected or misshapen (the message lists all of them),
+        ValueError: If arrays are missing, unexpected or misshapen (the message lists some),
             or the file is not one of PyTorch or safetensors.
     """
     call = "from_torch(source, module, *example_inputs)"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from aff_jax.differences import count_differences, list_differences
+from aff_jax.differences import count_differences, list_differences, shorten_differences
 
 __all__ = ["check_batch_axes", "check_variables", "find_donated_input"]
 
@@ -24,7 +24,7 @@ def check_variables(
         variables: Variables to check. Collections that `expected` lacks are ignored.
 
     Raises:
-        ValueError: If they differ. The message lists every difference.
+        ValueError: If they differ. The message lists the first differences.
     """
 
     def shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -33,7 +33,7 @@ def check_variables(
         return {path: tuple(jnp.shape(leaf)) for path, leaf in leaves.items()}
 
     if differences := list_differences(shapes(expected), shapes(variables)):
-        listed = "\n".join(differences)
+        listed = shorten_differences(differences)
         raise ValueError(
             f"expected the variables of this {type(model).__name__}, as its init or aff_jax.load "
             f"returns them; found {count_differences(differences)}. They probably belong to "

@@ -4,7 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.differences import _MAX_HINTS, count_differences, list_differences
+from aff_jax.differences import (
+    _MAX_LINES,
+    count_differences,
+    list_differences,
+    shorten_differences,
+)
 
 
 def test_equal_sets_of_arrays_give_no_lines():
@@ -39,11 +44,26 @@ def test_compares_dtypes_where_both_sides_have_one():
 
 
 def test_searches_the_nearest_name_of_the_first_arrays_only():
-    expected = {f"layer{index}.weight": () for index in range(_MAX_HINTS + 5)}
-    found = {f"layer{index}.wieght": () for index in range(_MAX_HINTS + 5)}
+    expected = {f"layer{index}.weight": () for index in range(_MAX_LINES + 5)}
+    found = {f"layer{index}.wieght": () for index in range(_MAX_LINES + 5)}
     lines = list_differences(expected, found)
     assert len(lines) == 2 * len(expected)
-    assert sum("nearest" in line for line in lines) == 2 * _MAX_HINTS
+    assert sum("nearest" in line for line in lines) == 2 * _MAX_LINES
+
+
+def test_gives_no_hint_at_a_name_of_another_layer():
+    lines = list_differences({"layer4.0.bn1.running_mean": ()}, {"features.0.bn1.running_mean": ()})
+    assert not any("nearest" in line for line in lines)
+
+
+def test_shows_the_first_lines_of_each_kind_and_counts_the_others():
+    expected = {f"a{index}": () for index in range(_MAX_LINES)}
+    found = {f"b{index}": () for index in range(_MAX_LINES + 2)}
+    lines = list_differences(expected | {"c": (1,)}, found | {"c": (2,)})
+    shown = shorten_differences(lines).splitlines()
+    last = 2 * _MAX_LINES
+    assert shown == [*lines[:last], "  ... and 2 more unexpected", lines[-1]]
+    assert shorten_differences(lines[:3]) == "\n".join(lines[:3])
 
 
 def test_counts_each_kind_of_difference():

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.differences import list_differences
+from aff_jax.differences import list_differences, shorten_differences
 from train.runtime.distributed import gather_from_processes
 from train.runtime.writing import write_atomically
 
@@ -152,7 +152,7 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
 
     Raises:
         ValueError: If arrays are missing, unexpected, or of another shape or dtype. The message
-            lists all of them.
+            lists the first ones of each kind.
     """
     saved = {
         name: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"])
@@ -172,9 +172,8 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
     if lines:
         raise ValueError(
             f"the checkpoint {path} has other arrays than this run's state:\n"
-            + "\n".join(lines)
-            + "\nThe checkpoint is intact, so another model or optimizer wrote it. Use that "
-            "one, or another directory."
+            f"{shorten_differences(lines)}\nThe checkpoint is intact, so another model "
+            f"or optimizer wrote it. Use that one, or another directory."
         )
 
 

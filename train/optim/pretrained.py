@@ -8,7 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.convert.causes import Mismatch, explain_shapes
-from aff_jax.differences import count_differences, list_differences
+from aff_jax.differences import count_differences, list_differences, shorten_differences
 from aff_jax.hosts.base import HEAD, is_in_first_layer
 from aff_jax.inspection import image_channels
 from aff_jax.serialization import load
@@ -33,7 +33,7 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file was not written by `aff_jax.save`, or an array is missing,
-            unexpected or of another shape. The message lists all of these.
+            unexpected or of another shape. The message lists the first ones.
     """
     _, loaded = load(os.path.expanduser(path))
     expected, found = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))
@@ -52,7 +52,7 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
         advice = _advice(path, expected, found)
         raise ValueError(
             f"the arrays of init_from {path} are not those of the network: "
-            f"{count_differences(lines)}.\n" + "\n".join(lines) + f"\n{advice}"
+            f"{count_differences(lines)}.\n{shorten_differences(lines)}\n{advice}"
         )
     merged = {
         name: leaf if name in new_head else np.asarray(found[name], leaf.dtype)
@@ -107,7 +107,7 @@ def initialize_part_from(
         advice = _advice(path, shared, {name: stored[name] for name in shared})
         raise ValueError(
             f"the arrays of init_from {path} do not fit {prefix!r} of the network: "
-            f"{count_differences(shapes)}.\n" + "\n".join(shapes) + f"\n{advice}"
+            f"{count_differences(shapes)}.\n{shorten_differences(shapes)}\n{advice}"
         )
     merged = {
         name: np.asarray(found[name], leaf.dtype) if name in matching else leaf

@@ -213,7 +213,8 @@ def test_to_torch_finds_the_image_channels_in_the_variables():
 def test_to_torch_rejects_variables_of_another_module():
     x = images(2, 3, 3, 8)
     variables = random_variables(aff_jax.AFF(), x, x)
-    with pytest.raises(ValueError, match=r"missing     params/local2/reduce/kernel"):
+    missing = r"24 missing(.*\n)*  missing     params/local2/expand/kernel"
+    with pytest.raises(ValueError, match=missing):
         to_torch(variables, aff_jax.IAFF(), x, x)
     with pytest.raises(ValueError, match=r"misshapen   params/local/reduce/kernel: \(8, 2\), exp"):
         to_torch(variables, aff_jax.AFF(reduction=2), x, x)
