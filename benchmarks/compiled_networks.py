@@ -100,6 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 row |= {f"{device} {unit}": count for unit, count in counts.items()}
             rows.append(row)
             console.print(row, soft_wrap=True)
+    flags = [
+        "--networks",
+        *options.networks,
+        "--topologies",
+        *options.topologies,
+    ]
     notes = [
         f"One chip, {BATCH} images a chip, bfloat16. GB are the bytes that a step moves in the "
         "chip's memory, GiB the memory it needs; Mcycles are the TPU compiler's estimate. Nothing "
@@ -113,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {"training step": rows},
         notes,
         describe_machine(1),
+        flags,
     )
     console.print(page, soft_wrap=True)
 

@@ -61,6 +61,8 @@ class Plan:
         operations: The ten most expensive operations, as dictionaries of the fields of
             `train.plan.traffic.Operation`, of one device.
         loops_counted_once: Names of the loops of unknown length in the program, which count once.
+        without_estimate: Modules of the large gathers and scatters for which the compiler has no
+            estimate.
         compile_seconds: Time that compiling took.
     """
 
@@ -94,6 +96,7 @@ class Plan:
     collective_bytes: dict[str, int]
     operations: list[dict[str, Any]]
     loops_counted_once: list[str]
+    without_estimate: list[str]
     compile_seconds: float
 
 
@@ -148,6 +151,7 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
         collective_bytes=traffic.collective_bytes if traffic else {},
         operations=[dataclasses.asdict(operation) for operation in operations],
         loops_counted_once=list(traffic.loops_counted_once) if traffic else [],
+        without_estimate=list(traffic.without_estimate) if traffic else [],
         compile_seconds=step.seconds,
         **times,
     )

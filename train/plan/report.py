@@ -133,6 +133,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         for kind, count in plan.collectives.items()
     )
     loops = ", ".join(plan.loops_counted_once)
+    gathers = ", ".join(plan.without_estimate)
     return [
         ("run", f"{plan.model}, {plan.fusion}, {plan.dtype}, batch {plan.batch_size}, "
                 f"{plan.parallel}, {_count(plan.accumulation, 'microbatch', 'microbatches')}"),
@@ -154,6 +155,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("speed", f"{_number(plan.images_per_second)} images/s"),
         ("training", f"{_count(plan.steps, 'step')}, {_number(plan.hours)} hours"),
         *([("counted once", f"loops of unknown length: {loops}")] if loops else []),
+        *([("not estimated", f"time of gathers and scatters: {gathers}")] if gathers else []),
         ("compiled in", f"{plan.compile_seconds:.0f} s"),
     ]  # fmt: skip
 

@@ -34,6 +34,10 @@ _COLLECTIVES = (
 # Operations that read or write only a slice of their first operand.
 _READS_SLICE = ("dynamic-slice", "gather", "slice")
 _WRITES_SLICE = ("dynamic-update-slice",)
+# Operations at computed positions, for which the TPU compiler has no estimate, and the bytes of a
+# result from which on their time is worth naming.
+_AT_POSITIONS = ("gather", "scatter")
+_LARGE = 2**16
 _WRAPPER = re.compile(r"^(jit|pmap|shard_map|vmap|while|body|cond|closed_call|checkpoint|remat)\b")
 _DERIVATIVE = re.compile(r"^(?:transpose\()?(?:jvp|rematted_computation|remat)?\(?([^()]*)\)*$")
 
@@ -71,6 +75,8 @@ class Traffic:
         operations: The operations, the most expensive first.
         loops_counted_once: Names of the loops of which the program does not say how often they run,
             such as one that draws random numbers until all are accepted.
+        without_estimate: Modules of the large gathers and scatters that have no estimate in a
+            program whose other operations have one.
     """
 
     bytes: int
@@ -80,6 +86,7 @@ class Traffic:
     collective_bytes: dict[str, int]
     operations: tuple[Operation, ...]
     loops_counted_once: tuple[str, ...] = ()
+    without_estimate: tuple[str, ...] = ()
 
 
 def count_traffic(program: Program) -> Traffic:
@@ -113,11 +120,17 @@ def count_traffic(program: Program) -> Traffic:
                 times * instruction.estimated_cycles,
             )
         )
+    cycles = sum(operation.cycles for operation in found)
+    unestimated = [
+        operation.module or operation.name
+        for operation, (instruction, _, _) in zip(found, operations, strict=True)
+        if cycles and not operation.cycles and _is_large_gather(program, instruction)
+    ]
     found.sort(key=lambda operation: (operation.cycles, operation.bytes), reverse=True)
     return Traffic(
         bytes=sum(operation.bytes for operation in found),
         executed=sum(times for _, _, times in operations),
-        cycles=sum(operation.cycles for operation in found),
+        cycles=cycles,
         collectives=dict(collectives),
         collective_bytes=dict(collective_bytes),
         operations=tuple(found),
@@ -127,6 +140,7 @@ def count_traffic(program: Program) -> Traffic:
             for instruction in computation.values()
             if instruction.opcode == "while" and _trips(program, computation, instruction) is None
         ),
+        without_estimate=tuple(dict.fromkeys(unestimated)),
     )
 
 
@@ -177,13 +191,18 @@ def _executed(program: Program, name: str, times: int) -> Iterator[_Executed]:
 
 
 def _cost(program: Program, executed: Sequence[_Executed]) -> tuple[int, int]:
-    """Return the estimated cycles and the bytes, by which branches are compared.
-
-    On a GPU there are no cycles, and the bytes decide.
-    """
+    """Return the estimated cycles, 0 on a GPU, and the bytes, by which branches are compared."""
     cycles = sum(times * instruction.estimated_cycles for instruction, _, times in executed)
     size = sum(times * _bytes(program, inside, x) for x, inside, times in executed)
     return cycles, size
+
+
+def _is_large_gather(program: Program, instruction: Instruction) -> bool:
+    """Return whether an operation is, or contains, a gather or scatter of many values."""
+    fused = program.computations.get(instruction.called("calls") or "", {})
+    return array_bytes(instruction.shape, on_chip=True) >= _LARGE and any(
+        x.opcode in _AT_POSITIONS for x in (instruction, *fused.values())
+    )
 
 
 def _trips(

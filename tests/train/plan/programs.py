@@ -55,6 +55,25 @@ replica_groups={{0,1,2,3}}, to_apply=%sum, metadata={op_name="jit(f)/shard_map/p
 """
 """A loop of four slices, a weight that is prefetched, and an all-reduce."""
 
+GATHER = """\
+HloModule jit_f, is_scheduled=true
+
+%fused (p.1: u8[256], p.2: s32[65536]) -> u8[65536] {
+  %p.1 = u8[256]{0} parameter(0)
+  %p.2 = s32[65536]{0} parameter(1)
+  ROOT %gather.1 = u8[65536]{0} gather(%p.1, %p.2), offset_dims={}, slice_sizes={1}
+}
+
+ENTRY %main (table: u8[256], positions: s32[65536]) -> u8[65536] {
+  %table = u8[256]{0} parameter(0)
+  %positions = s32[65536]{0} parameter(1)
+  %inverse = u8[256]{0} not(%table), backend_config={"estimated_cycles":"10"}
+  ROOT %looked_up = u8[65536]{0} fusion(%inverse, %positions), kind=kCustom, calls=%fused, \
+metadata={op_name="jit(f)/augment/gather"}
+}
+"""
+"""A gather for which the TPU compiler has no estimate, after an operation for which it has one."""
+
 GPU = """\
 HloModule jit_f, is_scheduled=true
 

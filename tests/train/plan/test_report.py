@@ -61,6 +61,12 @@ def test_loops_of_unknown_length_are_named(plan):
     assert "loops of unknown length: gamma/while" in text
 
 
+def test_gathers_without_an_estimate_are_named(plan):
+    assert "not estimated" not in printed(print_plan, plan)
+    text = printed(print_plan, dataclasses.replace(plan, without_estimate=["augment/gather"]))
+    assert "time of gathers and scatters: augment/gather" in text
+
+
 def test_numbers_and_nouns_agree(plan):
     text = printed(print_plan, dataclasses.replace(plan, chips=1, devices=1, steps=1))
     assert "1 microbatch " in text

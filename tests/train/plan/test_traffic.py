@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.train.plan.programs import CONDITIONAL, GPU, TPU
+from tests.train.plan.programs import CONDITIONAL, GATHER, GPU, TPU
 from train.plan.hlo import parse
 from train.plan.traffic import count_traffic, module_of
 
@@ -22,6 +22,17 @@ def test_a_loop_without_a_known_bound_counts_once_and_is_named():
     assert not count_traffic(parse(TPU)).loops_counted_once
     traffic = count_traffic(parse(TPU.replace("%n.2), direction=LT", "%i.2), direction=NE")))
     assert (traffic.cycles, traffic.loops_counted_once) == (1000, ("loop",))
+
+
+def test_names_a_large_gather_without_an_estimate():
+    assert count_traffic(parse(GATHER)).without_estimate == ("augment/gather",)
+    small = GATHER.replace("65536", "65535")
+    estimated = GATHER.replace(
+        "kind=kCustom", 'kind=kLoop, backend_config={"estimated_cycles":"9"}'
+    )
+    without_any = GATHER.replace('"estimated_cycles":"10"', "")  # as on a GPU
+    for program in (TPU, small, estimated, without_any):
+        assert not count_traffic(parse(program)).without_estimate
 
 
 def test_memory_on_the_chip_is_free_and_a_copy_counts_once():
