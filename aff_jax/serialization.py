@@ -24,7 +24,6 @@ from aff_jax.hub import FILE, download, is_address, parse_address, upload
 from aff_jax.images.image_task import ImageTask
 from aff_jax.inspection import Structure, image_channels, inspect_module
 from aff_jax.nn.input_checks import check_model_and_variables
-from aff_jax.old_files import translate_old_file
 from aff_jax.saved_model import SavedModel
 
 __all__ = ["is_saved", "load", "save"]
@@ -138,10 +137,14 @@ def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedM
     cause = "The file is damaged." if model is None else "The file belongs to another model."
     if "model" in metadata:
         try:
-            description, arrays = translate_old_file(json.loads(metadata["model"]), arrays)
+            description = json.loads(metadata["model"])
             model = model_from_description(description) if model is None else model
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: the description of the model is damaged: {error}") from error
+            raise ValueError(
+                f"{path}: the description of the model is damaged, or is that of another version "
+                f"of aff_jax: {error} Create the model and pass it, as in "
+                f"`aff_jax.load(path, model=model)`."
+            ) from error
     if model is None:
         raise ValueError(
             f"{path}: the file has variables alone, without the description of their model. Create "

@@ -66,10 +66,8 @@ IMPORTS = {
         "aff_jax.images",
         "aff_jax.inspection",
         "aff_jax.nn",
-        "aff_jax.old_files",
         "aff_jax.saved_model",
     },
-    "aff_jax.old_files": set(),
     "aff_jax.saved_model": {"aff_jax.images"},
     "aff_jax.prediction": {
         "aff_jax.files",

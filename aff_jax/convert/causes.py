@@ -74,12 +74,6 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
             f"The names of the checkpoint are in this module under a prefix: pass "
             f"rename={{'': {prefix!r}}}; on the command line, --rename=={prefix}."
         )
-    if unexpected and {re.sub(r"^norm\.", "final_norm.", n) for n in arrays} == set(read):
-        return (
-            "The names are those of an earlier version of aff_jax, in which the final norm was "
-            "named `norm`: pass rename={'norm': 'final_norm'}; on the command line, "
-            "--rename=norm=final_norm."
-        )
     expected_fusion, found_fusion = _guess_fusion(entries), _guess_fusion(arrays)
     common = len(set(entries) & set(arrays))
     if expected_fusion != found_fusion and common >= _OVERLAP * min(len(entries), len(arrays)):

@@ -129,7 +129,7 @@ def to_torch(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If the variables do not match the module (the message lists every difference),
+        ValueError: If the variables do not match the module (the message lists some),
             `rename` cannot be inverted, or an array has no name among `names`.
     """
     check_model_and_variables("to_torch(variables, module, *example_inputs)", module, variables)

@@ -52,8 +52,8 @@ def derived_branch(
     rows = u.reshape(-1, u.shape[-1]) if flat else u
     hidden = activation(reduce_norm(reduce(rows), train=True))
     product, shift = dense_norm(expand, expand_norm, hidden)
-    # The gradient of the shift is a sum over all rows. Of an array with one row per example, it is
-    # the sum of the gradient of the global branch, which XLA then computes only once.
+    # Add the shift as one row per example. Its gradient is then the sum over positions that the
+    # global branch needs too, and XLA computes it once.
     per_example = jnp.broadcast_to(
         along_channels(shift, u.ndim), (len(u), *(1 for _ in u.shape[1:-1]), len(shift))
     )

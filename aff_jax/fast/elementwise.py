@@ -26,7 +26,7 @@ def explicit_sigmoid(logits: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return 1 / (1 + jnp.exp(-logits))
 
 
-# Derived from the expression above, it would be infinity over infinity at large negative logits.
+# Autodiff of the expression above gives inf / inf at large negative logits.
 explicit_sigmoid.defjvps(lambda tangent, M, _: tangent * M * (1 - M))
 
 

@@ -73,8 +73,8 @@ def mean_and_covariance(
     return _mean_and_covariance(x, axis_name)
 
 
-# JAX by itself would compute two products for the two terms of dCov, and subtract the mean of the
-# derivative of the covariance, which is zero, from that of x.
+# Autodiff would compute the two terms of dCov as two products, and propagate the derivative of the
+# covariance with respect to the mean, which is zero.
 @mean_and_covariance.defjvp
 def _mean_and_covariance_jvp(
     axis_name: str | None, primals: tuple[Array], tangents: tuple[Array]

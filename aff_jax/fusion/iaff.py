@@ -29,9 +29,9 @@ class IAFF(Fusion, kw_only=True):
 
     where x and y are the two inputs, u_i is the input of the attention of iteration i, z_i is the
     output of that iteration, and each M_i is multi-scale channel attention (see
-    `aff_jax.attention.ms_cam`) with branches of its own; with `share_global` only the local
-    branches are its own. M_1(u_1), M_2(u_2) and so on are sown as `fusion_weights`
-    in the collection `intermediates`.
+    `aff_jax.attention.ms_cam`) with its own branches. With `share_global`, every iteration uses
+    the first global branch. M_1(u_1), M_2(u_2) and so on are sown as `fusion_weights` in the
+    collection `intermediates`.
 
     Attributes:
         reduction: Reduction r; a branch has `max(1, C // r)` hidden channels.

@@ -169,8 +169,8 @@ class PostActivationHost(Host):
         block: Kind of the blocks, "basic" or "bottleneck".
         base_channels: `channels` of the blocks of the first stage.
         groups: Number of groups of the 3x3 convolutions of bottlenecks.
-        width_per_group: Channels of each of these groups in the first stage, for 64
-            `base_channels`.
+        width_per_group: Channels of each of these groups in the first stage if `base_channels` is
+            64, and in proportion otherwise.
         average_skip: Where the size changes, use an average pool and a projection of stride 1 on
             the skip connection instead of a strided projection.
         zero_init_last_scale: Initialize the scale of the last norm before each fusion with zeros.

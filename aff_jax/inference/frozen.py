@@ -122,7 +122,7 @@ class Frozen:
             return inputs
         for x in inputs:
             self._check_batch_size(x)
-        # Even if the array is already placed, device_put takes a tenth of the time of a small AFF.
+        # `device_put` takes a tenth of the time of a small AFF even if the array is already placed.
         return tuple(
             x
             if getattr(x, "sharding", None) == self._batch_sharding

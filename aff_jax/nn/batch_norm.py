@@ -199,7 +199,7 @@ def batch_moments(
     return mean, average_over_axis(jnp.mean(jnp.square(centered), axes), axis_name)
 
 
-# JAX by itself would add the derivative of var by mean, which is zero, in another pass over x.
+# Autodiff would add the derivative of var with respect to mean, which is zero, in a pass over x.
 @batch_moments.defjvp
 def _batch_moments_jvp(
     axis_name: str | None, primals: tuple[Array], tangents: tuple[Array]

@@ -46,7 +46,7 @@ class CheckedModule(nn.Module):
     """
 
     def __new__(cls: type[Module], *positional: Any, **fields: Any) -> Module:
-        """Reject positional and unknown fields with an error that lists the names of the fields."""
+        """Reject unknown fields and more positional ones than the class takes; list its fields."""
         _check_arguments(cls, positional, fields)
         return super().__new__(cls)
 

@@ -92,7 +92,7 @@ def compare(
             best. With `torch_inputs` it is "same".
 
     Returns:
-        The compared activations, in the order in which the linen modules ran.
+        The compared activations, in the order in which the JAX modules ran.
 
     Raises:
         TypeError: If a module is not one of its framework.

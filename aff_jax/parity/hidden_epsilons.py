@@ -23,7 +23,7 @@ def list_hidden_epsilons(
         torch_network: The PyTorch network.
 
     Returns:
-        Descriptions, as "`norm` has the epsilon 1e-06 and PyTorch's 1e-05".
+        Descriptions, such as "`norm` has epsilon 1e-06 where PyTorch has 1e-05".
     """
     parts = {torch_network.names[old]: p for old, p in torch_network.module.named_modules()}
     found: dict[str, str] = {}

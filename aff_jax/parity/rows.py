@@ -32,7 +32,7 @@ class Row:
 
     Attributes:
         name: Name of the PyTorch module. Empty for the output of the whole network.
-        path: Path of the linen module. Empty for the output of the whole network. If a module
+        path: Path of the JAX module. Empty for the output of the whole network. If a module
             returns several arrays, the position of this one follows, as "[0]", or its key in a
             dict, as "[logits]".
         call: Number of the call of this module, starting at 1.

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import chex
@@ -19,7 +17,7 @@ import aff_jax
 from aff_jax.description import describe_model
 from aff_jax.fusion.baselines import Add
 from aff_jax.fusion.registry import FUSIONS
-from tests.aff_jax.hosts.families import FAMILIES, small
+from tests.aff_jax.hosts.families import small
 from tests.aff_jax.random_variables import random_variables
 
 X = np.float32(np.random.default_rng(0).standard_normal((2, 8, 8, 3)))
@@ -230,38 +228,14 @@ def test_a_damaged_description_is_refused(tmp_path, description, message):
         aff_jax.load(path)
 
 
-OLD_FILE = Path(__file__).parent / "data" / "cifar_resnet_old.safetensors"
-"""A network without blocks, saved at commit 024492d: `create_model("cifar_resnet8", "iaff",
-"pytorch", num_classes=3, blocks_per_stage=0)`."""
-
-
-def test_a_host_with_the_old_names_of_fields_and_layers_is_loaded():
-    model, variables = aff_jax.load(OLD_FILE)
-    assert model.features_only is False
-    assert model.blocks_per_stage == (0, 0, 0)
-    assert variables["params"]["final_norm"]["scale"].shape == (16,)
-    images = np.linspace(-1, 1, 96, dtype=np.float32).reshape(2, 4, 4, 3) ** 3
-    # The logits at commit 024492d.
-    expected = [[11.521552, -11.829817, -2.5101345], [12.64799, 6.3771877, 5.248664]]
-    np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_class_of_hosts_with_the_old_names_is_loaded(name, tmp_path):
-    """Write a file as commit 024492d would have written it."""
-    model = small(name, "add")
+def test_a_description_of_another_version_is_refused_and_the_model_can_be_passed(tmp_path):
+    model = small("cifar_resnet8", "add")
     variables = random_variables(model, X, dtype=np.float32)
+    path = tmp_path / "w.safetensors"
     description = describe_model(model)
-    fields = description["fields"]
-    fields["features"] = fields.pop("features_only")
-    if name not in ("cifar_resnext29_32x4d", "resnet18", "resnet50_v1d"):
-        fields["blocks_per_stage"] = 1
-    arrays = {
-        re.sub(r"/final_norm/", "/norm/", key): leaf
-        for key, leaf in flatten_dict(variables, sep="/").items()
-    }
-    metadata = {"format": "aff_jax", "model": json.dumps(description)}
-    save_file(arrays, tmp_path / "w.safetensors", metadata)
-    again, loaded = aff_jax.load(tmp_path / "w.safetensors")
-    assert describe_model(again) == describe_model(model)
-    chex.assert_trees_all_equal(loaded, variables)
+    description["fields"]["features"] = description["fields"].pop("features_only")
+    arrays = {key: np.asarray(leaf) for key, leaf in flatten_dict(variables, sep="/").items()}
+    save_file(arrays, path, {"format": "aff_jax", "model": json.dumps(description)})
+    with pytest.raises(ValueError, match=r"another version of aff_jax: .*'features'.*model=model"):
+        aff_jax.load(path)
+    chex.assert_trees_all_equal(aff_jax.load(path, model=model).variables, variables)

@@ -160,15 +160,6 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
     }
     expected = named_leaves(template)
     lines = list_differences(expected, saved)
-    renamed = {f"/{name}/".replace("/norm/", "/final_norm/")[1:-1] for name in saved}
-    if renamed != set(saved) and renamed == set(expected):
-        raise ValueError(
-            f"an earlier version of this program wrote the checkpoint {path}: it named the final "
-            f"norm of the network `norm` instead of `final_norm`. Write its weights to a file with "
-            f"the version that trained it, as `python -m train.export --workdir=RUN "
-            f"--output=weights.safetensors`, and start a new run here with "
-            f"--config.init_from=weights.safetensors. The checkpoint was not changed."
-        )
     if lines:
         raise ValueError(
             f"the checkpoint {path} has other arrays than this run's state:\n"

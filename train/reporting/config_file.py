@@ -9,7 +9,6 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 __all__ = [
-    "ADDED_FIELDS",
     "CONFIG_FILE",
     "RESUMABLE_FIELDS",
     "config_as_dict",
@@ -21,19 +20,6 @@ __all__ = [
 
 CONFIG_FILE = "config.json"
 """The config of the run."""
-
-ADDED_FIELDS = {
-    "class_weights": "",
-    "crop_scale": (0.08, 1.0),
-    "ignore_label": (),
-    "init_prefix": "",
-    "loss": "cross_entropy",
-    "resize": "crop",
-}
-"""Fields that a config.json of an earlier version does not have, and the values it behaved like.
-
-They are written out, because they stay the same if a default of configs/base.py changes.
-"""
 
 RESUMABLE_FIELDS = frozenset(
     {
@@ -68,7 +54,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
         raise FileNotFoundError(
             f"expected the --workdir of a run, which has a {CONFIG_FILE}; found no {path}."
         )
-    return ConfigDict(_with_tuples({**ADDED_FIELDS, **read_fields(path)}))
+    return ConfigDict(_with_tuples(read_fields(path)))
 
 
 def _with_tuples(value: Any) -> Any:
@@ -130,10 +116,7 @@ def differing_fields(stored: dict[str, Any], current: dict[str, Any]) -> dict[st
         Lines for an error message by field, such as `optimizer` or `model_fields.width`.
     """
     # JSON has lists for tuples.
-    before, now = (
-        flatten_fields(json.loads(json.dumps({**ADDED_FIELDS, **fields})))
-        for fields in (stored, current)
-    )
+    before, now = (flatten_fields(json.loads(json.dumps(fields))) for fields in (stored, current))
     lines = {}
     for name in sorted(before.keys() | now.keys()):
         if name in RESUMABLE_FIELDS or (

@@ -42,7 +42,7 @@ RELATIONS = (
 def find_relation(
     jax_array: np.ndarray, torch_array: np.ndarray, earlier: Sequence[SharedArray], allowed: float
 ) -> str:
-    """Find how an array of the JAX network follows from PyTorch's.
+    """Find how an array of the PyTorch network follows from JAX's.
 
     Args:
         jax_array: The array of the JAX network.
@@ -114,7 +114,7 @@ def _find_line(jax_array: np.ndarray, torch_array: np.ndarray, fits: Fits) -> st
         jax_array.reshape(-1, jax_array.shape[-1]),
         torch_array.reshape(-1, jax_array.shape[-1]),
     )
-    # Three numbers for each channel are needed to test a line through two.
+    # Two rows determine a line, and at least two more test it.
     if len(rows) < 4:
         return ""
     if fits(rows + np.mean(others - rows, axis=0), others):

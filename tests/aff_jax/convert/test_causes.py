@@ -81,9 +81,6 @@ def test_names_of_other_files_are_recognized(state):
     symbols = {"resnetv10_conv0_weight": np.ones(2), "resnetv10_batchnorm0_gamma": np.ones(2)}
     for read in (from_mxnet, from_torch):
         assert "net.save_parameters(path)" in message(symbols, host(), read=read)
-    old = {name.replace("final_norm.", "norm."): array for name, array in state.items()}
-    assert "pass rename={'norm': 'final_norm'}" in message(old, host())
-    from_torch(old, host(), rename={"norm": "final_norm"})
     headless = {name: array for name, array in state.items() if not name.startswith("head.")}
     assert "features_only=True" in message(headless, host())
 

@@ -57,21 +57,6 @@ def test_ranks_the_newest_of_equals_first_and_ignores_nan():
     assert rank_by_metric(metrics, "x") == [5, 2, 1]
 
 
-def test_a_checkpoint_with_the_old_name_of_the_final_norm_is_refused_plainly(tmp_path):
-    def state(name):
-        kernel = {"head": {"kernel": np.ones(3)}, name: {"scale": np.ones(3)}}
-        return {"params": kernel, "momentum": {name: {"scale": np.ones(3)}}}
-
-    with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, state("norm"), {}, {})
-        for read in (
-            lambda: checkpoints.restore(state("final_norm")),
-            lambda: read_checkpoint(tmp_path, "last", state("final_norm"), best_metric="score"),
-        ):
-            with pytest.raises(ValueError, match=r"earlier version .*train\.export .*init_from"):
-                read()
-
-
 @pytest.mark.parametrize("averaged", [False, True])
 def test_reads_the_evaluated_variables_without_an_optimizer(tmp_path, averaged):
     def variables(value):

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, BFloat16, Int, UInt8
+from jaxtyping import Array, Int, UInt8
+
+from train.data.augment.histogram import count_below, look_up
 
 __all__ = [
     "COLOR",
@@ -20,12 +22,8 @@ __all__ = [
     "brightness",
     "color",
     "contrast",
-    "count_below_by_comparison",
-    "count_below_by_product",
-    "count_below_by_scatter",
     "equalize",
     "invert",
-    "look_up_by_product",
     "posterize",
     "sharpness",
     "smooth",
@@ -128,94 +126,13 @@ def equalize(image: Image, magnitude: ArrayLike = 0) -> Image:
     del magnitude
 
     def equalize_channel(channel: UInt8[Array, " pixels"]) -> UInt8[Array, " pixels"]:
-        below = jax.lax.platform_dependent(
-            channel,
-            cpu=count_below_by_scatter,
-            tpu=count_below_by_product,
-            default=count_below_by_comparison,
-        )
+        below = count_below(channel)
         step = below[channel.max()] // 255
         table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255).astype(jnp.uint8)
-        equalized = jax.lax.platform_dependent(
-            table, channel, tpu=look_up_by_product, default=lambda table, channel: table[channel]
-        )
-        return jnp.where(step > 0, equalized, channel)
+        return jnp.where(step > 0, look_up(table, channel), channel)
 
     channels = image.reshape(-1, image.shape[-1])
     return jax.vmap(equalize_channel, 1, 1)(channels).reshape(image.shape)
-
-
-def count_below_by_scatter(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
-    """Count the pixels below each value as int32, with one sequential addition per pixel.
-
-    Args:
-        channel: uint8 `(pixels,)`.
-
-    Returns:
-        int32 `(256,)`, the number of pixels below 0, 1, ... 255.
-    """
-    counts = jnp.zeros(256, jnp.int32).at[channel].add(1)
-    return jnp.cumsum(counts) - counts
-
-
-def count_below_by_comparison(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
-    """Count the pixels below each value with 256 parallel comparisons per pixel.
-
-    The result is that of `count_below_by_scatter`. Scatter is slow on accelerators.
-
-    Args:
-        channel: uint8 `(pixels,)`.
-
-    Returns:
-        int32 `(256,)`, the number of pixels below 0, 1, ... 255.
-    """
-    return jnp.sum(channel[:, None] < jnp.arange(256), axis=0, dtype=jnp.int32)
-
-
-def count_below_by_product(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
-    """Count the pixels below each value with a matrix product.
-
-    The result is that of `count_below_by_scatter`. A value is split into two digits of base 16. The
-    counts are the product of the one-hot codes of both digits, which takes 32 comparisons per pixel
-    instead of 256, and runs on the matrix unit of a TPU.
-
-    Args:
-        channel: uint8 `(pixels,)`, of at most 2^24 pixels, the largest exact count in float32.
-
-    Returns:
-        int32 `(256,)`, the number of pixels below 0, 1, ... 255.
-    """
-    high, low = _one_hot_digits(channel)
-    counts = jnp.einsum("ph,pl->hl", high, low, preferred_element_type=jnp.float32)
-    counts = counts.reshape(256).astype(jnp.int32)
-    return jnp.cumsum(counts) - counts
-
-
-def look_up_by_product(
-    table: UInt8[Array, "256"], channel: UInt8[Array, " pixels"]
-) -> UInt8[Array, " pixels"]:
-    """Return `table[channel]`, computed with a matrix product instead of a gather.
-
-    Args:
-        table: uint8 `(256,)`.
-        channel: uint8 `(pixels,)`.
-
-    Returns:
-        uint8 `(pixels,)`.
-    """
-    high, low = _one_hot_digits(channel)
-    rows = table.reshape(16, 16).astype(low.dtype)
-    # Exact: bfloat16 has all integers up to 256, and each sum has one term that is not zero.
-    found = jnp.einsum("pl,hl->ph", low, rows, preferred_element_type=jnp.float32)
-    return jnp.sum(high * found, axis=1).astype(jnp.uint8)
-
-
-def _one_hot_digits(
-    channel: UInt8[Array, " pixels"],
-) -> tuple[BFloat16[Array, "pixels 16"], BFloat16[Array, "pixels 16"]]:
-    """Return the one-hot codes of both digits of base 16 of each value."""
-    high, low = channel >> 4, channel & 15
-    return jax.nn.one_hot(high, 16, dtype=jnp.bfloat16), jax.nn.one_hot(low, 16, dtype=jnp.bfloat16)
 
 
 def solarize(image: Image, threshold: ArrayLike) -> Image:

@@ -41,6 +41,7 @@ class Source:
         label_shape: () for classification, (height, width) for segmentation.
         class_names: Names of the classes.
         num_classes: Number of classes.
+        ignored_values: Values or colors of mask pixels that are ignored, as texts.
         mean: Mean of the pixels divided by 255, per channel.
         std: Standard deviation of the pixels divided by 255, per channel.
 

@@ -36,32 +36,6 @@ def test_operations_match_pillow(name, shape):
     assert changed != (name == "Color" and shape[-1] == 1)
 
 
-def some_channels():
-    """Return random pixels, one pixel of each value, and pixels of a single value."""
-    yield varied_images((12, 9, 1))[3].reshape(-1)
-    yield np.random.default_rng(0).permutation(np.arange(256, dtype=np.uint8))
-    yield np.full(70_000, 255, np.uint8)  # more than 2^16, so that rounding in bfloat16 would show
-
-
-def test_all_ways_of_counting_agree():
-    for channel in some_channels():
-        expected = np.array([np.sum(channel < level) for level in range(256)])
-        for count_below in (
-            color.count_below_by_scatter,
-            color.count_below_by_comparison,
-            color.count_below_by_product,
-        ):
-            np.testing.assert_array_equal(jax.jit(count_below)(channel), expected)
-
-
-def test_a_product_looks_up_every_value_of_a_table():
-    table = np.random.default_rng(1).permutation(np.arange(256, dtype=np.uint8))
-    for channel in some_channels():
-        found = jax.jit(color.look_up_by_product)(table, channel)
-        assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found, table[channel])
-
-
 def test_equalize_of_a_tpu_is_that_of_pillow(monkeypatch):
     def on_tpu(*arguments, default, cpu=None, tpu=None):
         return tpu(*arguments)
