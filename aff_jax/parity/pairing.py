@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aff_jax.parity.array_differences import largest_difference
+from aff_jax.parity.array_differences import is_allowed
 from aff_jax.parity.layouts import align
 from aff_jax.parity.rows import Output
 
@@ -138,10 +138,7 @@ def _pair_calls(
 def _is_alike(jax_array: np.ndarray, torch_array: np.ndarray) -> bool:
     """Return whether two arrays can be those of the same call."""
     aligned = align(torch_array, jax_array)
-    if aligned is None:
-        return False
-    largest = float(np.max(np.abs(torch_array), initial=0))
-    return largest_difference(jax_array, aligned.array) <= _ALIKE * (largest or 1.0)
+    return aligned is not None and is_allowed(jax_array, aligned.array, _ALIKE)
 
 
 def _place_of(match: Match, matches: Sequence[Match]) -> int:

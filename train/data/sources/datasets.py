@@ -1,13 +1,6 @@
 """The table of datasets: how each one is opened, and the statistics of its pixels.
 
-To add a dataset:
-
-1. If TFDS has it, add a row to `DATASETS`. It needs no `open`.
-2. Otherwise add a file to this package, with a TFDS builder (like `digits.py`) or a function that
-   returns `EncodedExamples` (like `image_folder.py`). Import it here and add a row with its `open`.
-3. Add its shape to `SHAPES` in `train/plan/dataset_shapes.py`.
-4. Run `python -m pytest tests/train/data/sources/test_datasets.py`, which checks every row.
-5. Train with `--config.dataset=NAME`. Unless it is prepared, the error gives the command for that.
+CONTRIBUTING.md has the steps that add a dataset.
 """
 
 from __future__ import annotations
