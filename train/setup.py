@@ -146,7 +146,7 @@ def make_run_from_splits(
         schedule,
         augment,
         AXIS,
-        evaluation.task_metrics.accuracy,
+        evaluation.task_metrics.accuracy_name,
         loss_function=loss_function,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
