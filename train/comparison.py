@@ -239,7 +239,7 @@ def comparison_metric(config: ConfigDict) -> str:
         ValueError: If the variants' datasets have different tasks.
     """
     scores = {
-        label: TASK_METRICS[find_dataset(run_config(config, label, 0).dataset).task].score
+        label: TASK_METRICS[find_dataset(run_config(config, label, 0).dataset).task].score_name
         for label in config.variants
     }
     if len(set(scores.values())) > 1:

@@ -69,7 +69,7 @@ def make_evaluation(
         config=config,
         task_metrics=TASK_METRICS[image_task.task],
         parallel=parallel,
-        eval_step=parallel.eval_step(make_eval_step(model, normalize_images, AXIS)),
+        eval_step=parallel.compile(make_eval_step(model, normalize_images, AXIS)),
         predict=_make_predict(model, normalize_images),
         eval_source=eval_source,
     )

@@ -123,7 +123,7 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
         workdir / "checkpoints",
         step,
         shapes,
-        best_metric=f"eval_{TASK_METRICS[dataset.task].score}",
+        best_metric=f"eval_{TASK_METRICS[dataset.task].score_name}",
     )
     variables = {"batch_stats": {}, **restored.state}
     return SavedNetwork(

@@ -146,19 +146,19 @@ def make_run_from_splits(
         schedule,
         augment,
         AXIS,
-        evaluation.task_metrics.accuracy,
+        evaluation.task_metrics.accuracy_name,
         loss_function=loss_function,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
     )
     recalibration_step = None
     if config.recalibration_batches:
-        recalibration_step = parallel.eval_step(make_recalibration_step(model, augment, AXIS))
+        recalibration_step = parallel.compile(make_recalibration_step(model, augment, AXIS))
 
     return Run(
         **vars(evaluation),
         state=parallel.replicate(state),
-        train_step=parallel.train_step(train_step),
+        train_step=parallel.compile(train_step, donate_state=True),
         recalibration_step=recalibration_step,
         train_source=train_source,
         epochs=epochs,

@@ -88,7 +88,7 @@ def train(
             Checkpoints(
                 checkpoint_directory,
                 keep_last=config.keep_checkpoints,
-                best_metric=f"eval_{run.task_metrics.score}",
+                best_metric=f"eval_{run.task_metrics.score_name}",
                 warn=partial(console.print, markup=False, highlight=False, soft_wrap=True),
             ) as checkpoints,
         ):

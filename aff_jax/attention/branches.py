@@ -13,7 +13,7 @@ from aff_jax import fast
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.input_checks import check_channels
-from aff_jax.nn.norm import NormFactory, normalization
+from aff_jax.nn.norm import NormFactory, make_norm
 from aff_jax.nn.pooling import global_average
 
 __all__ = [
@@ -86,10 +86,10 @@ class Branch(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         linear = {"use_bias": self.use_bias, "kernel_init": self.kernel_init, **dtypes}
         reduce = nn.Dense(self.hidden, name="reduce", **linear)
-        reduce_norm = normalization(self.norm, name="reduce_norm", **dtypes)
+        reduce_norm = make_norm(self.norm, name="reduce_norm", **dtypes)
         expand = nn.Dense(self.channels, name="expand", **linear)
         last_norm = self.norm if self.normalize_logits else None
-        expand_norm = normalization(last_norm, name="expand_norm", **dtypes)
+        expand_norm = make_norm(last_norm, name="expand_norm", **dtypes)
         if fast.takes_shortcut(
             "derived_statistics",
             self.implementation,

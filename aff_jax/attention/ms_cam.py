@@ -33,7 +33,7 @@ from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "sow_weights", "sow_weights_of_iteration"]
+__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights", "iteration_weights"]
 
 FUSION_WEIGHTS = "fusion_weights"
 """Name under which weights are sown in the collection `intermediates`."""
@@ -104,10 +104,10 @@ class MSCAM(CheckedModule, kw_only=True):
         """
         check_input(self, x=x)
         (x,) = promote_dtype(x, dtype=self.dtype)
-        return x * sow_weights(self, x, x.shape[-1], train)
+        return x * attention_weights(self, x, x.shape[-1], train)
 
 
-def sow_weights(
+def attention_weights(
     module: Any,
     u: Float[Array, "batch *spatial in_channels"],
     channels: int,
@@ -138,10 +138,10 @@ def sow_weights(
     """
     branches = make_branches(module, channels)
     sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
-    return sow_weights_of_iteration(module, branches, sigmoid, u, train)
+    return iteration_weights(module, branches, sigmoid, u, train)
 
 
-def sow_weights_of_iteration(
+def iteration_weights(
     module: Any,
     branches: Sequence[Branch],
     sigmoid: "Sigmoid",
@@ -162,7 +162,7 @@ def sow_weights_of_iteration(
         train: Normalize with the statistics of the batch, and update the running ones.
 
     Returns:
-        Weights in (0, 1), `(batch, *spatial, channels)`, as `sow_weights`.
+        Weights in (0, 1), `(batch, *spatial, channels)`, as `attention_weights`.
 
     Raises:
         ValueError: If `scales` is empty or has an unknown name.

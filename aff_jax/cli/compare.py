@@ -25,7 +25,7 @@ from aff_jax.cli.network_flags import (
 )
 from aff_jax.cli.user_code import make_linen_module, make_torch_module
 from aff_jax.convert.channels import channels_in
-from aff_jax.convert.prefixes import rename_prefixes
+from aff_jax.convert.prefixes import rename_arrays
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import unwrap_state_dict
 
@@ -109,7 +109,7 @@ def compare(arguments: argparse.Namespace) -> int:
         module, variables = make_linen_module(arguments.ours)
     else:
         state = unwrap_state_dict(torch_module.state_dict(), arguments.torch)
-        state = rename_prefixes(state, renames)
+        state = rename_arrays(state, renames)
         module = _create(arguments, state)
     about = {"command": arguments.command_line}
     if arguments.inputs:

@@ -19,7 +19,7 @@ from aff_jax.cli.network_flags import (
 )
 from aff_jax.convert.channels import channels_in
 from aff_jax.convert.entries import UNREAD
-from aff_jax.convert.prefixes import drop_ignored, rename_prefixes, select_prefix
+from aff_jax.convert.prefixes import drop_ignored, rename_arrays, select_prefix
 from aff_jax.convert.rules import MXNET, PYTORCH
 from aff_jax.convert.weight_files import read_weights, type_of_weights, write_torch
 from aff_jax.files.file_types import detect_file_type
@@ -104,7 +104,7 @@ def convert(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         raise ValueError(f"expected --model: {source} does not describe its network.")
     arrays = select_prefix(read_weights(source), arguments.prefix)
-    arrays = rename_prefixes(drop_ignored(arrays, arguments.ignore), parse_renames(arguments))
+    arrays = rename_arrays(drop_ignored(arrays, arguments.ignore), parse_renames(arguments))
     from_mxnet = type_of_weights(source) == "mxnet"
     if arguments.reference is None:
         arguments.reference = "mxnet" if from_mxnet else "pytorch"

@@ -11,7 +11,7 @@ from aff_jax.convert.prefixes import find_prefixes
 from aff_jax.hosts.base import HEAD, is_in_first_layer
 from aff_jax.inspection import ModulePath
 
-__all__ = ["Mismatch", "explain_shapes", "guess_cause"]
+__all__ = ["MisshapenVariable", "explain_shapes", "guess_cause"]
 
 _SYMBOL_NAME = re.compile(
     r"[^.]+_(weight|bias|gamma|beta|running_mean|running_var|moving_mean|moving_var)"
@@ -28,7 +28,7 @@ _BRANCH = re.compile(r"(local|global)\d*")
 """Names of the branches of the attention."""
 
 
-class Mismatch(NamedTuple):
+class MisshapenVariable(NamedTuple):
     """A variable of the wrong shape.
 
     Attributes:
@@ -89,7 +89,7 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
     if not missing and not unexpected:
         return explain_shapes(
             [
-                Mismatch(entry.path, entry.part_shape, _shape_in_flax(entry, arrays[name]))
+                MisshapenVariable(entry.path, entry.part_shape, _shape_in_flax(entry, arrays[name]))
                 for name, entry in read.items()
                 if not entry.accepts(arrays[name])
             ]
@@ -108,19 +108,19 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
     )
 
 
-def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
+def explain_shapes(misshapen: Sequence[MisshapenVariable]) -> str:
     """Guess which fields of a network differ if all names agree and only shapes differ.
 
     Args:
-        mismatches: The variables of the wrong shape.
+        misshapen: The variables of the wrong shape.
 
     Returns:
         Sentences that name the fields, and their values if they are known.
     """
-    groups: dict[str, list[Mismatch]] = {}
-    for mismatch in mismatches:
-        groups.setdefault(_cause_of(mismatch), []).append(mismatch)
-    if "" in groups and all(_differs_in_input_channels(m) for m in groups[""]):
+    groups: dict[str, list[MisshapenVariable]] = {}
+    for variable in misshapen:
+        groups.setdefault(_cause_of(variable), []).append(variable)
+    if "" in groups and all(_differs_in_input_channels(v) for v in groups[""]):
         first = groups[""][0]
         layer = f"The layer {'/'.join(first.path[:-1])}".removesuffix(" ")
         return (
@@ -143,12 +143,12 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
             f"--num-classes={classes}."
         )
     if "channels" in groups:
-        mismatch = groups["channels"][0]
-        axis = _channel_axis(mismatch)
-        channels = mismatch.found[axis]
+        variable = groups["channels"][0]
+        axis = _channel_axis(variable)
+        channels = variable.found[axis]
         sentences.append(
             f"The first layer takes images with {channels} input channels, and this network has "
-            f"{mismatch.expected[axis]}: give example inputs with {channels}, as "
+            f"{variable.expected[axis]}: give example inputs with {channels}, as "
             f"jnp.zeros((1, 64, 64, {channels})), or adapt the variables with "
             f"aff_jax.convert.adapt_channels."
         )
@@ -160,7 +160,7 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
         )
     elif "reduction" in groups:
         ratios = {
-            m.found[0] / m.found[1] for m in groups["reduction"] if m.path[-2:] == _REDUCE_KERNEL
+            v.found[0] / v.found[1] for v in groups["reduction"] if v.path[-2:] == _REDUCE_KERNEL
         }
         value = f"{ratios.pop():g}" if len(ratios) == 1 else "N"
         sentences.append(
@@ -170,13 +170,13 @@ def explain_shapes(mismatches: Sequence[Mismatch]) -> str:
     return " ".join(sentences)
 
 
-def _cause_of(mismatch: Mismatch) -> str:
+def _cause_of(variable: MisshapenVariable) -> str:
     """Return "head", "channels", "inputs", "reduction", or an empty string for another cause."""
-    path, expected, found = mismatch
+    path, expected, found = variable
     if path[0] == HEAD and expected[:-1] == found[:-1]:
         return "head"
     if is_in_first_layer(path) and len(expected) == len(found):
-        axis = _channel_axis(mismatch)
+        axis = _channel_axis(variable)
         same = [e == f for e, f in zip(expected, found, strict=True)]
         del same[axis]
         if all(same):
@@ -189,9 +189,9 @@ def _cause_of(mismatch: Mismatch) -> str:
     return ""
 
 
-def _differs_in_input_channels(mismatch: Mismatch) -> bool:
+def _differs_in_input_channels(variable: MisshapenVariable) -> bool:
     """Return whether two kernels differ in nothing but their input channels."""
-    _, expected, found = mismatch
+    _, expected, found = variable
     return (
         len(expected) == len(found) >= 2
         and expected[-2] != found[-2]
@@ -199,8 +199,8 @@ def _differs_in_input_channels(mismatch: Mismatch) -> bool:
     )
 
 
-def _channel_axis(mismatch: Mismatch) -> int:
-    return -2 if len(mismatch.expected) > 1 else -1
+def _channel_axis(variable: MisshapenVariable) -> int:
+    return -2 if len(variable.expected) > 1 else -1
 
 
 def _shape_in_flax(entry: Entry, array: np.ndarray) -> tuple[int, ...]:

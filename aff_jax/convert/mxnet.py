@@ -9,7 +9,7 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.convert.mapping import Variables, arrays_to_variables, list_entries
-from aff_jax.convert.prefixes import Rename, drop_ignored, rename_prefixes, select_prefix
+from aff_jax.convert.prefixes import Rename, drop_ignored, rename_arrays, select_prefix
 from aff_jax.convert.rules import MXNET
 from aff_jax.convert.weight_files import read_weights, unwrap_state_dict
 from aff_jax.inspection import ModulePath, inspect_module
@@ -59,7 +59,7 @@ def from_mxnet(
         arrays, where = read_weights(source, refused), str(source)
     else:
         arrays, where = unwrap_state_dict(source), "the dict"
-    arrays = rename_prefixes(drop_ignored(select_prefix(arrays, prefix), ignore), rename)
+    arrays = rename_arrays(drop_ignored(select_prefix(arrays, prefix), ignore), rename)
     structure = inspect_module(module, example_inputs)
     betas: dict[ModulePath, np.ndarray] = {}
     for path in structure.norms:

@@ -10,7 +10,7 @@ __all__ = [
     "Rename",
     "drop_ignored",
     "find_prefixes",
-    "rename_prefixes",
+    "rename_arrays",
     "restore_names",
     "select_prefix",
 ]
@@ -29,7 +29,7 @@ _MIN_MATCH = 0.9
 """Smallest fraction of the expected names that must be found with a prefix."""
 
 
-def rename_prefixes(
+def rename_arrays(
     arrays: Mapping[str, Any], rename: Rename | None, strict: bool = True
 ) -> dict[str, Any]:
     """Replace the longest matching prefix of each name, a pattern in it, or the name.
@@ -98,11 +98,11 @@ def _describe(key: str | re.Pattern[str]) -> str:
 def restore_names(
     arrays: Mapping[str, Any], rename: Rename | None, names: Iterable[str] | None
 ) -> dict[str, Any]:
-    """Undo `rename_prefixes`.
+    """Undo `rename_arrays`.
 
     Args:
         arrays: Values by new name.
-        rename: The argument of `rename_prefixes`.
+        rename: The argument of `rename_arrays`.
         names: The old names, if they are known.
 
     Returns:
@@ -112,7 +112,7 @@ def restore_names(
         ValueError: If `rename` cannot be inverted without `names`.
     """
     if names is not None:
-        old_names = rename_prefixes({name: name for name in names}, rename, strict=False)
+        old_names = rename_arrays({name: name for name in names}, rename, strict=False)
         return {old_names[name]: array for name, array in arrays.items() if name in old_names}
     cause = "it is a function" if callable(rename) else ""
     inverse: dict[Any, str] = {}
@@ -127,7 +127,7 @@ def restore_names(
             f"rename: the old names do not follow from the new ones, because {cause}. Pass the old "
             f"names as well, as in names=torch_module.state_dict()."
         )
-    return rename_prefixes(arrays, inverse)
+    return rename_arrays(arrays, inverse)
 
 
 def drop_ignored(arrays: Mapping[str, Any], ignore: Iterable[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from aff_jax.convert.packing import list_forms, pack, unpack
 from aff_jax.convert.prefixes import (
     Rename,
     drop_ignored,
-    rename_prefixes,
+    rename_arrays,
     restore_names,
     select_prefix,
 )
@@ -92,7 +92,7 @@ def from_torch(
     else:
         arrays, where = unwrap_state_dict(source), "the state dict"
     arrays = drop_ignored(select_prefix(arrays, prefix), ignore)
-    arrays = rename_prefixes(arrays, rename)
+    arrays = rename_arrays(arrays, rename)
     arrays = {n: array for n, array in arrays.items() if n.rpartition(".")[2] not in _IGNORED}
     structure = inspect_module(module, example_inputs, kwargs=kwargs)
     entries, layers = list_entries(structure, PYTORCH), list_forms(structure)
@@ -138,7 +138,7 @@ def to_torch(
     written = variables_to_arrays(entries, variables)
     new_names: list[str] = []
     if names is not None:
-        new_names = list(rename_prefixes(dict.fromkeys(names), rename, strict=False))
+        new_names = list(rename_arrays(dict.fromkeys(names), rename, strict=False))
     new_prefixes = list(rename.values()) if isinstance(rename, Mapping) else []
     packed = pack(written, list_forms(structure), new_names, new_prefixes)
     unread = {entry.name for entry in entries if entry.collection == UNREAD}

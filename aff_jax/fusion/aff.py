@@ -8,7 +8,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
-from aff_jax.attention.ms_cam import sow_weights
+from aff_jax.attention.ms_cam import attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
@@ -84,7 +84,7 @@ class AFF(Fusion, kw_only=True):
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `gain * (x * M(u) + y * (1 - M(u)))`."""
         u = combine_inputs(x, y, self.combine)
-        M = sow_weights(self, u, x.shape[-1], train)
+        M = attention_weights(self, u, x.shape[-1], train)
         return weighted_sum(x, y, M, self.gain, self.implementation)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
-from aff_jax.nn.norm import NormFactory, normalization
+from aff_jax.nn.norm import NormFactory, make_norm
 
 __all__ = ["Add", "Concat"]
 
@@ -61,6 +61,6 @@ class Concat(Fusion):
         """Compute `W BN([x, y]) + b`."""
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         both = jnp.concatenate([x, y], axis=-1)
-        norm = normalization(self.norm, use_bias=False, name="concat_norm", **dtypes)
+        norm = make_norm(self.norm, use_bias=False, name="concat_norm", **dtypes)
         project = nn.Dense(x.shape[-1], kernel_init=self.kernel_init, name="project", **dtypes)
         return project(norm(both, train=train))

@@ -18,7 +18,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from aff_jax.attention.branches import make_branches, sum_of_branches
-from aff_jax.attention.ms_cam import FUSION_WEIGHTS, sow_weights
+from aff_jax.attention.ms_cam import FUSION_WEIGHTS, attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.norm import NormFactory
@@ -77,7 +77,7 @@ class SE(GatedFusion):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `y + G(x) * x`."""
-        return y + sow_weights(self, x, x.shape[-1], train) * x
+        return y + attention_weights(self, x, x.shape[-1], train) * x
 
 
 class GAU(GatedFusion):
@@ -97,7 +97,7 @@ class GAU(GatedFusion):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `G(x) * y + x`."""
-        return sow_weights(self, x, x.shape[-1], train) * y + x
+        return attention_weights(self, x, x.shape[-1], train) * y + x
 
 
 class Highway(GatedFusion):
@@ -118,7 +118,7 @@ class Highway(GatedFusion):
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
         """Compute `G(y) * y + (1 - G(y)) * x`."""
-        G = sow_weights(self, y, y.shape[-1], train)
+        G = attention_weights(self, y, y.shape[-1], train)
         return G * y + (1 - G) * x
 
 

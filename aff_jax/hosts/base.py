@@ -13,9 +13,9 @@ from aff_jax.fusion.baselines import Add
 from aff_jax.fusion.registry import FusionSpec, make_fusion
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.checked_module import CheckedModule
-from aff_jax.nn.convolution import ConvNorm, convolution
+from aff_jax.nn.convolution import ConvNorm, make_conv
 from aff_jax.nn.input_checks import check_images
-from aff_jax.nn.norm import NormFactory, normalization
+from aff_jax.nn.norm import NormFactory, make_norm
 from aff_jax.nn.rematerialization import rematerialize
 
 __all__ = [
@@ -203,13 +203,13 @@ class Host(CheckedModule):
 
     @property
     def make_conv(self) -> Callable[..., nn.Conv]:
-        """Return `convolution` with the kernel initializer and the dtypes of this host."""
-        return partial(convolution, **self.layer_fields)
+        """Return the function `make_conv` with the initializer and the dtypes of this host."""
+        return partial(make_conv, **self.layer_fields)
 
     @property
     def make_norm(self) -> NormFactory:
-        """Return `normalization` with the norm and the dtypes of this host."""
-        return partial(normalization, self.norm, **self._dtypes)
+        """Return the function `make_norm` with the norm and the dtypes of this host."""
+        return partial(make_norm, self.norm, **self._dtypes)
 
     @property
     def make_conv_norm(self) -> Callable[..., ConvNorm]:

@@ -25,7 +25,7 @@ class InceptionLayer(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `convolution`.
+        conv: Function that makes a convolution, such as `make_conv`.
         norm: Function that makes a normalization layer.
         fusion: Function that makes the fusion.
         strides: Stride of both convolutions.
@@ -81,7 +81,7 @@ class InceptionBlock(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `convolution`.
+        conv: Function that makes a convolution, such as `make_conv`.
         norm: Function that makes a normalization layer.
         fusion: Function that makes the fusion of a layer.
         strides: Stride of the first layer.

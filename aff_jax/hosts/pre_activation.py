@@ -24,7 +24,7 @@ class PreActivationBlock(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `convolution`.
+        conv: Function that makes a convolution, such as `make_conv`.
         norm: Function that makes a normalization layer.
         fusion: Function that makes the fusion.
         strides: Stride of the first convolution.
@@ -82,7 +82,7 @@ def skip_connection(
         x: Input of the block, `(batch, height, width, in_channels)`.
         channels: Number of output channels of the block.
         strides: Stride of the block.
-        conv: Function that makes a convolution, such as `convolution`.
+        conv: Function that makes a convolution, such as `make_conv`.
 
     Returns:
         Array with `channels` channels. Height and width are divided by `strides` and rounded up.

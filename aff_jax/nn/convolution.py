@@ -9,9 +9,9 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax.nn.batch_norm import BatchNorm
-from aff_jax.nn.norm import NormFactory, normalization
+from aff_jax.nn.norm import NormFactory, make_norm
 
-__all__ = ["ConvNorm", "convolution"]
+__all__ = ["ConvNorm", "make_conv"]
 
 
 class ConvNorm(nn.Module):
@@ -58,7 +58,7 @@ class ConvNorm(nn.Module):
             up.
         """
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = convolution(
+        x = make_conv(
             self.channels,
             self.kernel,
             self.strides,
@@ -67,11 +67,11 @@ class ConvNorm(nn.Module):
             name="conv",
             **dtypes,
         )(x)
-        x = normalization(self.norm, name="norm", **dtypes)(x, train=train)
+        x = make_norm(self.norm, name="norm", **dtypes)(x, train=train)
         return x if self.activation is None else self.activation(x)
 
 
-def convolution(
+def make_conv(
     channels: int,
     kernel: int = 3,
     strides: int = 1,

@@ -11,11 +11,11 @@ from jaxtyping import Array
 
 __all__ = [
     "check_channels",
-    "check_flags_by_name",
     "check_floating",
     "check_images",
     "check_input",
     "check_model_and_variables",
+    "check_train_is_bool",
 ]
 
 
@@ -168,7 +168,7 @@ def check_model_and_variables(call: str, model: Any, variables: Any) -> None:
     )
 
 
-def check_flags_by_name(call: str, model: nn.Module, inputs: Sequence[Any]) -> None:
+def check_train_is_bool(call: str, model: nn.Module, inputs: Sequence[Any]) -> None:
     """Raise an error if the flag `train` of a module gets another value than True or False.
 
     Args:

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from aff_jax.lookup import accepted_fields
 
-__all__ = ["NormFactory", "normalization"]
+__all__ = ["NormFactory", "make_norm"]
 
 NormFactory = Callable[..., Callable[..., Array]]
 """A function that makes a normalization layer: a class, or a `functools.partial` of it.
@@ -18,7 +18,7 @@ NormFactory = Callable[..., Callable[..., Array]]
 """
 
 
-def normalization(norm: NormFactory | None, *, name: str, **fields: Any) -> Callable[..., Array]:
+def make_norm(norm: NormFactory | None, *, name: str, **fields: Any) -> Callable[..., Array]:
     """Make a normalization layer that is called as `(x, train=train)`.
 
     Args:

@@ -123,7 +123,7 @@ def compare(
         result,
         unmatched=_list_unmatched(result.rows, network.structure, torch_network, best.outputs),
         explanation=explanation,
-        hidden=_list_hidden(result, network, torch_network),
+        hidden_epsilons=_list_hidden(result, network, torch_network),
         about=describe(torch_module, module, jax_inputs, best.inputs),
     )
 

@@ -29,7 +29,8 @@ class Parity:
         unmatched: Layers with weights of either network, and outputs of PyTorch, that have no
             counterpart in the other one. They were not compared.
         explanation: Why the first mismatch differs, in sentences. Empty if the networks are equal.
-        hidden: Norms with another epsilon than PyTorch's that agree within the rounding of float32.
+        hidden_epsilons: Norms with another epsilon than PyTorch's that agree within the rounding of
+            float32.
         about: What was compared: modules, inputs and versions, by title.
     """
 
@@ -38,7 +39,7 @@ class Parity:
     tolerance: float | None = None
     unmatched: Sequence[str] = ()
     explanation: str = ""
-    hidden: Sequence[str] = ()
+    hidden_epsilons: Sequence[str] = ()
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -106,8 +107,8 @@ class Parity:
         """Format the comparison as JSON.
 
         The keys are "equal", "verdict", "explanation", "about" (what was compared), "dtype",
-        "tolerance", "first_mismatch" (a row or null), "unmatched", "hidden" and "rows". A row has
-        the fields of `Row` and "differs". NaN and infinity are null.
+        "tolerance", "first_mismatch" (a row or null), "unmatched", "hidden_epsilons" and "rows". A
+        row has the fields of `Row` and "differs". NaN and infinity are null.
 
         Returns:
             The JSON text.
@@ -122,7 +123,7 @@ class Parity:
             "tolerance": _finite(self.tolerance),
             "first_mismatch": None if first is None else _as_dict(first),
             "unmatched": list(self.unmatched),
-            "hidden": list(self.hidden),
+            "hidden_epsilons": list(self.hidden_epsilons),
             "rows": [_as_dict(row) for row in self.rows],
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -112,8 +112,8 @@ def _describe_tolerance(parity: result.Parity) -> str:
 
 def _advise(parity: result.Parity) -> str:
     """Advise float64 after a comparison in float32."""
-    if parity.hidden:
-        listed = "; ".join(parity.hidden[:3]) + ("; ..." if len(parity.hidden) > 3 else "")
+    if epsilons := parity.hidden_epsilons:
+        listed = "; ".join(epsilons[:3]) + ("; ..." if len(epsilons) > 3 else "")
         return f" Float32 cannot show that {listed}: compare in float64."
     if parity.dtype == "float64" or parity.tolerance is not None:
         return ""

@@ -54,7 +54,8 @@ class TestConfig:
         assert f"python -m {command} --config=configs/{path.name} --workdir=" in head
         config = importlib.import_module(f"configs.{path.stem}").get_config()
         assert (
-            f"test {DISPLAY_NAMES[TASK_METRICS[find_dataset(config.dataset).task].score]}" in head
+            f"test {DISPLAY_NAMES[TASK_METRICS[find_dataset(config.dataset).task].score_name]}"
+            in head
         )
         assert re.search(r"\d (s|min|h)\b", head) or "Not trained here" in head
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Array
 
-__all__ = ["IGNORE_LABEL", "Batch", "HostBatch"]
+__all__ = ["IGNORE_LABEL", "Batch", "NumpyBatch"]
 
 Batch = Mapping[str, Array]
 """A batch of examples by the name of the array.
@@ -16,7 +16,7 @@ example in its split. In evaluation, `is_example` is float32 `(batch,)`, 1 for e
 padding.
 """
 
-HostBatch = dict[str, np.ndarray]
+NumpyBatch = dict[str, np.ndarray]
 """A `Batch` of NumPy arrays, before it is transferred to the devices."""
 
 IGNORE_LABEL = -1

@@ -20,7 +20,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from train.data.batch import HostBatch
+from train.data.batch import NumpyBatch
 from train.data.sources.data_source import Source
 
 __all__ = ["TrainFeed", "eval_feed", "training_order"]
@@ -82,8 +82,8 @@ class TrainFeed:
     def __iter__(self) -> TrainFeed:
         return self
 
-    def __next__(self) -> HostBatch:
-        batch: HostBatch = next(self._iterator)
+    def __next__(self) -> NumpyBatch:
+        batch: NumpyBatch = next(self._iterator)
         self._next_index += 1
         return batch
 
@@ -144,7 +144,7 @@ def eval_feed(
     workers: int = 0,
     threads: int = 2,
     read_ahead: int = 4,
-) -> grain.DatasetIterator[HostBatch]:
+) -> grain.DatasetIterator[NumpyBatch]:
     """Iterate once over the source, in order, in batches of one shape for this process.
 
     A batch is one of `TrainFeed` with `is_example`, float32 (b,), which is 1 for an example and 0
@@ -234,8 +234,8 @@ class _Padded:
 
 
 def _iterate(
-    batches: grain.MapDataset[HostBatch], threads: int, ahead: int, workers: int = 0
-) -> grain.DatasetIterator[HostBatch]:
+    batches: grain.MapDataset[NumpyBatch], threads: int, ahead: int, workers: int = 0
+) -> grain.DatasetIterator[NumpyBatch]:
     """Iterate over batches that threads or worker processes read ahead."""
     # Grain's default is to read 500 elements ahead, and here an element is a batch.
     options = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=ahead)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from aff_jax.convert.causes import Mismatch, explain_shapes
+from aff_jax.convert.causes import MisshapenVariable, explain_shapes
 from aff_jax.differences import count_differences, list_differences, shorten_differences
 from aff_jax.hosts.base import HEAD, is_in_first_layer
 from aff_jax.inspection import image_channels
@@ -131,8 +131,8 @@ def _modules(names: Iterable[str]) -> str:
 
 def _advice(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Say what to do with a file whose arrays do not match. Only the head may differ in shape."""
-    mismatches = [
-        Mismatch(tuple(name.split("/")[1:]), leaf.shape, found[name].shape)
+    misshapen = [
+        MisshapenVariable(tuple(name.split("/")[1:]), leaf.shape, found[name].shape)
         for name, leaf in expected.items()
         if name in found and found[name].shape != leaf.shape and name.split("/")[1] != HEAD
     ]
@@ -142,7 +142,7 @@ def _advice(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) ->
             "`aff-jax summary` and the metadata of the file. Only the head may differ in shape."
         )
     channels = image_channels(traverse_util.unflatten_dict(dict(expected), sep="/"))
-    if all(is_in_first_layer(mismatch.path) for mismatch in mismatches):
+    if all(is_in_first_layer(variable.path) for variable in misshapen):
         return (
             "Only the number of input channels differs. Adapt the first convolution to the images, "
             "by the sum or repetition of its channels, and set init_from=adapted.safetensors:\n"
@@ -150,4 +150,4 @@ def _advice(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) ->
             f"    variables = aff_jax.convert.adapt_channels(variables, {channels})\n"
             '    aff_jax.save("adapted.safetensors", variables, model)'
         )
-    return explain_shapes(mismatches)
+    return explain_shapes(misshapen)

@@ -2,20 +2,20 @@
 
 import dataclasses
 
-__all__ = ["CHIPS", "GPU_MEMORY_FRACTION", "Chip", "GpuCores"]
+__all__ = ["CHIPS", "GPU_MEMORY_FRACTION", "Chip", "GpuProperties"]
 
 GPU_MEMORY_FRACTION = 0.75
 """Share of a GPU's memory that JAX reserves by default (XLA_PYTHON_CLIENT_MEM_FRACTION)."""
 
 
 @dataclasses.dataclass(frozen=True)
-class GpuCores:
+class GpuProperties:
     """Properties of a GPU that XLA needs to compile for it, as CUDA reports them.
 
     Attributes:
         model: Name of the device.
         capability: Major version of the compute capability.
-        count: Number of streaming multiprocessors.
+        core_count: Number of streaming multiprocessors.
         shared_memory: Bytes of shared memory that a block may use.
         l2: Bytes of the L2 cache.
         clock: Boost clock in cycles/s.
@@ -24,7 +24,7 @@ class GpuCores:
 
     model: str
     capability: int
-    count: int
+    core_count: int
     shared_memory: int
     l2: int
     clock: float
@@ -50,7 +50,7 @@ class Chip:
             GPU, whose compiler has no such estimate.
         examples: Topologies of this chip, for messages. Larger slices exist too.
         source: Where the vendor documents the figures.
-        cores: Properties that the compiler needs of a GPU; None for a TPU, whose compiler has them.
+        gpu: Properties that the compiler needs of a GPU; None for a TPU, whose compiler has them.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Chip:
     clock: float
     examples: str
     source: str
-    cores: GpuCores | None = None
+    gpu: GpuProperties | None = None
 
     @property
     def ring_bandwidth(self) -> float:
@@ -113,7 +113,7 @@ def _gpu(
     gb: float,
     gb_per_second: float,
     link_gb_per_second: float,
-    cores: GpuCores,
+    gpu: GpuProperties,
 ) -> Chip:
     return Chip(
         name=name,
@@ -128,7 +128,7 @@ def _gpu(
         clock=0.0,
         examples=f"{name}, {name}:8",
         source=f"https://www.nvidia.com/en-us/data-center/{name}/",
-        cores=cores,
+        gpu=gpu,
     )
 
 
@@ -179,24 +179,24 @@ CHIPS = {
         ),
         _gpu(
             "a100", tflops=312, tf32_tflops=156, gb=80, gb_per_second=2039, link_gb_per_second=600,
-            cores=GpuCores(
-                "NVIDIA A100-SXM4-80GB", capability=8, count=108, shared_memory=166912,
+            gpu=GpuProperties(
+                "NVIDIA A100-SXM4-80GB", capability=8, core_count=108, shared_memory=166912,
                 l2=40 * 2**20, clock=1.41e9, memory=80 * 2**30,
             ),
         ),
         _gpu(
             "h100", tflops=989, tf32_tflops=494, gb=80, gb_per_second=3352.32,
             link_gb_per_second=900,
-            cores=GpuCores(
-                "NVIDIA H100 80GB HBM3", capability=9, count=132, shared_memory=232448,
+            gpu=GpuProperties(
+                "NVIDIA H100 80GB HBM3", capability=9, core_count=132, shared_memory=232448,
                 l2=50 * 2**20, clock=1.98e9, memory=84942979072,
             ),
         ),
         _gpu(
             "h200", tflops=989, tf32_tflops=494, gb=141, gb_per_second=4800,
             link_gb_per_second=900,
-            cores=GpuCores(
-                "NVIDIA H200", capability=9, count=132, shared_memory=232448,
+            gpu=GpuProperties(
+                "NVIDIA H200", capability=9, core_count=132, shared_memory=232448,
                 l2=60 * 2**20, clock=1.98e9, memory=150754820096,
             ),
         ),

@@ -65,10 +65,7 @@ class _OneDevice(Parallel):
     def __init__(self) -> None:
         self.devices = self.local_devices = []
 
-    def train_step(self, step: Any) -> Any:
-        return step
-
-    def eval_step(self, step: Any) -> Any:
+    def compile(self, step: Any, *, donate_state: bool = False) -> Any:
         return step
 
     def replicate(self, state: T) -> T:

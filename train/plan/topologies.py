@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies as jax_topologies
 
-from train.plan.chips import CHIPS, Chip, GpuCores
+from train.plan.chips import CHIPS, Chip, GpuProperties
 
 __all__ = ["Topology", "compiler_options", "describe_topology"]
 
@@ -121,11 +121,11 @@ def _gpus(name: str, chip: Chip, count: str) -> Topology:
             f"installed. Install it with pip install -e '.[train,plan]'."
         )
     devices = int(count or 1)
-    assert chip.cores is not None, chip.name
+    assert chip.gpu is not None, chip.name
     description = jax_topologies.get_topology_desc(
         name,
         "cuda",
-        target_config=_target_config(chip, chip.cores),
+        target_config=_target_config(chip, chip.gpu),
         topology=f"1x1x{devices}",  # machines, processes, and GPUs of each
     )
     return Topology(name, chip, tuple(description.devices), devices, 1)
@@ -149,33 +149,33 @@ def _ptxas_directory() -> Path:
     )
 
 
-def _target_config(chip: Chip, cores: GpuCores) -> str:
+def _target_config(chip: Chip, gpu: GpuProperties) -> str:
     """Return the description of a GPU for XLA, in the text format of its `GpuTargetConfigProto`.
 
-    XLA reads it from the device where there is one. What is not in `GpuCores` is the same for the
-    A100, H100 and H200.
+    XLA reads it from the device where there is one. What is not in `GpuProperties` is the same for
+    the A100, H100 and H200.
     """
     return f"""gpu_device_info {{
   threads_per_block_limit: 1024
   threads_per_warp: 32
   shared_memory_per_block: 49152
-  shared_memory_per_core: {cores.shared_memory + 1024}
-  shared_memory_per_block_optin: {cores.shared_memory}
+  shared_memory_per_core: {gpu.shared_memory + 1024}
+  shared_memory_per_block_optin: {gpu.shared_memory}
   threads_per_core_limit: 2048
-  core_count: {cores.count}
-  fpus_per_core: {128 if cores.capability >= 9 else 64}
+  core_count: {gpu.core_count}
+  fpus_per_core: {128 if gpu.capability >= 9 else 64}
   block_dim_limit_x: 2147483647
   block_dim_limit_y: 65535
   block_dim_limit_z: 65535
   memory_bandwidth: {int(chip.bandwidth)}
-  l2_cache_size: {cores.l2}
-  clock_rate_ghz: {cores.clock / 1e9}
-  device_memory_size: {cores.memory}
-  cuda_compute_capability {{ major: {cores.capability} }}
+  l2_cache_size: {gpu.l2}
+  clock_rate_ghz: {gpu.clock / 1e9}
+  device_memory_size: {gpu.memory}
+  cuda_compute_capability {{ major: {gpu.capability} }}
   registers_per_core_limit: 65536
   registers_per_block_limit: 65536
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 10 }}
-device_description_str: "{cores.model}"
+device_description_str: "{gpu.model}"
 """

@@ -116,14 +116,14 @@ class TaskMetrics:
     """The metrics of a task.
 
     Attributes:
-        accuracy: Name of the fraction of correct predictions, in training and evaluation.
-        score: Name of the evaluation metric that selects the best checkpoint.
+        accuracy_name: Name of the fraction of correct predictions, in training and evaluation.
+        score_name: Name of the evaluation metric that selects the best checkpoint.
         metrics: All evaluation metrics except the loss by name, the score first.
         class_metrics: Metrics of each class by name. The first one says which classes are worst.
     """
 
-    accuracy: str
-    score: str
+    accuracy_name: str
+    score_name: str
     metrics: dict[str, Callable[[ConfusionMatrix], float]]
     class_metrics: dict[str, Callable[[ConfusionMatrix], np.ndarray]]
 

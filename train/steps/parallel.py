@@ -46,17 +46,18 @@ class Parallel(abc.ABC):
         kinds = Counter(device.device_kind for device in self.devices)
         return " and ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
-    def train_step(self, step: Step[State, Out]) -> Step[State, Out]:
-        """Compile a training step for all devices.
+    def compile(self, step: Step[State, Out], *, donate_state: bool = False) -> Step[State, Out]:
+        """Compile a step for all devices.
 
         Args:
             step: The step of one device.
+            donate_state: Whether the step may reuse the memory of the state, which then can't be
+                used again.
 
         Returns:
-            A function of the replicated state and this process's block of the global batch. It
-            donates the state, which can't be used again.
+            A function of the replicated state and this process's block of the global batch.
         """
-        mapped = self._map(step, donate_argnums=(0,))
+        mapped = self._map(step, donate_argnums=(0,) if donate_state else ())
         return lambda state, batch: mapped(state, self._step_input(batch))
 
     def lower_train_step(
@@ -77,19 +78,6 @@ class Parallel(abc.ABC):
         mapped: Any = self._map(step, donate_argnums=(0,))
         lowered: jax.stages.Lowered = mapped.lower(state, shapes)
         return lowered
-
-    def eval_step(self, step: Step[State, Out]) -> Step[State, Out]:
-        """Compile an evaluation step for all devices.
-
-        Args:
-            step: The step of one device.
-
-        Returns:
-            A function of the replicated state and this process's block of the global batch. It
-            does not donate the state.
-        """
-        mapped = self._map(step, donate_argnums=())
-        return lambda state, batch: mapped(state, self._step_input(batch))
 
     def replicate(self, state: State) -> State:
         """Copy the state to every device.

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from aff_jax.convert.mapping import list_entries
-from aff_jax.convert.prefixes import Rename, rename_prefixes
+from aff_jax.convert.prefixes import Rename, rename_arrays
 from aff_jax.convert.pytorch import from_torch
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import Structure
@@ -70,7 +70,7 @@ class TorchNetwork:
         self.rename = rename
         self.ignore = ignore
         everything = dict(self.module.named_modules(remove_duplicate=False))
-        renamed = rename_prefixes({n: n for n in everything if n}, rename, strict=False)
+        renamed = rename_arrays({n: n for n in everything if n}, rename, strict=False)
         self.names = {old: new for new, old in renamed.items()}
         # The JAX network is compared with the whole module, unless `rename` maps a submodule to
         # the empty name.
@@ -167,7 +167,7 @@ class TorchNetwork:
                 f"linen module, got one without any. Probably its layers are in a plain list: use "
                 f"torch.nn.ModuleList. Or pass `variables`."
             )
-        new_names = rename_prefixes({name: name for name in state}, self.rename)
+        new_names = rename_arrays({name: name for name in state}, self.rename)
         surplus = list_surplus(state, new_names, expected)
         # Float64 weights would lose precision in float32 parameters.
         is_wide = self.dtype == "float64" and hasattr(module, "param_dtype")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aff_jax.convert.prefixes import Rename, rename_prefixes
+from aff_jax.convert.prefixes import Rename, rename_arrays
 from aff_jax.lookup import unknown_name
 from aff_jax.parity.recording.torch_network import list_surplus
 
@@ -22,7 +22,7 @@ def list_names(torch_module: Any, rename: Rename | None) -> dict[str, str]:
     """
     arrays = [n for n, _ in torch_module.named_parameters(remove_duplicate=False)]
     arrays += [name for name, _ in torch_module.named_buffers()]
-    return rename_prefixes({name: name for name in arrays}, rename, strict=False)
+    return rename_arrays({name: name for name in arrays}, rename, strict=False)
 
 
 def list_tied(

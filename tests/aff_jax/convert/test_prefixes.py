@@ -10,7 +10,7 @@ from aff_jax.convert import from_mxnet, from_torch, to_torch
 from aff_jax.convert.prefixes import (
     drop_ignored,
     find_prefixes,
-    rename_prefixes,
+    rename_arrays,
     restore_names,
     select_prefix,
 )
@@ -33,20 +33,20 @@ NAMES = dict.fromkeys(["enc.0.weight", "enc.1.weight", "head.weight"])
     ],
 )
 def test_renames_by_prefix_pattern_and_function(rename, expected):
-    renamed = rename_prefixes(NAMES, rename, strict=False)
+    renamed = rename_arrays(NAMES, rename, strict=False)
     assert list(renamed) == expected
     assert list(restore_names(renamed, rename, NAMES)) == list(NAMES)
 
 
 def test_rename_reports_what_it_cannot_do():
     with pytest.raises(ValueError, match=r"no name begins with .*the pattern 'dec'"):
-        rename_prefixes(NAMES, {re.compile("dec"): ""})
+        rename_arrays(NAMES, {re.compile("dec"): ""})
     with pytest.raises(ValueError, match=r"two arrays the name 'enc.weight'"):
-        rename_prefixes(NAMES, {re.compile(r"\.\d"): ""})
+        rename_arrays(NAMES, {re.compile(r"\.\d"): ""})
     with pytest.raises(TypeError, match=r"expected a string as the new name of 'enc.0.weight'"):
-        rename_prefixes(NAMES, lambda name: None)
+        rename_arrays(NAMES, lambda name: None)
     with pytest.raises(TypeError, match=r"expected a dict of prefixes .*got 'enc'"):
-        rename_prefixes(NAMES, "enc")
+        rename_arrays(NAMES, "enc")
     for rename, cause in (
         ({re.compile("enc"): "dec"}, "'enc' is a pattern"),
         (str.lower, "it is a function"),
@@ -108,25 +108,25 @@ def test_ignored_arrays_need_no_counterpart():
 
 def test_the_longest_prefix_is_replaced():
     arrays = {"enc.fuse.weight": 1, "enc.fused.weight": 2, "head": 3}
-    renamed = rename_prefixes(arrays, {"enc": "encoder", "enc.fuse": "", "head": "fc"})
+    renamed = rename_arrays(arrays, {"enc": "encoder", "enc.fuse": "", "head": "fc"})
     assert renamed == {"weight": 1, "encoder.fused.weight": 2, "fc": 3}
-    assert rename_prefixes(arrays, {"": "net"}) == {f"net.{k}": v for k, v in arrays.items()}
-    assert rename_prefixes(arrays, None) == arrays
+    assert rename_arrays(arrays, {"": "net"}) == {f"net.{k}": v for k, v in arrays.items()}
+    assert rename_arrays(arrays, None) == arrays
 
 
 def test_a_prefix_without_names_is_refused():
     arrays = {"enc.fuse.weight": 1}
     # "enc" matches nothing, since the longer prefix has the only name.
     with pytest.raises(ValueError, match="rename: no name begins with 'enc'"):
-        rename_prefixes(arrays, {"enc": "wrong", "enc.fuse": ""})
+        rename_arrays(arrays, {"enc": "wrong", "enc.fuse": ""})
     with pytest.raises(ValueError, match=r"begins with 'e'\. The first names are enc\.fuse"):
-        rename_prefixes(arrays, {"e": "a"})
-    assert rename_prefixes(arrays, {"e": "a"}, strict=False) == arrays
+        rename_arrays(arrays, {"e": "a"})
+    assert rename_arrays(arrays, {"e": "a"}, strict=False) == arrays
 
 
 def test_two_arrays_with_one_name_are_refused():
     with pytest.raises(ValueError, match=r"two arrays the name 'c\.w'; one of them was 'b\.w'"):
-        rename_prefixes({"a.w": 1, "b.w": 2}, {"a": "c", "b": "c"})
+        rename_arrays({"a.w": 1, "b.w": 2}, {"a": "c", "b": "c"})
 
 
 @pytest.mark.parametrize("prefix", ["encoder.fuse", "encoder.fuse."])

@@ -11,12 +11,12 @@ import pytest
 from aff_jax import BatchNorm
 from aff_jax.fusion.baselines import Add
 from aff_jax.hosts.pre_activation import PreActivationBlock, skip_connection
-from aff_jax.nn.convolution import convolution
+from aff_jax.nn.convolution import make_conv
 from tests.aff_jax import oracle
 from tests.aff_jax.hosts.families import convolve, normal, pool, small
 from tests.aff_jax.random_variables import random_variables
 
-CONV = partial(convolution, param_dtype=jnp.float64)
+CONV = partial(make_conv, param_dtype=jnp.float64)
 NORM = partial(BatchNorm, param_dtype=jnp.float64)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import aff_jax
-from aff_jax.nn.norm import normalization
+from aff_jax.nn.norm import make_norm
 from tests.aff_jax.hosts.families import FAMILIES, small
 
 X = np.float32(np.random.default_rng(0).normal(3, 2, (4, 5, 6)))
@@ -30,7 +30,7 @@ class Normalized(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        layer = normalization(self.norm, name="norm", dtype=None, param_dtype=jnp.float32)
+        layer = make_norm(self.norm, name="norm", dtype=None, param_dtype=jnp.float32)
         return layer(x, train=train)
 
 

@@ -39,13 +39,13 @@ def test_an_epsilon_that_float32_does_not_show_is_named(kind):
     torch_module, x = TorchNormed(), 10 * images(2, 6)
     result = parity.compare(torch_module, kind(1e-5), None, x)
     assert result.equal
-    assert result.hidden == ["`norm` has epsilon 1e-05 where PyTorch has 1e-06"]
+    assert result.hidden_epsilons == ["`norm` has epsilon 1e-05 where PyTorch has 1e-06"]
     assert "Float32 cannot show that `norm` has" in result.verdict
-    assert not parity.compare(torch_module, kind(1e-6), None, x).hidden
+    assert not parity.compare(torch_module, kind(1e-6), None, x).hidden_epsilons
 
 
 def test_float64_shows_it():
     result = parity.compare(TorchNormed(), Normed(1e-5), None, 10 * images(2, 6), float64=True)
     assert not result.equal
-    assert not result.hidden
+    assert not result.hidden_epsilons
     assert "`epsilon` is 1e-05, PyTorch's is 1e-06" in result.explanation

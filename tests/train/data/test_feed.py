@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from train.data import feed
-from train.data.batch import HostBatch
+from train.data.batch import NumpyBatch
 from train.data.sources.load import Source, load_source
 
 
@@ -48,7 +48,7 @@ def eval_feed(length: int, **arguments: Any) -> feed.TrainFeed:
     return feed.eval_feed(source, **arguments)
 
 
-def indices(batches: Iterator[HostBatch], count: int) -> list[list[int]]:
+def indices(batches: Iterator[NumpyBatch], count: int) -> list[list[int]]:
     return [batch["index"].tolist() for batch in itertools.islice(batches, count)]
 
 
@@ -140,7 +140,7 @@ def large_digits(digits_dir: pathlib.Path) -> Source:
     return load_source("digits", "train[:60]", data_dir=digits_dir, image_size=(12, 12))
 
 
-def images(batches: Iterator[HostBatch], count: int) -> np.ndarray:
+def images(batches: Iterator[NumpyBatch], count: int) -> np.ndarray:
     return np.stack([batch["image"] for batch in itertools.islice(batches, count)])
 
 

@@ -52,8 +52,8 @@ def test_large_counts_are_exact():
 def test_each_task_has_a_dataset_and_display_names():
     assert {dataset.task for dataset in DATASETS.values()} == set(TASK_METRICS)
     for task in TASK_METRICS.values():
-        assert task.accuracy in task.metrics
-        assert next(iter(task.metrics)) == task.score
+        assert task.accuracy_name in task.metrics
+        assert next(iter(task.metrics)) == task.score_name
         assert set(task.metrics) <= set(DISPLAY_NAMES)
 
 

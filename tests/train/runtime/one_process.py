@@ -28,10 +28,10 @@ def train(name: str, index: int = 0, processes: int = 1) -> tuple[TrainState, di
         {key: np.split(x, processes)[index] for key, x in batch.items()}
         for batch in batches(6, size=32)
     )
-    state, train_step = parallel.replicate(state), parallel.train_step(step)
+    state, train_step = parallel.replicate(state), parallel.compile(step, donate_state=True)
     for _ in range(4):
         state, metrics = train_step(state, next(feed))
-    recalibration_step = parallel.eval_step(
+    recalibration_step = parallel.compile(
         make_recalibration_step(model, lambda images, *_: (images / 255, None), AXIS)
     )
     moments = parallel.replicate(zero_moments(state.batch_stats))

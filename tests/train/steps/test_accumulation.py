@@ -51,7 +51,7 @@ def test_without_batch_norm_microbatches_equal_the_whole_batch():
         for accumulation in (1, 4):
             state, step = state_and_step(PerPixel(), accumulation=accumulation)
             parallel = PARALLEL["shard_map"](jax.devices()[:2])
-            state, train_step = parallel.replicate(state), parallel.train_step(step)
+            state, train_step = parallel.replicate(state), parallel.compile(step, donate_state=True)
             for batch in masks(3):
                 state, metrics = train_step(state, batch)
             results.append(jax.device_get((state, metrics)))
@@ -68,7 +68,9 @@ def test_with_batch_norm_each_microbatch_is_normalized_by_itself(count):
         state, step = state_and_step(model, accumulation=count)
         parallel = PARALLEL["pmap"](jax.devices()[:1])
         state = jax.device_get(state)
-        new_state, metrics = parallel.train_step(step)(parallel.replicate(state), batch)
+        new_state, metrics = parallel.compile(step, donate_state=True)(
+            parallel.replicate(state), batch
+        )
 
         def loss_of(params, batch_stats, images, labels):
             variables = {"params": params, "batch_stats": batch_stats}

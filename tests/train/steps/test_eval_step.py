@@ -24,7 +24,7 @@ def test_sums_over_labels_of_real_examples(devices, per_pixel):
     mask = np.float32(np.arange(16) < EXAMPLES)
     parallel = PARALLEL["pmap"](jax.devices()[:devices])
     state, _ = state_and_step(model, image_shape=batch["image"].shape[1:])
-    step = parallel.eval_step(make_eval_step(model, lambda images: images / 255, AXIS))
+    step = parallel.compile(make_eval_step(model, lambda images: images / 255, AXIS))
     sums = step(parallel.replicate(state), {**batch, "is_example": mask})
 
     logits = np.float64(model.apply(state.variables, np.float32(batch["image"][:EXAMPLES]) / 255))

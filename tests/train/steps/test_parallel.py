@@ -35,10 +35,10 @@ def test_every_device_has_its_block_and_the_state_is_not_stacked(name):
     parallel = PARALLEL[name]()
     state = parallel.replicate(small_state())
     x = np.arange(16, dtype=np.float32)
-    found = parallel.eval_step(rows)(state, {"x": x})
+    found = parallel.compile(rows)(state, {"x": x})
     np.testing.assert_array_equal(found["firsts"], x[::2])
     assert found["size"] == 2
-    new_state, metrics = parallel.train_step(step)(state, {"x": x})
+    new_state, metrics = parallel.compile(step, donate_state=True)(state, {"x": x})
     assert metrics["loss"] == x.sum()
     assert new_state.params["w"].shape == (3,)
     assert len(new_state.params["w"].devices()) == jax.local_device_count() == 8
@@ -48,7 +48,7 @@ def test_every_device_has_its_block_and_the_state_is_not_stacked(name):
 @EVERY
 def test_runs_on_some_of_the_devices(name):
     parallel = PARALLEL[name](jax.devices()[2:4])
-    found = parallel.eval_step(rows)(parallel.replicate(small_state()), {"x": np.arange(6.0)})
+    found = parallel.compile(rows)(parallel.replicate(small_state()), {"x": np.arange(6.0)})
     np.testing.assert_array_equal(found["firsts"], [0, 3])
     assert found["firsts"].devices() == set(jax.devices()[2:4])
 
@@ -61,7 +61,7 @@ def test_the_second_step_is_not_compiled_again_and_buffers_are_donated(name, pla
         lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
     )
     parallel = PARALLEL[name]()
-    train_step = parallel.train_step(step)
+    train_step = parallel.compile(step, donate_state=True)
     state = parallel.replicate(small_state())
     batch = {"x": np.ones(8, np.float32)}
     if placed:
@@ -78,7 +78,7 @@ def test_the_second_step_is_not_compiled_again_and_buffers_are_donated(name, pla
 def test_evaluation_does_not_donate_the_state(name):
     parallel = PARALLEL[name]()
     state = parallel.replicate(small_state())
-    eval_step = parallel.eval_step(lambda state, batch: step(state, batch)[1])
+    eval_step = parallel.compile(lambda state, batch: step(state, batch)[1])
     assert eval_step(state, {"x": np.ones(8, np.float32)})["loss"] == 8
     assert not state.params["w"].is_deleted()
 
@@ -91,7 +91,7 @@ def test_placed_arrays_are_not_transferred_again(name):
     data = parallel.replicate(jnp.arange(100.0))
     index = np.arange(16)[::-1].copy()
     gather = jax.jit(lambda data, index: data[index])
-    eval_step = parallel.eval_step(rows)
+    eval_step = parallel.compile(rows)
     eval_step(state, {"x": gather(data, parallel.place({"index": index})["index"])})
     placed = parallel.place({"index": index})
     with jax.transfer_guard("disallow"):

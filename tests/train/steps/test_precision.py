@@ -15,7 +15,7 @@ from train.steps.precision import DTYPES, make_loss_scale, unscale, update_loss_
 def step_of(parallel, dtype, **options):
     model = SmallNetwork(dtype=DTYPES[dtype])
     state, step = state_and_step(model, loss_scale=dtype == "float16", **options)
-    return parallel.replicate(state), parallel.train_step(step)
+    return parallel.replicate(state), parallel.compile(step, donate_state=True)
 
 
 def test_the_scale_is_updated_as_pytorchs():

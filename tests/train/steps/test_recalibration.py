@@ -32,7 +32,7 @@ def test_moments_are_those_of_all_values(synchronized):
         state = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
         parallel = PARALLEL["pmap"](jax.devices()[:2])
         state = parallel.replicate(state)
-        step = parallel.eval_step(make_recalibration_step(model, shifted, AXIS))
+        step = parallel.compile(make_recalibration_step(model, shifted, AXIS))
         moments = parallel.replicate(zero_moments(state.batch_stats))
         for batch in batches(3):
             moments = step((state, moments), batch)

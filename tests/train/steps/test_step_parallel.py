@@ -26,7 +26,7 @@ def train(name, devices, synchronized):
     with jax.enable_x64(True):
         state, step = state_and_step(network(synchronized))
         parallel = PARALLEL[name](jax.devices()[:devices])
-        state, train_step = parallel.replicate(state), parallel.train_step(step)
+        state, train_step = parallel.replicate(state), parallel.compile(step, donate_state=True)
         for batch in batches(STEPS):
             state, metrics = train_step(state, batch)
         return jax.device_get(state), float(metrics["loss"])

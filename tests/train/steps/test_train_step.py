@@ -25,7 +25,8 @@ def train(model, image_shape, feed, devices):
     optimizer = optax.sgd(0.05, momentum=0.9)
     step = make_train_step(model, optimizer, lambda step: 0.05, scaled, AXIS)
     parallel = PARALLEL["pmap"](jax.devices()[:devices])
-    state, train_step = make_state(model, optimizer, 0, image_shape), parallel.train_step(step)
+    state = make_state(model, optimizer, 0, image_shape)
+    train_step = parallel.compile(step, donate_state=True)
     state, losses = parallel.replicate(state), []
     for batch in feed:
         state, metrics = train_step(state, batch)
@@ -75,7 +76,7 @@ def per_pixel_step(devices):
     step = make_train_step(model, optimizer, lambda step: 1.0, scaled, AXIS, "pixel_accuracy")
     parallel = PARALLEL["pmap"](jax.devices()[:devices])
     state = make_state(model, optimizer, 0, (4, 5, 2))
-    return jax.device_get(state), lambda state, batch: parallel.train_step(step)(
+    return jax.device_get(state), lambda state, batch: parallel.compile(step, donate_state=True)(
         parallel.replicate(state), batch
     )
 
@@ -118,7 +119,7 @@ def spoiled(images, labels, step, first_row):
 def test_a_gradient_that_is_not_finite_changes_only_the_counters():
     parallel = PARALLEL["pmap"](jax.devices()[:2])
     state, step = state_and_step(SmallNetwork(), augment=spoiled, ema_decay=0.9)
-    state, train_step = parallel.replicate(state), parallel.train_step(step)
+    state, train_step = parallel.replicate(state), parallel.compile(step, donate_state=True)
     states, rates = [], []
     for batch in batches(5):
         state, metrics = train_step(state, batch)
@@ -146,7 +147,7 @@ def test_the_moving_averages_equal_numpys_and_are_evaluated():
     state, step = state_and_step(model, ema_decay=0.22)
     expected = jax.device_get(state.variables)
     chex.assert_trees_all_equal(state.ema, expected)
-    state, train_step = parallel.replicate(state), parallel.train_step(step)
+    state, train_step = parallel.replicate(state), parallel.compile(step, donate_state=True)
     for t, batch in enumerate(batches(5)):
         state, _ = train_step(state, batch)
         decay = np.float32(min(0.22, (1 + t) / (10 + t)))
@@ -155,7 +156,7 @@ def test_the_moving_averages_equal_numpys_and_are_evaluated():
         )
     chex.assert_trees_all_close(state.ema, expected, rtol=1e-5, atol=1e-7)
     eval_step = make_eval_step(model, lambda images: images / 255, AXIS)
-    sums = parallel.eval_step(eval_step)(state, {**batch, "is_example": np.ones(16, np.float32)})
+    sums = parallel.compile(eval_step)(state, {**batch, "is_example": np.ones(16, np.float32)})
     averaged, last = (
         np.asarray(model.apply(variables, np.float32(batch["image"]) / 255))
         for variables in (expected, state.variables)
@@ -189,7 +190,7 @@ def test_a_weighted_loss_is_that_of_the_global_batch(name):
         accumulation=2,
     )
     parallel = PARALLEL["pmap"](jax.devices()[:2])
-    new_state, metrics = parallel.train_step(step)(parallel.replicate(state), batch)
+    new_state, metrics = parallel.compile(step, donate_state=True)(parallel.replicate(state), batch)
     assert float(metrics["loss"]) == pytest.approx(float(expected), rel=1e-5)
     update = jax.tree.map(lambda x, y: x - y, state.params, jax.device_get(new_state.params))
     chex.assert_trees_all_close(update, gradient, rtol=1e-4, atol=1e-6)
