@@ -84,7 +84,8 @@ def shorten_differences(lines: Sequence[str]) -> str:
     for kind in kinds.values():
         shown += kind[:_MAX_LINES]
         if rest := kind[_MAX_LINES:]:
-            shown.append(f"  ... and {count_differences(rest).replace(' ', ' more ', 1)}")
+            label = count_differences(rest).partition(" ")[2]
+            shown.append(f"  ... and {len(rest)} more {label}".rstrip())
     return "\n".join(shown)
 
 

@@ -16,7 +16,7 @@ from flax import traverse_util
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
 from aff_jax.description import describe_model, model_from_description
-from aff_jax.differences import count_differences, list_differences
+from aff_jax.differences import count_differences, list_differences, shorten_differences
 from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
 from aff_jax.hosts.registry import host_classes
@@ -104,7 +104,7 @@ def save(
                 f"{count_differences(wrong)}. Nothing was written, because `load` would refuse the "
                 f"file. Probably they belong to another model, or have an axis for devices: take "
                 f"one copy, as in `jax.tree.map(lambda leaf: leaf[0], variables)`.\n"
-                + "\n".join(wrong)
+                + shorten_differences(wrong)
             )
     write_safetensors(path, arrays, metadata, overwrite=overwrite)
 
@@ -135,10 +135,9 @@ def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedM
         path = download(str(path))
     arrays, metadata = _read(path)
     cause = "The file is damaged." if model is None else "The file belongs to another model."
-    if "model" in metadata:
+    if model is None and "model" in metadata:
         try:
-            description = json.loads(metadata["model"])
-            model = model_from_description(description) if model is None else model
+            model = model_from_description(json.loads(metadata["model"]))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: the description of the model is damaged, or is that of another version "
@@ -168,7 +167,7 @@ def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedM
     if wrong:
         raise ValueError(
             f"{path}: the arrays do not match the model {type(model).__name__}: "
-            f"{count_differences(wrong)}. {cause}\n" + "\n".join(wrong)
+            f"{count_differences(wrong)}. {cause}\n{shorten_differences(wrong)}"
         )
     return SavedModel(model, variables, *_read_context(path, metadata))
 

@@ -103,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = [
         "--networks",
         *options.networks,
+        "--fusions",
+        *options.fusions,
         "--topologies",
         *options.topologies,
     ]

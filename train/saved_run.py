@@ -4,8 +4,10 @@ These functions do not change the workdir, so the run may still be training. Of 
 need only the split that is evaluated.
 """
 
+import contextlib
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +54,8 @@ class SavedNetwork(NamedTuple):
         variables: The variables that are evaluated: the moving averages if the run has them, with
             the recalibrated statistics if the run has them.
         image_task: The images that the network reads, and the classes that it predicts.
-        dataset: The record of the dataset that it was trained with; None if an earlier version of
-            this program started the run.
+        dataset: The record of the dataset that it was trained with; None if dataset.json was
+            removed.
         step: Step of the checkpoint.
         metrics: Metrics of its evaluation; empty if it was not evaluated.
     """
@@ -88,8 +90,8 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     Args:
         workdir: Directory of the run.
         step: "best", "last" or the number of a step.
-        data_dir: Data directory, if other than that of the run. For a run without dataset.json,
-            of an earlier version, the classes are those of the dataset there, with a warning.
+        data_dir: Data directory, if other than that of the run. If dataset.json was
+            removed, the classes are those of the dataset there, with a warning.
 
     Returns:
         The network.
@@ -103,7 +105,7 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     if data_dir is not None:
         config.data_dir = data_dir
     config.sync_batch_norm = False
-    try:
+    with _fields_of_another_version(workdir):
         dataset = find_dataset(config.dataset)
         record = read_dataset(workdir)
         if record is None:
@@ -112,11 +114,6 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
         else:
             image_task = record.image_task
         model = make_model(config, image_task.num_classes)
-    except (AttributeError, KeyError) as error:
-        raise ValueError(
-            f"the config.json of {workdir} was written by another version of this program "
-            f"({error})."
-        ) from error
     images = jnp.zeros((1, *image_task.input_shape))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     restored = read_eval_variables(
@@ -129,6 +126,19 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     return SavedNetwork(
         config, model, variables, image_task, record, restored.step, restored.metrics
     )
+
+
+@contextlib.contextmanager
+def _fields_of_another_version(workdir: Path) -> Iterator[None]:
+    """Explain an error about a field that the config of a run lacks."""
+    try:
+        yield
+    except (AttributeError, KeyError) as error:
+        raise ValueError(
+            f"the config.json of {workdir} was written by another version of this program "
+            f"({error}). Evaluate and export the run with the version that trained it. To train on "
+            f"with its weights, start a run here with --config.init_from and the exported file."
+        ) from error
 
 
 def evaluate_checkpoint(
@@ -160,7 +170,8 @@ def evaluate_checkpoint(
     network = restore_network(workdir, step, data_dir)
     config = network.config
     names = network.image_task.class_names
-    source = open_split(config, split or split_names(config).evaluation, names)
+    with _fields_of_another_version(workdir):
+        source = open_split(config, split or split_names(config).evaluation, names)
     if network.dataset:
         network.dataset.require_same_classes(source)
     if original_size:

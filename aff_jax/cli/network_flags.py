@@ -247,7 +247,7 @@ def _field(text: str) -> tuple[str, Any]:
         raise ValueError(f"expected --field NAME=VALUE, got {text!r}.") from None
 
 
-def classes_in(arrays: dict[str, Any], model: nn.Module, from_mxnet: bool) -> int:
+def classes_in(arrays: dict[str, Any], model: Any, from_mxnet: bool) -> int:
     """Return the number of classes of a checkpoint.
 
     Args:
@@ -256,10 +256,10 @@ def classes_in(arrays: dict[str, Any], model: nn.Module, from_mxnet: bool) -> in
         from_mxnet: True if the checkpoint has MXNet's names, False if it has PyTorch's.
 
     Returns:
-        Size of the output of the head, or 1000 if the checkpoint has no head.
+        Size of the output of the head, or that of the network if the checkpoint has no head.
     """
     framework = MXNET if from_mxnet else PYTORCH
     # The name of the head depends on the class of the network only, so no layers are needed.
     structure = Structure({(): Layer(model, 2)}, {})
     head = f"{framework.name_of((HEAD,), structure)}.weight"
-    return int(arrays[head].shape[0]) if head in arrays else 1000
+    return int(arrays[head].shape[0] if head in arrays else model.num_classes)

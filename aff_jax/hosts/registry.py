@@ -102,8 +102,8 @@ def create_model(
         fusion: Name of a fusion, one of `list_fusions()`, or a function that makes a fusion
             module. A reference does not change the fields of a function that is not registered.
         reference: "paper", "pytorch" or "mxnet".
-        num_classes: Number of classes. None is the default of the host: 10, as CIFAR-10 has, or
-            1000, as ImageNet has.
+        num_classes: Number of classes. None is the default of the host: 1000 for the networks of
+            ImageNet, and 10 for others.
         **fields: Further fields of the host. `fusion_fields` and the fields of `norm` take
             precedence over those that the reference sets.
 

@@ -51,7 +51,7 @@ def test_searches_the_nearest_name_of_the_first_arrays_only():
     assert sum("nearest" in line for line in lines) == 2 * _MAX_LINES
 
 
-def test_gives_no_hint_at_a_name_of_another_layer():
+def test_gives_no_hint_at_a_name_that_is_no_typing_error():
     lines = list_differences({"layer4.0.bn1.running_mean": ()}, {"features.0.bn1.running_mean": ()})
     assert not any("nearest" in line for line in lines)
 

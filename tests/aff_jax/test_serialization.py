@@ -239,3 +239,5 @@ def test_a_description_of_another_version_is_refused_and_the_model_can_be_passed
     with pytest.raises(ValueError, match=r"another version of aff_jax: .*'features'.*model=model"):
         aff_jax.load(path)
     chex.assert_trees_all_equal(aff_jax.load(path, model=model).variables, variables)
+    save_file(arrays, path, {"format": "aff_jax", "model": "{"})
+    chex.assert_trees_all_equal(aff_jax.load(path, model=model).variables, variables)

@@ -18,6 +18,7 @@ def test_a_step_differs_from_its_recipe_only_in_what_the_table_states(network, f
     changed = {name for name in recipe if recipe[name] != config[name]}
     assert changed <= {"fusion", "dtype", "sync_batch_norm", "batch_size"}
     assert (config.fusion, config.dtype, config.batch_size) == (fusion, "bfloat16", 4 * BATCH)
+    assert not config.sync_batch_norm
 
 
 def test_the_table_has_the_counts_of_one_chip(monkeypatch, tmp_path):
@@ -66,4 +67,6 @@ def test_the_table_has_the_counts_of_one_chip(monkeypatch, tmp_path):
         "h100 kernels": 70,
         "h100 GiB": 3.0,
     }
+    page = (tmp_path / "compiled_networks.md").read_text()
+    assert "--networks resnet50_v1d --fusions add aff --topologies v5e:2x2 h100`" in page
     assert aff["v5e Mcycles"] == pytest.approx(1.5 * add["v5e Mcycles"])

@@ -127,10 +127,9 @@ def unknown_classes(workdir: str | os.PathLike[str], class_names: Sequence[str])
         A sentence.
     """
     return (
-        f"{os.fspath(workdir)} has no {DATASET_FILE}, since an earlier version started this run or "
-        f"the file was removed. Its classes are taken from the dataset as it is now: "
-        f"{abbreviate(class_names)}. If they or their order have changed, predictions have wrong "
-        f"names."
+        f"{os.fspath(workdir)} has no {DATASET_FILE}: the file was removed. Its classes are taken "
+        f"from the dataset as it is now: {abbreviate(class_names)}. If they or their order have "
+        f"changed, predictions have wrong names."
     )
 
 
@@ -141,7 +140,7 @@ def read_dataset(workdir: str | os.PathLike[str]) -> DatasetRecord | None:
         workdir: Directory of the run.
 
     Returns:
-        The record; None if an earlier version of this program started the run.
+        The record; None if the file was removed.
 
     Raises:
         ValueError: If its dataset.json is not readable.

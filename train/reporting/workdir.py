@@ -194,5 +194,7 @@ def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -
             + "\n".join(lines.values())
             + "\nUse another --workdir, or set these fields to the values of the workdir. To train "
             "this run for longer from its last checkpoint, with another learning rate or "
-            "augmentation too, add --extend to `python -m train`."
+            "augmentation too, add --extend to `python -m train`. If one side has no such field, "
+            "another version of this program started the run: use that version, or another "
+            "--workdir."
         )
