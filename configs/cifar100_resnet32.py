@@ -4,7 +4,7 @@
 
 The published test accuracy is 83.57 % on the 100 fine classes (open-aff,
 `params/cifar100/AFF-ResNet-32`). Not trained here; the plan for
-four TPU chips (`v5e:2x2`, docs/plan.md) estimates 42 min.
+four TPU chips (`v5e:2x2`, docs/plan.md) estimates 41 min.
 """
 
 from ml_collections import ConfigDict
