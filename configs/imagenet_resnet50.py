@@ -3,7 +3,7 @@
     python -m train --config=configs/imagenet_resnet50.py --workdir=runs/imagenet_resnet50
 
 This is the network of open-aff's PyTorch port. No weights and no test accuracy were published for
-it. Not trained here; the plan for 16 TPU chips (`v5e:4x4`, docs/plan.md) estimates 11.0 h.
+it. Not trained here; the plan for 16 TPU chips (`v5e:4x4`, docs/plan.md) estimates 8.5 h.
 """
 
 from ml_collections import ConfigDict
