@@ -1,7 +1,7 @@
 """Branches of attention: the pointwise bottlenecks that compute the logits of each scale."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -186,6 +186,7 @@ def branch_names(scales: Sequence[str], iteration: int = 1) -> list[str]:
     return names
 
 
+@runtime_checkable  # for run-time type checkers
 class HasBranches(Protocol):
     """A module with attention, whose fields its branches share.
 

@@ -166,7 +166,7 @@ def test_a_missing_layer_of_a_stack_is_listed():
 
     x = images(2, 4, 6).astype(np.float64)
     state = {f"layers.{key}": value for key, value in aff_state().items()}
-    missing = r"missing     layers.2.mlp.weight \(6, 6\)"
+    missing = r"missing     layers.2.attn.key.bias \(6,\)"
     with jax.enable_x64(True), pytest.raises(ValueError, match=missing):
         from_torch(state, Network(), x)
 
