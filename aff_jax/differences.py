@@ -17,8 +17,6 @@ Only these get a hint at the nearest name: each one is a slow search.
 _MIN_RATIO = 0.85
 """Smallest similarity of a nearest name. A typing error in `layer1.weight` has 0.92."""
 
-_LABEL = re.compile(r"\s*(wrong dtype|\w+)")
-
 
 def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """List the arrays that are missing, unexpected, or of another shape or dtype.
@@ -64,7 +62,7 @@ def count_differences(lines: Sequence[str]) -> str:
     Returns:
         The numbers in the order of the lines; an empty string for no lines.
     """
-    counts = Counter(label[1] for label in map(_LABEL.match, lines) if label)
+    counts = Counter(filter(None, map(_label, lines)))
     return ", ".join(f"{count} {label}" for label, count in counts.items())
 
 
@@ -77,16 +75,21 @@ def shorten_differences(lines: Sequence[str]) -> str:
     Returns:
         At most 11 lines of each label; the last one is of the form `  ... and 3 more missing`.
     """
-    kinds: dict[str, list[str]] = {}
+    by_label: dict[str, list[str]] = {}
     for line in lines:
-        kinds.setdefault(count_differences([line]), []).append(line)
+        by_label.setdefault(_label(line), []).append(line)
     shown: list[str] = []
-    for kind in kinds.values():
-        shown += kind[:_MAX_LINES]
-        if rest := kind[_MAX_LINES:]:
-            label = count_differences(rest).partition(" ")[2]
-            shown.append(f"  ... and {len(rest)} more {label}".rstrip())
+    for label, same in by_label.items():
+        shown += same[:_MAX_LINES]
+        if len(same) > _MAX_LINES:
+            shown.append(f"  ... and {len(same) - _MAX_LINES} more {label}".rstrip())
     return "\n".join(shown)
+
+
+def _label(line: str) -> str:
+    """Return the label that a line begins with, or an empty string."""
+    match = re.match(r"\s*(wrong dtype|\w+)", line)
+    return match[1] if match else ""
 
 
 def _compare(expected: Any, found: Any) -> str:

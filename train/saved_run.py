@@ -90,8 +90,8 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     Args:
         workdir: Directory of the run.
         step: "best", "last" or the number of a step.
-        data_dir: Data directory, if other than that of the run. If dataset.json was
-            removed, the classes are those of the dataset there, with a warning.
+        data_dir: Data directory, if other than that of the run. If dataset.json was removed,
+            the classes are those of the dataset there, with a warning.
 
     Returns:
         The network.

@@ -62,7 +62,7 @@ def network_flags() -> argparse.ArgumentParser:
     network.add_argument(
         "--num-classes",
         type=positive,
-        help="default: that of the checkpoint, or 10 or 1000, as the network has by default",
+        help="default: that of the checkpoint, or else of the network: 10 or 1000",
     )
     network.add_argument(
         "--field",

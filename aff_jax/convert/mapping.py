@@ -143,9 +143,8 @@ def arrays_to_variables(
     if lines := _list_wrong_arrays(known, arrays):
         raise ValueError(
             f"{source} does not match this module of {len(_list_expected(known, arrays))} arrays: "
-            f"{count_differences(lines)}.\n"
-            + shorten_differences(lines)
-            + f"\n{guess_cause(known, arrays)}"
+            f"{count_differences(lines)}.\n{shorten_differences(lines)}\n"
+            f"{guess_cause(known, arrays)}"
         )
     flat: dict[ModulePath, Any] = {}
     for name, array in arrays.items():

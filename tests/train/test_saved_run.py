@@ -1,6 +1,7 @@
 """Checkpoints of a finished run: evaluate them, and write their weights to a file."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,18 @@ def test_another_split_is_resized_as_the_config_of_the_run_says(config, console,
     start.train(config, tmp_path / "run", console)
     found = evaluate_checkpoint(tmp_path / "run", "last", split="train[:10%]")
     assert found.metrics["accuracy"] * 144 == pytest.approx(round(found.metrics["accuracy"] * 144))
+
+
+@pytest.mark.parametrize("field", ["model", "resize"])
+def test_refuses_a_config_of_another_version(config, console, tmp_path, field):
+    config.epochs, config.warmup_epochs = 0.3, 0.0
+    start.train(config, tmp_path, console)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    del fields[field]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=rf"{field}.*with the version that trained it"):
+        evaluate_checkpoint(tmp_path, "last")
 
 
 def test_refuses_a_wrong_step_and_a_missing_run(tmp_path):

@@ -153,7 +153,7 @@ def make_train_step(
 
 
 def _mean_over_devices(total: Array, axis_name: str) -> Array:
-    """Return the mean of a total over the devices. A total of 0 counts as 1, as a divisor.
+    """Return the mean of a total over the devices, as a divisor: a total of 0 counts as 1.
 
     Devices may have different numbers of labels. If each divides its sum by the mean number, the
     mean over the devices is the mean over all labels.

@@ -140,6 +140,14 @@ def test_models_of_equal_arguments_are_equal(fields):
 
 
 @pytest.mark.parametrize(
+    ("name", "classes"),
+    [("resnet50", 1000), ("resnet50_v1d", 1000), ("cifar_resnet8", 10), ("fpn_resnet20", 10)],
+)
+def test_the_default_number_of_classes_is_that_of_the_host(name, classes):
+    assert create_model(name).num_classes == classes
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": "cifar_resnet9"}, "unknown model 'cifar_resnet9'. Did you mean 'cifar_resnet"),

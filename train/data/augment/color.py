@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, UInt8
 
-from train.data.augment.histogram import count_below, look_up
+from train.data.augment.histogram import apply_table, count_below
 
 __all__ = [
     "COLOR",
@@ -129,7 +129,7 @@ def equalize(image: Image, magnitude: ArrayLike = 0) -> Image:
         below = count_below(channel)
         step = below[channel.max()] // 255
         table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255).astype(jnp.uint8)
-        return jnp.where(step > 0, look_up(table, channel), channel)
+        return jnp.where(step > 0, apply_table(table, channel), channel)
 
     channels = image.reshape(-1, image.shape[-1])
     return jax.vmap(equalize_channel, 1, 1)(channels).reshape(image.shape)

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, BFloat16, Int, UInt8
 
 __all__ = [
+    "apply_table",
+    "apply_table_by_product",
     "count_below",
     "count_below_by_comparison",
     "count_below_by_product",
     "count_below_by_scatter",
-    "look_up",
-    "look_up_by_product",
 ]
 
 
@@ -35,7 +35,7 @@ def count_below(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
     )
 
 
-def look_up(
+def apply_table(
     table: UInt8[Array, "256"], channel: UInt8[Array, " pixels"]
 ) -> UInt8[Array, " pixels"]:
     """Return `table[channel]`.
@@ -48,18 +48,18 @@ def look_up(
         uint8 `(pixels,)`.
     """
     return jax.lax.platform_dependent(
-        table, channel, tpu=look_up_by_product, default=lambda table, channel: table[channel]
+        table, channel, tpu=apply_table_by_product, default=lambda table, channel: table[channel]
     )
 
 
 def count_below_by_scatter(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
-    """Count the pixels below each value as int32, with one sequential addition per pixel.
+    """Count the pixels below each value with one sequential addition per pixel.
 
     Args:
-        channel: uint8 `(pixels,)`.
+        channel: As in `count_below`.
 
     Returns:
-        int32 `(256,)`, the number of pixels below 0, 1, ... 255.
+        As in `count_below`.
     """
     counts = jnp.zeros(256, jnp.int32).at[channel].add(1)
     return jnp.cumsum(counts) - counts
@@ -71,10 +71,10 @@ def count_below_by_comparison(channel: UInt8[Array, " pixels"]) -> Int[Array, "2
     The result is that of `count_below_by_scatter`. Scatter is slow on accelerators.
 
     Args:
-        channel: uint8 `(pixels,)`.
+        channel: As in `count_below`.
 
     Returns:
-        int32 `(256,)`, the number of pixels below 0, 1, ... 255.
+        As in `count_below`.
     """
     return jnp.sum(channel[:, None] < jnp.arange(256), axis=0, dtype=jnp.int32)
 
@@ -87,10 +87,10 @@ def count_below_by_product(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"
     instead of 256, and runs on the matrix unit of a TPU.
 
     Args:
-        channel: uint8 `(pixels,)`, of at most 2^24 pixels, the largest exact count in float32.
+        channel: As in `count_below`.
 
     Returns:
-        int32 `(256,)`, the number of pixels below 0, 1, ... 255.
+        As in `count_below`. Counts up to 2^24 are exact in float32.
     """
     high, low = _one_hot_digits(channel)
     counts = jnp.einsum("ph,pl->hl", high, low, preferred_element_type=jnp.float32)
@@ -98,17 +98,17 @@ def count_below_by_product(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"
     return jnp.cumsum(counts) - counts
 
 
-def look_up_by_product(
+def apply_table_by_product(
     table: UInt8[Array, "256"], channel: UInt8[Array, " pixels"]
 ) -> UInt8[Array, " pixels"]:
     """Return `table[channel]`, computed with a matrix product instead of a gather.
 
     Args:
-        table: uint8 `(256,)`.
-        channel: uint8 `(pixels,)`.
+        table: As in `apply_table`.
+        channel: As in `apply_table`.
 
     Returns:
-        uint8 `(pixels,)`.
+        As in `apply_table`.
     """
     high, low = _one_hot_digits(channel)
     rows = table.reshape(16, 16).astype(low.dtype)

@@ -27,6 +27,6 @@ def test_all_ways_of_counting_agree():
 def test_a_product_looks_up_every_value_of_a_table():
     table = np.random.default_rng(1).permutation(np.arange(256, dtype=np.uint8))
     for channel in some_channels():
-        found = jax.jit(histogram.look_up_by_product)(table, channel)
+        found = jax.jit(histogram.apply_table_by_product)(table, channel)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, table[channel])
