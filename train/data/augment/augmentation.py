@@ -28,7 +28,8 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from aff_jax.images.normalization import normalize_pixels
 from train.data.augment.autoaugment import autoaugment
-from train.data.augment.geometry import pad_and_crop, random_flip
+from train.data.augment.crop import pad_and_crop
+from train.data.augment.geometry import random_flip
 from train.data.augment.random_color import color_jitter, pca_lighting
 from train.data.augment.random_erasing import random_erasing
 from train.data.augment.random_per_image import Images

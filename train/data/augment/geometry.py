@@ -1,4 +1,4 @@
-"""Geometric augmentation: crop, flip, shear, translate and rotate.
+"""Geometric augmentation: flip, shear, translate and rotate.
 
 An affine map is a matrix `(a, b, c, d, e, f)` in the order of Pillow's `Image.transform`. The
 output pixel (x, y) comes from the input pixel::
@@ -26,7 +26,6 @@ __all__ = [
     "FILL",
     "Matrix",
     "fixed_point",
-    "pad_and_crop",
     "random_flip",
     "resample",
     "rotate",
@@ -45,45 +44,6 @@ color.
 
 Matrix = tuple[float, float, float, float, float, float]
 """An affine map `(a, b, c, d, e, f)`, as above."""
-
-
-def pad_and_crop(
-    key: Key[Array, ""],
-    images: Images,
-    padding: int,
-    first_row: ArrayLike = 0,
-    fill: int = 0,
-) -> Images:
-    """Pad each image on all four sides, and crop a random window of the original size.
-
-    The offset of the window is uniform in {0 .. 2 * padding}^2. The authors of Attentional Feature
-    Fusion crop raw pixels, so the padding is black: call this before `normalize`.
-
-    Args:
-        key: Key of the step.
-        images: Images of any dtype.
-        padding: Number of pixels on each side; 0 changes nothing.
-        first_row: Row of the first image in the global batch.
-        fill: Value of the padding.
-
-    Returns:
-        Images of the same shape and dtype.
-
-    Raises:
-        ValueError: If the padding is negative.
-    """
-    if padding < 0:
-        raise ValueError(f"expected a padding of at least 0 pixels, got {padding}.")
-    if padding == 0:
-        return images
-
-    def crop(row_key: Key[Array, ""], padded_image: Array) -> Array:
-        top, left = jax.random.randint(row_key, (2,), 0, 2 * padding + 1)
-        return jax.lax.dynamic_slice(padded_image, (top, left, 0), images.shape[1:])
-
-    sides = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    padded = jnp.pad(images, sides, constant_values=fill)
-    return jax.vmap(crop)(image_keys(key, images, first_row), padded)
 
 
 def random_flip(key: Key[Array, ""], images: Images, first_row: ArrayLike = 0) -> Images:

@@ -7,7 +7,8 @@ import pytest
 
 from tests.train.data.example_images import random_images, window_offsets
 from train.data.augment import augmentation as augment
-from train.data.augment.geometry import pad_and_crop, random_flip
+from train.data.augment.crop import pad_and_crop
+from train.data.augment.geometry import random_flip
 from train.data.batch import IGNORE_LABEL
 from train.data.sources.datasets import DATASETS
 

@@ -1,42 +1,13 @@
-"""Crop and flip against plain NumPy, affine maps against Pillow."""
+"""Flips against plain NumPy, affine maps against Pillow."""
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.train.data.example_images import random_images, varied_images, window_offsets
+from tests.train.data.example_images import random_images, varied_images
 from train.data.augment import geometry
 from train.data.augment.augmentation import augmentation_key
-
-
-@pytest.mark.parametrize("padding", [1, 2])
-def test_crops_are_windows_with_equal_frequencies(padding: int) -> None:
-    images = random_images(900)
-    crop = jax.jit(geometry.pad_and_crop, static_argnums=2)
-    cropped = np.asarray(crop(augmentation_key(0, 0), images, padding))
-    assert cropped.shape == images.shape
-    assert cropped.dtype == images.dtype
-    counts: dict[tuple[int, int], int] = {}
-    for original, result in zip(images, cropped, strict=True):
-        (offset,) = window_offsets(original, result, padding)
-        counts[offset] = counts.get(offset, 0) + 1
-    windows = (2 * padding + 1) ** 2
-    assert len(counts) == windows
-    # The counts are binomial. Six standard deviations.
-    expected = 900 / windows
-    assert all(abs(count - expected) < 6 * expected**0.5 for count in counts.values())
-
-
-def test_zero_padding_changes_nothing() -> None:
-    images = random_images(4)
-    key = augmentation_key(0, 0)
-    np.testing.assert_array_equal(geometry.pad_and_crop(key, images, 0), images)
-
-
-def test_negative_padding_is_rejected() -> None:
-    with pytest.raises(ValueError, match="padding of at least 0 pixels, got -1"):
-        geometry.pad_and_crop(augmentation_key(0, 0), random_images(2), -1)
 
 
 def test_half_of_the_images_are_flipped() -> None:
