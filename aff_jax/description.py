@@ -12,7 +12,7 @@ import numpy as np
 
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.fusion.registry import FUSIONS
-from aff_jax.hosts.registry import host_classes
+from aff_jax.hosts.registry import model_classes
 from aff_jax.lookup import construct, look_up
 from aff_jax.nn.batch_norm import BatchNorm
 
@@ -91,7 +91,7 @@ def model_from_description(description: Mapping[str, Any]) -> nn.Module:
 
 
 def _classes() -> dict[str, type[nn.Module]]:
-    classes = [MSCAM, *FUSIONS.values(), *host_classes()]
+    classes = [MSCAM, *FUSIONS.values(), *model_classes()]
     return {cls.__name__: cls for cls in classes if isinstance(cls, type)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["count_differences", "list_differences", "shorten_differences"]
 
 _MAX_LINES = 10
-"""Number of lines of each kind in an error message, so that its advice stays in sight.
+"""Number of lines of each kind in an error message, so that it fits on a screen.
 
 Only these get a hint at the nearest name: each one is a slow search.
 """

@@ -12,7 +12,7 @@ from flax import traverse_util
 from jaxtyping import Array
 
 from aff_jax.hosts.base import is_in_first_layer
-from aff_jax.hosts.registry import host_classes
+from aff_jax.hosts.registry import model_classes
 
 __all__ = [
     "Layer",
@@ -88,7 +88,7 @@ def example_images(module: nn.Module, channels: int = 3) -> tuple[Array]:
     Raises:
         ValueError: If the module is not a network of `create_model`.
     """
-    if type(module) not in host_classes():
+    if type(module) not in model_classes():
         raise ValueError(
             f"expected example inputs for {type(module).__name__}, got none. They can only be "
             f"left out for the networks of create_model, which take images. Pass arrays of the "

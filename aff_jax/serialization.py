@@ -19,7 +19,7 @@ from aff_jax.description import describe_model, model_from_description
 from aff_jax.differences import count_differences, list_differences, shorten_differences
 from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
-from aff_jax.hosts.registry import host_classes
+from aff_jax.hosts.registry import model_classes
 from aff_jax.hub import FILE, download, is_address, parse_address, upload
 from aff_jax.images.image_task import ImageTask
 from aff_jax.inspection import Structure, image_channels, inspect_module
@@ -256,7 +256,7 @@ def _list_misfits(model: nn.Module, variables: Mapping[str, Any]) -> list[str]:
     """
     arrays = _flatten(variables)
     found = {n: np.shape(leaf) for n, leaf in arrays.items() if not n.startswith(UNREAD)}
-    if type(model) in host_classes():
+    if type(model) in model_classes():
         structures = [inspect_module(model, (), channels=image_channels(variables))]
     elif type(model).__module__.startswith("aff_jax."):
         structures = _possible_structures(model, found.values())

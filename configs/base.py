@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.fusion = "aff"
     # Fields of this fusion, such as `scales` and `gain`. Not all fusions have the same ones.
     config.fusion_fields = ConfigDict()
-    # Initializer of kernels: "xavier", "he" or "msra_prelu"; "" is that of the reference.
+    # Initializer of kernels: "xavier", "he" or "msra_prelu"; "" is the default of the network.
     config.kernel_init = ""
     # File with initial weights, written by `aff_jax.save` or `aff-jax convert`; "" is none. If the
     # number of classes differs, the head is initialized at random.

@@ -51,7 +51,7 @@ def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> Tra
 
 
 def evaluate(
-    run: Evaluation,
+    evaluation: Evaluation,
     state: TrainState,
     after_batch: Callable[[], object] = lambda: None,
     source: Source | None = None,
@@ -59,10 +59,10 @@ def evaluate(
     """Evaluate a state on every example of a split, once each.
 
     Args:
-        run: The run, or its evaluation alone.
+        evaluation: The evaluation; a `Run` is one.
         state: The state to evaluate.
         after_batch: Called after each batch. An exception in it ends the evaluation.
-        source: The split; the evaluation split of the run by default.
+        source: The split; the evaluation split of the config by default.
 
     Returns:
         A tuple of the metrics and the confusion matrix. The metrics are those of the task and
@@ -74,19 +74,19 @@ def evaluate(
         FeedError: If no batch arrived in time.
         RuntimeError: If the feed did not have every example once. This is a defect of the code.
     """
-    source = run.eval_source if source is None else source
+    source = evaluation.eval_source if source is None else source
     loss, examples, confusion = 0.0, 0, np.zeros((), np.int64)
     feed = eval_feed(
         source,
-        batch_size=run.config.eval_batch_size,
-        multiple_of=len(run.parallel.local_devices),
+        batch_size=evaluation.config.eval_batch_size,
+        multiple_of=len(evaluation.parallel.local_devices),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        workers=run.config.data_workers,
+        workers=evaluation.config.data_workers,
     )
-    with TimeoutFeed[Batch](feed, run.config.data_timeout_seconds) as batches:
+    with TimeoutFeed[Batch](feed, evaluation.config.data_timeout_seconds) as batches:
         for batch in batches:
-            sums = jax.device_get(run.eval_step(state, batch))
+            sums = jax.device_get(evaluation.eval_step(state, batch))
             loss += float(sums["loss"])
             examples += int(sums["examples"])
             confusion = confusion + sums["confusion"]
@@ -96,10 +96,10 @@ def evaluate(
     labels = int(confusion.sum())
     if not labels:
         raise ValueError(
-            f"expected labels in the evaluation split of {run.config.dataset!r}, got masks that "
-            f"ignore every pixel. Probably they contain 255 instead of class numbers."
+            f"expected labels in the evaluation split of {evaluation.config.dataset!r}, got masks "
+            f"that ignore every pixel. Probably they contain 255 instead of class numbers."
         )
-    metrics = {name: metric(confusion) for name, metric in run.task_metrics.metrics.items()}
+    metrics = {name: metric(confusion) for name, metric in evaluation.task_metrics.metrics.items()}
     return {**metrics, "loss": loss / labels}, confusion
 
 

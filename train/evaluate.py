@@ -29,7 +29,7 @@ def main() -> None:
     from train.reporting.class_scores import class_table
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache
-    from train.saved_run import evaluate_checkpoint
+    from train.saved_evaluation import evaluate_checkpoint
 
     options = flags.FLAGS
     enable_compilation_cache(None)

@@ -27,7 +27,7 @@ def main() -> None:
     from train.reporting.class_scores import class_table
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache
-    from train.weights_evaluation import evaluate_weights
+    from train.saved_evaluation import evaluate_weights
 
     options = flags.FLAGS
     enable_compilation_cache(None)

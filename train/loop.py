@@ -165,20 +165,20 @@ class TrainingLoop:
 
     def _evaluate_and_log(self) -> None:
         self.state = recalibrate(self.run, self.state, self.batches)
-        evaluation = self._evaluate()
-        self.report.log_eval(self.step, self.run.epochs.after(self.step), evaluation)
+        metrics = self._evaluate()
+        self.report.log_eval(self.step, self.run.epochs.after(self.step), metrics)
 
     def _evaluate(self) -> dict[str, float]:
-        evaluation, confusion = evaluate(self.run, self.state, after_batch=self._stop_if_requested)
-        self._check_loss(self.run.eval_name, evaluation)
-        self.eval_metrics, self.confusion = evaluation, confusion
+        metrics, confusion = evaluate(self.run, self.state, after_batch=self._stop_if_requested)
+        self._check_loss(self.run.eval_name, metrics)
+        self.eval_metrics, self.confusion = metrics, confusion
         self._predict_some()
-        return evaluation
+        return metrics
 
-    def _check_loss(self, split: str, evaluation: Mapping[str, float]) -> None:
-        if not math.isfinite(evaluation["loss"]):
+    def _check_loss(self, split: str, metrics: Mapping[str, float]) -> None:
+        if not math.isfinite(metrics["loss"]):
             latest = self.checkpoints.latest_step
-            raise_non_finite(f"{split} loss", evaluation["loss"], self.step, latest)
+            raise_non_finite(f"{split} loss", metrics["loss"], self.step, latest)
 
     def _predict_some(self) -> None:
         """Predict the examples that are drawn. All processes do, since they share the state."""

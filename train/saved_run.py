@@ -1,7 +1,6 @@
-"""Evaluate a checkpoint of a run, or write its weights to a file.
+"""Restore the network of a checkpoint of a run, or write its weights to a file.
 
-These functions do not change the workdir, so the run may still be training. Of the dataset they
-need only the split that is evaluated.
+These functions do not change the workdir, so the run may still be training.
 """
 
 import contextlib
@@ -15,31 +14,22 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 import aff_jax
 from aff_jax.images.image_task import ImageTask
-from aff_jax.prediction.predictor import Predictor
 from aff_jax.serialization import save
 from train.checkpoints.reading import check_step, read_eval_variables
-from train.data.pipeline import open_split, split_names
+from train.data.pipeline import open_split
 from train.data.sources.datasets import find_dataset
-from train.eval_loop import evaluate
-from train.evaluation import make_evaluation
 from train.model import make_model
-from train.original_size import evaluate_in_original_size
-from train.reporting.class_scores import ClassScores, class_scores
 from train.reporting.config_file import read_config
 from train.reporting.dataset_file import DatasetRecord, read_dataset, unknown_classes
 from train.reporting.metrics import TASK_METRICS
-from train.steps.parallel import PARALLEL
-from train.steps.state import TrainState
 
 __all__ = [
-    "EvaluatedCheckpoint",
     "SavedNetwork",
-    "evaluate_checkpoint",
+    "explain_fields_of_another_version",
     "export_checkpoint",
     "restore_network",
 ]
@@ -69,21 +59,6 @@ class SavedNetwork(NamedTuple):
     metrics: dict[str, float]
 
 
-class EvaluatedCheckpoint(NamedTuple):
-    """The evaluation of a checkpoint.
-
-    Attributes:
-        step: Step of the checkpoint.
-        metrics: The metrics of the task and the mean `loss`. There is no loss for an evaluation in
-            the original size.
-        scores: Scores of each class.
-    """
-
-    step: int
-    metrics: dict[str, float]
-    scores: ClassScores
-
-
 def restore_network(workdir: Path, step: str = "best", data_dir: str | None = None) -> SavedNetwork:
     """Restore the network of a checkpoint.
 
@@ -105,7 +80,7 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     if data_dir is not None:
         config.data_dir = data_dir
     config.sync_batch_norm = False
-    with _fields_of_another_version(workdir):
+    with explain_fields_of_another_version(workdir):
         dataset = find_dataset(config.dataset)
         record = read_dataset(workdir)
         if record is None:
@@ -129,8 +104,18 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
 
 
 @contextlib.contextmanager
-def _fields_of_another_version(workdir: Path) -> Iterator[None]:
-    """Explain an error about a field that the config of a run lacks."""
+def explain_fields_of_another_version(workdir: Path) -> Iterator[None]:
+    """Explain errors about a field that the config of a run lacks.
+
+    Args:
+        workdir: Directory of the run.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: Instead of an `AttributeError` or a `KeyError`.
+    """
     try:
         yield
     except (AttributeError, KeyError) as error:
@@ -139,62 +124,6 @@ def _fields_of_another_version(workdir: Path) -> Iterator[None]:
             f"({error}). Evaluate and export the run with the version that trained it. To train on "
             f"with its weights, start a run here with --config.init_from and the exported file."
         ) from error
-
-
-def evaluate_checkpoint(
-    workdir: Path,
-    step: str = "best",
-    *,
-    split: str = "",
-    data_dir: str | None = None,
-    original_size: bool = False,
-) -> EvaluatedCheckpoint:
-    """Evaluate a checkpoint on every example of a split, once each.
-
-    Args:
-        workdir: Directory of the run.
-        step: "best", "last" or the number of a step.
-        split: A split as TFDS names it; the run's evaluation split by default.
-        data_dir: Data directory, if other than that of the run.
-        original_size: Whether to compare masks in the sizes of their images, see
-            `train.original_size`.
-
-    Returns:
-        The metrics and the scores of each class.
-
-    Raises:
-        ValueError: If there is no such split, the checkpoint is damaged, or it does not match the
-            config of the run.
-        FileNotFoundError: If there is no such run, checkpoint or dataset.
-    """
-    network = restore_network(workdir, step, data_dir)
-    config = network.config
-    names = network.image_task.class_names
-    with _fields_of_another_version(workdir):
-        source = open_split(config, split or split_names(config).evaluation, names)
-    if network.dataset:
-        network.dataset.require_same_classes(source)
-    if original_size:
-        predictor = Predictor(network.model, network.variables, network.image_task)
-        metrics, confusion = evaluate_in_original_size(predictor, source)
-        return _evaluated(network, metrics, confusion)
-    parallel = PARALLEL[config.parallel](None)
-    run = make_evaluation(config, network.model, network.image_task, source, parallel)
-    state = TrainState(
-        step=jnp.int32(network.step),
-        params=network.variables["params"],
-        batch_stats=network.variables["batch_stats"],
-        opt_state=(),
-    )
-    return _evaluated(network, *evaluate(run, parallel.replicate(state)))
-
-
-def _evaluated(
-    network: SavedNetwork, metrics: dict[str, float], confusion: np.ndarray
-) -> EvaluatedCheckpoint:
-    task = network.image_task
-    scores = class_scores(confusion, task.class_names, TASK_METRICS[task.task].class_metrics)
-    return EvaluatedCheckpoint(network.step, metrics, scores)
 
 
 def export_checkpoint(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import optax
 from ml_collections import ConfigDict
 
 from aff_jax.lookup import look_up, unknown_name
@@ -20,15 +21,15 @@ from train.data.sources.data_source import Source
 from train.evaluation import Evaluation, make_evaluation, make_normalize
 from train.model import check_output_shape, make_model
 from train.optim.frozen_submodules import FrozenSubmodules
-from train.optim.optimizers import Optimizer, create_optimizer
+from train.optim.optimizers import create_optimizer
 from train.optim.pretrained import initialize_from, initialize_part_from
-from train.optim.schedules import Schedule, create_schedule
+from train.optim.schedules import create_schedule
+from train.steps.losses import CLASS_WEIGHTS, LOSSES, TrainingLoss, balanced_weights
 from train.steps.parallel import AXIS, PARALLEL, Parallel
 from train.steps.precision import DTYPES
 from train.steps.recalibration import RecalibrationStep, make_recalibration_step
 from train.steps.state import TrainState, make_state, with_variables
 from train.steps.train_step import TrainStep, make_train_step
-from train.steps.training_loss import CLASS_WEIGHTS, LOSSES, TrainingLoss, balanced_weights
 
 __all__ = ["Run", "make_run", "make_run_from_splits"]
 
@@ -166,7 +167,7 @@ def make_run_from_splits(
     )
 
 
-def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
+def _make_schedule(config: ConfigDict, epochs: Epochs) -> optax.Schedule:
     return create_schedule(
         config.schedule,
         config.learning_rate,
@@ -178,8 +179,8 @@ def _make_schedule(config: ConfigDict, epochs: Epochs) -> Schedule:
 
 
 def _make_optimizer(
-    config: ConfigDict, schedule: Schedule, frozen: FrozenSubmodules | None
-) -> Optimizer:
+    config: ConfigDict, schedule: optax.Schedule, frozen: FrozenSubmodules | None
+) -> optax.GradientTransformation:
     """Create the optimizer of a config, which does not update frozen submodules."""
     optimizer = create_optimizer(
         config.optimizer,
@@ -216,7 +217,7 @@ def _make_loss(config: ConfigDict, source: Source) -> TrainingLoss:
 def _initial_state(
     config: ConfigDict,
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: optax.GradientTransformation,
     source: Source,
     from_checkpoint: bool,
 ) -> tuple[TrainState, list[str]]:

@@ -1,7 +1,7 @@
 """Branches of attention: the pointwise bottlenecks that compute the logits of each scale."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
+from aff_jax.attention.attention_module import AttentionModule
 from aff_jax.lookup import look_up
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.input_checks import check_channels
@@ -18,7 +19,6 @@ from aff_jax.nn.pooling import global_average
 
 __all__ = [
     "Branch",
-    "HasBranches",
     "branch_names",
     "make_branch",
     "make_branches",
@@ -104,10 +104,10 @@ class Branch(nn.Module):
         return expand_norm(expand(hidden), train=train)
 
     def _check_channels(self, u: Array) -> None:
-        """Raise an error before Flax does, whose message does not name the likely cause."""
+        """Check the channels here, because Flax's error does not name the likely cause."""
         kernel = self.variables.get("params", {}).get("reduce", {}).get("kernel")
         if kernel is not None:
-            # Not by `unbox`, which would constrain the sharding of a partitioned kernel.
+            # Do not use `unbox`: it would constrain the sharding of a partitioned kernel.
             (array,) = jax.tree.leaves(kernel)
             check_channels("/".join(self.path), u.shape, array.shape[0])
 
@@ -186,29 +186,7 @@ def branch_names(scales: Sequence[str], iteration: int = 1) -> list[str]:
     return names
 
 
-@runtime_checkable  # for run-time type checkers
-class HasBranches(Protocol):
-    """A module with attention, whose fields its branches share.
-
-    `MSCAM` and the fusions with attention are such modules; `MSCAM` explains the fields.
-    """
-
-    reduction: float
-    hidden: int | Callable[[int], int] | None
-    scales: Sequence[str]
-    use_bias: bool
-    norm: NormFactory | Sequence[NormFactory | None] | None
-    kernel_init: Initializer
-    dtype: Dtype | None
-    param_dtype: Dtype
-    implementation: str
-
-    @property
-    def activation(self) -> Callable[[Array], Array]:
-        """Activation; a property, since type checkers take a function in a class for a method."""
-
-
-def make_branches(module: HasBranches, channels: int, **options: Any) -> list[Branch]:
+def make_branches(module: AttentionModule, channels: int, **options: Any) -> list[Branch]:
     """Make the branches of one iteration of attention, one for each of `module.scales`.
 
     Args:
@@ -227,7 +205,7 @@ def make_branches(module: HasBranches, channels: int, **options: Any) -> list[Br
 
 
 def make_branch(
-    module: HasBranches,
+    module: AttentionModule,
     position: int,
     channels: int,
     *,
@@ -277,7 +255,7 @@ def make_branch(
     )
 
 
-def norm_of(module: HasBranches, position: int) -> NormFactory | None:
+def norm_of(module: AttentionModule, position: int) -> NormFactory | None:
     """Return the function that makes the norms of a branch.
 
     Args:

@@ -18,7 +18,6 @@ spatial axes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -27,13 +26,14 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
 from aff_jax import fast
+from aff_jax.attention.attention_module import AttentionModule
 from aff_jax.attention.branches import Branch, make_branches, sum_of_branches
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights", "iteration_weights"]
+__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights", "weights_of_branches"]
 
 FUSION_WEIGHTS = "fusion_weights"
 """Name under which weights are sown in the collection `intermediates`."""
@@ -108,7 +108,7 @@ class MSCAM(CheckedModule, kw_only=True):
 
 
 def attention_weights(
-    module: Any,
+    module: AttentionModule,
     u: Float[Array, "batch *spatial in_channels"],
     channels: int,
     train: bool,
@@ -138,26 +138,26 @@ def attention_weights(
     """
     branches = make_branches(module, channels)
     sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
-    return iteration_weights(module, branches, sigmoid, u, train)
+    return weights_of_branches(module, branches, sigmoid, u, train)
 
 
-def iteration_weights(
-    module: Any,
+def weights_of_branches(
+    module: AttentionModule,
     branches: Sequence[Branch],
     sigmoid: "Sigmoid",
     u: Float[Array, "batch *spatial in_channels"],
     train: bool,
 ) -> Float[Array, "batch *spatial_or_ones channels"]:
-    """Compute the weights M(u) of one iteration from its branches, and sow them.
+    """Compute the weights M(u) of the given branches, and sow them.
 
     They are::
 
-        M(u) = sigmoid(sum_of_branches(branches, scales, u))
+        M(u) = sigmoid(logit_scale * sum over scales of branch(context(u)))
 
     Args:
         module: The module whose `__call__` is running.
-        branches: The branches of the iteration, one for each of `module.scales`.
-        sigmoid: The sigmoid, the same in all iterations.
+        branches: The branches, one for each of `module.scales`.
+        sigmoid: The sigmoid with `logit_scale`.
         u: Input of the attention, `(batch, *spatial, in_channels)`.
         train: Normalize with the statistics of the batch, and update the running ones.
 

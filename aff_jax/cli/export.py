@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import aff_jax
 from aff_jax.cli.network_flags import check_target, help_line, input_size_flag
 from aff_jax.files.atomic_write import atomic_file
-from aff_jax.hosts.registry import host_classes
+from aff_jax.hosts.registry import model_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
 from aff_jax.inspection import image_channels
 
@@ -80,7 +80,7 @@ def export(arguments: argparse.Namespace) -> int:
         raise FileExistsError(f"{target} already exists; pass --overwrite to overwrite it.")
     saved = aff_jax.load(arguments.source)
     model, variables, task = saved.model, saved.variables, saved.image_task
-    if type(model) not in host_classes():
+    if type(model) not in model_classes():
         raise ValueError(
             f"{arguments.source}: expected a network of create_model, which takes images; got "
             f"{type(model).__name__}. Call aff_jax.inference.save_stablehlo with its inputs "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 import aff_jax
 from aff_jax.cli.network_flags import channels_flag, create, help_line, input_size_flag
-from aff_jax.hosts.registry import HOSTS
+from aff_jax.hosts.registry import MODELS
 from aff_jax.inspection import count_flops, count_parameters
 from aff_jax.lookup import unknown_name
 
@@ -53,7 +53,7 @@ def models(arguments: argparse.Namespace) -> int:
         ValueError: If no name matches the pattern, or a flag does not fit the networks.
     """
     height, width = arguments.input_size
-    names = fnmatch.filter(HOSTS, arguments.filter)  # in the order of the table, by family
+    names = fnmatch.filter(MODELS, arguments.filter)  # in the order of the table, by family
     if not names:
         raise ValueError(unknown_name("model", arguments.filter, aff_jax.list_models()))
     titles = [f"{'model':<24}{'family':<14}"]

@@ -248,20 +248,19 @@ def _layout_of_kernel(
     layer, parent = structure.layers.get(path[:-1]), structure.layers.get(path[:-2])
     module = layer.module if layer else None
     is_dense = isinstance(module, nn.Dense)
-    # Its layers are of a private class of Flax.
+    # The layers of `nn.OptimizedLSTMCell` have a private class.
     is_dense |= parent is not None and isinstance(parent.module, nn.OptimizedLSTMCell)
-    if is_dense and axes == 2:
-        return "dense"
+    is_dense &= axes == 2
     if isinstance(module, nn.DenseGeneral) and not module.batch_dims:
-        is_single = axes == _count(module.axis) + _count(module.features)
-        if is_single:
-            return "dense"
+        is_dense = axes == _count(module.axis) + _count(module.features)
+    if is_dense:
+        return "dense"
     # A variable may be stacked in a way that `find_stacks` does not know.
     size = getattr(module, "kernel_size", ())
-    is_single = axes == 2 + (1 if isinstance(size, int) else len(size))
-    if type(module) is nn.Conv and is_single:
+    is_not_stacked = axes == 2 + (1 if isinstance(size, int) else len(size))
+    if type(module) is nn.Conv and is_not_stacked:
         return "convolution"
-    if isinstance(module, nn.ConvTranspose) and is_single:
+    if isinstance(module, nn.ConvTranspose) and is_not_stacked:
         # With `transpose_kernel`, Flax has (*size, out, in) and flips the kernel itself.
         return "convolution" if module.transpose_kernel else "transposed convolution"
     raise ValueError(

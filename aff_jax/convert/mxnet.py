@@ -22,6 +22,7 @@ def from_mxnet(
     source: Mapping[str, Any] | str | PathLike[str],
     module: nn.Module,
     *example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
     prefix: str = "",
     rename: Rename | None = None,
     ignore: Sequence[str] = (),
@@ -40,6 +41,7 @@ def from_mxnet(
         module: Linen module of the same architecture.
         *example_inputs: Inputs that `module` is called with. Only their shapes are used. Networks
             of `create_model` need none if their images have three channels.
+        kwargs: Keyword arguments that `module` is called with, such as `{"train": False}`.
         prefix: Convert only the arrays whose names begin with this prefix, and remove it.
         rename: New prefixes by the prefixes in `source`, or as in `from_torch`.
         ignore: Names of arrays that have no counterpart, as in `from_torch`.
@@ -53,6 +55,7 @@ def from_mxnet(
             or the file is not an MXNet file.
     """
     call = "from_mxnet(source, module, *example_inputs)"
+    # A module as `source` means that the arguments are swapped.
     check_model_and_variables(call, module, source if isinstance(source, nn.Module) else {})
     if isinstance(source, str | PathLike):
         refused = {"torch": "from_torch", "safetensors": "from_torch"}
@@ -60,7 +63,7 @@ def from_mxnet(
     else:
         arrays, where = unwrap_state_dict(source), "the dict"
     arrays = rename_arrays(drop_ignored(select_prefix(arrays, prefix), ignore), rename)
-    structure = inspect_module(module, example_inputs)
+    structure = inspect_module(module, example_inputs, kwargs=kwargs)
     betas: dict[ModulePath, np.ndarray] = {}
     for path in structure.norms:
         norm, name = structure.layers[path].module, MXNET.name_of(path, structure)

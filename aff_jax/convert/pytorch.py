@@ -86,6 +86,7 @@ def from_torch(
             or the file is not one of PyTorch or safetensors.
     """
     call = "from_torch(source, module, *example_inputs)"
+    # A module as `source` means that the arguments are swapped.
     check_model_and_variables(call, module, source if isinstance(source, nn.Module) else {})
     if isinstance(source, str | PathLike):
         arrays, where = read_weights(source, {"mxnet": "from_mxnet"}), str(source)
@@ -105,6 +106,7 @@ def to_torch(
     variables: Variables,
     module: nn.Module,
     *example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
     rename: Rename | None = None,
     names: Iterable[str] | None = None,
 ) -> dict[str, np.ndarray]:
@@ -119,6 +121,7 @@ def to_torch(
         variables: Variables of `module`.
         module: Linen module.
         *example_inputs: As in `from_torch`.
+        kwargs: As in `from_torch`.
         rename: As in `from_torch`; it is applied in reverse. Patterns and functions need `names`.
         names: Names of the state dict to write, such as `torch_module.state_dict()`. They also
             select how attention and recurrent cells are stored. The default is PyTorch's own
@@ -133,7 +136,9 @@ def to_torch(
             `rename` cannot be inverted, or an array has no name among `names`.
     """
     check_model_and_variables("to_torch(variables, module, *example_inputs)", module, variables)
-    structure = inspect_module(module, example_inputs, channels=image_channels(variables))
+    structure = inspect_module(
+        module, example_inputs, kwargs=kwargs, channels=image_channels(variables)
+    )
     entries = list_entries(structure, PYTORCH)
     written = variables_to_arrays(entries, variables)
     new_names: list[str] = []

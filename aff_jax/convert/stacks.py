@@ -56,8 +56,10 @@ def find_stacks(structure: Structure) -> dict[ModulePath, list[Stack]]:
         for collection in {key[0] for key in inner}:
             own = {key: shape for key, shape in inner.items() if key[0] == collection}
             axis = _common_axis({key: seen[key] for key in own}, own)
-            for key, shape in own.items() if axis is not None else ():
-                stacks.setdefault(key, []).append(Stack(len(root), axis or 0, seen[key][axis or 0]))
+            if axis is None:
+                continue
+            for key, shape in own.items():
+                stacks.setdefault(key, []).append(Stack(len(root), axis, seen[key][axis]))
                 seen[key] = shape
     return stacks
 

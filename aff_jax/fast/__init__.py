@@ -4,6 +4,8 @@ The files of the modules show the formulas. Where XLA compiles a formula to a sl
 shortcut computes the same result in another way. `takes_shortcut` alone decides where, and
 `implementation="plain"` on a module turns all shortcuts off. A change of a formula needs the same
 change of its shortcut: the tests compare them in float64, outputs, gradients and statistics.
+
+One derivative is always written out: that of `aff_jax.nn.batch_norm.batch_moments`.
 """
 
 from aff_jax.fast.branch import derived_branch

@@ -34,7 +34,7 @@ def derived_branch(
 
         expand_norm(expand(activation(reduce_norm(reduce(u)))))
 
-    The running statistics of both norms are updated, as the formula does.
+    It updates the running statistics of both norms, as the formula does.
 
     Args:
         u: Array `(batch, *spatial, in_channels)`.

@@ -5,7 +5,7 @@ All files use these symbols::
     x       the first input: the residual branch, or the deeper feature map
     y       the second input: the identity, or the shallower feature map
     u       the input of the attention: x + y or another combination of both
-    M(u)    weights between 0 and 1: of x in AFF and IAFF, and 1 - M(u) of y
+    M(u)    weights between 0 and 1; in AFF and IAFF, x has the weight M(u) and y has 1 - M(u)
     z       the output
 
 Equation 4 of the paper (section 4.1) is Z = M(X + Y) * X + (1 - M(X + Y)) * Y, where X is the

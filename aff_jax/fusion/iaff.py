@@ -8,7 +8,7 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from aff_jax.attention.branches import Branch, make_branch, make_branches
-from aff_jax.attention.ms_cam import Sigmoid, iteration_weights
+from aff_jax.attention.ms_cam import Sigmoid, weights_of_branches
 from aff_jax.fusion.aff import combine_inputs, weighted_sum
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -86,7 +86,7 @@ class IAFF(Fusion, kw_only=True):
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         u = combine_inputs(x, y, self.combine)
         for branches in branches_of_iterations:
-            M = iteration_weights(self, branches, sigmoid, u, train)
+            M = weights_of_branches(self, branches, sigmoid, u, train)
             z = weighted_sum(x, y, M, self.gain, self.implementation)
             u = z
         return z

@@ -61,8 +61,8 @@ class Host(CheckedModule):
         kernel_init: Initializer of the kernels of convolutions and fusions.
         head_init: Initializer of the kernel of the head. None uses `kernel_init`.
         remat: Recompute the activations of each block in the backward pass to save memory. True
-            recomputes all of them. The name of a policy of `jax.checkpoint_policies` keeps some,
-            as in `Fusion`.
+            recomputes all of them. "dots_saveable" and "dots_with_no_batch_dims_saveable" keep
+            the results of matrix products, as in `Fusion`.
         dtype: Dtype of the computation. None infers it from the input and the parameters. Logits
             are at least float32.
         param_dtype: Dtype of the parameters.
@@ -194,7 +194,7 @@ class Host(CheckedModule):
         """
         return jnp.mean(maps[-1], axis=(1, 2))
 
-    # Functions that make layers from the fields of this host. Blocks take them as fields.
+    # Functions that make layers with the fields of this host. Blocks take them as fields.
 
     @property
     def layer_fields(self) -> dict[str, Any]:
@@ -202,17 +202,17 @@ class Host(CheckedModule):
         return {"kernel_init": self.kernel_init, **self._dtypes}
 
     @property
-    def make_conv(self) -> Callable[..., nn.Conv]:
-        """Return the function `make_conv` with the initializer and the dtypes of this host."""
+    def conv_factory(self) -> Callable[..., nn.Conv]:
+        """Return `make_conv` with the initializer and the dtypes of this host."""
         return partial(make_conv, **self.layer_fields)
 
     @property
-    def make_norm(self) -> NormFactory:
-        """Return the function `make_norm` with the norm and the dtypes of this host."""
+    def norm_factory(self) -> NormFactory:
+        """Return `make_norm` with the norm and the dtypes of this host."""
         return partial(make_norm, self.norm, **self._dtypes)
 
     @property
-    def make_conv_norm(self) -> Callable[..., ConvNorm]:
+    def conv_norm_factory(self) -> Callable[..., ConvNorm]:
         """Return `ConvNorm` with ReLU, and with the norm and `layer_fields` of this host."""
         return partial(ConvNorm, activation=nn.relu, norm=self.norm, **self.layer_fields)
 

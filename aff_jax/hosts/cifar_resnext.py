@@ -40,4 +40,4 @@ class CIFARResNeXt(PostActivationHost):
 
     def apply_stem(self, images: Array, train: bool) -> Array:
         """Compute `base_channels` channels of the size of the images; see `Host.apply_stem`."""
-        return self.make_conv_norm(self.base_channels, name="stem")(images, train)
+        return self.conv_norm_factory(self.base_channels, name="stem")(images, train)

@@ -25,8 +25,9 @@ class InceptionLayer(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `make_conv`.
-        norm: Function that makes a normalization layer.
+        conv: Function that makes a convolution, such as `Host.conv_factory`.
+        norm: Function of `name` that makes a layer that is called as `(x, train=train)`, such as
+            `Host.norm_factory`.
         fusion: Function that makes the fusion.
         strides: Stride of both convolutions.
         dilated: Use a 3x3 kernel with dilation 2, which covers 5x5 pixels, instead of the 5x5
@@ -81,8 +82,9 @@ class InceptionBlock(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `make_conv`.
-        norm: Function that makes a normalization layer.
+        conv: Function that makes a convolution, such as `Host.conv_factory`.
+        norm: Function of `name` that makes a layer that is called as `(x, train=train)`, such as
+            `Host.norm_factory`.
         fusion: Function that makes the fusion of a layer.
         strides: Stride of the first layer.
         dilated: As in `InceptionLayer`.
@@ -155,8 +157,8 @@ class InceptionNet(PreActivationHost):
         """Make a block of Inception layers; see `Host.make_block`."""
         return InceptionBlock(
             channels,
-            conv=self.make_conv,
-            norm=self.make_norm,
+            conv=self.conv_factory,
+            norm=self.norm_factory,
             fusion=fusion,
             strides=strides,
             dilated=self.dilated,

@@ -203,7 +203,7 @@ class PostActivationHost(Host):
         make = look_up(self._block_factories(), "block", self.block)
         return make(
             channels,
-            conv_norm=self.make_conv_norm,
+            conv_norm=self.conv_norm_factory,
             norm=self.norm,
             fusion=fusion,
             strides=strides,

@@ -24,8 +24,9 @@ class PreActivationBlock(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `make_conv`.
-        norm: Function that makes a normalization layer.
+        conv: Function that makes a convolution, such as `Host.conv_factory`.
+        norm: Function of `name` that makes a layer that is called as `(x, train=train)`, such as
+            `Host.norm_factory`.
         fusion: Function that makes the fusion.
         strides: Stride of the first convolution.
 
@@ -82,7 +83,7 @@ def skip_connection(
         x: Input of the block, `(batch, height, width, in_channels)`.
         channels: Number of output channels of the block.
         strides: Stride of the block.
-        conv: Function that makes a convolution, such as `make_conv`.
+        conv: Function that makes a convolution, such as `Host.conv_factory`.
 
     Returns:
         Array with `channels` channels. Height and width are divided by `strides` and rounded up.
@@ -125,16 +126,16 @@ class PreActivationHost(Host):
         The output has the size of the images and `first_channels` channels.
         """
         # As in open-aff, the first norm only normalizes: it has neither scale nor bias.
-        norm = self.make_norm(use_scale=False, use_bias=False, name="input_norm")
+        norm = self.norm_factory(use_scale=False, use_bias=False, name="input_norm")
         x: Array = norm(images, train=train)
         channels = self.first_channels
         if self.deep_stem:
             for index in (1, 2):
-                x = self.make_conv_norm(channels // 2, name=f"deep_stem{index}")(x, train)
-        return self.make_conv(channels, name="stem")(x)
+                x = self.conv_norm_factory(channels // 2, name=f"deep_stem{index}")(x, train)
+        return self.conv_factory(channels, name="stem")(x)
 
     def head_input(self, maps: tuple[Array, ...], train: bool) -> Array:
         """Compute the mean of the last feature map after normalization and ReLU."""
         # Not named "norm": a submodule must not have the name of a field.
-        x = nn.relu(self.make_norm(name="final_norm")(maps[-1], train=train))
+        x = nn.relu(self.norm_factory(name="final_norm")(maps[-1], train=train))
         return jnp.mean(x, axis=(1, 2))

@@ -72,11 +72,11 @@ class PyramidHost(Host):
         maps = list(backbone(images, train))
         for level in reversed(range(1, len(maps))):
             deeper, lateral = maps[level], maps[level - 1]
-            x = nn.relu(self.make_norm(name=f"norm{level + 1}")(deeper, train=train))
+            x = nn.relu(self.norm_factory(name=f"norm{level + 1}")(deeper, train=train))
             x = self.upsample(level, x, lateral)
             if self.normalize_inputs:
-                x = self.make_norm(name=f"up{level}_norm")(x, train=train)
-                lateral = self.make_norm(name=f"lateral{level}_norm")(lateral, train=train)
+                x = self.norm_factory(name=f"up{level}_norm")(x, train=train)
+                lateral = self.norm_factory(name=f"lateral{level}_norm")(lateral, train=train)
                 lateral = nn.relu(lateral)
             x = self.fusion_factory(level)(name=f"fuse{level}")(x, lateral, train)
             maps[level - 1] = self.refine(level, x, train)
@@ -87,8 +87,8 @@ class PyramidHost(Host):
 
         Height and width are those of the images.
         """
-        x = nn.relu(self.make_norm(name="norm1")(maps[0], train=train))
-        return self.make_conv_norm(x.shape[-1], name="head_conv")(x, train)
+        x = nn.relu(self.norm_factory(name="norm1")(maps[0], train=train))
+        return self.conv_norm_factory(x.shape[-1], name="head_conv")(x, train)
 
     def upsample(self, level: int, x: Array, lateral: Array) -> Array:
         """Bring the deeper map to the shape of the lateral map.
@@ -177,8 +177,8 @@ class UNet(PyramidHost):
         for index in range(self.blocks_per_stage[level - 1]):
             block = PreActivationBlock(
                 x.shape[-1],
-                conv=self.make_conv,
-                norm=self.make_norm,
+                conv=self.conv_factory,
+                norm=self.norm_factory,
                 fusion=partial(Add, dtype=self.dtype),
                 name=f"up{level}_block{index}",
             )

@@ -16,9 +16,9 @@ from aff_jax.hosts.resnet_v1d import ResNetV1d
 from aff_jax.lookup import accepted_fields, construct, look_up
 from aff_jax.nn.batch_norm import BatchNorm
 
-__all__ = ["HOSTS", "REFERENCES", "create_model", "host_classes", "list_models"]
+__all__ = ["MODELS", "REFERENCES", "create_model", "list_models", "model_classes"]
 
-HOSTS: dict[str, Callable[..., nn.Module]] = {
+MODELS: dict[str, Callable[..., nn.Module]] = {
     "cifar_resnet8": partial(CIFARResNet, blocks_per_stage=(1, 1, 1)),
     "cifar_resnet14": partial(CIFARResNet, blocks_per_stage=(2, 2, 2)),
     "cifar_resnet20": partial(CIFARResNet, blocks_per_stage=(3, 3, 3)),
@@ -117,7 +117,7 @@ def create_model(
             suggests similar names and lists all.
         TypeError: If a field has a value of a wrong type.
     """
-    host = look_up(HOSTS, "model", name)
+    host = look_up(MODELS, "model", name)
     differences = look_up(REFERENCES, "reference", reference)
     # A reference also applies to a registered class that is given instead of its name.
     fusion = next((key for key, made in FUSIONS.items() if made is fusion), fusion)
@@ -137,10 +137,10 @@ def create_model(
 
 def list_models() -> list[str]:
     """Return the names that `create_model` accepts."""
-    return sorted(HOSTS)
+    return sorted(MODELS)
 
 
-def host_classes() -> list[type[nn.Module]]:
+def model_classes() -> list[type[nn.Module]]:
     """Return the classes of the modules that `create_model` creates."""
-    makers = [maker.func if isinstance(maker, partial) else maker for maker in HOSTS.values()]
+    makers = [maker.func if isinstance(maker, partial) else maker for maker in MODELS.values()]
     return list(dict.fromkeys(maker for maker in makers if isinstance(maker, type)))

@@ -38,5 +38,7 @@ class ResNet(PostActivationHost):
         `small_input`, and rounded up.
         """
         kernel, strides = (3, 1) if self.small_input else (7, 2)
-        stem = self.make_conv_norm(self.base_channels, kernel=kernel, strides=strides, name="stem")
+        stem = self.conv_norm_factory(
+            self.base_channels, kernel=kernel, strides=strides, name="stem"
+        )
         return max_pool(stem(images, train))

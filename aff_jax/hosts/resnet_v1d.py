@@ -48,7 +48,7 @@ class ResNetV1d(PostActivationHost):
 
         The output has 2 * `stem_width` channels. Height and width are divided by 4 and rounded up.
         """
-        x = self.make_conv_norm(self.stem_width, strides=2, name="stem1")(images, train)
-        x = self.make_conv_norm(self.stem_width, name="stem2")(x, train)
-        x = self.make_conv_norm(2 * self.stem_width, name="stem3")(x, train)
+        x = self.conv_norm_factory(self.stem_width, strides=2, name="stem1")(images, train)
+        x = self.conv_norm_factory(self.stem_width, name="stem2")(x, train)
+        x = self.conv_norm_factory(2 * self.stem_width, name="stem3")(x, train)
         return max_pool(x)

@@ -14,7 +14,7 @@ _POLICIES = {
     name: getattr(jax.checkpoint_policies, name)
     for name in ("dots_saveable", "dots_with_no_batch_dims_saveable")
 }
-"""Policies of `jax.checkpoint_policies` that the field `remat` names. Both keep matrix products."""
+"""Policies of `jax.checkpoint_policies` that the field `remat` may name."""
 
 
 def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[..., Any]:
@@ -24,8 +24,8 @@ def rematerialize(function: Callable[..., Any], remat: bool | str) -> Callable[.
 
     Args:
         function: Function that is called as `function(module, *arrays)`.
-        remat: False returns `function` unchanged. True recomputes all activations. A name in
-            `_POLICIES` keeps those that the policy selects.
+        remat: False returns `function` unchanged. True recomputes all activations. "dots_saveable"
+            and "dots_with_no_batch_dims_saveable" keep the results of matrix products.
 
     Returns:
         Function with the arguments and results of `function`.

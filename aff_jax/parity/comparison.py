@@ -155,7 +155,7 @@ def _select_torch_inputs(
     torch_inputs: Sequence[Any] | None,
     torch_kwargs: Mapping[str, Any] | None,
 ) -> Inputs:
-    """Return PyTorch's inputs: those that were given, or else the arrays of the linen module."""
+    """Return PyTorch's inputs: those that were given, or else the arrays of `jax_inputs`."""
     given = inputs if torch_inputs is None else torch_inputs
     args = (given,) if is_array(given) or hasattr(given, "detach") else tuple(given)
     arrays = {name: value for name, value in jax_inputs.kwargs.items() if _has_arrays(value)}

@@ -12,7 +12,7 @@ from aff_jax.parity.rows import Row
 
 __all__ = ["check_common_layers", "suggest_rename"]
 
-_MOST_NAMES = 8
+_MAX_NAMES = 8
 """Number of names that an error lists."""
 
 
@@ -99,7 +99,7 @@ def check_common_layers(
     if not (names and expected) or any(row.name and not row.is_one_sided for row in rows):
         return
     lines = []
-    for name in expected[:_MOST_NAMES]:
+    for name in expected[:_MAX_NAMES]:
         near = difflib.get_close_matches(name, names, 1)
         lines.append(f"  {name}" + (f"   (nearest in PyTorch: {near[0]})" if near else ""))
     example = f"such as {_name_argument({names[0]: expected[0]})}"
@@ -107,6 +107,6 @@ def check_common_layers(
         f"expected layers of the same names in both networks, got none. The names of the "
         f"{len(expected)} layers of the JAX network in PyTorch are\n"
         + "\n".join(lines)
-        + f"\nand PyTorch has {len(names)} others: {', '.join(names[:_MOST_NAMES])}. "
+        + f"\nand PyTorch has {len(names)} others: {', '.join(names[:_MAX_NAMES])}. "
         + (suggest_rename(torch_network, structure) or f"Pass `rename` with new names, {example}.")
     )

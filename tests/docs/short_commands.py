@@ -32,7 +32,7 @@ SMALLER = {
 ONLY_PARSED = {
     "--config.fusion_fields.iterations=3": "compiles for long and then runs as the first command",
     "-m train.plan": "needs the compilers; test_compilers.py compiles for the same topologies",
-    "-m train.evaluate_weights": "needs a download; test_weights_evaluation.py evaluates a file",
+    "-m train.evaluate_weights": "needs a download; test_saved_evaluation.py evaluates a file",
     "--extend": "needs a finished run; test_start_resuming.py extends one",
     "--config=configs/cifar10_resnet8.py": "needs a download",
     "--config=configs/imagenet_resnet50_v1d.py": "needs a download",

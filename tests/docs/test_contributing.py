@@ -20,7 +20,7 @@ from PIL import Image
 from aff_jax import create_fusion, create_model
 from aff_jax.fusion import baselines
 from aff_jax.fusion.registry import FUSIONS
-from aff_jax.hosts.registry import HOSTS
+from aff_jax.hosts.registry import MODELS
 from tests.docs.documents import DOCUMENTS, ROOT, blocks
 from tests.train.optim import test_optimizers
 from train.data.sources.datasets import DATASETS, Dataset
@@ -47,7 +47,7 @@ def fusion(monkeypatch):
 
 @pytest.fixture
 def host(monkeypatch):
-    add(monkeypatch, HOSTS, HOST, HOST_ROW)
+    add(monkeypatch, MODELS, HOST, HOST_ROW)
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from aff_jax.hosts.registry import host_classes
+from aff_jax.hosts.registry import model_classes
 from configs import base
 from tests.docs.documents import DOCUMENTS, ROOT, blocks
 
 FIELDS = {
     *base.get_config().keys(),
-    *(f"model_fields.{f.name}" for host in host_classes() for f in dataclasses.fields(host)),
+    *(f"model_fields.{f.name}" for host in model_classes() for f in dataclasses.fields(host)),
 }
 
 

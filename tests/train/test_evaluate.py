@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from train import evaluate, saved_run
+from train import evaluate, saved_evaluation
 from train.runtime import compilation_cache
-from train.saved_run import EvaluatedCheckpoint
+from train.saved_evaluation import EvaluationResult
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def test_prints_the_metrics_of_the_checkpoint(options, monkeypatch, tmp_path, ca
         assert (workdir, step, split, data_dir) == (tmp_path, "12", "train", "tfds")
         assert not original_size
         scores = {"cat": {"recall": 0.25, "labels": 4}, "dog": {"recall": None, "labels": 0}}
-        return EvaluatedCheckpoint(12, {"accuracy": 0.5, "loss": 0.25}, scores)
+        return EvaluationResult(12, {"accuracy": 0.5, "loss": 0.25}, scores)
 
-    monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
+    monkeypatch.setattr(saved_evaluation, "evaluate_checkpoint", evaluate_checkpoint)
     options.step, options.split, options.data_dir = "12", "train", "tfds"
     evaluate.main()
     assert capsys.readouterr().out.splitlines() == [
@@ -42,9 +42,9 @@ def test_says_which_labels_were_not_counted(options, monkeypatch, capsys):
     def evaluate_checkpoint(*arguments, original_size, **options):
         assert original_size
         scores = {"cat": {"iou": 0.5, "labels": 4}}
-        return EvaluatedCheckpoint(12, {"mean_iou": 0.5, "cropped": 0.125}, scores)
+        return EvaluationResult(12, {"mean_iou": 0.5, "cropped": 0.125}, scores)
 
-    monkeypatch.setattr(saved_run, "evaluate_checkpoint", evaluate_checkpoint)
+    monkeypatch.setattr(saved_evaluation, "evaluate_checkpoint", evaluate_checkpoint)
     options.original_size = True
     evaluate.main()
     first, second, *_ = capsys.readouterr().out.splitlines()

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from train import evaluate_weights, weights_evaluation
+from train import evaluate_weights, saved_evaluation
 from train.runtime import compilation_cache
-from train.saved_run import EvaluatedCheckpoint
+from train.saved_evaluation import EvaluationResult
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def test_prints_the_metrics_of_the_file(options, monkeypatch, capsys):
     def evaluate(config, weights, split):
         assert (config, weights, split) == ("the config", "net.safetensors", "train")
         scores = {"cat": {"recall": 0.25, "labels": 4}, "dog": {"recall": None, "labels": 0}}
-        return EvaluatedCheckpoint(0, {"accuracy": 0.5, "loss": 0.25}, scores)
+        return EvaluationResult(0, {"accuracy": 0.5, "loss": 0.25}, scores)
 
-    monkeypatch.setattr(weights_evaluation, "evaluate_weights", evaluate)
+    monkeypatch.setattr(saved_evaluation, "evaluate_weights", evaluate)
     options.split = "train"
     evaluate_weights.main()
     assert capsys.readouterr().out.splitlines() == [
@@ -40,6 +40,6 @@ def test_an_error_is_one_line(monkeypatch):
     def evaluate(*arguments):
         raise ValueError("expected another file.")
 
-    monkeypatch.setattr(weights_evaluation, "evaluate_weights", evaluate)
+    monkeypatch.setattr(saved_evaluation, "evaluate_weights", evaluate)
     with pytest.raises(SystemExit, match=r"^error: expected another file\.$"):
         evaluate_weights.main()

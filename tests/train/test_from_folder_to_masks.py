@@ -10,7 +10,8 @@ import aff_jax
 from aff_jax.cli.main import main as aff_jax_command
 from configs import mask_folder
 from train import start
-from train.saved_run import evaluate_checkpoint, export_checkpoint
+from train.saved_evaluation import evaluate_checkpoint
+from train.saved_run import export_checkpoint
 
 SIZE = 24, 32
 # Values of masks, their names, and the colors of their pixels in images. Void is not trained on.

@@ -13,7 +13,8 @@ from train import start
 from train.data.augment.augmentation import normalize
 from train.data.sources.datasets import DATASETS
 from train.reporting.run_report import read_metrics
-from train.saved_run import evaluate_checkpoint, export_checkpoint
+from train.saved_evaluation import evaluate_checkpoint
+from train.saved_run import export_checkpoint
 from train.setup import make_run
 
 

@@ -62,7 +62,7 @@ def test_resuming_is_bit_exact_with_all_options_on(config, console, tmp_path, sm
     one, other = restore(whole, config), restore(cut, config)
     assert one.step == other.step == 14
     chex.assert_trees_all_equal(one.state, other.state)
-    assert one.state.loss_scale.fin_steps == one.state.updates
+    assert one.state.loss_scale.fin_steps == one.state.update_count
     trained = [x for x in read_metrics(whole) if x["kind"] == "train"]
     assert {x["loss_scale"] for x in trained} == {2.0**16}
     assert {x["skipped"] for x in trained} == {0}

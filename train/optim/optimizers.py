@@ -12,7 +12,6 @@ from aff_jax.lookup import look_up
 __all__ = [
     "OPTIMIZERS",
     "WEIGHT_DECAY_MASKS",
-    "Optimizer",
     "OptimizerSettings",
     "adagrad",
     "adamw",
@@ -23,16 +22,13 @@ __all__ = [
     "sgd",
 ]
 
-Optimizer = optax.GradientTransformation
-"""A pair of functions that initialize the state of an optimizer and compute its updates."""
-
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
     """Hyperparameters of the optimizers. Each optimizer uses those that it has.
 
     Attributes:
-        schedule: Learning rate as a function of the step.
+        schedule: Learning rate as a function of the number of updates, without skipped steps.
         momentum: Momentum, or beta1 of AdamW.
         weight_decay: Coefficient of weight decay.
         weight_decay_mask: Maps parameters to a tree of booleans, True where weight decay is
@@ -45,7 +41,7 @@ class OptimizerSettings:
     weight_decay_mask: Callable[[Any], Any]
 
 
-def sgd(settings: OptimizerSettings) -> Optimizer:
+def sgd(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make stochastic gradient descent with Nesterov momentum and L2 regularization.
 
     The update is::
@@ -69,7 +65,7 @@ def sgd(settings: OptimizerSettings) -> Optimizer:
     )
 
 
-def adamw(settings: OptimizerSettings) -> Optimizer:
+def adamw(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make AdamW: Adam with decoupled weight decay.
 
     The update is::
@@ -98,7 +94,7 @@ def adamw(settings: OptimizerSettings) -> Optimizer:
     )
 
 
-def lars(settings: OptimizerSettings) -> Optimizer:
+def lars(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make LARS, layer-wise adaptive rate scaling, for batches of many thousands of examples.
 
     The update is::
@@ -127,7 +123,7 @@ def lars(settings: OptimizerSettings) -> Optimizer:
     )
 
 
-def adagrad(settings: OptimizerSettings) -> Optimizer:
+def adagrad(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make Adagrad with L2 regularization and without momentum.
 
     The update is::
@@ -152,7 +148,7 @@ def adagrad(settings: OptimizerSettings) -> Optimizer:
     )
 
 
-OPTIMIZERS: dict[str, Callable[[OptimizerSettings], Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[OptimizerSettings], optax.GradientTransformation]] = {
     "sgd": sgd,
     "adamw": adamw,
     "lars": lars,
@@ -201,7 +197,7 @@ def create_optimizer(
     weight_decay: float,
     weight_decay_mask: str = "kernels",
     clip_norm: float = 0.0,
-) -> Optimizer:
+) -> optax.GradientTransformation:
     """Create an optimizer by name, preceded by gradient clipping if `clip_norm` is not 0.
 
     Clipping uses the norm over all parameters::
@@ -210,7 +206,7 @@ def create_optimizer(
 
     Args:
         name: Name in `OPTIMIZERS`.
-        schedule: Learning rate as a function of the step.
+        schedule: Learning rate as a function of the number of updates, without skipped steps.
         momentum: Momentum, or beta1 of AdamW.
         weight_decay: Coefficient of weight decay.
         weight_decay_mask: Name in `WEIGHT_DECAY_MASKS`.

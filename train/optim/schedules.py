@@ -8,18 +8,14 @@ from aff_jax.lookup import look_up
 
 __all__ = [
     "SCHEDULES",
-    "Schedule",
     "constant",
     "cosine",
     "create_schedule",
     "poly",
 ]
 
-Schedule = optax.Schedule
-"""The learning rate as a function of the step."""
 
-
-def cosine(peak: float, steps: int) -> Schedule:
+def cosine(peak: float, steps: int) -> optax.Schedule:
     """Decay from `peak` to zero along a half cosine.
 
     The learning rate is::
@@ -39,7 +35,7 @@ def cosine(peak: float, steps: int) -> Schedule:
     return optax.cosine_decay_schedule(peak, steps)
 
 
-def poly(peak: float, steps: int) -> Schedule:
+def poly(peak: float, steps: int) -> optax.Schedule:
     """Decay from `peak` to zero as a polynomial of power 0.9.
 
     The learning rate is::
@@ -59,7 +55,7 @@ def poly(peak: float, steps: int) -> Schedule:
     return optax.polynomial_schedule(peak, end_value=0.0, power=0.9, transition_steps=steps)
 
 
-def constant(peak: float, steps: int) -> Schedule:
+def constant(peak: float, steps: int) -> optax.Schedule:
     """Keep the learning rate at `peak`.
 
     Args:
@@ -73,7 +69,7 @@ def constant(peak: float, steps: int) -> Schedule:
     return optax.constant_schedule(peak)
 
 
-SCHEDULES: dict[str, Callable[[float, int], Schedule]] = {
+SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
     "cosine": cosine,
     "poly": poly,
     "constant": constant,
@@ -89,7 +85,7 @@ def create_schedule(
     total_steps: int,
     decay_steps: Sequence[int] = (),
     decay_factor: float = 0.1,
-) -> Schedule:
+) -> optax.Schedule:
     """Create a schedule by name, with linear warmup.
 
     The learning rate is::
@@ -110,7 +106,8 @@ def create_schedule(
         decay_factor: Factor f.
 
     Returns:
-        A function of the step, from 0, that returns the learning rate.
+        A function of the number of updates, from 0, that returns the learning rate. Skipped steps
+        are no updates.
 
     Raises:
         ValueError: If the name is not in `SCHEDULES`.

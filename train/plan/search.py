@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from aff_jax.hosts.registry import HOSTS
+from aff_jax.hosts.registry import MODELS
 from aff_jax.lookup import accepted_fields
 from train.plan.estimate import Plan
 
@@ -93,7 +93,7 @@ def possible_remedies(config: ConfigDict, devices: int) -> tuple[list[int], bool
     """
     per_device = config.batch_size // devices
     accumulations = [x for x in _ACCUMULATIONS if x > config.accumulation and per_device % x == 0]
-    has_remat = bool(accepted_fields(HOSTS[config.model], {"remat": True}))
+    has_remat = bool(accepted_fields(MODELS[config.model], {"remat": True}))
     return accumulations, has_remat and not config.model_fields.get("remat")
 
 

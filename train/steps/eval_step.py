@@ -9,8 +9,9 @@ from jax import lax
 from jaxtyping import Array
 
 from train.data.batch import IGNORE_LABEL, Batch
-from train.steps.losses import confusion_counts, cross_entropy
+from train.steps.losses import cross_entropy
 from train.steps.state import Metrics, TrainState
+from train.steps.targets import confusion_counts
 
 __all__ = ["EvalStep", "make_eval_step"]
 
@@ -18,12 +19,14 @@ EvalStep = Callable[[TrainState, Batch], Metrics]
 """A function of a state and a padded batch that returns sums over the examples."""
 
 
-def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_name: str) -> EvalStep:
+def make_eval_step(
+    model: nn.Module, normalize_images: Callable[[Array], Array], axis_name: str
+) -> EvalStep:
     """Make the evaluation step of one device.
 
     Args:
         model: The network, called as `model(images)` with `state.eval_variables`.
-        prepare: Maps uint8 images to the input of the network.
+        normalize_images: Maps uint8 images to the input of the network.
         axis_name: Name of the mapped axis, over which the metrics are summed.
 
     Returns:
@@ -34,7 +37,8 @@ def make_eval_step(model: nn.Module, prepare: Callable[[Array], Array], axis_nam
     """
 
     def eval_step(state: TrainState, batch: Batch) -> Metrics:
-        logits = cast(Array, model.apply(state.eval_variables, prepare(batch["image"])))
+        images = normalize_images(batch["image"])
+        logits = cast(Array, model.apply(state.eval_variables, images))
         labels, is_example = batch["label"], batch["is_example"] > 0
         expanded = jnp.expand_dims(is_example, range(1, labels.ndim))
         labels = jnp.where(expanded, labels, IGNORE_LABEL)

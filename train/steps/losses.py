@@ -1,22 +1,126 @@
-"""Cross-entropy, and the counts from which evaluation metrics are computed."""
+"""The loss that training minimizes: cross-entropy or focal loss, class weights, and soft Dice."""
 
+import dataclasses
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from train.data.batch import IGNORE_LABEL
+from aff_jax.lookup import look_up
+from train.steps.targets import Targets, is_distribution, valid_labels
 
 __all__ = [
-    "Targets",
-    "confusion_counts",
-    "correct",
+    "CLASS_WEIGHTS",
+    "LOSSES",
+    "LossTerms",
+    "LossTotals",
+    "TrainingLoss",
+    "balanced_weights",
     "cross_entropy",
-    "is_distribution",
-    "valid_labels",
+    "dice_losses",
+    "label_losses",
+    "label_weights",
 ]
 
-Targets = Int[Array, "*labels"] | Float[Array, "*labels classes"]
-"""Class indices, or distributions over the classes (from label smoothing and mixup)."""
+CLASS_WEIGHTS = ("", "balanced")
+"""Names of the class weights; "" is none."""
+
+
+class LossTerms(NamedTuple):
+    """The terms of a loss.
+
+    Attributes:
+        gamma: Exponent of the focal loss; 0 is the cross-entropy.
+        dice: Whether the Dice losses of the images are added. They need masks.
+    """
+
+    gamma: float = 0.0
+    dice: bool = False
+
+
+LOSSES = {
+    "cross_entropy": LossTerms(),
+    "focal": LossTerms(gamma=2.0),  # recommended by Lin et al.
+    "cross_entropy_dice": LossTerms(dice=True),
+}
+"""The losses by name."""
+
+
+class LossTotals(NamedTuple):
+    """Divisors of the sums of a loss.
+
+    Attributes:
+        label_weight: Sum of the weights of the labels, scalar.
+        image_count: Number of images with a label, scalar.
+    """
+
+    label_weight: Array
+    image_count: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingLoss:
+    """The loss that training minimizes, as a sum over labels and images.
+
+    With the totals of the global batch, the losses of its parts, which are the microbatches of all
+    devices, add up to that of the global batch.
+
+    Attributes:
+        name: A name in `LOSSES`.
+        class_weights: Weight of each class, or None.
+
+    Raises:
+        ValueError: If there is no such loss.
+    """
+
+    name: str = "cross_entropy"
+    class_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        look_up(LOSSES, "loss", self.name)
+
+    def totals(self, targets: Targets) -> LossTotals:
+        """Compute what the sums of the loss are divided by.
+
+        Args:
+            targets: Class indices or distributions, as `Targets`.
+
+        Returns:
+            The totals of these targets. They may be added to those of others.
+        """
+        valid = valid_labels(targets)
+        images = jnp.sum(jnp.any(valid, axis=tuple(range(1, valid.ndim))))
+        if self.class_weights is None:
+            return LossTotals(jnp.sum(valid), images)
+        return LossTotals(jnp.sum(label_weights(targets, self.class_weights)), images)
+
+    def __call__(
+        self, logits: Float[Array, "*labels classes"], targets: Targets, totals: LossTotals
+    ) -> Float[Array, ""]:
+        """Compute the loss.
+
+        It is, with the losses l_i of the labels i and the Dice losses d_n of the images n::
+
+            sum_i l_i / totals.label_weight                                     without Dice losses
+            sum_i l_i / totals.label_weight + sum_n d_n / totals.image_count    with them
+
+        Args:
+            logits: Logits of any floating-point dtype.
+            targets: Class indices or distributions, as `Targets`.
+            totals: What to divide by, none of them 0.
+
+        Returns:
+            The loss, a scalar, float32 or wider.
+        """
+        gamma, dice = LOSSES[self.name]
+        losses = label_losses(logits, targets, gamma=gamma, class_weights=self.class_weights)
+        loss = jnp.sum(losses) / totals.label_weight
+        if dice:
+            loss = loss + jnp.sum(dice_losses(logits, targets)) / totals.image_count
+        return loss
 
 
 def cross_entropy(
@@ -31,8 +135,7 @@ def cross_entropy(
 
     Args:
         logits: Logits of any floating-point dtype.
-        targets: One target per image, `(batch,)`, or per pixel, `(batch, height, width)`; with a
-            trailing axis of classes for distributions.
+        targets: Class indices or distributions, as `Targets`.
 
     Returns:
         The loss of each label, `(batch,)` or `(batch, height, width)`, float32 or wider. It is 0
@@ -46,64 +149,122 @@ def cross_entropy(
     return jnp.where(valid_labels(targets), losses, 0.0)
 
 
-def valid_labels(targets: Targets) -> Bool[Array, "*labels"]:
-    """Return whether each target is a label and not `IGNORE_LABEL`.
+def balanced_weights(class_counts: np.ndarray) -> tuple[float, ...]:
+    """Compute the class weights for which all classes have the same total weight.
+
+    With n_k labels of class k, N labels, and K classes that have labels, they are::
+
+        w_k = N / (K n_k)      so that the mean weight of a label is 1
+        w_k = 1                for a class without labels
 
     Args:
-        targets: Targets as in `cross_entropy`.
+        class_counts: Number of labels of each class, `(classes,)`.
 
     Returns:
-        Booleans, `(batch,)` or `(batch, height, width)`. A distribution is always a label.
+        One weight for each class.
+    """
+    counts = np.asarray(class_counts, np.float64)
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return tuple(np.where(counts > 0, weights, 1.0).tolist())
+
+
+def label_weights(targets: Targets, class_weights: tuple[float, ...]) -> Float[Array, "*labels"]:
+    """Compute the weight of each label, by which a weighted mean is normalized.
+
+    It is::
+
+        w_targets_i             for class indices, 0 for `IGNORE_LABEL`
+        sum_k targets_ik w_k    for distributions
+
+    Args:
+        targets: Class indices or distributions, as `Targets`.
+        class_weights: Weight of each class.
+
+    Returns:
+        The weights, float32 or wider, of the shape of the labels.
     """
     if is_distribution(targets):
-        return jnp.ones(targets.shape[:-1], bool)
-    return targets != IGNORE_LABEL
+        return jnp.sum(targets * jnp.asarray(class_weights, targets.dtype), axis=-1)
+    weights = jnp.asarray(class_weights)[jnp.where(valid_labels(targets), targets, 0)]
+    return jnp.where(valid_labels(targets), weights, 0.0)
 
 
-def correct(logits: Float[Array, "*labels classes"], targets: Targets) -> Bool[Array, "*labels"]:
-    """Return whether each prediction, the class with the largest logit, is correct.
-
-    Args:
-        logits: Logits, `(batch, classes)` or `(batch, height, width, classes)`.
-        targets: Targets as in `cross_entropy`. The label of a distribution is its most likely
-            class.
-
-    Returns:
-        Booleans, `(batch,)` or `(batch, height, width)`; False where the target is `IGNORE_LABEL`.
-    """
-    labels = jnp.argmax(targets, axis=-1) if is_distribution(targets) else targets
-    return jnp.argmax(logits, axis=-1) == labels
-
-
-def confusion_counts(
+def label_losses(
     logits: Float[Array, "*labels classes"],
-    labels: Int[Array, "*labels"],
-) -> Int[Array, "classes classes"]:
-    """Count how often each class (rows) was predicted as each class (columns).
+    targets: Targets,
+    *,
+    gamma: float = 0.0,
+    class_weights: tuple[float, ...] | None = None,
+) -> Float[Array, "*labels"]:
+    """Compute the weighted focal loss of each label, in nats.
+
+    With the probabilities p = softmax(logits), the class weights w, and the targets t, which are
+    one-hot for class indices, it is::
+
+        loss_i = -sum_k t_ik w_k (1 - p_ik)^gamma log p_ik
+
+    For gamma = 0 it is the weighted cross-entropy.
 
     Args:
-        logits: Logits, `(batch, classes)` or `(batch, height, width, classes)`.
-        labels: Class indices, `(batch,)` or `(batch, height, width)`. Labels equal to
-            `IGNORE_LABEL` are not counted.
+        logits: Logits of any floating-point dtype.
+        targets: Class indices or distributions, as `Targets`.
+        gamma: The exponent: 0, or at least 1, so that the gradient is finite.
+        class_weights: Weight of each class; None is 1 for all.
 
     Returns:
-        Counts, int32 `(classes, classes)`. Counts in float32 would stop at 16,777,216; in int32 a
-        batch may have up to 2,147,483,647 labels.
+        The loss of each label, float32 or wider. It is 0 where the target is `IGNORE_LABEL`.
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, 2017, equation 5, with the softmax in
+        place of the sigmoid.
     """
-    classes = logits.shape[-1]
-    counts = jnp.zeros((classes, classes), jnp.int32)
-    predictions = jnp.argmax(logits, axis=-1)
-    # IGNORE_LABEL is a wrong index, but adds zero.
-    return counts.at[labels, predictions].add(valid_labels(labels).astype(jnp.int32))
+    if not gamma and class_weights is None:
+        return cross_entropy(logits, targets)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    log_p = jax.nn.log_softmax(logits)
+    losses = -log_p
+    if gamma:
+        losses = losses * (-jnp.expm1(log_p)) ** gamma
+    if class_weights is not None:
+        losses = losses * jnp.asarray(class_weights, losses.dtype)
+    if is_distribution(targets):
+        return jnp.sum(targets * losses, axis=-1)
+    valid = valid_labels(targets)
+    labels = jnp.where(valid, targets, 0)
+    return jnp.where(valid, jnp.take_along_axis(losses, labels[..., None], axis=-1)[..., 0], 0.0)
 
 
-def is_distribution(targets: Targets) -> bool:
-    """Return whether targets are distributions over the classes, and not class indices.
+def dice_losses(
+    logits: Float[Array, "batch height width classes"], targets: Targets
+) -> Float[Array, " batch"]:
+    """Compute the soft Dice loss of each image.
+
+    With the probabilities p = softmax(logits), the one-hot targets t, and sums over the pixels i of
+    an image that have a label, it is the mean over the classes k that the image has of::
+
+        1 - 2 sum_i p_ik t_ik / (sum_i p_ik^2 + sum_i t_ik^2)
+
+    A mean over images adds up over devices and microbatches; the ratio of the sums of a whole batch
+    would not.
 
     Args:
-        targets: Targets as in `cross_entropy`.
+        logits: Logits of any floating-point dtype.
+        targets: Class indices `(batch, height, width)`, or distributions with a trailing axis.
 
     Returns:
-        Whether their dtype is a floating-point one.
+        The loss of each image, float32 or wider, in 0 .. 1. It is 0 for an image without labels.
+
+    References:
+        Milletari et al., V-Net, 2016, section 3, for each class.
     """
-    return jnp.issubdtype(targets.dtype, jnp.floating)
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    valid = valid_labels(targets)[..., None]
+    one_hot = targets if is_distribution(targets) else jax.nn.one_hot(targets, logits.shape[-1])
+    # Logits of ignored pixels may be anything, even NaN, and have no gradient.
+    p = jnp.where(valid, jax.nn.softmax(jnp.where(valid, logits, 0.0)), 0.0)
+    t = jnp.where(valid, one_hot, 0.0).astype(p.dtype)
+    pixels = tuple(range(1, t.ndim - 1))
+    overlaps, sizes = (jnp.sum(x, axis=pixels) for x in (p * t, p**2 + t**2))
+    present = jnp.any(t > 0, axis=pixels)
+    losses = jnp.where(present, 1 - 2 * overlaps / jnp.where(present, sizes, 1.0), 0.0)
+    return jnp.sum(losses, axis=-1) / jnp.maximum(jnp.sum(present, axis=-1), 1)

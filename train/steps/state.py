@@ -63,7 +63,7 @@ class TrainState(struct.PyTreeNode):
         return self.variables if self.ema is None else self.ema
 
     @property
-    def updates(self) -> Int[Array, ""]:
+    def update_count(self) -> Int[Array, ""]:
         """Return the number of steps that were not skipped, int32 scalar. Schedules count these."""
         return self.step - self.skipped
 
@@ -150,7 +150,7 @@ def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
     """
     if state.ema is None:
         return None
-    t = state.updates
+    t = state.update_count
     d = jnp.minimum(decay, (1 + t) / (10 + t))
     averages = optax.incremental_update(state.variables, state.ema, 1 - d)
     return optax.tree.cast_like(averages, state.ema)

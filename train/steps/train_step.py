@@ -12,10 +12,10 @@ from jaxtyping import Array
 
 from train.data.batch import Batch
 from train.steps.accumulation import accumulate
-from train.steps.losses import correct, valid_labels
+from train.steps.losses import LossTotals, TrainingLoss
 from train.steps.precision import unscale, update_loss_scale
 from train.steps.state import Metrics, TrainState, moving_average
-from train.steps.training_loss import LossTotals, TrainingLoss
+from train.steps.targets import correct, valid_labels
 
 __all__ = ["Network", "TrainStep", "make_train_step"]
 
@@ -83,7 +83,7 @@ def make_train_step(
 
     def gradients_of(
         state: TrainState,
-        labels: Array,
+        label_count: Array,
         totals: LossTotals,
         batch_stats: Any,
         examples: tuple[Array, Array],
@@ -99,7 +99,7 @@ def make_train_step(
             return scaled, (loss, logits, new.get("batch_stats", {}))
 
         gradients, (loss, logits, new_stats) = jax.grad(loss_of, has_aux=True)(state.params)
-        accuracy = jnp.sum(correct(logits, targets)) / labels
+        accuracy = jnp.sum(correct(logits, targets)) / label_count
         return (gradients, loss, accuracy), new_stats
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -107,12 +107,12 @@ def make_train_step(
         examples = augment(batch["image"], batch["label"], state.step, first_row)
         targets = examples[1]
 
-        labels = _mean_over_devices(jnp.sum(valid_labels(targets)), axis_name)
+        label_count = _mean_over_devices(jnp.sum(valid_labels(targets)), axis_name)
         totals = LossTotals(
             *(_mean_over_devices(total, axis_name) for total in loss_function.totals(targets))
         )
         sums, batch_stats = accumulate(
-            partial(gradients_of, state, labels, totals),
+            partial(gradients_of, state, label_count, totals),
             state.batch_stats,
             examples,
             accumulation,
@@ -141,7 +141,7 @@ def make_train_step(
             "loss": loss,
             accuracy_name: accuracy,
             "gradient_norm": gradient_norm,
-            "learning_rate": jnp.asarray(schedule(state.updates), jnp.float32),
+            "learning_rate": jnp.asarray(schedule(state.update_count), jnp.float32),
             "skipped": new_state.skipped,
             "skipped_in_row": new_state.skipped_in_row,
         }

@@ -1,4 +1,4 @@
-"""Find an array as a sum or product of two functions, or as attention, of earlier activations."""
+"""Describe an array as a sum, product or attention of earlier activations."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ __all__ = ["broadcasts", "name_attention", "name_combination"]
 _Named = tuple[str, np.ndarray]
 """Label of an activation in sentences, and its values."""
 
-_MOST_SOURCES = 6
+_MAX_SOURCES = 6
 """Number of latest activations that may be combined. All pairs of them are tried."""
 
 _VALUES_OF_COMBINATION = 512
@@ -25,14 +25,14 @@ A wrong one does not agree in so many places, and the search takes time in propo
 _OUTER_FUNCTIONS = ("the identity", "relu", "silu")
 """Functions that may follow a sum or product."""
 
-_MOST_POSITIONS = 1024
+_MAX_POSITIONS = 1024
 """Longest sequence for which attention is tried; its weights grow with the square of it."""
 
-_MOST_HEADS = 32
+_MAX_HEADS = 32
 
 
 def name_combination(target: np.ndarray, sources: Sequence[_Named], fits: Fits) -> str:
-    """Name the sum or product of functions of two activations that an array is.
+    """Describe an array as a sum or product of functions of two activations.
 
     Args:
         target: The array.
@@ -49,7 +49,7 @@ def name_combination(target: np.ndarray, sources: Sequence[_Named], fits: Fits) 
     places = np.sort(np.random.default_rng(0).permutation(target.size)[:_VALUES_OF_COMBINATION])
     values = target.ravel()[places]
     labels, terms, owners = [], [], []
-    for number, (label, array) in enumerate(usable[:_MOST_SOURCES]):
+    for number, (label, array) in enumerate(usable[:_MAX_SOURCES]):
         sample = np.broadcast_to(array, shape).ravel()[places]
         for name, function in list_elementwise():
             term = function(sample)
@@ -76,7 +76,7 @@ def name_combination(target: np.ndarray, sources: Sequence[_Named], fits: Fits) 
 
 
 def name_attention(target: np.ndarray, sources: Sequence[_Named], fits: Fits) -> str:
-    """Name the attention whose output an array is.
+    """Describe an array as the output of attention.
 
     Args:
         target: Array `(batch, positions, channels)`.
@@ -86,13 +86,13 @@ def name_attention(target: np.ndarray, sources: Sequence[_Named], fits: Fits) ->
     Returns:
         A description, as "causal attention of 2 heads", or an empty string.
     """
-    if target.ndim != 3 or not 1 < target.shape[1] <= _MOST_POSITIONS:
+    if target.ndim != 3 or not 1 < target.shape[1] <= _MAX_POSITIONS:
         return ""
     _, positions, channels = target.shape
     rows = sorted({0, positions // 2, positions - 1})
     expected = target[0, rows]
     is_later = np.arange(positions) > np.array(rows)[:, None]
-    heads = [n for n in range(1, _MOST_HEADS + 1) if channels % n == 0]
+    heads = [n for n in range(1, _MAX_HEADS + 1) if channels % n == 0]
     for label, query, key, value in _list_projections(target, sources, heads):
         size = query.shape[-1]
         turned = {

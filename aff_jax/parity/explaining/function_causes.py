@@ -29,7 +29,7 @@ RECENT = 12
 A function mostly reads one of the latest activations. Each one takes a pass of all functions.
 """
 
-_MOST_TERMS = 4
+_MAX_TERMS = 4
 """Number of latest activations whose sums may be pooled or reduced; all pairs are tried."""
 
 _LEAKY: list[Function] = [
@@ -151,7 +151,7 @@ def _list_parts(
 
 
 def _name_part(parts: Sequence[tuple[str, np.ndarray]], target: np.ndarray, fits: Fits) -> str:
-    """Name the part of an activation, and the function of it, that an array is."""
+    """Describe an array as a function of a part of an activation."""
     for label, part in parts:
         if name := _name_function(part, target, fits):
             return f"{name} to {label}"
@@ -165,7 +165,7 @@ def _list_sums(
 
     A network may pool the end of a residual block, which is the output of no layer.
     """
-    for one, other in itertools.combinations(recent[:_MOST_TERMS], 2):
+    for one, other in itertools.combinations(recent[:_MAX_TERMS], 2):
         if one.jax_array.shape != other.jax_array.shape:
             continue
         yield SharedArray(

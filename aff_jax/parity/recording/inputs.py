@@ -36,7 +36,7 @@ EVALUATION = {
 }
 """Arguments that select training or evaluation, and their values in evaluation."""
 
-_MOST_ARRAYS = 3
+_MAX_ARRAYS = 3
 """Number of arrays up to which each one has a layout of its own."""
 
 _LAYOUTS = {
@@ -203,7 +203,7 @@ def list_torch_inputs(
         likely += ("sequence_first",) if leaves[place].ndim == 3 else ()
         options.append(likely if layout is None else (layout,))
     # With many arrays, those with the same number of axes share a layout.
-    shares = len(places) > _MOST_ARRAYS
+    shares = len(places) > _MAX_ARRAYS
     for chosen in itertools.product(*options):
         axes = {(leaves[place].ndim, name) for place, name in zip(places, chosen, strict=True)}
         if shares and len(axes) > len({number for number, _ in axes}):

@@ -9,7 +9,7 @@ from flax.linen.initializers import ones, zeros
 
 from aff_jax import AFF, create_model
 from aff_jax.hosts.base import logits_dtype
-from aff_jax.hosts.registry import host_classes
+from aff_jax.hosts.registry import model_classes
 from tests.aff_jax.hosts.families import FAMILIES, normal, shapes_of, small
 from tests.aff_jax.random_variables import random_variables
 
@@ -18,7 +18,7 @@ SEGMENTATION = ("fpn_resnet20", "unet_resnet20")
 
 
 def test_every_class_of_hosts_has_a_small_network():
-    assert {type(small(name, "add")) for name in FAMILIES} == set(host_classes())
+    assert {type(small(name, "add")) for name in FAMILIES} == set(model_classes())
 
 
 @EACH_FAMILY

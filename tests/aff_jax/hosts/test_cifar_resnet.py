@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aff_jax import create_model
-from aff_jax.hosts.registry import HOSTS
+from aff_jax.hosts.registry import MODELS
 from tests.aff_jax import oracle
 from tests.aff_jax.hosts.families import (
     attention_parameters,
@@ -63,7 +63,7 @@ def test_parameter_counts_of_other_depths_follow_the_formula(depth):
 
 
 def test_the_blocks_of_a_registered_name_follow_from_its_depth():
-    assert {name for name in HOSTS if name.startswith("cifar_resnet") and "x" not in name} == {
+    assert {name for name in MODELS if name.startswith("cifar_resnet") and "x" not in name} == {
         f"cifar_resnet{depth}" for depth in DEPTHS
     }
     for depth in DEPTHS:

@@ -15,7 +15,7 @@ import pytest
 from train.checkpoints.record import read_record
 from train.reporting.run_report import read_metrics
 from train.runtime.distributed import initialize
-from train.saved_run import evaluate_checkpoint
+from train.saved_evaluation import evaluate_checkpoint
 
 # Like `python -m train`, but records the examples of each step.
 RECORD_EXAMPLES = """

@@ -95,6 +95,6 @@ def test_a_scale_that_is_too_large_is_halved_until_the_gradients_are_finite():
         chex.assert_trees_all_equal(getattr(before, name), getattr(first, name))
     assert state.step == bad + 1
     assert state.skipped == bad
-    assert state.updates == 1
+    assert state.update_count == 1
     assert state.loss_scale.fin_steps == 1
     assert not np.array_equal(state.params["head"]["kernel"], first.params["head"]["kernel"])

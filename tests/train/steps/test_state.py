@@ -22,7 +22,7 @@ def state():
 
 
 def test_initial_state_counts_no_steps_and_averages_its_own_variables(state):
-    assert (state.step, state.skipped, state.skipped_in_row, state.updates) == (0, 0, 0, 0)
+    assert (state.step, state.skipped, state.skipped_in_row, state.update_count) == (0, 0, 0, 0)
     assert state.step.dtype == np.int32
     assert state.loss_scale.scale == 2.0**16
     assert state.eval_variables is state.ema

@@ -14,10 +14,10 @@ import aff_jax
 from tests.train.small_network import SmallNetwork, batches, scaled, state_and_step
 from train.data.batch import IGNORE_LABEL
 from train.steps.eval_step import make_eval_step
+from train.steps.losses import TrainingLoss
 from train.steps.parallel import AXIS, PARALLEL
 from train.steps.state import make_state
 from train.steps.train_step import make_train_step
-from train.steps.training_loss import TrainingLoss
 
 
 def train(model, image_shape, feed, devices):

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Int, UInt8
 
-__all__ = ["IGNORED_VALUE", "MOST_CLASSES", "ClassTable", "color_code", "color_of", "color_text"]
+__all__ = ["IGNORED_VALUE", "MAX_CLASSES", "ClassTable", "color_code", "color_of", "color_text"]
 
 IGNORED_VALUE = 255
 """Label of the pixels of a mask that are ignored. Pascal VOC and Cityscapes store it as well."""
 
-MOST_CLASSES = IGNORED_VALUE
+MAX_CLASSES = IGNORED_VALUE
 """Largest number of classes, because labels have 8 bits."""
 
 

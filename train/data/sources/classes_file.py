@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.data.sources.class_table import IGNORED_VALUE, MOST_CLASSES, ClassTable, color_code
+from train.data.sources.class_table import IGNORED_VALUE, MAX_CLASSES, ClassTable, color_code
 
 __all__ = ["CLASSES_FILE", "IGNORED_NAMES", "read_classes_file"]
 
@@ -72,9 +72,9 @@ def read_classes_file(path: Path) -> ClassTable:
                 f"all lines begin with a value or a color."
             )
         table = _name_table(path, lines)
-    if len(table.class_names) > MOST_CLASSES:
+    if len(table.class_names) > MAX_CLASSES:
         raise ValueError(
-            f"expected at most {MOST_CLASSES} classes in {path}, because labels are stored in 8 "
+            f"expected at most {MAX_CLASSES} classes in {path}, because labels are stored in 8 "
             f"bits and {IGNORED_VALUE} is ignored, got {len(table.class_names)}. Merge some of "
             f"them, with one name on several lines."
         )

@@ -24,7 +24,7 @@ _THREADS = 8
 # A check of this many files shows its progress, in a terminal.
 _MANY_FILES = 1000
 # An error message ends with this many of the notes of its files.
-_MOST_NOTES = 2
+_MAX_NOTES = 2
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -144,7 +144,7 @@ def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> li
     failed = [result for result in results if isinstance(result, errors)]
     notes = [note for error in failed for note in getattr(error, "__notes__", ())]
     # Many files often have the same problem.
-    raise_for_files([*map(str, failed)], folder, "\n".join([*dict.fromkeys(notes)][:_MOST_NOTES]))
+    raise_for_files([*map(str, failed)], folder, "\n".join([*dict.fromkeys(notes)][:_MAX_NOTES]))
     return [result for result in results if not isinstance(result, errors)]
 
 

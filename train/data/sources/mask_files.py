@@ -35,10 +35,10 @@ _SMALL_MODES = ("1", "L", "P")
 _VALUE_MODES = (*_SMALL_MODES, "I;16", "I;16B", "I")
 _COLOR_MODES = (*_SMALL_MODES, "RGB", "RGBA", "LA", "PA")
 # A mask with more values than this has none of classes.
-_MOST_VALUES = 4096
+_MAX_VALUES = 4096
 # Messages name at most this many values.
-_MOST_NAMED = 8
-_MOST_COLORS = 20
+_MAX_NAMED = 8
+_MAX_COLORS = 20
 
 
 class MaskFacts(NamedTuple):
@@ -121,10 +121,10 @@ def read_facts(path: str | os.PathLike[str]) -> MaskFacts:
             counts, colors = _count_values(image)
         elif mode in _VALUE_MODES:
             found, number = np.unique(np.array(image), return_counts=True)
-            if len(found) <= _MOST_VALUES:
+            if len(found) <= _MAX_VALUES:
                 counts = dict(zip(found.tolist(), number.tolist(), strict=True))
         elif mode in _COLOR_MODES:
-            pixels: Any = image.convert("RGB").getcolors(_MOST_VALUES) or []
+            pixels: Any = image.convert("RGB").getcolors(_MAX_VALUES) or []
             counts = {color_code(color): count for count, color in pixels}
     _check_kind(mode, file_format, None, origin)
     return MaskFacts(height, width, mode not in _VALUE_MODES, counts, colors)
@@ -151,7 +151,7 @@ def check_values(facts: MaskFacts, table: ClassTable, origin: str) -> Int[np.nda
         raise error
     if not facts.counts:
         raise ValueError(
-            f"{origin} has more than {_MOST_VALUES:,} different values, so it is not a mask. It "
+            f"{origin} has more than {_MAX_VALUES:,} different values, so it is not a mask. It "
             f"was probably compressed as JPEG, or resized with interpolation, or is a photograph."
         )
     counts = facts.counts
@@ -179,8 +179,8 @@ def describe_colors(counts: Mapping[int, int], classes_file: str | os.PathLike[s
         A sentence and the lines of the file, with the most frequent colors first.
     """
     common = sorted(counts, key=lambda code: -counts[code])
-    lines = "".join(f"\n  {_as_text(code, True)} NAME" for code in common[:_MOST_COLORS])
-    more = f"\n  and {len(common) - _MOST_COLORS} more" if len(common) > _MOST_COLORS else ""
+    lines = "".join(f"\n  {_as_text(code, True)} NAME" for code in common[:_MAX_COLORS])
+    more = f"\n  and {len(common) - _MAX_COLORS} more" if len(common) > _MAX_COLORS else ""
     return (
         f"Write the color of each class to {os.fspath(classes_file)}, one per line, and 'void' for "
         f"pixels to ignore. Found, the most frequent first:{lines}{more}"
@@ -257,8 +257,8 @@ def _check_kind(mode: str, file_format: str | None, table: ClassTable | None, or
 
 def _describe_unknown(unknown: Sequence[int], table: ClassTable, origin: str) -> str:
     classes = [value for value in table.numbers if table.numbers[value] != IGNORED_VALUE]
-    named = ", ".join(_as_text(value, table.by_color) for value in unknown[:_MOST_NAMED])
-    more = f" and {len(unknown) - _MOST_NAMED} more" if len(unknown) > _MOST_NAMED else ""
+    named = ", ".join(_as_text(value, table.by_color) for value in unknown[:_MAX_NAMED])
+    more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
     if table.by_color:
         expected = f"the {len(table.numbers)} colors of classes.txt"
     else:
@@ -272,7 +272,7 @@ def _advice(unknown: Sequence[int], table: ClassTable) -> str:
         color = _as_text(unknown[0], True)
         void, name = f"give them a line in classes.txt, as in '{color} void'", f"'{color} NAME'"
     else:
-        several = f"'{tuple(unknown[:_MOST_NAMED])}'"
+        several = f"'{tuple(unknown[:_MAX_NAMED])}'"
         void = f"set --config.ignore_label={unknown[0] if len(unknown) == 1 else several}"
         name = "its name"
     return (

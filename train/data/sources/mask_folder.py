@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from aff_jax.images.image_files import Header, read_header
-from train.data.sources.class_table import IGNORED_VALUE, MOST_CLASSES, ClassTable
+from train.data.sources.class_table import IGNORED_VALUE, MAX_CLASSES, ClassTable
 from train.data.sources.classes_file import CLASSES_FILE, read_classes_file
 from train.data.sources.folder_examples import FolderExamples, check_files, collect_examples
 from train.data.sources.folder_layout import images_and_masks, split_folder
@@ -25,7 +25,7 @@ from train.data.sources.mask_files import MaskFacts, check_values, describe_colo
 __all__ = ["open_mask_folder"]
 
 # More values than this are gray values, or masks that were compressed as JPEG.
-_MOST_LISTED = 12
+_MAX_LISTED = 12
 
 
 def open_mask_folder(
@@ -149,9 +149,9 @@ def _table_of_masks(
             f"{IGNORED_VALUE} for ignored pixels, got {_list_values(found)} in {folder / 'masks'}, "
             f"{worst} in {example}. {_advice(found, classes_file)}"
         )
-    if largest >= MOST_CLASSES:
+    if largest >= MAX_CLASSES:
         raise ValueError(
-            f"expected at most {MOST_CLASSES} classes in {folder.parent}, because labels are "
+            f"expected at most {MAX_CLASSES} classes in {folder.parent}, because labels are "
             f"stored in 8 bits, got {largest + 1}. Merge some of them in {classes_file}."
         )
     return ClassTable.numbered(map(str, range(largest + 1))).ignoring(ignore_label)
@@ -173,13 +173,13 @@ def _warn_of_numbers(table: ClassTable, classes_file: Path, ignore_label: Sequen
 
 def _list_values(values: set[int]) -> str:
     ascending = sorted(values)
-    more = f" and {len(ascending) - _MOST_LISTED} more" if len(ascending) > _MOST_LISTED else ""
-    return f"{ascending[:_MOST_LISTED]}{more}"
+    more = f" and {len(ascending) - _MAX_LISTED} more" if len(ascending) > _MAX_LISTED else ""
+    return f"{ascending[:_MAX_LISTED]}{more}"
 
 
 def _advice(found: set[int], classes_file: Path) -> str:
     """Return what unknown values of masks probably are, and what to do."""
-    if len(found) > _MOST_LISTED:
+    if len(found) > _MAX_LISTED:
         return (
             f"Probably the masks contain gray values, or were compressed as JPEG or resized with "
             f"interpolation: export them again as PNG. If all of these values are classes, name "

@@ -7,8 +7,8 @@ import pytest
 
 import aff_jax
 from aff_jax.images import ImageTask
+from train.saved_evaluation import evaluate_weights
 from train.setup import make_run
-from train.weights_evaluation import evaluate_weights
 
 DIGITS = tuple(map(str, range(10)))
 
