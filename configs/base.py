@@ -2,6 +2,9 @@
 
 from ml_collections import ConfigDict, FieldReference
 
+SEGMENTATION_MODELS = ("fpn_resnet20", "unet_resnet20")
+"""Models that predict a class for each pixel, so that they need masks."""
+
 
 def get_config() -> ConfigDict:
     config = ConfigDict()

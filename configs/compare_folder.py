@@ -15,12 +15,12 @@ two CPU cores that other programs used too; `configs/image_folder.py` has a shor
 
 from ml_collections import ConfigDict
 
-from configs import image_folder, mask_folder
+from configs import base, image_folder, mask_folder
 
 
 def get_config(model: str = "cifar_resnet8") -> ConfigDict:
     config = image_folder.get_config()
-    if model in ("fpn_resnet20", "unet_resnet20"):
+    if model in base.SEGMENTATION_MODELS:
         config = mask_folder.get_config()
     config.model = model
     # The fields that each variant changes, by the label of the variant.

@@ -11,12 +11,12 @@ digits (test mean IoU), and a run takes ten times as long.
 
 from ml_collections import ConfigDict
 
-from configs import digit_scenes, digits
+from configs import base, digit_scenes, digits
 
 
 def get_config(model: str = "cifar_resnet8") -> ConfigDict:
     config = digits.get_config()
-    if model in ("fpn_resnet20", "unet_resnet20"):
+    if model in base.SEGMENTATION_MODELS:
         config = digit_scenes.get_config()
     config.model = model
     # The fields that each variant changes, by the label of the variant.

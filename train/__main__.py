@@ -21,33 +21,7 @@ from train.command_errors import errors_in_one_line
 from train.command_flags import define_run_flags, run_command
 from train.runtime.disconnect_tolerant_output import DisconnectTolerantOutput
 
-__all__ = ["main"]
-
-define_run_flags()
-_PROFILE = flags.DEFINE_string(
-    "profile", None, "FIRST:LAST. Write a profiler trace of these steps to WORKDIR/profile."
-)
-_EXTEND = flags.DEFINE_bool(
-    "extend",
-    False,
-    "Continue the run in --workdir from its last checkpoint, with its optimizer state and changed "
-    "fields of the config: more epochs, another learning rate, schedule or augmentation.",
-)
-_COORDINATOR_ADDRESS = flags.DEFINE_string(
-    "coordinator_address",
-    None,
-    "HOST:PORT of process 0, in a run of several processes. Detected on Slurm, Open MPI and TPU.",
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Number of processes of the run.", lower_bound=1
-)
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
-_PROCESS_TIMEOUT = flags.DEFINE_integer(
-    "process_timeout",
-    100,
-    "Seconds to wait for a process that is missing or does not respond, before the run ends.",
-    lower_bound=1,
-)
+__all__ = ["define_flags", "main"]
 
 
 def main() -> None:
@@ -73,19 +47,19 @@ def _train(workdir: Path, console: Console) -> dict[str, Any] | None:
     options = flags.FLAGS
     retain_freed_memory()
     with errors_in_one_line(traceback=options.traceback):
-        profile = Profile.parse(_PROFILE.value) if _PROFILE.value else None
+        profile = Profile.parse(options.profile) if options.profile else None
         several_processes = distributed.initialize(
-            _COORDINATOR_ADDRESS.value,
-            _NUM_PROCESSES.value,
-            _PROCESS_ID.value,
-            timeout_seconds=_PROCESS_TIMEOUT.value,
+            options.coordinator_address,
+            options.num_processes,
+            options.process_id,
+            timeout_seconds=options.process_timeout,
         )
         enable_compilation_cache(options.compilation_cache)
 
     from train.start import train
 
     with errors_in_one_line(traceback=options.traceback, several_processes=several_processes):
-        summary = train(options.config, workdir, console, profile, extend=_EXTEND.value)
+        summary = train(options.config, workdir, console, profile, extend=options.extend)
     return summary if distributed.is_primary_process() else None
 
 
@@ -132,5 +106,35 @@ def _python() -> str:
     return sys.executable.removeprefix(here) if sys.executable.startswith(here) else "python"
 
 
+def define_flags() -> None:
+    """Define the flags of the command."""
+    define_run_flags()
+    flags.DEFINE_string(
+        "profile", None, "FIRST:LAST. Write a profiler trace of these steps to WORKDIR/profile."
+    )
+    flags.DEFINE_bool(
+        "extend",
+        False,
+        "Continue the run in --workdir from its last checkpoint, with its optimizer state and "
+        "changed fields of the config: more epochs, another learning rate, schedule or "
+        "augmentation.",
+    )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "HOST:PORT of process 0, in a run of several processes. Detected on Slurm, Open MPI and "
+        "TPU.",
+    )
+    flags.DEFINE_integer("num_processes", None, "Number of processes of the run.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+    flags.DEFINE_integer(
+        "process_timeout",
+        100,
+        "Seconds to wait for a process that is missing or does not respond, before the run ends.",
+        lower_bound=1,
+    )
+
+
 if __name__ == "__main__":
+    define_flags()
     run_command(main)

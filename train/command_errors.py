@@ -154,5 +154,5 @@ def _is_expected(error: Exception) -> bool:
     from train.data.feed_timeout import FeedError
     from train.reporting.step_metrics import NonFiniteError
 
-    of_runs = AllDamagedError, FeedError, NonFiniteError
-    return isinstance(error, (ValueError, TypeError, OSError, *of_runs))
+    run_errors = AllDamagedError, FeedError, NonFiniteError
+    return isinstance(error, (ValueError, TypeError, OSError, *run_errors))

@@ -19,10 +19,7 @@ from train.command_errors import errors_in_one_line, exit_after_error
 from train.command_flags import define_run_flags, run_command
 from train.runtime.disconnect_tolerant_output import DisconnectTolerantOutput
 
-__all__ = ["main"]
-
-define_run_flags()
-_ONLY = flags.DEFINE_list("only", [], "Labels of the variants to train; all by default.")
+__all__ = ["define_flags", "main"]
 
 
 def main() -> None:
@@ -42,7 +39,7 @@ def main() -> None:
         retain_freed_memory()
         enable_compilation_cache(options.compilation_cache)
         comparison = run_comparison(
-            options.config, workdir, console, _ONLY.value, options.traceback
+            options.config, workdir, console, options.only, options.traceback
         )
     console.print(
         f"\n{comparison.table}\nwritten to {workdir}:\n"
@@ -57,5 +54,12 @@ def main() -> None:
         exit_after_error(comparison.error)
 
 
+def define_flags() -> None:
+    """Define the flags of the command."""
+    define_run_flags()
+    flags.DEFINE_list("only", [], "Labels of the variants to train; all by default.")
+
+
 if __name__ == "__main__":
+    define_flags()
     run_command(main)

@@ -17,7 +17,7 @@ from absl import flags
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_checkpoint_flags, run_command
 
-__all__ = ["main"]
+__all__ = ["define_flags", "main"]
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     Raises:
         SystemExit: If there is an error that is expected.
     """
-    from train.reporting.class_scores import class_table
+    from train.reporting.class_scores import format_class_scores
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.saved_evaluation import evaluate_checkpoint
@@ -48,11 +48,16 @@ def main() -> None:
             f"{metrics['cropped']:.1%} of the labels are not counted: images of another shape are "
             f"cropped before the network. Train with --config.resize=pad."
         )
-    print("\n".join(class_table(evaluated.scores)))
+    print("\n".join(format_class_scores(evaluated.scores)))
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Define the flags of the command."""
     define_checkpoint_flags()
     flags.DEFINE_bool("original_size", False, "Compare masks in the sizes of their images.")
     flags.DEFINE_string("split", "", "Another split, as TFDS names it: train, test[:10%].")
+
+
+if __name__ == "__main__":
+    define_flags()
     run_command(main)

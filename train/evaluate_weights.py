@@ -24,7 +24,7 @@ def main() -> None:
     Raises:
         SystemExit: If there is an error that is expected.
     """
-    from train.reporting.class_scores import class_table
+    from train.reporting.class_scores import format_class_scores
     from train.reporting.metrics import format_metrics
     from train.runtime.compilation_cache import enable_compilation_cache
     from train.saved_evaluation import evaluate_weights
@@ -34,7 +34,7 @@ def main() -> None:
     with errors_in_one_line():
         evaluated = evaluate_weights(options.config, options.weights, options.split)
     print(f"{options.weights}: {format_metrics(evaluated.metrics)}")
-    print("\n".join(class_table(evaluated.scores)))
+    print("\n".join(format_class_scores(evaluated.scores)))
 
 
 def define_flags() -> None:

@@ -12,7 +12,7 @@ from absl import flags
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_checkpoint_flags, define_path, run_command
 
-__all__ = ["main"]
+__all__ = ["define_flags", "main"]
 
 
 def main() -> None:
@@ -40,8 +40,13 @@ def main() -> None:
     )
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Define the flags of the command."""
     define_checkpoint_flags()
     define_path("output", "The .safetensors file to write.")
     flags.DEFINE_bool("overwrite", False, "Replace an existing file.")
+
+
+if __name__ == "__main__":
+    define_flags()
     run_command(main)

@@ -16,7 +16,7 @@ from absl import flags
 from train.command_errors import errors_in_one_line
 from train.command_flags import define_checkpoint_flags, define_path, run_command
 
-__all__ = ["main"]
+__all__ = ["define_flags", "main"]
 
 
 def main() -> None:
@@ -46,10 +46,15 @@ def main() -> None:
     sys.exit(status)
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Define the flags of the command."""
     define_checkpoint_flags()
     define_path("images", "An image, or a folder with images at any depth.")
     define_path("output", "The folder to write.")
     flags.DEFINE_bool("overwrite", False, "Replace the predictions in the folder.")
     flags.DEFINE_integer("batch_size", None, "Number of images predicted at once; default: 16.")
+
+
+if __name__ == "__main__":
+    define_flags()
     run_command(main)

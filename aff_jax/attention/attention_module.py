@@ -34,4 +34,13 @@ class AttentionModule(Protocol):
         """Activation; a property, since type checkers take a function in a class for a method."""
 
     def sow(self, col: str, name: str, value: Any) -> Any:
-        """Store a value in a collection; the method of `flax.linen.Module`."""
+        """Store a value in a collection, as `flax.linen.Module.sow` does.
+
+        Args:
+            col: Name of the collection.
+            name: Name of the value.
+            value: The value.
+
+        Returns:
+            Whether it was stored.
+        """

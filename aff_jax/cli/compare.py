@@ -15,7 +15,7 @@ from aff_jax.cli.input_files import bind_inputs, read_inputs
 from aff_jax.cli.network_flags import (
     channels_flag,
     check_target,
-    classes_in,
+    checkpoint_num_classes,
     create,
     help_line,
     input_size_flag,
@@ -24,7 +24,7 @@ from aff_jax.cli.network_flags import (
     rename_flag,
 )
 from aff_jax.cli.user_code import make_linen_module, make_torch_module
-from aff_jax.convert.channels import channels_in
+from aff_jax.convert.channels import checkpoint_image_channels
 from aff_jax.convert.prefixes import rename_arrays
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import unwrap_state_dict
@@ -116,7 +116,7 @@ def compare(arguments: argparse.Namespace) -> int:
         args, kwargs = bind_inputs(read_inputs(arguments.inputs), module, torch_module)
     else:
         rng = np.random.RandomState(arguments.seed)
-        channels = arguments.channels or channels_in(state, module, PYTORCH)
+        channels = arguments.channels or checkpoint_image_channels(state, module, PYTORCH)
         shape = (arguments.batch_size, *arguments.input_size, channels)
         images = rng.standard_normal(shape).astype(np.float32)
         args, kwargs = (images,), {}
@@ -164,5 +164,5 @@ def _create(arguments: argparse.Namespace, state: dict[str, Any]) -> nn.Module:
     """Create the network of --model, with the number of classes of the PyTorch module."""
     arguments.reference = arguments.reference or "pytorch"
     if arguments.num_classes is None:
-        arguments.num_classes = classes_in(state, create(arguments), from_mxnet=False)
+        arguments.num_classes = checkpoint_num_classes(state, create(arguments), PYTORCH)
     return create(arguments)

@@ -10,14 +10,14 @@ import flax.linen as nn
 import aff_jax
 from aff_jax.cli.network_flags import (
     check_target,
-    classes_in,
+    checkpoint_num_classes,
     create,
     help_line,
     parse_renames,
     positive,
     rename_flag,
 )
-from aff_jax.convert.channels import channels_in
+from aff_jax.convert.channels import checkpoint_image_channels
 from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.prefixes import drop_ignored, rename_arrays, select_prefix
 from aff_jax.convert.rules import MXNET, PYTORCH
@@ -105,14 +105,14 @@ def convert(arguments: argparse.Namespace) -> int:
         raise ValueError(f"expected --model: {source} does not describe its network.")
     arrays = select_prefix(read_weights(source), arguments.prefix)
     arrays = rename_arrays(drop_ignored(arrays, arguments.ignore), parse_renames(arguments))
-    from_mxnet = type_of_weights(source) == "mxnet"
+    framework = MXNET if type_of_weights(source) == "mxnet" else PYTORCH
     if arguments.reference is None:
-        arguments.reference = "mxnet" if from_mxnet else "pytorch"
+        arguments.reference = "mxnet" if framework is MXNET else "pytorch"
     if arguments.num_classes is None:
-        arguments.num_classes = classes_in(arrays, create(arguments), from_mxnet)
+        arguments.num_classes = checkpoint_num_classes(arrays, create(arguments), framework)
     model = create(arguments)
-    read = aff_jax.convert.from_mxnet if from_mxnet else aff_jax.convert.from_torch
-    images = example_images(model, channels_in(arrays, model, MXNET if from_mxnet else PYTORCH))
+    read = aff_jax.convert.from_mxnet if framework is MXNET else aff_jax.convert.from_torch
+    images = example_images(model, checkpoint_image_channels(arrays, model, framework))
     variables = read(arrays, model, *images)
     if arguments.channels:
         variables = aff_jax.convert.adapt_channels(variables, arguments.channels)

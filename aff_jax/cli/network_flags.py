@@ -10,14 +10,14 @@ from typing import Any
 import flax.linen as nn
 
 import aff_jax
-from aff_jax.convert.rules import MXNET, PYTORCH
+from aff_jax.convert.rules import Framework
 from aff_jax.hosts.base import HEAD
 from aff_jax.inspection import Layer, Structure
 
 __all__ = [
     "channels_flag",
     "check_target",
-    "classes_in",
+    "checkpoint_num_classes",
     "create",
     "help_line",
     "image_size",
@@ -247,18 +247,17 @@ def _field(text: str) -> tuple[str, Any]:
         raise ValueError(f"expected --field NAME=VALUE, got {text!r}.") from None
 
 
-def classes_in(arrays: dict[str, Any], model: Any, from_mxnet: bool) -> int:
+def checkpoint_num_classes(arrays: dict[str, Any], model: Any, framework: Framework) -> int:
     """Return the number of classes of a checkpoint.
 
     Args:
         arrays: Arrays of the checkpoint by name.
         model: The linen network, with any number of classes.
-        from_mxnet: True if the checkpoint has MXNet's names, False if it has PyTorch's.
+        framework: Framework whose names the checkpoint has.
 
     Returns:
         Size of the output of the head, or that of the network if the checkpoint has no head.
     """
-    framework = MXNET if from_mxnet else PYTORCH
     # The name of the head depends on the class of the network only, so no layers are needed.
     structure = Structure({(): Layer(model, 2)}, {})
     head = f"{framework.name_of((HEAD,), structure)}.weight"

@@ -14,7 +14,7 @@ from aff_jax.convert.rules import Framework
 from aff_jax.hosts.base import FIRST_LAYERS, is_in_first_layer
 from aff_jax.inspection import image_channels, inspect_module
 
-__all__ = ["adapt_channels", "channels_in"]
+__all__ = ["adapt_channels", "checkpoint_image_channels"]
 
 
 def adapt_channels(variables: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -59,7 +59,9 @@ def adapt_channels(variables: Mapping[str, Any], channels: int) -> dict[str, Any
     return traverse_util.unflatten_dict(flat)
 
 
-def channels_in(arrays: Mapping[str, Any], module: nn.Module, framework: Framework) -> int:
+def checkpoint_image_channels(
+    arrays: Mapping[str, Any], module: nn.Module, framework: Framework
+) -> int:
     """Find the number of image channels of a checkpoint.
 
     Args:

@@ -27,7 +27,7 @@ _HINTS = {
 }
 """Advice for a wrong value of a field whose default does not show the kind of values."""
 
-_OF_OPEN_AFF = {
+_OPEN_AFF_FIELDS = {
     "r": "The r of open-aff is `reduction` here.",
     "channels": "Leave the number of channels out: it is that of the inputs.",
 }
@@ -104,7 +104,7 @@ def _check_arguments(
     for name in by_name:
         if name not in parameters:
             message = unknown_name(f"field of {cls.__name__}:", name, known)
-            raise TypeError(f"{message} {_OF_OPEN_AFF.get(name, '')}".rstrip())
+            raise TypeError(f"{message} {_OPEN_AFF_FIELDS.get(name, '')}".rstrip())
 
 
 @functools.cache

@@ -236,14 +236,14 @@ class Predictor:
         return self.model.apply(variables, self.image_task.normalize(pixels))
 
     def _prediction(self, logits: np.ndarray, image: Image.Image) -> Prediction:
-        task = self.image_task
-        if task.task == "classification":
-            return ClassPrediction(task.class_names, _softmax(logits))
+        image_task = self.image_task
+        if image_task.task == "classification":
+            return ClassPrediction(image_task.class_names, _softmax(logits))
         from aff_jax.images.resizing import classes_of_logits
 
         size = image.height, image.width
-        classes = classes_of_logits(logits, task.place(size), size, cropped=CROPPED)
-        return MaskPrediction(task.class_names, classes)
+        classes = classes_of_logits(logits, image_task.place(size), size, cropped=CROPPED)
+        return MaskPrediction(image_task.class_names, classes)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -29,30 +29,30 @@ class PredictionTables:
 
     Args:
         folder: The folder of the tables.
-        task: The classes.
+        image_task: The classes.
         network: Name of the network.
         unreadable: Reasons by path of the images that could not be read. It is read at the end.
     """
 
     def __init__(
-        self, folder: Path, task: ImageTask, network: str, unreadable: Mapping[str, str]
+        self, folder: Path, image_task: ImageTask, network: str, unreadable: Mapping[str, str]
     ) -> None:
         self._json_path, self._unreadable = folder / JSON_FILE, unreadable
         self._content: dict[str, Any] = {
             "network": network,
-            "task": task.task,
-            "classes": _describe_classes(task),
+            "task": image_task.task,
+            "classes": _describe_classes(image_task),
         }
-        if task.task == "segmentation":
-            self._content["cropped_value"] = cropped_value(task)
+        if image_task.task == "segmentation":
+            self._content["cropped_value"] = cropped_value(image_task)
         self._rows: list[dict[str, Any]] = []
         # Names that are not UTF-8 are written with escapes, so that programs can read the table.
         self._file = open(  # noqa: SIM115 - closed in __exit__
             folder / CSV_FILE, "w", newline="", encoding="utf-8", errors="backslashreplace"
         )
         self._csv = csv.writer(self._file)
-        if task.task == "segmentation":
-            columns = ["mask", "overlay", *(f"share of {name}" for name in task.class_names)]
+        if image_task.task == "segmentation":
+            columns = ["mask", "overlay", *(f"share of {name}" for name in image_task.class_names)]
         else:
             columns = ["class", "probability"]
         self._csv.writerow(["image", *columns])
@@ -89,8 +89,8 @@ class PredictionTables:
         self._json_path.write_text(text + "\n", encoding="utf-8")
 
 
-def _describe_classes(task: ImageTask) -> list[dict[str, Any]]:
-    if task.task == "classification":
-        return [{"name": name} for name in task.class_names]
-    rows = zip(task.class_names, task.mask_values, task.class_colors, strict=True)
+def _describe_classes(image_task: ImageTask) -> list[dict[str, Any]]:
+    if image_task.task == "classification":
+        return [{"name": name} for name in image_task.class_names]
+    rows = zip(image_task.class_names, image_task.mask_values, image_task.class_colors, strict=True)
     return [{"name": name, "mask_value": value, "color": color} for name, value, color in rows]

@@ -17,8 +17,6 @@ MODULES = [
     module.name
     for package in PACKAGES
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    # Commands define their flags when they are imported, each on its own.
-    if module.name not in ("train.__main__", "train.compare", "train.evaluate", "train.export")
 ]
 
 

@@ -102,15 +102,9 @@ def run(command, here):
 def run_python(command, arguments, here):
     if any(part in command for part in ONLY_PARSED):
         assert arguments[0] == "-m"
-        # The flags of a run are defined when its module is imported.
-        define = {
-            "train": "import train.__main__",
-            "train.compare": "import train.compare",
-            "train.evaluate_weights": (
-                "from train.evaluate_weights import define_flags; define_flags()"
-            ),
-            "train.plan": "from train.plan.__main__ import define_flags; define_flags()",
-        }[arguments[1]]
+        module = {"train": "train.__main__", "train.plan": "train.plan.__main__"}
+        module = module.get(arguments[1], arguments[1])
+        define = f"from {module} import define_flags; define_flags()"
         parse = (
             f"import sys; {define}; from train.command_flags import parse_flags; "
             f"parse_flags(sys.argv)"

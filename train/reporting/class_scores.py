@@ -13,8 +13,8 @@ __all__ = [
     "WORST_ROWS",
     "ClassScores",
     "class_scores",
-    "class_table",
     "class_tags",
+    "format_class_scores",
     "printable",
 ]
 
@@ -56,7 +56,7 @@ def class_scores(
     }
 
 
-def class_table(scores: ClassScores, file: str = "") -> list[str]:
+def format_class_scores(scores: ClassScores, file: str = "") -> list[str]:
     """Format scores as a table with one row per class.
 
     Args:

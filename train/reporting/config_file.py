@@ -58,7 +58,7 @@ def read_config(workdir: str | os.PathLike[str]) -> ConfigDict:
 
 
 def _with_tuples(value: Any) -> Any:
-    """Convert lists to tuples, which JSON does not have and the fields of a network are."""
+    """Convert lists to tuples: JSON stores the tuples of a config as lists."""
     if isinstance(value, dict):
         return {name: _with_tuples(item) for name, item in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

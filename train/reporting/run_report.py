@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aff_jax.images.image_task import ImageTask
-from train.reporting.class_scores import ClassScores, class_table, class_tags
+from train.reporting.class_scores import ClassScores, class_tags, format_class_scores
 from train.reporting.metrics import format_metrics
 from train.reporting.picture_file import write_picture
 from train.reporting.tensorboard import ScalarWriter
@@ -178,7 +178,7 @@ class RunReport:
                             self._events.add(f"class_{name}/{tag}", value, step)
                 self._events.flush()
         self.log(f"Scores of each class on the {self.eval_name} split after step {step}:")
-        for line in class_table(scores, SUMMARY_FILE):
+        for line in format_class_scores(scores, SUMMARY_FILE):
             self.log(line)
 
     def finish(self, summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,9 +65,9 @@ class StopSignals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                of_jax = self._distributed and number == signal.SIGTERM
+                jax_handles = self._distributed and number == signal.SIGTERM
                 nohup = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
-                if not of_jax and not nohup:
+                if not jax_handles and not nohup:
                     self._previous[number] = signal.signal(number, self._handle)
         return self
 

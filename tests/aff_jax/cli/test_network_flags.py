@@ -10,7 +10,7 @@ import aff_jax
 from aff_jax.cli.network_flags import (
     _FIELDS_WITH_FLAGS,
     check_target,
-    classes_in,
+    checkpoint_num_classes,
     create,
     help_line,
     image_size,
@@ -19,6 +19,7 @@ from aff_jax.cli.network_flags import (
     positive,
     rename_flag,
 )
+from aff_jax.convert.rules import MXNET, PYTORCH
 
 
 def test_flags_describe_a_network():
@@ -83,11 +84,13 @@ def test_the_directory_of_a_target_exists(tmp_path):
         check_target(tmp_path / "no" / "new.safetensors")
 
 
-@pytest.mark.parametrize(("from_mxnet", "head"), [(True, "output.weight"), (False, "head.weight")])
-def test_classes_are_those_of_the_head(from_mxnet, head):
+@pytest.mark.parametrize(
+    ("framework", "head"), [(MXNET, "output.weight"), (PYTORCH, "head.weight")]
+)
+def test_classes_are_those_of_the_head(framework, head):
     model = aff_jax.create_model("cifar_resnet8")
-    assert classes_in({head: np.zeros((7, 64))}, model, from_mxnet) == 7
-    assert classes_in({"other.weight": np.zeros((7, 64))}, model, from_mxnet) == 10
+    assert checkpoint_num_classes({head: np.zeros((7, 64))}, model, framework) == 7
+    assert checkpoint_num_classes({"other.weight": np.zeros((7, 64))}, model, framework) == 10
 
 
 def test_help_is_the_first_line_of_a_docstring():

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from train.reporting.class_scores import class_scores, class_table, class_tags, printable
+from train.reporting.class_scores import class_scores, class_tags, format_class_scores, printable
 from train.reporting.metrics import TASK_METRICS, class_precision, class_recall
 
 CONFUSION = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
@@ -26,7 +26,7 @@ def test_scores_are_valid_json_with_null_where_there_is_none():
 
 def test_the_table_has_the_classes_in_their_order():
     names = ["b" * 12, "a\nb", "c"]
-    table = class_table(
+    table = format_class_scores(
         class_scores(CONFUSION, names, TASK_METRICS["classification"].class_metrics)
     )
     assert table == [
@@ -41,8 +41,8 @@ def test_the_table_of_many_classes_has_the_worst_ones_and_says_so():
     confusion = np.diag(np.arange(30)) + np.eye(30, k=1, dtype=int)
     names = [f"class {k}" for k in range(30)]
     scores = class_scores(confusion, names, TASK_METRICS["segmentation"].class_metrics)
-    table = class_table(scores, "summary.json")
-    assert class_table(scores)[-1].endswith("with the lowest IoU.")
+    table = format_class_scores(scores, "summary.json")
+    assert format_class_scores(scores)[-1].endswith("with the lowest IoU.")
     assert len(table) == 12
     assert [line.split("  ")[0] for line in table[1:-1]] == names[:10]
     assert table[-1] == (

@@ -21,7 +21,7 @@ from train.saved_evaluation import evaluate_checkpoint
 RECORD_EXAMPLES = """
 import json, os
 import numpy as np
-from train.__main__ import main, run_command
+from train.__main__ import define_flags, main, run_command
 from train.data.feed_timeout import TimeoutFeed
 
 original = TimeoutFeed.__next__
@@ -35,6 +35,7 @@ def record(self):
     return batch
 
 TimeoutFeed.__next__ = record
+define_flags()
 run_command(main)
 """
 # Six steps, which are 1.2 epochs. The run is evaluated and saved after steps 3 and 6.

@@ -18,7 +18,7 @@ HANG_SECONDS = 600  # only bounds a hang: a busy machine may take minutes
 PAUSE = """
 import os, time
 from pathlib import Path
-from train.__main__ import main, run_command
+from train.__main__ import define_flags, main, run_command
 from train.data.feed_timeout import TimeoutFeed
 
 original = TimeoutFeed.__next__
@@ -34,6 +34,7 @@ def pause(self):
     return batch
 
 TimeoutFeed.__next__ = pause
+define_flags()
 run_command(main)
 """
 

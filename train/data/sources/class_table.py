@@ -11,7 +11,9 @@ from jaxtyping import Int, UInt8
 __all__ = ["IGNORED_VALUE", "MAX_CLASSES", "ClassTable", "color_code", "color_of", "color_text"]
 
 IGNORED_VALUE = 255
-"""Label of the pixels of a mask that are ignored. Pascal VOC and Cityscapes store it as well."""
+"""Value of the ignored pixels of a mask, as in Pascal VOC and Cityscapes. Their label in a batch is
+`train.data.batch.IGNORE_LABEL`.
+"""
 
 MAX_CLASSES = IGNORED_VALUE
 """Largest number of classes, because labels have 8 bits."""
