@@ -3,10 +3,11 @@
     python -m train.compare --config=configs/compare_scales.py --workdir=runs/compare_scales
 
 This fuses at the short skip connections of `cifar_resnet8`. The 9 runs on handwritten digits take
-3 min on two CPU cores. All variants have the same number of parameters; docs/results.md has the
-table of their test accuracy. Another model can follow the name of the file. `:inception8` fuses
-within the layers. `:fpn_resnet20` and `:unet_resnet20` fuse at long skip connections on scenes of
-digits (test mean IoU), and a run takes ten times as long.
+3 min on two CPU cores. The mean test accuracy over the seeds is 99.2 % for `global+global`, 99.1 %
+for `local+global` (AFF) and 98.4 % for `local+local`; docs/results.md has the table. All variants
+have the same number of parameters. Another model can follow the name of the file. `:inception8`
+fuses within the layers. `:fpn_resnet20` and `:unet_resnet20` fuse at long skip connections on
+scenes of digits (test mean IoU), and a run takes ten times as long. These were not measured.
 """
 
 from ml_collections import ConfigDict
