@@ -62,12 +62,12 @@ def test_readme_has_the_results_of_the_main_fusions():
     digits, scenes = variants("compare_digits"), variants("compare_scenes")
     three = [digits[name] for name in ("add", "aff", "iaff")]
     accuracy = r" \| ".join(map(mean_of, three))
-    assert re.search(rf"test accuracy, % \| {accuracy} \|", README)
+    assert re.search(rf"8x8 pixels, test accuracy, % \| {accuracy} \|", README)
     iou = r" \| ".join(mean_of(scenes[name]) for name in ("add", "aff", "iaff"))
     assert re.search(rf"test mean IoU, % \| {iou} \|", README)
     cifar10 = variants("compare_cifar10")
     accuracy = r" \| ".join(mean_of(cifar10[name]) for name in ("add", "aff"))
-    assert re.search(rf"test accuracy of two seeds, % \| {accuracy} \|", README)
+    assert re.search(rf"CIFAR-10, 8 epochs, test accuracy, % \| {accuracy} \|", README)
 
 
 def test_oldest_versions_are_tested_and_allowed():
