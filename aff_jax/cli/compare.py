@@ -100,7 +100,7 @@ def compare(arguments: argparse.Namespace) -> int:
     """
     for file in (arguments.json, arguments.html):
         if file:
-            check_target(Path(file))
+            check_target(Path(file), overwrite=True)
     _check_flags(arguments)
     torch_module = make_torch_module(arguments.torch, arguments.checkpoint)
     renames = parse_renames(arguments)

@@ -90,9 +90,7 @@ def convert(arguments: argparse.Namespace) -> int:
             match the network.
     """
     source, target = Path(arguments.source), Path(arguments.target)
-    check_target(target)
-    if target.exists() and not arguments.overwrite:
-        raise FileExistsError(f"{target} already exists; pass --overwrite to overwrite it.")
+    check_target(target, arguments.overwrite)
     exists = source.is_file()
     if exists and detect_file_type(source) == "safetensors" and is_saved(read_metadata(source)):
         return _convert_to_torch(source, target, arguments)

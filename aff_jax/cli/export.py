@@ -73,11 +73,9 @@ def export(arguments: argparse.Namespace) -> int:
             network.
     """
     target = Path(arguments.target)
-    check_target(target)
     if target.suffix != ".stablehlo":
         raise ValueError(f"{target}: expected the extension .stablehlo.")
-    if target.exists() and not arguments.overwrite:
-        raise FileExistsError(f"{target} already exists; pass --overwrite to overwrite it.")
+    check_target(target, arguments.overwrite)
     saved = aff_jax.load(arguments.source)
     model, variables, task = saved.model, saved.variables, saved.image_task
     if type(model) not in model_classes():
@@ -87,8 +85,8 @@ def export(arguments: argparse.Namespace) -> int:
             f"instead."
         )
     task_file = target.with_suffix(".json")
-    if task is not None and task_file.exists() and not arguments.overwrite:
-        raise FileExistsError(f"{task_file} already exists; pass --overwrite to overwrite it.")
+    if task is not None:
+        check_target(task_file, arguments.overwrite)
     size = arguments.input_size or (task and task.image_size)
     if not size:
         raise ValueError(

@@ -167,17 +167,21 @@ def create(arguments: argparse.Namespace, name: str | None = None) -> nn.Module:
         raise ValueError(f"--field: {error}") from error
 
 
-def check_target(target: Path) -> None:
-    """Check that the directory of a file to write exists.
+def check_target(target: Path, overwrite: bool) -> None:
+    """Check that a file can be written.
 
     Args:
         target: Path of the file.
+        overwrite: Whether the file may exist.
 
     Raises:
-        FileNotFoundError: If the directory is missing.
+        FileExistsError: If the file exists and `overwrite` is False.
+        FileNotFoundError: If its directory is missing.
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target}: no directory {target.parent}. Create it first.")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} already exists; pass --overwrite to overwrite it.")
 
 
 def positive(text: str) -> int:

@@ -14,7 +14,6 @@ from aff_jax.hosts.resnet_v1d import ResNetV1d
 __all__ = [
     "TORCHVISION_RESNET",
     "Rule",
-    "gluon_bottlenecks",
     "gluon_cifar_resnet",
     "gluon_cifar_resnext",
     "gluon_resnet_v1d",
@@ -84,7 +83,7 @@ def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
         Pairs of a pattern of paths and a template of names.
     """
     if module.groups > 1:
-        rules = [(r"head", r"output"), *gluon_bottlenecks(module, first_stage=10)]
+        rules = [(r"head", r"output"), *_gluon_bottlenecks(module, first_stage=10)]
         # `features` starts with conv, norm and relu three times, and a pool.
         for index in (1, 2, 3):
             rules += [
@@ -128,20 +127,12 @@ def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
         (r"stem/conv", r"features.0"),
         (r"stem/norm", r"features.1"),
         (r"head", r"output"),
-        *gluon_bottlenecks(module, first_stage=3),
+        *_gluon_bottlenecks(module, first_stage=3),
     ]
 
 
-def gluon_bottlenecks(module: PostActivationHost, first_stage: int) -> list[Rule]:
-    """Return the rules for stages of bottlenecks.
-
-    Args:
-        module: The network.
-        first_stage: Position of the first stage in Gluon's `features`.
-
-    Returns:
-        The rules.
-    """
+def _gluon_bottlenecks(module: PostActivationHost, first_stage: int) -> list[Rule]:
+    """Return the rules for stages of bottlenecks, the first one at a position in `features`."""
     rules = []
     for stage in range(1, len(module.blocks_per_stage) + 1):
         path, name = rf"stage{stage}_block(\d+)", rf"features.{first_stage + stage - 1}.\1"

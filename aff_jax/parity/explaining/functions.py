@@ -53,6 +53,12 @@ def _of(function: Callable[..., Any], **options: Any) -> Callable[[np.ndarray], 
     return lambda x: apply_torch(function, x, **options)
 
 
+def _of_images(function: Callable[..., Any], **options: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of PyTorch, with channels first, as one of arrays with channels last."""
+    apply = _of(function, **options)
+    return lambda x: np.moveaxis(apply(np.moveaxis(x, -1, 1)), 1, -1)
+
+
 def list_elementwise() -> list[Function]:
     """List activation functions of single values.
 
@@ -197,13 +203,6 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
     """
     from torch.nn import functional as F
 
-    def images(function: Callable[..., Any], **options: Any) -> Callable[[np.ndarray], np.ndarray]:
-        def apply(x: np.ndarray) -> np.ndarray:
-            result = apply_torch(function, np.moveaxis(x, -1, 1), **options)
-            return np.moveaxis(result, 1, -1)
-
-        return apply
-
     axes = tuple(range(1, len(size) + 1))
     max_pool, avg_pool = (getattr(F, f"{kind}_pool{len(size)}d") for kind in ("max", "avg"))
     if target == (1,) * len(size):
@@ -227,7 +226,7 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
             options = {"kernel_size": window, "stride": stride}
             yield (
                 f"maximum {what}",
-                images(
+                _of_images(
                     lambda x, pads=pads, options=options: max_pool(
                         F.pad(x, pads, value=-np.inf), **options
                     )
@@ -235,13 +234,15 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
             )
             yield (
                 f"average {what}",
-                images(lambda x, pads=pads, options=options: avg_pool(F.pad(x, pads), **options)),
+                _of_images(
+                    lambda x, pads=pads, options=options: avg_pool(F.pad(x, pads), **options)
+                ),
             )
             if before or after:
                 counted = f"average {what}, with the padding not counted"
                 yield (
                     counted,
-                    images(
+                    _of_images(
                         lambda x, pads=pads, options=options: (
                             avg_pool(F.pad(x, pads), **options)
                             / avg_pool(F.pad(x * 0 + 1, pads), **options)
@@ -287,9 +288,4 @@ def list_resizings(target: tuple[int, ...]) -> Iterator[Function]:
         ]
     for option in options:
         listed = ", ".join(f"{name}={value!r}" for name, value in option.items())
-
-        def resize(x: np.ndarray, option: dict[str, Any] = option) -> np.ndarray:
-            moved = np.moveaxis(x, -1, 1)
-            return np.moveaxis(apply_torch(F.interpolate, moved, size=target, **option), 1, -1)
-
-        yield f"resizing with {listed}", resize
+        yield f"resizing with {listed}", _of_images(F.interpolate, size=target, **option)

@@ -40,15 +40,8 @@ def explain_weights(
     }
     if not different:
         return ""
-    for first, second in itertools.combinations(different, 2):
-        crossed = (
-            (different[first][0], different[second][1]),
-            (
-                different[second][0],
-                different[first][1],
-            ),
-        )
-        if all(_is_same(a, b) for a, b in crossed):
+    for (first, a), (second, b) in itertools.combinations(different.items(), 2):
+        if _is_same(a[0], b[1]) and _is_same(b[0], a[1]):
             return f"`{first}` and `{second}` are swapped."
     for name, weights in other_weights.items():
         # Constants, such as the zeros of an untrained bias, are found in many layers.
@@ -92,15 +85,11 @@ def _find_order(jax_array: np.ndarray, torch_array: np.ndarray) -> str:
     found = find_axes(jax_array, torch_array, _is_same)
     if found is not None:
         return _describe_order(*found)
-    if _is_same(jax_array.ravel(), torch_array.transpose().ravel()):
-        return "reshaped instead of transposed"
-    # Kernels as PyTorch stores them: (out, in, *size), or (out, in).
-    stored = (
-        torch_array.transpose(-1, -2, *range(torch_array.ndim - 2))
-        if torch_array.ndim > 1
-        else torch_array
-    )
-    if _is_same(jax_array.ravel(), stored.ravel()):
+    stored = [torch_array.transpose()]
+    if torch_array.ndim > 1:
+        # Kernels as PyTorch stores them: (out, in, *size), or (out, in).
+        stored.append(torch_array.transpose(-1, -2, *range(torch_array.ndim - 2)))
+    if any(_is_same(jax_array.ravel(), array.ravel()) for array in stored):
         return "reshaped instead of transposed"
     for axis in range(jax_array.ndim):
         lined = np.moveaxis(jax_array, axis, 0).reshape(jax_array.shape[axis], -1)

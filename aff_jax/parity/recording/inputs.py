@@ -103,19 +103,18 @@ def has_floats(tree: Any) -> bool:
     return any(is_array(x) and jnp.issubdtype(x.dtype, jnp.floating) for x in jax.tree.leaves(tree))
 
 
-def perturb(tree: Any, seed: int = 0, as_array: Callable[[np.ndarray], Any] = np.asarray) -> Any:
+def perturb(tree: Any, as_array: Callable[[np.ndarray], Any] = np.asarray) -> Any:
     """Change every floating-point number of a tree by one unit in the last place, up or down.
 
     Args:
         tree: A tree of NumPy arrays and other values.
-        seed: Seed of the random directions.
         as_array: Converts each perturbed array. `jnp.asarray` saves the memory of a second copy if
             the arrays are for a program of JAX.
 
     Returns:
         The perturbed tree. Integers and other values are not changed.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     def change(x: Any) -> Any:
         if not has_floats(x):

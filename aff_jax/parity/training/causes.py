@@ -35,7 +35,7 @@ def explain_steps(samples: Samples, rows: Sequence[StepRow], dtype: str) -> str:
     initial = [row for row in different if row.step == 0]
     sentences = []
     if initial:
-        worst = max(initial, key=lambda row: row.max_abs or 0.0)
+        worst = max(initial, key=lambda row: row.max_abs)
         sentences.append(
             f"The networks differ before the first step, in {len(initial)} arrays. The largest "
             f"difference is {worst.max_abs:.1e}, at {worst.name}. Pass variables=None to convert "

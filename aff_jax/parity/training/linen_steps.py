@@ -21,8 +21,6 @@ __all__ = ["TRAINING_FLAGS", "LinenTraining", "bind_training_arguments"]
 TRAINING_FLAGS = {flag: not value for flag, value in EVALUATION.items()}
 """Arguments by which linen modules are put in training mode, and their values."""
 
-_UNPACKED = Packing(())
-
 _MOMENTS = {
     "trace": ("momentum_buffer",),
     "mu": ("exp_avg",),
@@ -82,7 +80,7 @@ class LinenTraining:
         optimizer: Any,
         entries: Sequence[Entry],
         names: Mapping[str, str],
-        packing: Packing = _UNPACKED,
+        packing: Packing,
     ):
         if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
             raise TypeError(

@@ -21,7 +21,7 @@ class StepRow:
         kind: One of "loss", "gradient", "statistic", "moment" and "weight".
         name: Name in the PyTorch module. That of a moment ends in the name of the state, as
             "conv1.weight.exp_avg". Empty for the loss.
-        max_abs: Largest absolute difference. None if one side has no such array.
+        max_abs: Largest absolute difference.
         max_rel: `max_abs` relative to PyTorch's largest absolute value. A gradient or moment that
             is small in comparison to those of other weights is compared with a share of those.
         allowed_abs: Largest `max_abs` that rounding may explain.
@@ -31,22 +31,22 @@ class StepRow:
     step: int
     kind: str
     name: str
-    max_abs: float | None
-    max_rel: float | None
+    max_abs: float
+    max_rel: float
     allowed_abs: float
     note: str = ""
 
     @property
     def differs(self) -> bool:
-        """Return True if the difference exceeds the allowed one, is NaN, or is not known."""
-        return self.max_abs is None or not self.max_abs <= self.allowed_abs
+        """Return True if the difference exceeds the allowed one or is NaN."""
+        return not self.max_abs <= self.allowed_abs
 
     @property
     def undecided(self) -> bool:
         """Return True if rounding alone changes the array too much to judge it."""
-        return not (self.differs or self.note) and bool(
-            self.max_abs
-            and self.max_rel
+        return (
+            not (self.differs or self.note)
+            and self.max_abs > 0
             and self.allowed_abs * self.max_rel > _UNDECIDED * self.max_abs
         )
 
@@ -92,8 +92,8 @@ class StepParity:
         Returns:
             The row, or None if no array of this kind was compared.
         """
-        rows = [row for row in self.rows if row.kind == kind and row.max_rel is not None]
-        return max(rows, key=lambda row: row.max_rel or 0.0, default=None)
+        rows = [row for row in self.rows if row.kind == kind]
+        return max(rows, key=lambda row: row.max_rel, default=None)
 
     def to_text(self, every: bool = False) -> str:
         """Format the comparison.
@@ -106,8 +106,8 @@ class StepParity:
         """
         cells: list[tuple[str, ...]] = [("", "step", "kind", "name", "max abs", "max rel", "note")]
         for row in self.rows if every else self._largest_rows():
-            numbers = ["-" if x is None else f"{x:.1e}" for x in (row.max_abs, row.max_rel)]
             mark = "!" if row.differs else ""
+            numbers = (f"{row.max_abs:.1e}", f"{row.max_rel:.1e}")
             cells.append((mark, str(row.step), row.kind, row.name, *numbers, row.note))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
@@ -122,10 +122,7 @@ class StepParity:
         for row in self.rows:
             groups.setdefault((row.step, row.kind), []).append(row)
         # A row that differs counts more than one that is only large because of rounding.
-        return [
-            max(rows, key=lambda r: (r.differs, float("inf") if r.max_rel is None else r.max_rel))
-            for rows in groups.values()
-        ]
+        return [max(rows, key=lambda r: (r.differs, r.max_rel)) for rows in groups.values()]
 
     def _verdict(self) -> list[str]:
         """Return the sentences of the verdict."""

@@ -78,10 +78,15 @@ def test_numbers_are_positive(text):
         positive(text)
 
 
-def test_the_directory_of_a_target_exists(tmp_path):
-    check_target(tmp_path / "new.safetensors")
+def test_a_target_is_new_in_a_directory_that_exists(tmp_path):
+    target = tmp_path / "new.safetensors"
+    check_target(target, overwrite=False)
+    target.touch()
+    check_target(target, overwrite=True)
+    with pytest.raises(FileExistsError, match="already exists; pass --overwrite"):
+        check_target(target, overwrite=False)
     with pytest.raises(FileNotFoundError, match=r"no directory .*no\. Create it first"):
-        check_target(tmp_path / "no" / "new.safetensors")
+        check_target(tmp_path / "no" / "new.safetensors", overwrite=False)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +99,7 @@ def test_classes_are_those_of_the_head(framework, head):
 
 
 def test_help_is_the_first_line_of_a_docstring():
-    assert help_line(check_target) == "Check that the directory of a file to write exists."
+    assert help_line(check_target) == "Check that a file can be written."
 
 
 def test_sizes_are_square_or_height_and_width():

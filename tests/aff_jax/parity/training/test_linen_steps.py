@@ -11,6 +11,7 @@ from aff_jax.convert.mapping import list_entries
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.inspection import inspect_module
 from aff_jax.parity.training.linen_steps import LinenTraining, bind_training_arguments
+from aff_jax.parity.training.packed_arrays import Packing
 
 X = np.random.default_rng(0).standard_normal((4, 3))
 KERNEL = np.random.default_rng(1).standard_normal((3, 2))
@@ -29,7 +30,7 @@ def run(optimizer, steps=2, names=None, loss=jnp.sum):
     with jax.enable_x64(True):
         entries = list_entries(inspect_module(Linear(), (X,)), PYTORCH)
         names = names or {"fc.weight": "net.fc.weight"}
-        training = LinenTraining(Linear(), (X,), {}, loss, optimizer, entries, names)
+        training = LinenTraining(Linear(), (X,), {}, loss, optimizer, entries, names, Packing(()))
         return list(training.run({"params": {"fc": {"kernel": jnp.asarray(KERNEL)}}}, steps))
 
 
