@@ -212,7 +212,7 @@ def _gradient_ratios(samples: Samples, close: float) -> dict[str, float | None]:
         if (
             jax_gradient is None
             or torch_gradient is None
-            or name in samples.rounding
+            or name in samples.rounding_only
             or not np.any(torch_gradient)
         ):
             continue

@@ -215,7 +215,7 @@ def _compare_steps(
             size = _largest(arrays[:2])
             # Rounding changes the gradient by about its size.
             if 0 < size < scale and row.allowed_abs > STEP_MULTIPLE_OF_NOISE / 10 * size:
-                samples.rounding.add(name)
+                samples.rounding_only.add(name)
             yield row
         elif name not in samples.summed:  # the other bias of the sum may have the gradient
             value = _largest(arrays[1:2])
@@ -283,14 +283,15 @@ def _list_notes(torch_training: TorchTraining, samples: Samples) -> list[str]:
             f"Not compared: weights of PyTorch that the linen module does not have and that have "
             f"no gradient, so nothing reads them: {len(unread)} {list_some(unread)}."
         )
-    if samples.unmatched_moments:
+    if samples.unmatched_states:
         notes.append(
-            f"Not compared: the optimizer states {', '.join(sorted(samples.unmatched_moments))}, "
+            f"Not compared: the optimizer states {', '.join(sorted(samples.unmatched_states))}, "
             f"which only one side has or keeps under this name."
         )
-    if samples.rounding:
+    if samples.rounding_only:
+        names = sorted(samples.rounding_only)
         notes.append(
             f"The gradients of some weights are rounding errors, probably because they are zero by "
-            f"construction: {len(samples.rounding)} {list_some(sorted(samples.rounding))}."
+            f"construction: {len(names)} {list_some(names)}."
         )
     return notes

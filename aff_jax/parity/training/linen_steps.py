@@ -169,7 +169,7 @@ class LinenTraining:
                 loss=float(loss),
                 outputs=[np.asarray(leaf) for leaf in jax.tree.leaves(outputs)],
                 gradients=dict(self._name(gradients, state, sums=False)[0]),
-                moments=self._name_moments(optimizer_state, params, state),
+                optimizer_state=self._name_moments(optimizer_state, params, state),
                 weights=weights,
                 statistics=statistics,
             )

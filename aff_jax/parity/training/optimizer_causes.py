@@ -85,7 +85,7 @@ def is_judged(samples: Samples, name: str) -> bool:
         error, and for one of two biases that are added.
     """
     is_known = _has_gradients(samples, name) and name in samples.settings
-    return is_known and name not in samples.rounding | samples.summed
+    return is_known and name not in samples.rounding_only | samples.summed
 
 
 def list_some(names: Sequence[str], total: int | None = None) -> str:

@@ -34,10 +34,10 @@ class TrainingStep:
         loss: Loss before the update.
         outputs: Outputs of the network before the update, in the layout of the framework.
         gradients: Gradients by the name of the weight. None if there is no gradient.
-        moments: State of the optimizer after the step, by the name of the weight and of the state,
-            as "conv1.weight.exp_avg".
-        batches: Moments of the inputs of each batch norm, by the name of the norm. Only PyTorch's
-            side has them.
+        optimizer_state: State of the optimizer after the step, by the name of the weight and of the
+            state, as "conv1.weight.exp_avg".
+        batch_moments: Moments of the inputs of each batch norm, by the name of the norm. Only
+            PyTorch's side has them.
         weights: Weights after the step.
         statistics: Running statistics after the step.
     """
@@ -45,7 +45,7 @@ class TrainingStep:
     loss: float = float("nan")
     outputs: Sequence[np.ndarray] = ()
     gradients: Mapping[str, np.ndarray | None] = dataclasses.field(default_factory=dict)
-    moments: NamedArrays = dataclasses.field(default_factory=dict)
-    batches: Mapping[str, Sequence[BatchMoments]] = dataclasses.field(default_factory=dict)
+    optimizer_state: NamedArrays = dataclasses.field(default_factory=dict)
+    batch_moments: Mapping[str, Sequence[BatchMoments]] = dataclasses.field(default_factory=dict)
     weights: NamedArrays = dataclasses.field(default_factory=dict)
     statistics: NamedArrays = dataclasses.field(default_factory=dict)

@@ -69,30 +69,30 @@ class Samples:
     """Samples of both sides.
 
     Attributes:
-        torch: PyTorch's.
-        jax: JAX's.
-        batches: Moments of the inputs of PyTorch's batch norms by name, for each step.
+        torch: Samples of the PyTorch side.
+        jax: Samples of the JAX side.
+        batch_moments: Moments of the inputs of PyTorch's batch norms by name, for each step.
         settings: Settings of PyTorch's optimizer for each weight.
         optimizer_name: Class of PyTorch's optimizer.
         norm_momenta: Momentum of each batch norm of PyTorch.
-        rounding: Weights whose gradients are rounding errors.
+        rounding_only: Weights whose gradients are nothing but rounding errors.
         tied: Groups of names of one weight of PyTorch, all of which JAX has.
         padding: Row of each embedding of PyTorch that gets no gradient.
         summed: Biases of PyTorch that belong to one bias of JAX.
-        unmatched_moments: Names of states of the optimizer that one side lacks.
+        unmatched_states: Names of states of the optimizer that one side lacks.
     """
 
     torch: Side = dataclasses.field(default_factory=Side)
     jax: Side = dataclasses.field(default_factory=Side)
-    batches: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
+    batch_moments: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
     settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     optimizer_name: str = ""
     norm_momenta: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
-    rounding: set[str] = dataclasses.field(default_factory=set)
+    rounding_only: set[str] = dataclasses.field(default_factory=set)
     tied: list[list[str]] = dataclasses.field(default_factory=list)
     padding: Mapping[str, int] = dataclasses.field(default_factory=dict)
     summed: set[str] = dataclasses.field(default_factory=set)
-    unmatched_moments: set[str] = dataclasses.field(default_factory=set)
+    unmatched_states: set[str] = dataclasses.field(default_factory=set)
 
     def add(self, torch_step: TrainingStep, jax_step: TrainingStep) -> None:
         """Add samples of the next step of both sides.
@@ -104,17 +104,19 @@ class Samples:
         self.torch.add(torch_step)
         self.jax.add(jax_step)
         if jax_step.gradients:
-            self.batches.append({n: _copy(calls) for n, calls in torch_step.batches.items()})
+            self.batch_moments.append(
+                {n: _copy(calls) for n, calls in torch_step.batch_moments.items()}
+            )
             for one, other in (
-                (torch_step.moments, jax_step.moments),
-                (jax_step.moments, torch_step.moments),
+                (torch_step.optimizer_state, jax_step.optimizer_state),
+                (jax_step.optimizer_state, torch_step.optimizer_state),
             ):
                 keys = {name.rpartition(".")[2] for name in other}
-                self.unmatched_moments |= {
+                self.unmatched_states |= {
                     key for key in (name.rpartition(".")[2] for name in one) if key not in keys
                 }
             # JAX's field `nu` has two names in PyTorch, one of which is never there.
-            self.unmatched_moments -= {"square_avg", "exp_avg_sq"}
+            self.unmatched_states -= {"square_avg", "exp_avg_sq"}
 
     def is_updated(self, name: str) -> bool:
         """Return whether the last step that was added changed a weight of JAX.
@@ -142,7 +144,7 @@ class Samples:
         Returns:
             The row, with a larger `allowed_abs` and a note if it belongs to such a weight.
         """
-        if row.kind == "moment" and row.name.rpartition(".")[0] in self.rounding:
+        if row.kind == "moment" and row.name.rpartition(".")[0] in self.rounding_only:
             return row if row.differs else dataclasses.replace(row, note=_NOTE)
         if row.kind != "weight" or not row.step:
             return row
@@ -152,7 +154,7 @@ class Samples:
             )
             for side in (self.torch, self.jax)
         )
-        is_rounding = row.name in self.rounding
+        is_rounding = row.name in self.rounding_only
         allowed = max(row.allowed_abs, (2.0 if is_rounding else share) * travel)
         return dataclasses.replace(
             row, allowed_abs=allowed, note=_NOTE if is_rounding else row.note

@@ -29,7 +29,7 @@ def explain_statistics(samples: Samples, dtype: str) -> list[str]:
     bound = 1e-3 if dtype == "float32" else 1e-7
     norms = {
         norm: calls
-        for norm, calls in samples.batches[0].items()
+        for norm, calls in samples.batch_moments[0].items()
         if f"{norm}.running_mean" in samples.jax.statistics
     }
     if not norms:

@@ -137,8 +137,8 @@ class TorchTraining:
                 loss=value.item(),
                 outputs=recorded,
                 gradients=gradients,
-                moments=moments,
-                batches={name: list(calls) for name, calls in batches.items()},
+                optimizer_state=moments,
+                batch_moments={name: list(calls) for name, calls in batches.items()},
                 **state(),
             )
 

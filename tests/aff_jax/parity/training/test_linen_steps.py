@@ -42,7 +42,7 @@ def test_steps_have_the_names_and_layouts_of_pytorch():
     np.testing.assert_allclose(first.outputs[0], X @ KERNEL, rtol=1e-12)
     for step, trace in ((first, gradient), (second, 1.5 * gradient)):
         np.testing.assert_allclose(step.gradients["net.fc.weight"], gradient, rtol=1e-12)
-        moment = step.moments["net.fc.weight.momentum_buffer"]
+        moment = step.optimizer_state["net.fc.weight.momentum_buffer"]
         np.testing.assert_allclose(moment, trace, rtol=1e-12)
     expected = KERNEL.T - 0.1 * (1 + 1.5) * gradient
     np.testing.assert_allclose(second.weights["net.fc.weight"], expected, rtol=1e-12)
@@ -52,14 +52,14 @@ def test_moments_are_found_in_nested_states():
     optimizer = optax.chain(optax.clip(1e3), optax.masked(optax.adam(0.1), {"fc": True}))
     _, first = run(optimizer, steps=1)
     gradient = np.repeat(X.sum(0)[None], 2, 0)
-    moments = first.moments
+    moments = first.optimizer_state
     np.testing.assert_allclose(moments["net.fc.weight.exp_avg"], 0.1 * gradient, rtol=1e-6)
     np.testing.assert_allclose(moments["net.fc.weight.exp_avg_sq"], 1e-3 * gradient**2, rtol=1e-6)
 
 
 def test_masked_weights_have_no_moments():
     _, first = run(optax.masked(optax.adam(0.1), {"fc": False}), steps=1)
-    assert not first.moments
+    assert not first.optimizer_state
 
 
 def test_names_that_pytorch_lacks_are_left_out():

@@ -60,8 +60,8 @@ def test_samples_are_copies():
 
 def test_moments_of_batches_and_unmatched_states_are_kept():
     samples = make_samples()
-    assert samples.batches[0]["bn"][0].mean.dtype == np.float64
-    assert samples.unmatched_moments == {"max"}
+    assert samples.batch_moments[0]["bn"][0].mean.dtype == np.float64
+    assert samples.unmatched_states == {"max"}
 
 
 def test_is_updated():
@@ -73,7 +73,7 @@ def test_is_updated():
 
 @pytest.mark.parametrize("is_rounding", [False, True])
 def test_a_weight_may_differ_by_a_share_of_its_updates(is_rounding):
-    samples = make_samples(rounding={"w"} if is_rounding else set())
+    samples = make_samples(rounding_only={"w"} if is_rounding else set())
     row = samples.excuse_rounding(StepRow(1, "weight", "w", 0.1, 0.1, 0.01), 0.02)
     # The updates of both sides are 1 + 1.5.
     assert row.allowed_abs == pytest.approx(2 * 2.5 if is_rounding else 0.02 * 2.5)
@@ -82,7 +82,7 @@ def test_a_weight_may_differ_by_a_share_of_its_updates(is_rounding):
 
 
 def test_other_rows_are_not_excused():
-    samples = make_samples(rounding={"w"})
+    samples = make_samples(rounding_only={"w"})
     for row in (
         StepRow(0, "weight", "w", 0.1, 0.1, 0.01),
         StepRow(1, "statistic", "w", 0.1, 0.1, 0.01),

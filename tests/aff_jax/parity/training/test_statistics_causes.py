@@ -21,7 +21,7 @@ def make_samples(momentum=0.1, unbiased=True, calls=1, theirs=0.1):
         var = var + momentum * (BATCH.var(0, ddof=int(unbiased)) - var)
     samples.jax.statistics["bn.running_mean"].append(mean)
     samples.jax.statistics["bn.running_var"].append(var)
-    samples.batches = [{"bn": [BatchMoments(BATCH.mean(0), BATCH.var(0), 8)] * calls}]
+    samples.batch_moments = [{"bn": [BatchMoments(BATCH.mean(0), BATCH.var(0), 8)] * calls}]
     return samples
 
 
@@ -58,7 +58,7 @@ def test_statistics_with_another_cause_are_not_explained():
     samples = make_samples()
     samples.jax.statistics["bn.running_mean"][1] = np.array([5.0, -4.0, 3.0])
     assert explain_statistics(samples, "float64") == []
-    samples.batches = [{}]
+    samples.batch_moments = [{}]
     assert explain_statistics(samples, "float64") == []
 
 
@@ -73,7 +73,7 @@ def test_each_norm_is_compared_with_its_own_momentum():
     samples.norm_momenta = {"bn": 0.1, "late": 0.2}
     for leaf in ("running_mean", "running_var"):
         samples.jax.statistics[f"late.{leaf}"] = other.jax.statistics[f"bn.{leaf}"]
-    samples.batches[0]["late"] = other.batches[0]["bn"]
+    samples.batch_moments[0]["late"] = other.batch_moments[0]["bn"]
     (text,) = explain_statistics(samples, "float64")
     assert "of 1 of 2 norms (late) differs: JAX computes 0.7 * old + 0.3 * batch" in text
     assert "PyTorch has momentum=0.2" in text

@@ -43,9 +43,9 @@ def test_steps_are_those_of_a_training_loop():
             np.testing.assert_array_equal(step.gradients[name], parameter.grad)
             np.testing.assert_array_equal(step.weights[name], parameter.detach())
             trace = optimizer.state[parameter]["momentum_buffer"]
-            np.testing.assert_array_equal(step.moments[f"{name}.momentum_buffer"], trace)
+            np.testing.assert_array_equal(step.optimizer_state[f"{name}.momentum_buffer"], trace)
         np.testing.assert_array_equal(step.statistics["bn.running_var"], twin.bn.running_var)
-        ((mean, var, size),) = step.batches["bn"]
+        ((mean, var, size),) = step.batch_moments["bn"]
         np.testing.assert_allclose(mean, seen.mean(1), rtol=1e-12)
         np.testing.assert_allclose(var, seen.var(1, correction=0), rtol=1e-12)
         assert size == 6 * 5 * 5
