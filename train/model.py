@@ -19,7 +19,13 @@ from train.data.sources.data_source import Source
 from train.steps.parallel import AXIS
 from train.steps.precision import DTYPES
 
-__all__ = ["KERNEL_INITS", "check_output_shape", "make_model", "network_cost"]
+__all__ = [
+    "KERNEL_INITS",
+    "check_output_shape",
+    "expected_output_shape",
+    "make_model",
+    "network_cost",
+]
 
 KERNEL_INITS = {
     "xavier": nn.initializers.xavier_uniform(),
@@ -105,7 +111,7 @@ def check_output_shape(
     """
     image = jax.ShapeDtypeStruct((1, *source.image_shape), np.float32)
     output = jax.eval_shape(model.apply, variables, image)
-    expected = (1, *source.label_shape, source.num_classes)
+    expected = expected_output_shape(source)
     if output.shape != expected:
         raise ValueError(
             f"expected a network whose output for one image of {config.dataset!r} has the shape "
@@ -113,3 +119,15 @@ def check_output_shape(
             f"with an output per pixel, classification one with an output per image; set "
             f"--config.model."
         )
+
+
+def expected_output_shape(source: Source) -> tuple[int, ...]:
+    """Return the shape of the logits for one image of a dataset.
+
+    Args:
+        source: Examples of the dataset.
+
+    Returns:
+        `(1, classes)` for classification and `(1, height, width, classes)` for segmentation.
+    """
+    return 1, *source.label_shape, source.num_classes

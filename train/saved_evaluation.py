@@ -22,6 +22,7 @@ from train.data.pipeline import open_split, split_names
 from train.data.sources.data_source import Source
 from train.eval_loop import evaluate
 from train.evaluation import make_evaluation
+from train.model import expected_output_shape
 from train.original_size import evaluate_in_original_size
 from train.reporting.class_scores import ClassScores, class_scores
 from train.reporting.metrics import TASK_METRICS
@@ -185,7 +186,7 @@ def _check_outputs(
 ) -> None:
     """Check that the network takes the images of the dataset and has an output for each class."""
     image = jax.ShapeDtypeStruct((1, *source.image_shape), jnp.float32)
-    expected = (1, *source.label_shape, source.num_classes)
+    expected = expected_output_shape(source)
     try:
         found: Any = jax.eval_shape(model.apply, variables, image).shape
     except Exception as error:  # flax raises errors of its own for other channels

@@ -1,5 +1,6 @@
 """Conversion of Gluon's parameters, in particular of batch norms without scale or bias."""
 
+import chex
 import flax.linen as nn
 import numpy as np
 import pytest
@@ -59,6 +60,16 @@ def test_the_beta_of_a_norm_without_bias_moves_the_mean(gluon):
     mean = gluon["norm.running_mean"] - gluon["norm.beta"] * std / gluon["norm.gamma"]
     np.testing.assert_allclose(stats["mean"], mean, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(stats["var"], gluon["norm.running_var"])
+
+
+def test_a_module_may_need_keyword_arguments(gluon):
+    class Flagged(Normed):
+        def __call__(self, x, *, doubled):
+            return super().__call__(x) * (2 if doubled else 1)
+
+    x = np.zeros((2, C), np.float32)
+    variables = from_mxnet(gluon, Flagged({}), x, kwargs={"doubled": True})
+    chex.assert_trees_all_equal(variables, from_mxnet(gluon, Normed({}), x))
 
 
 def test_an_unused_array_of_the_wrong_shape_is_listed(gluon):

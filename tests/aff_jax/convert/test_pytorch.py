@@ -230,6 +230,8 @@ def test_fusions_may_be_called_with_keywords_and_flags():
     state = {f"blend.{key}": value for key, value in aff_state().items()}
     variables = from_torch(state, Keyword(), x, False)
     assert_same(to_torch(variables, Keyword(), x, False), state)
+    variables = from_torch(state, Keyword(), x, kwargs={"train": False})
+    assert_same(to_torch(variables, Keyword(), x, kwargs={"train": False}), state)
 
 
 @pytest.mark.parametrize(
