@@ -56,7 +56,7 @@ MAGNITUDES = {
 
 Shears are in pixels per pixel, translations in pixels and rotations in degrees; each is negated
 with probability 1/2. Solarize has a threshold, Posterize a number of bits, and the last four have
-factors for `blend`.
+factors, of which 1 changes nothing.
 """
 
 Step = tuple[str, float, int]
