@@ -43,7 +43,6 @@ class CompiledStep:
             fit, what the compiler would have needed.
         flops: FLOPs of the matrix products and convolutions of one device.
         parameters: Number of trainable parameters.
-        examples: Number of training examples.
         total_steps: Number of steps of the run.
         cached_bytes: Bytes of the dataset, if it is cached on every device.
         seconds: Time that compiling took.
@@ -53,7 +52,6 @@ class CompiledStep:
     memory: int
     flops: int
     parameters: int
-    examples: int
     total_steps: int
     cached_bytes: int
     seconds: float
@@ -122,7 +120,6 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
         memory=memory,
         flops=count_product_flops(jaxpr),
         parameters=count_parameters(run.state.params),
-        examples=len(source),
         total_steps=run.epochs.total_steps,
         cached_bytes=device_cache_bytes(config, run),
         seconds=seconds,
