@@ -25,6 +25,10 @@ from train.data.sources.data_source import Source
 
 __all__ = ["TrainFeed", "eval_feed", "training_order"]
 
+# Number of batches that each worker, or all threads, read ahead. Grain's default is 500 elements,
+# and here an element is a batch.
+_READ_AHEAD = 4
+
 
 class TrainFeed:
     """An endless iterator over shuffled batches: this process's block of each global batch.
@@ -48,7 +52,6 @@ class TrainFeed:
             from the seed and the number of examples before it.
         workers: Number of worker processes that read; 0 reads in threads of this process.
         threads: Number of threads that read, if there are no workers.
-        read_ahead: Number of batches that each worker, or all threads, read ahead.
 
     Raises:
         ValueError: If an argument is invalid, see `training_order`.
@@ -65,7 +68,6 @@ class TrainFeed:
         random_crop: bool = False,
         workers: int = 0,
         threads: int = 2,
-        read_ahead: int = 4,
     ) -> None:
         _check_training(len(source), batch_size, seed, process_index, process_count)
         positions = _shuffled(len(source), seed)
@@ -76,7 +78,7 @@ class TrainFeed:
         else:
             examples = positions.map(source.__getitem__)
         self._batches = _blocks(examples, batch_size, process_index, process_count)
-        self._workers, self._threads, self._read_ahead = workers, threads, read_ahead
+        self._workers, self._threads = workers, threads
         self.set_state({"next_index": 0})
 
     def __iter__(self) -> TrainFeed:
@@ -99,7 +101,7 @@ class TrainFeed:
         """
         self._next_index = state["next_index"]
         remaining = self._batches[self._next_index :]
-        self._iterator = _iterate(remaining, self._threads, self._read_ahead, self._workers)
+        self._iterator = _iterate(remaining, self._workers, self._threads)
 
     def close(self) -> None:
         """Stop the worker processes."""
@@ -142,8 +144,6 @@ def eval_feed(
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
-    threads: int = 2,
-    read_ahead: int = 4,
 ) -> grain.DatasetIterator[NumpyBatch]:
     """Iterate once over the source, in order, in batches of one shape for this process.
 
@@ -160,8 +160,6 @@ def eval_feed(
         process_index: Index of this process.
         process_count: Number of processes.
         workers: Number of worker processes that read; 0 reads in threads of this process.
-        threads: Number of threads that read, if there are no workers.
-        read_ahead: Number of batches that each worker, or all threads, read ahead.
 
     Returns:
         An iterator over the batches of this process.
@@ -175,7 +173,7 @@ def eval_feed(
     block_size = _round_up(-(-batch_size // process_count), multiple_of)
     padded = _Padded(source, _round_up(len(source), block_size * process_count))
     blocks = grain.MapDataset.source(padded).batch(block_size)
-    return _iterate(blocks[process_index::process_count], threads, read_ahead, workers)
+    return _iterate(blocks[process_index::process_count], workers)
 
 
 def _shuffled(length: int, seed: int) -> grain.MapDataset[Any]:
@@ -234,11 +232,11 @@ class _Padded:
 
 
 def _iterate(
-    batches: grain.MapDataset[NumpyBatch], threads: int, ahead: int, workers: int = 0
+    batches: grain.MapDataset[NumpyBatch], workers: int, threads: int = 2
 ) -> grain.DatasetIterator[NumpyBatch]:
     """Iterate over batches that threads or worker processes read ahead."""
-    # Grain's default is to read 500 elements ahead, and here an element is a batch.
-    options = grain.ReadOptions(num_threads=1 if workers else threads, prefetch_buffer_size=ahead)
+    threads = 1 if workers else threads
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_READ_AHEAD)
     iterable = batches.to_iter_dataset(options)
     if workers:
         # Grain reads absl flags here. They are not parsed outside of `python -m train`.
@@ -248,7 +246,7 @@ def _iterate(
         # the workers that this thread starts.
         resource_tracker.ensure_running()
         iterable = iterable.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead)
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_READ_AHEAD)
         )
     return iter(iterable)
 

@@ -69,6 +69,7 @@ def _without_messages_about_drivers() -> Iterator[None]:
 
 def _plan(config: ConfigDict, topology: str) -> None:
     from aff_jax.files.user_cache import user_cache
+    from train.plan.dataset_shapes import open_shapes
     from train.plan.plan_maker import PlanCache, PlanMaker, versions
     from train.plan.report import does_not_fit, print_plan, print_search, write_json
     from train.plan.search import search
@@ -85,7 +86,7 @@ def _plan(config: ConfigDict, topology: str) -> None:
     print_plan(plan, console)
     found = None
     if options.search:
-        found = search(config, maker.plan, plan.devices, maker.examples(config))
+        found = search(config, maker.plan, plan.devices, len(open_shapes(config)))
         print_search(found, console)
     if options.json:
         write_json(plan, Path(os.path.expanduser(options.json)), found, versions())

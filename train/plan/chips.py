@@ -76,125 +76,84 @@ class Chip:
         return self.links / (2 * max(self.axes, 1))
 
 
-def _tpu(
-    name: str,
-    *,
-    tflops: float,
-    gib: float,
-    gb_per_second: float,
-    link_gb_per_second: float,
-    axes: int,
-    largest: int,
-    ghz: float,
-    examples: str,
-    source: str,
-) -> Chip:
-    return Chip(
-        name=name,
-        platform="tpu",
-        peak=tflops * 1e12,
-        peak_float32=tflops * 1e12,
-        memory=int(gib * 2**30),
-        bandwidth=gb_per_second * 1e9,
-        links=link_gb_per_second * 1e9,
-        axes=axes,
-        largest=largest,
-        clock=ghz * 1e9,
-        examples=examples,
-        source=source,
-    )
-
-
-def _gpu(
-    name: str,
-    *,
-    tflops: float,
-    tf32_tflops: float,
-    gb: float,
-    gb_per_second: float,
-    link_gb_per_second: float,
-    gpu: GpuProperties,
-) -> Chip:
-    return Chip(
-        name=name,
-        platform="gpu",
-        peak=tflops * 1e12,
-        peak_float32=tf32_tflops * 1e12,
-        memory=int(GPU_MEMORY_FRACTION * gb * 1e9),
-        bandwidth=gb_per_second * 1e9,
-        links=link_gb_per_second * 1e9,
-        axes=0,
-        largest=8,
-        clock=0.0,
-        examples=f"{name}, {name}:8",
-        source=f"https://www.nvidia.com/en-us/data-center/{name}/",
-        gpu=gpu,
-    )
-
-
-# TPU: `gib` is what the compiler, libtpu 0.0.42.1, lets a program use: a little less than the
-# documented capacity. For v4, `link_gb_per_second` is twice the documented all-reduce bandwidth of
-# a pod by its chips; for v2 and v3 it is that of the paper at v2's source. No page has the clocks.
-# They follow from the peak: a matrix unit with n^2 cells does 2 n^2 FLOPs per cycle, and n is 256
-# for v6e and tpu7x, and 128 before. For these two it takes twice the matrix units that the
-# documents list, with which the clock would be 3.5 GHz: they are the least certain. By the clocks,
-# the compiler expects a sum of two large arrays to use 72 to 94 % of the bandwidth.
+# TPU: `memory` is what the compiler, libtpu 0.0.42.1, lets a program use: a little less than the
+# documented capacity. For v4, `links` is twice the documented all-reduce bandwidth of a pod by its
+# chips; for v2 and v3 it is that of the paper at v2's source. No page has the clocks. They follow
+# from the peak: a matrix unit with n^2 cells does 2 n^2 FLOPs per cycle, and n is 256 for v6e and
+# tpu7x, and 128 before. For these two it takes twice the matrix units that the documents list, with
+# which the clock would be 3.5 GHz: they are the least certain. By the clocks, the compiler expects
+# a sum of two large arrays to use 72 to 94 % of the bandwidth.
 # GPU: dense products, without structured sparsity; the page of the H100 rounds to 3.35 TB/s.
 CHIPS = {
     chip.name: chip
     for chip in (
-        _tpu(
-            "v2", tflops=46, gib=14.96, gb_per_second=700, link_gb_per_second=496, axes=2,
-            largest=512, ghz=0.7, examples="v2:2x2", source="https://doi.org/10.1145/3360307",
+        Chip(
+            "v2", "tpu", peak=46e12, peak_float32=46e12, memory=int(14.96 * 2**30),
+            bandwidth=700e9, links=496e9, axes=2, largest=512, clock=0.7e9,
+            examples="v2:2x2",
+            source="https://doi.org/10.1145/3360307",
         ),
-        _tpu(
-            "v3", tflops=123, gib=30.96, gb_per_second=900, link_gb_per_second=656, axes=2,
-            largest=1024, ghz=0.94, examples="v3:2x2",
+        Chip(
+            "v3", "tpu", peak=123e12, peak_float32=123e12, memory=int(30.96 * 2**30),
+            bandwidth=900e9, links=656e9, axes=2, largest=1024, clock=0.94e9,
+            examples="v3:2x2",
             source="https://docs.cloud.google.com/tpu/docs/v3",
         ),
-        _tpu(
-            "v4", tflops=275, gib=30.5, gb_per_second=1200, link_gb_per_second=540, axes=3,
-            largest=4096, ghz=1.05, examples="v4:2x2x1",
+        Chip(
+            "v4", "tpu", peak=275e12, peak_float32=275e12, memory=int(30.5 * 2**30),
+            bandwidth=1200e9, links=540e9, axes=3, largest=4096, clock=1.05e9,
+            examples="v4:2x2x1",
             source="https://docs.cloud.google.com/tpu/docs/v4",
         ),
-        _tpu(
-            "v5e", tflops=197, gib=15.75, gb_per_second=819, link_gb_per_second=400, axes=2,
-            largest=256, ghz=1.5, examples="v5e:1x1, v5e:2x2, v5e:4x4, v5e:16x16",
+        Chip(
+            "v5e", "tpu", peak=197e12, peak_float32=197e12, memory=int(15.75 * 2**30),
+            bandwidth=819e9, links=400e9, axes=2, largest=256, clock=1.5e9,
+            examples="v5e:1x1, v5e:2x2, v5e:4x4, v5e:16x16",
             source="https://docs.cloud.google.com/tpu/docs/v5e",
         ),
-        _tpu(
-            "v5p", tflops=459, gib=95.74, gb_per_second=2765, link_gb_per_second=1200, axes=3,
-            largest=6144, ghz=1.75, examples="v5p:2x2x1, v5p:4x4x4",
+        Chip(
+            "v5p", "tpu", peak=459e12, peak_float32=459e12, memory=int(95.74 * 2**30),
+            bandwidth=2765e9, links=1200e9, axes=3, largest=6144, clock=1.75e9,
+            examples="v5p:2x2x1, v5p:4x4x4",
             source="https://docs.cloud.google.com/tpu/docs/v5p",
         ),
-        _tpu(
-            "v6e", tflops=918, gib=31.25, gb_per_second=1638, link_gb_per_second=800, axes=2,
-            largest=256, ghz=1.75, examples="v6e:1x1, v6e:2x2, v6e:4x4, v6e:16x16",
+        Chip(
+            "v6e", "tpu", peak=918e12, peak_float32=918e12, memory=int(31.25 * 2**30),
+            bandwidth=1638e9, links=800e9, axes=2, largest=256, clock=1.75e9,
+            examples="v6e:1x1, v6e:2x2, v6e:4x4, v6e:16x16",
             source="https://docs.cloud.google.com/tpu/docs/v6e",
         ),
-        _tpu(
-            "tpu7x", tflops=2307, gib=189.5, gb_per_second=7380, link_gb_per_second=1200, axes=3,
-            largest=9216, ghz=2.2, examples="tpu7x:2x2x1",
+        Chip(
+            "tpu7x", "tpu", peak=2307e12, peak_float32=2307e12, memory=int(189.5 * 2**30),
+            bandwidth=7380e9, links=1200e9, axes=3, largest=9216, clock=2.2e9,
+            examples="tpu7x:2x2x1",
             source="https://docs.cloud.google.com/tpu/docs/tpu7x",
         ),
-        _gpu(
-            "a100", tflops=312, tf32_tflops=156, gb=80, gb_per_second=2039, link_gb_per_second=600,
+        Chip(
+            "a100", "gpu", peak=312e12, peak_float32=156e12,
+            memory=int(GPU_MEMORY_FRACTION * 80e9), bandwidth=2039e9, links=600e9,
+            axes=0, largest=8, clock=0.0, examples="a100, a100:8",
+            source="https://www.nvidia.com/en-us/data-center/a100/",
             gpu=GpuProperties(
                 "NVIDIA A100-SXM4-80GB", capability=8, core_count=108, shared_memory=166912,
                 l2=40 * 2**20, clock=1.41e9, memory=80 * 2**30,
             ),
         ),
-        _gpu(
-            "h100", tflops=989, tf32_tflops=494, gb=80, gb_per_second=3352.32,
-            link_gb_per_second=900,
+        Chip(
+            "h100", "gpu", peak=989e12, peak_float32=494e12,
+            memory=int(GPU_MEMORY_FRACTION * 80e9), bandwidth=3352.32e9, links=900e9,
+            axes=0, largest=8, clock=0.0, examples="h100, h100:8",
+            source="https://www.nvidia.com/en-us/data-center/h100/",
             gpu=GpuProperties(
                 "NVIDIA H100 80GB HBM3", capability=9, core_count=132, shared_memory=232448,
                 l2=50 * 2**20, clock=1.98e9, memory=84942979072,
             ),
         ),
-        _gpu(
-            "h200", tflops=989, tf32_tflops=494, gb=141, gb_per_second=4800,
-            link_gb_per_second=900,
+        Chip(
+            "h200", "gpu", peak=989e12, peak_float32=494e12,
+            memory=int(GPU_MEMORY_FRACTION * 141e9), bandwidth=4800e9, links=900e9,
+            axes=0, largest=8, clock=0.0, examples="h200, h200:8",
+            source="https://www.nvidia.com/en-us/data-center/h200/",
             gpu=GpuProperties(
                 "NVIDIA H200", capability=9, core_count=132, shared_memory=232448,
                 l2=60 * 2**20, clock=1.98e9, memory=150754820096,

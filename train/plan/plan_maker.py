@@ -14,7 +14,6 @@ from rich.console import Console
 import aff_jax
 import train.setup
 from aff_jax.files.atomic_write import atomic_file
-from train.plan.dataset_shapes import open_shapes
 from train.plan.estimate import Plan, estimate
 from train.plan.program import compile_step
 from train.plan.topologies import Topology, describe_topology
@@ -152,14 +151,3 @@ class PlanMaker:
         self._console.print(f"done in {time.perf_counter() - start:.0f} s\n")
         self._cache.put(config, self._name, plan)
         return plan
-
-    def examples(self, config: ConfigDict) -> int:
-        """Return the number of training examples of a config's dataset.
-
-        Args:
-            config: The config.
-
-        Returns:
-            Number of examples.
-        """
-        return len(open_shapes(config))

@@ -24,7 +24,7 @@ from train.setup import Run, make_run_from_splits
 from train.steps.parallel import AXIS, PARALLEL, Parallel, check_batch_size
 from train.steps.precision import DTYPES
 
-__all__ = ["CompiledStep", "compile_step", "compile_traced", "device_cache_bytes", "used_bytes"]
+__all__ = ["CompiledStep", "compile_step", "compile_traced", "used_bytes"]
 
 T = TypeVar("T")
 
@@ -43,7 +43,6 @@ class CompiledStep:
             fit, what the compiler would have needed.
         flops: FLOPs of the matrix products and convolutions of one device.
         parameters: Number of trainable parameters.
-        examples: Number of training examples.
         total_steps: Number of steps of the run.
         cached_bytes: Bytes of the dataset, if it is cached on every device.
         seconds: Time that compiling took.
@@ -53,7 +52,6 @@ class CompiledStep:
     memory: int
     flops: int
     parameters: int
-    examples: int
     total_steps: int
     cached_bytes: int
     seconds: float
@@ -122,9 +120,8 @@ def compile_step(config: ConfigDict, topology: Topology) -> CompiledStep:
         memory=memory,
         flops=count_product_flops(jaxpr),
         parameters=count_parameters(run.state.params),
-        examples=len(source),
         total_steps=run.epochs.total_steps,
-        cached_bytes=device_cache_bytes(config, run),
+        cached_bytes=_device_cache_bytes(config, run),
         seconds=seconds,
     )
 
@@ -197,16 +194,8 @@ def used_bytes(message: str, argument_bytes: int = 0) -> int | None:
     return needed + argument_bytes if temporaries else needed
 
 
-def device_cache_bytes(config: ConfigDict, run: Run) -> int:
-    """Return the bytes of the dataset that a run caches on every device.
-
-    Args:
-        config: The config of the run.
-        run: The run.
-
-    Returns:
-        The bytes, 0 if every batch is sent to the devices.
-    """
+def _device_cache_bytes(config: ConfigDict, run: Run) -> int:
+    """Return the bytes that a run caches on every device, 0 if every batch is sent to them."""
     size = run.train_source.nbytes
     caches = size <= config.device_cache_mib * 2**20 and not config.random_resized_crop
     return size if caches else 0

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 __all__ = [
     "CONFIG_FILE",
     "RESUMABLE_FIELDS",
-    "config_as_dict",
     "differing_fields",
     "flatten_fields",
     "read_config",
@@ -62,18 +61,6 @@ def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _with_tuples(item) for name, item in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def config_as_dict(config: Any) -> dict[str, Any]:
-    """Convert a config to a dict.
-
-    Args:
-        config: `ml_collections.ConfigDict` or a mapping of JSON values.
-
-    Returns:
-        Values by field.
-    """
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
 
 
 def read_fields(path: Path) -> dict[str, Any]:

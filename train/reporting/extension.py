@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -65,9 +64,7 @@ def extend_workdir(workdir: Path, config: ConfigDict, step: int, total_steps: in
         ValueError: If the config differs in other fields than `EXTENDABLE_FIELDS`; or no steps are
             left with it. Nothing is written.
     """
-    before: dict[str, Any] = read_config(workdir).to_dict()
-    new = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
-    different = differing_fields(json.loads(json.dumps(before)), json.loads(new))
+    different = differing_fields(read_config(workdir).to_dict(), config.to_dict())
     refused = [
         line
         for name, line in different.items()
@@ -98,7 +95,8 @@ def extend_workdir(workdir: Path, config: ConfigDict, step: int, total_steps: in
             kept = path.with_name(f"{path.stem}_until_{step}.json")
             if path.exists() and not kept.exists():
                 shutil.copy2(path, kept)
-        write_atomically(workdir / CONFIG_FILE, new)
+        text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+        write_atomically(workdir / CONFIG_FILE, text)
         (workdir / SUMMARY_FILE).unlink(missing_ok=True)  # it was copied above
     gather_from_processes(None)
     return True

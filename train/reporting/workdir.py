@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from train.reporting.config_file import (
     CONFIG_FILE,
-    config_as_dict,
     differing_fields,
     flatten_fields,
     read_fields,
@@ -62,7 +63,7 @@ _RUN_FILES = (
 )
 
 
-def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
+def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> bool:
     """Create a workdir for a config, or check that it belongs to this config.
 
     The fields in `RESUMABLE_FIELDS` are not compared, and config.json is never changed. Any number
@@ -70,7 +71,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
 
     Args:
         workdir: Directory of the run.
-        config: `ml_collections.ConfigDict` or a mapping of JSON values.
+        config: The config.
 
     Returns:
         True if the workdir already had this config, False if it was created.
@@ -89,14 +90,13 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
     if path.exists() and not path.is_dir():
         raise ValueError(f"workdir {path} is a file; expected a directory. Use another --workdir.")
     path.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(config_as_dict(config), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
     # List the files before the check for config.json: another process that claims the same workdir
     # at the same time writes config.json before the other files.
     found = [name for name in _RUN_FILES if (path / name).exists()]
     if (path / CONFIG_FILE).exists():
-        # The new config is parsed from JSON too, where tuples are lists.
-        _require_same(path, read_fields(path / CONFIG_FILE), json.loads(text))
+        _require_same(path, read_fields(path / CONFIG_FILE), config.to_dict())
         return True
     if found:
         raise ValueError(
@@ -108,17 +108,17 @@ def claim_workdir(workdir: str | os.PathLike[str], config: Any) -> bool:
     return False
 
 
-def require_same_config(config: Any) -> None:
+def require_same_config(config: ConfigDict) -> None:
     """Check that all processes of a run have the same config. All of them call this function.
 
     Args:
-        config: `ml_collections.ConfigDict` or a mapping of JSON values.
+        config: The config.
 
     Raises:
         ValueError: If the configs differ in fields outside `PER_PROCESS_FIELDS`. The message lists
             the fields and the value of each process.
     """
-    configs = [flatten_fields(fields) for fields in gather_from_processes(config_as_dict(config))]
+    configs = [flatten_fields(fields) for fields in gather_from_processes(config.to_dict())]
     lines = [
         f"  {name}: {', '.join(json.dumps(fields.get(name)) for fields in configs)}"
         for name in sorted(set().union(*configs))

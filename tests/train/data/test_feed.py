@@ -39,8 +39,7 @@ class Numbers:
 def train_feed(length: int, **arguments: Any) -> feed.TrainFeed:
     """Make a feed that does not read ahead, which is faster here."""
     source: Any = Numbers(length)
-    defaults = {"batch_size": 8, "seed": 0, "threads": 0, "read_ahead": 0}
-    return feed.TrainFeed(source, **{**defaults, **arguments})
+    return feed.TrainFeed(source, **{"batch_size": 8, "seed": 0, "threads": 0, **arguments})
 
 
 def eval_feed(length: int, **arguments: Any) -> feed.TrainFeed:
@@ -103,9 +102,11 @@ def test_processes_share_the_same_global_batches(process_count: int) -> None:
 
 
 @pytest.mark.parametrize(("threads", "read_ahead"), [(1, 1), (2, 4), (8, 50)])
-def test_reading_ahead_changes_nothing(threads: int, read_ahead: int) -> None:
-    eager = train_feed(37, threads=threads, read_ahead=read_ahead)
-    assert indices(eager, 20) == indices(train_feed(37), 20)
+def test_reading_ahead_changes_nothing(
+    threads: int, read_ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_READ_AHEAD", read_ahead)
+    assert indices(train_feed(37, threads=threads), 20) == indices(train_feed(37), 20)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 4, 5, 23])
@@ -116,7 +117,7 @@ def test_state_resumes_with_the_next_batch(taken: int) -> None:
     assert state == {"next_index": taken}
 
     # This feed was used before, and the batches that it read ahead must be discarded.
-    restored = train_feed(37, threads=2, read_ahead=2)
+    restored = train_feed(37, threads=2)
     indices(restored, 3)
     restored.set_state(state)
     assert restored.get_state() == state

@@ -22,7 +22,6 @@ def made_plan(config, *, gib=1.0, text=None, count=2, **fields):
         memory=int(gib * 2**30),
         flops=10**9,
         parameters=1000,
-        examples=1437,
         total_steps=100,
         cached_bytes=0,
         seconds=1.0,

@@ -23,7 +23,6 @@ def test_a_second_plan_is_read_and_needs_no_compiler(small_network, monkeypatch,
     monkeypatch.setattr(plan_maker, "describe_topology", None)
     again = PlanMaker("v5e:2x2", PlanCache(tmp_path), console)
     assert again.plan(config) == plan
-    assert again.examples(config) == 1437
 
 
 @pytest.fixture

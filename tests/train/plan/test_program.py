@@ -22,7 +22,7 @@ def test_the_step_of_every_strategy_is_compiled(digits, parallel):
     assert step.text is not None
     assert "all-reduce" in step.text
     assert step.memory > 0
-    assert (step.examples, step.total_steps) == (1437, round(60 * 1437 / 64))
+    assert step.total_steps == round(60 * 1437 / 64)
     assert step.cached_bytes == 1437 * (64 + 4)
 
 

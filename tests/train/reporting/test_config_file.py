@@ -7,7 +7,6 @@ import pytest
 
 from train.reporting.config_file import (
     CONFIG_FILE,
-    config_as_dict,
     differing_fields,
     flatten_fields,
     read_config,
@@ -19,7 +18,7 @@ def test_lists_of_the_file_are_tuples_of_the_config(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text(json.dumps(stored))
     config = read_config(tmp_path)
     assert config.decay_epochs == (1.0, 2.0)
-    assert not differing_fields(stored, config_as_dict(config))
+    assert not differing_fields(stored, config.to_dict())
 
 
 def test_fields_that_differ_have_both_values() -> None:

@@ -24,17 +24,7 @@ from train.data.augment.color import COLOR
 from train.data.augment.geometry import AFFINE, fixed_point, resample
 from train.data.augment.random_per_image import Images, image_keys, map_images
 
-__all__ = [
-    "MAGNITUDES",
-    "OPERATIONS",
-    "POLICIES",
-    "Step",
-    "Steps",
-    "affine",
-    "autoaugment",
-    "color_operation",
-    "keep",
-]
+__all__ = ["MAGNITUDES", "OPERATIONS", "POLICIES", "Step", "Steps", "autoaugment"]
 
 MAGNITUDES = {
     "ShearX": lambda level: 0.03 * level,
@@ -56,7 +46,7 @@ MAGNITUDES = {
 
 Shears are in pixels per pixel, translations in pixels and rotations in degrees; each is negated
 with probability 1/2. Solarize has a threshold, Posterize a number of bits, and the last four have
-factors for `blend`.
+factors, of which 1 changes nothing.
 """
 
 Step = tuple[str, float, int]
@@ -135,47 +125,18 @@ class Steps(NamedTuple):
     magnitude: Float[Array, "... steps"]
 
 
-def keep(image: Array, step: Steps) -> Array:
-    """Return the image unchanged.
+OPERATIONS: tuple[Callable[[Array, Steps], Array], ...] = (
+    lambda image, step: image,
+    lambda image, step: resample(image, step.matrix),
+    *(
+        lambda image, step, change=change: change(image, step.magnitude)
+        for change in COLOR.values()
+    ),
+)
+"""Functions of an image and its step.
 
-    Args:
-        image: uint8 `(height, width, channels)`.
-        step: Not used.
-
-    Returns:
-        The image.
-    """
-    del step
-    return image
-
-
-def affine(image: Array, step: Steps) -> Array:
-    """Apply the affine map `step.matrix`.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-        step: Step whose matrix is used.
-
-    Returns:
-        uint8 image of the same shape.
-    """
-    return resample(image, step.matrix)
-
-
-def color_operation(change: Callable[[Array, Array], Array]) -> Callable[[Array, Steps], Array]:
-    """Convert an operation of `COLOR` to a function of an image and its step.
-
-    Args:
-        change: A function of an image and a magnitude.
-
-    Returns:
-        A function of an image and a `Steps` without its axis of steps.
-    """
-    return lambda image, step: change(image, step.magnitude)
-
-
-OPERATIONS = (keep, affine, *map(color_operation, COLOR.values()))
-"""Functions of an image and its step. All affine maps are one of them, with different matrices."""
+Operation 0 changes nothing, 1 is every affine map, and those of `COLOR` follow in its order.
+"""
 
 
 def autoaugment(
@@ -235,9 +196,9 @@ def _policy_steps(policy: str, height: int, width: int) -> Steps:
         name, _, level = pairs[pair][step]
         amount = MAGNITUDES[name](level)
         if name in AFFINE:
-            operation[at] = OPERATIONS.index(affine)
+            operation[at] = 1  # each with its matrix
             matrix[at] = fixed_point(AFFINE[name]((1, -1)[sign] * amount, height, width))
         else:
-            operation[at] = len(OPERATIONS) - len(COLOR) + list(COLOR).index(name)
+            operation[at] = 2 + list(COLOR).index(name)
             magnitude[at] = amount
     return Steps(jnp.asarray(operation), jnp.asarray(matrix), jnp.asarray(magnitude))

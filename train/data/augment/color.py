@@ -1,7 +1,8 @@
 """The color operations of Pillow that AutoAugment applies at random.
 
 Images are uint8 with the shape (height, width, 3) for RGB or (height, width, 1) for gray.
-Operations keep the shape and the dtype. Values are rounded down after each operation, as in Pillow.
+Operations keep the shape and the dtype. Values v are clipped to 0 .. 255 and rounded down after
+each operation, as in Pillow.
 """
 
 from collections.abc import Callable
@@ -14,37 +15,14 @@ from jaxtyping import Array, Int, UInt8
 
 from train.data.augment.histogram import apply_table, count_below
 
-__all__ = [
-    "COLOR",
-    "Image",
-    "autocontrast",
-    "blend",
-    "brightness",
-    "color",
-    "contrast",
-    "equalize",
-    "invert",
-    "posterize",
-    "sharpness",
-    "smooth",
-    "solarize",
-    "to_gray",
-]
+__all__ = ["COLOR", "Image", "brightness", "color", "contrast", "equalize"]
 
 Image = UInt8[Array, "height width channels"]
 """One uint8 image with 1 or 3 channels."""
 
 
-def to_gray(image: Image) -> Int[Array, "height width 1"]:
-    """Compute the luma of ITU-R 601, (299 R + 587 G + 114 B) / 1000, rounded to int32.
-
-    Args:
-        image: uint8 `(height, width, 3)`, or `(height, width, 1)`, which is only
-            converted to int32.
-
-    Returns:
-        int32 `(height, width, 1)`, 0 .. 255.
-    """
+def _to_gray(image: Image) -> Int[Array, "height width 1"]:
+    """Return the luma of ITU-R 601, `(299 R + 587 G + 114 B) / 1000`, rounded to int32."""
     levels = image.astype(jnp.int32)
     if levels.shape[-1] == 1:
         return levels
@@ -53,15 +31,8 @@ def to_gray(image: Image) -> Int[Array, "height width 1"]:
     return (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16
 
 
-def smooth(image: Image) -> Int[Array, "height width channels"]:
-    """Average over 3 x 3 pixels, with weight 5 for the center. The border does not change.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-
-    Returns:
-        int32 of the same shape, 0 .. 255, rounded to the nearest integer.
-    """
+def _smooth(image: Image) -> Int[Array, "height width channels"]:
+    """Average over 3 x 3 pixels, with weight 5 for the center. The border does not change."""
     levels = jnp.asarray(image, jnp.int32)
     rows = levels[:-2] + levels[1:-1] + levels[2:]
     box = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
@@ -74,40 +45,15 @@ def smooth(image: Image) -> Int[Array, "height width channels"]:
     return jnp.where(np.pad(np.ones(inner.shape, bool), sides), jnp.pad(inner, sides), levels)
 
 
-def autocontrast(image: Image, magnitude: ArrayLike = 0) -> Image:
-    """Stretch each channel to 0 .. 255: floor(255 (v - low) / (high - low)).
-
-    A channel with only one value does not change.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-        magnitude: Not used.
-
-    Returns:
-        uint8 image of the same shape.
-    """
-    del magnitude
+def _autocontrast(image: Image) -> Image:
+    """Stretch to 0 .. 255: `floor(255 (v - low) / (high - low))` per channel, v if high = low."""
     levels = image.astype(jnp.int32)
     low, high = levels.min((0, 1)), levels.max((0, 1))
     stretched = 255 * (levels - low) // jnp.maximum(high - low, 1)
     return jnp.where(high > low, stretched, levels).astype(jnp.uint8)
 
 
-def invert(image: Image, magnitude: ArrayLike = 0) -> Image:
-    """Invert the image: 255 - v.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-        magnitude: Not used.
-
-    Returns:
-        uint8 image of the same shape.
-    """
-    del magnitude
-    return 255 - image
-
-
-def equalize(image: Image, magnitude: ArrayLike = 0) -> Image:
+def equalize(image: Image) -> Image:
     """Equalize the histogram of each channel.
 
     A value v becomes::
@@ -118,12 +64,10 @@ def equalize(image: Image, magnitude: ArrayLike = 0) -> Image:
 
     Args:
         image: uint8 `(height, width, channels)`.
-        magnitude: Not used.
 
     Returns:
         uint8 image of the same shape.
     """
-    del magnitude
 
     def equalize_channel(channel: UInt8[Array, " pixels"]) -> UInt8[Array, " pixels"]:
         below = count_below(channel)
@@ -135,36 +79,20 @@ def equalize(image: Image, magnitude: ArrayLike = 0) -> Image:
     return jax.vmap(equalize_channel, 1, 1)(channels).reshape(image.shape)
 
 
-def solarize(image: Image, threshold: ArrayLike) -> Image:
-    """Invert the pixels with values of at least `threshold`.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-        threshold: Number in 0 .. 256. 0 inverts all pixels, and 256 inverts none.
-
-    Returns:
-        uint8 image of the same shape.
-    """
+def _solarize(image: Image, threshold: ArrayLike) -> Image:
+    """Invert the pixels with values of at least `threshold`."""
     # Compare int32 values. A threshold of 256 would be 0 as uint8.
     return jnp.where(image.astype(jnp.int32) < threshold, image, 255 - image)
 
 
-def posterize(image: Image, bits: ArrayLike) -> Image:
-    """Keep the highest `bits` bits of each value, and set the others to 0.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-        bits: Number of bits, 1 to 8.
-
-    Returns:
-        uint8 image of the same shape.
-    """
+def _posterize(image: Image, bits: ArrayLike) -> Image:
+    """Keep the highest `bits` bits of each value, and set the others to 0."""
     dropped = 8 - jnp.asarray(bits).astype(jnp.uint8)
     return (image >> dropped) << dropped
 
 
 def contrast(image: Image, factor: ArrayLike) -> Image:
-    """Change the contrast: `blend` with the rounded mean luma of the image.
+    """Change the contrast: `d + factor * (v - d)`, where d is the rounded mean luma of the image.
 
     Args:
         image: uint8 `(height, width, channels)`.
@@ -173,12 +101,12 @@ def contrast(image: Image, factor: ArrayLike) -> Image:
     Returns:
         uint8 image of the same shape.
     """
-    luma = to_gray(image)
-    return blend((2 * jnp.sum(luma) + luma.size) // (2 * luma.size), image, factor)
+    luma = _to_gray(image)
+    return _blend((2 * jnp.sum(luma) + luma.size) // (2 * luma.size), image, factor)
 
 
 def color(image: Image, factor: ArrayLike) -> Image:
-    """Change the saturation: `blend` with the gray image. A gray image does not change.
+    """Change the saturation: `d + factor * (v - d)`, where d is the gray image.
 
     Args:
         image: uint8 `(height, width, channels)`.
@@ -187,11 +115,11 @@ def color(image: Image, factor: ArrayLike) -> Image:
     Returns:
         uint8 image of the same shape.
     """
-    return blend(to_gray(image), image, factor)
+    return _blend(_to_gray(image), image, factor)
 
 
 def brightness(image: Image, factor: ArrayLike) -> Image:
-    """Change the brightness: `blend` with black.
+    """Change the brightness: `factor * v`.
 
     Args:
         image: uint8 `(height, width, channels)`.
@@ -200,51 +128,25 @@ def brightness(image: Image, factor: ArrayLike) -> Image:
     Returns:
         uint8 image of the same shape.
     """
-    return blend(jnp.int32(0), image, factor)
+    return _blend(jnp.int32(0), image, factor)
 
 
-def sharpness(image: Image, factor: ArrayLike) -> Image:
-    """Change the sharpness: `blend` with the smoothed image.
-
-    Args:
-        image: uint8 `(height, width, channels)`.
-        factor: 0 returns the smoothed image, and 1 returns the image.
-
-    Returns:
-        uint8 image of the same shape.
-    """
-    return blend(smooth(image), image, factor)
-
-
-def blend(degenerate: Int[Array, "..."], image: Image, factor: ArrayLike) -> Image:
-    """Interpolate or extrapolate between a degenerate image d and an image v, in float32.
-
-    The result is clipped to 0 .. 255 and rounded down::
-
-        d + factor * (v - d)
-
-    Args:
-        degenerate: Image d, int32, of a shape that broadcasts to that of `image`.
-        image: Image v.
-        factor: 0 returns the degenerate image, and 1 returns the image.
-
-    Returns:
-        uint8 image of the shape of `image`.
-    """
+def _blend(degenerate: Int[Array, "..."], image: Image, factor: ArrayLike) -> Image:
+    """Return `d + factor * (v - d)` of images d and v, clipped to 0 .. 255 and rounded down."""
     start = degenerate.astype(jnp.float32)
     mixed = start + jnp.float32(factor) * (image.astype(jnp.float32) - start)
     return jnp.clip(mixed, 0, 255).astype(jnp.uint8)
 
 
 COLOR: dict[str, Callable[[Array, Array], Array]] = {
-    "AutoContrast": autocontrast,
-    "Invert": invert,
-    "Equalize": equalize,
-    "Solarize": solarize,
-    "Posterize": posterize,
+    "AutoContrast": lambda image, magnitude: _autocontrast(image),
+    "Invert": lambda image, magnitude: 255 - image,
+    "Equalize": lambda image, magnitude: equalize(image),
+    "Solarize": _solarize,
+    "Posterize": _posterize,
     "Contrast": contrast,
     "Color": color,
     "Brightness": brightness,
-    "Sharpness": sharpness,
+    "Sharpness": lambda image, factor: _blend(_smooth(image), image, factor),
 }
 """Functions of (image, magnitude) that return an image, by their names in AutoAugment."""

@@ -21,19 +21,7 @@ from jaxtyping import Array, Int, Key, UInt8
 
 from train.data.augment.random_per_image import Images, image_keys
 
-__all__ = [
-    "AFFINE",
-    "FILL",
-    "Matrix",
-    "fixed_point",
-    "random_flip",
-    "resample",
-    "rotate",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-]
+__all__ = ["AFFINE", "FILL", "Matrix", "fixed_point", "random_flip", "resample"]
 
 FILL = 128
 """Gray value of the pixels that an affine map takes from outside the image.
@@ -61,90 +49,25 @@ def random_flip(key: Key[Array, ""], images: Images, first_row: ArrayLike = 0) -
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1, :], images)
 
 
-def shear_x(amount: float, height: int, width: int) -> Matrix:
-    """Return the matrix of a horizontal shear, which moves row y by `amount * y` pixels.
-
-    Args:
-        amount: Shear, the tangent of its angle.
-        height: Height of the image, not used.
-        width: Width of the image, not used.
-
-    Returns:
-        The matrix.
-    """
-    del height, width
-    return 1, amount, 0, 0, 1, 0
-
-
-def shear_y(amount: float, height: int, width: int) -> Matrix:
-    """Return the matrix of a vertical shear, which moves column x by `amount * x` pixels.
-
-    Args:
-        amount: Shear, the tangent of its angle.
-        height: Height of the image, not used.
-        width: Width of the image, not used.
-
-    Returns:
-        The matrix.
-    """
-    del height, width
-    return 1, 0, 0, amount, 1, 0
-
-
-def translate_x(pixels: float, height: int, width: int) -> Matrix:
-    """Return the matrix that moves the image to the left by `pixels`.
-
-    Args:
-        pixels: Shift in pixels.
-        height: Height of the image, not used.
-        width: Width of the image, not used.
-
-    Returns:
-        The matrix.
-    """
-    del height, width
-    return 1, 0, pixels, 0, 1, 0
-
-
-def translate_y(pixels: float, height: int, width: int) -> Matrix:
-    """Return the matrix that moves the image up by `pixels`.
-
-    Args:
-        pixels: Shift in pixels.
-        height: Height of the image, not used.
-        width: Width of the image, not used.
-
-    Returns:
-        The matrix.
-    """
-    del height, width
-    return 1, 0, 0, 0, 1, pixels
-
-
-def rotate(degrees: float, height: int, width: int) -> Matrix:
-    """Return the matrix that rotates the image counterclockwise around its center.
-
-    Args:
-        degrees: Angle in degrees.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
-
-    Returns:
-        The matrix.
-    """
+def _rotate(degrees: float, height: int, width: int) -> Matrix:
+    """Rotate the image counterclockwise around its center."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = width / 2, height / 2
     return cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y
 
 
 AFFINE: dict[str, Callable[[float, int, int], Matrix]] = {
-    "ShearX": shear_x,
-    "ShearY": shear_y,
-    "TranslateX": translate_x,
-    "TranslateY": translate_y,
-    "Rotate": rotate,
+    "ShearX": lambda amount, height, width: (1, amount, 0, 0, 1, 0),
+    "ShearY": lambda amount, height, width: (1, 0, 0, amount, 1, 0),
+    "TranslateX": lambda pixels, height, width: (1, 0, pixels, 0, 1, 0),
+    "TranslateY": lambda pixels, height, width: (1, 0, 0, 0, 1, pixels),
+    "Rotate": _rotate,
 }
-"""Functions of (magnitude, height, width) that return a matrix, by their names in AutoAugment."""
+"""Functions of (magnitude, height, width) that return a matrix, by their names in AutoAugment.
+
+"ShearX" moves row y to the left by `amount * y` pixels, and "ShearY" moves column x up by
+`amount * x`. "TranslateX" moves the image to the left, "TranslateY" up. "Rotate" takes degrees.
+"""
 
 
 def fixed_point(matrix: Matrix) -> Int[np.ndarray, "6"]:
@@ -162,19 +85,16 @@ def fixed_point(matrix: Matrix) -> Int[np.ndarray, "6"]:
 
 
 def resample(
-    image: UInt8[Array, "height width channels"],
-    matrix: Int[Array, "6"],
-    fill: int = FILL,
+    image: UInt8[Array, "height width channels"], matrix: Int[Array, "6"]
 ) -> UInt8[Array, "height width channels"]:
     """Apply an affine map to an image with nearest-neighbor resampling, as Pillow does.
 
     Args:
         image: uint8 image.
         matrix: A matrix from `fixed_point`.
-        fill: Value of the pixels from outside the image.
 
     Returns:
-        uint8 image of the same shape.
+        uint8 image of the same shape. Pixels from outside the image have the value `FILL`.
     """
     height, width, channels = image.shape
     a, b, c, d, e, f = cast(list[Array], list(matrix))
@@ -183,4 +103,4 @@ def resample(
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     pixels = image.reshape(height * width, channels)
     moved = jnp.take(pixels, jnp.where(inside, row * width + column, 0), axis=0, mode="clip")
-    return jnp.where(inside[..., None], moved, fill).astype(image.dtype)
+    return jnp.where(inside[..., None], moved, FILL).astype(image.dtype)

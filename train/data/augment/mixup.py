@@ -20,27 +20,16 @@ from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from train.data.augment.random_erasing import rectangle_mask
 
-__all__ = ["Mixup", "cutmix_weight", "mixup_weight", "reverse", "symmetric_beta"]
+__all__ = ["Mixup", "symmetric_beta"]
 
 
-def reverse(
-    batch: Shaped[Array, "batch ..."], axis_name: str | None = None
-) -> Shaped[Array, "batch ..."]:
-    """Return the global batch in reverse order: row r of N becomes row N - 1 - r.
-
-    Args:
-        batch: The rows of this device.
-        axis_name: Mapped axis of the devices that share the global batch in consecutive blocks;
-            None if there is one device.
-
-    Returns:
-        The rows of this device in the reversed global batch, of the same shape and dtype.
-    """
+def _reverse(rows: Shaped[Array, "batch ..."], axis_name: str | None) -> Shaped[Array, "batch ..."]:
+    """Return the rows of this device of the reversed global batch: row r of N is row N - 1 - r."""
     if axis_name is not None:
         devices = jax.lax.axis_size(axis_name)
         exchange = [(device, devices - 1 - device) for device in range(devices)]
-        batch = jax.lax.ppermute(batch, axis_name, exchange)
-    return batch[::-1]
+        rows = jax.lax.ppermute(rows, axis_name, exchange)
+    return rows[::-1]
 
 
 def symmetric_beta(
@@ -64,38 +53,19 @@ def symmetric_beta(
     return jax.nn.sigmoid(one - other)
 
 
-def mixup_weight(key: Key[Array, ""], alpha: float) -> Float[Array, "1 1"]:
-    """Draw mixup's weight of each image from Beta(alpha, alpha). All pixels have the same one.
-
-    The weight is a multiple of 2^-16, so its product with an 8-bit pixel is exact in float32, which
-    has 24 bits.
-
-    Args:
-        key: Key of the step.
-        alpha: Both parameters of the Beta distribution.
-
-    Returns:
-        float32 `(1, 1)`, which broadcasts over the pixels.
-    """
+def _mixup_weight(key: Key[Array, ""], alpha: float) -> Float[Array, "1 1"]:
+    """Draw mixup's weight from Beta(alpha, alpha). All pixels of all images have the same one."""
+    # A multiple of 2^-16, so its product with an 8-bit pixel is exact in float32, with 24 bits.
     return jnp.round(symmetric_beta(key, alpha, (1, 1)) * 2**16) / 2**16
 
 
-def cutmix_weight(
+def _cutmix_weight(
     key: Key[Array, ""], alpha: float, height: int, width: int
 ) -> Float[Array, "height width"]:
     """Draw CutMix's weight of each pixel: 0 in a rectangle and 1 elsewhere.
 
     The sides of the rectangle are those of the image times sqrt(1 - lambda), with lambda from
     Beta(alpha, alpha). Its center is uniform in the image, and it is clipped to the image.
-
-    Args:
-        key: Key of the step.
-        alpha: Both parameters of the Beta distribution.
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-
-    Returns:
-        float32 `(height, width)`.
     """
     lambda_key, place_key = jax.random.split(key)
     size, sides = jnp.sqrt(1 - symmetric_beta(lambda_key, alpha)), jnp.array([height, width])
@@ -158,7 +128,8 @@ class Mixup:
             images: uint8 images of this device.
             labels: Class numbers.
             step: Step, counted from 0.
-            axis_name: See `reverse`.
+            axis_name: Mapped axis of the devices that share the global batch in consecutive blocks;
+                None if there is one device.
 
         Returns:
             Images, as float32 in 0 .. 255 if `mixes`, else unchanged. Targets, as float32
@@ -167,19 +138,19 @@ class Mixup:
         if not self.mixes:
             return images, self._smooth(self._one_hot(labels)) if self.label_smoothing else labels
         weight = jnp.where(step < self.stop, self._weight(key, *images.shape[1:3]), 1)
-        own, other = (x.astype(jnp.float32) for x in (images, reverse(images, axis_name)))
+        own, other = (x.astype(jnp.float32) for x in (images, _reverse(images, axis_name)))
         mixed = _weighted_mean(weight[..., None], own, other)
-        targets = map(self._one_hot, (labels, reverse(labels, axis_name)))
+        targets = map(self._one_hot, (labels, _reverse(labels, axis_name)))
         return mixed, self._smooth(_weighted_mean(jnp.mean(weight), *targets))
 
     def _weight(self, key: Key[Array, ""], height: int, width: int) -> Float[Array, "..."]:
         choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
         if not self.cutmix_alpha:
-            return mixup_weight(mixup_key, self.mixup_alpha)
-        cutmix = cutmix_weight(cutmix_key, self.cutmix_alpha, height, width)
+            return _mixup_weight(mixup_key, self.mixup_alpha)
+        cutmix = _cutmix_weight(cutmix_key, self.cutmix_alpha, height, width)
         if not self.mixup_alpha:
             return cutmix
-        mixup = mixup_weight(mixup_key, self.mixup_alpha)
+        mixup = _mixup_weight(mixup_key, self.mixup_alpha)
         return jnp.where(jax.random.bernoulli(choice_key), mixup, cutmix)
 
     def _one_hot(self, labels: Int[Array, " batch"]) -> Float[Array, "batch classes"]:

@@ -17,7 +17,7 @@ from train.data.sources.class_table import IGNORED_VALUE, ClassTable
 from train.data.sources.datasets import DEFAULT_MEAN, DEFAULT_STD
 from train.data.sources.encoded_examples import EncodedExamples
 from train.data.sources.mask_files import decode_mask, mask_labels
-from train.data.sources.random_crop import CROP_AREAS, crop_and_resize, random_box
+from train.data.sources.random_crop import CROP_AREAS, random_box
 
 __all__ = ["Source"]
 
@@ -193,12 +193,13 @@ class Source:
                 f"--config.image_size, for example to 224."
             )
         image, label = self.decode(position)
-        size = self.image_task.image_size
-        box = random_box(rng, *image.size, self._crop_scale, size[1] / size[0])
-        pixels = np.array(crop_and_resize(image, box, size, IMAGE_FILTER))
+        height, width = self.image_task.image_size
+        box = random_box(rng, *image.size, self._crop_scale, width / height)
+        # `resize(..., box=box)` would read pixels outside the box at its borders.
+        pixels = np.array(image.crop(box).resize((width, height), IMAGE_FILTER))
         example = {"image": pixels.reshape(self.image_shape), "index": np.int64(position)}
         if isinstance(label, Image.Image):
-            mask = np.array(crop_and_resize(label, box, size, MASK_FILTER))
+            mask = np.array(label.crop(box).resize((width, height), MASK_FILTER))
             return {**example, "label": mask_labels(mask)}
         return {**example, "label": np.int32(label)}
 

@@ -49,8 +49,8 @@ class Dataset:
 
     Attributes:
         name: Name in configs, and in TFDS if it is a TFDS dataset.
-        train_split: Split for training.
         eval_split: Split for evaluation.
+        train_split: Split for training.
         label_keys: Features that can be the label, the default one first.
         mean: Mean of the training pixels divided by 255, per channel; () is `DEFAULT_MEAN`.
         std: Standard deviation of the same pixels; () is `DEFAULT_STD`.
@@ -63,9 +63,9 @@ class Dataset:
     """
 
     name: str
-    train_split: str
     eval_split: str
-    label_keys: tuple[str, ...]
+    train_split: str = "train"
+    label_keys: tuple[str, ...] = ("label",)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     task: str = "classification"
@@ -93,9 +93,7 @@ DATASETS = {
     for dataset in (
         Dataset(
             name="digits",
-            train_split="train",
             eval_split="test",
-            label_keys=("label",),
             # Over all pixels of the 1,437 training images, in float64. The tests measure it again.
             mean=(0.3058,),
             std=(0.3761,),
@@ -103,7 +101,6 @@ DATASETS = {
         ),
         Dataset(
             name="digit_scenes",
-            train_split="train",
             eval_split="test",
             label_keys=("mask",),
             # Over the 1,000 training scenes. The tests measure it again.
@@ -114,16 +111,13 @@ DATASETS = {
         ),
         Dataset(
             name="cifar10",
-            train_split="train",
             eval_split="test",
-            label_keys=("label",),
             # The statistics that open-aff uses for both CIFAR datasets.
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2023, 0.1994, 0.2010),
         ),
         Dataset(
             name="cifar100",
-            train_split="train",
             eval_split="test",
             # 100 fine classes or 20 superclasses: accuracies of the two are not comparable.
             label_keys=("label", "coarse_label"),
@@ -132,15 +126,12 @@ DATASETS = {
         ),
         Dataset(
             name="imagenet2012",
-            train_split="train",
             eval_split="validation",
-            label_keys=("label",),
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
         ),
         Dataset(
             name="stop_sign",
-            train_split="train",
             eval_split="validation",
             label_keys=("mask",),
             # The images are photographs from the web, as those of ImageNet are.
@@ -151,16 +142,13 @@ DATASETS = {
         ),
         Dataset(
             name="image_folder",
-            train_split="train",
             eval_split="validation",
-            label_keys=("label",),
             open=open_image_folder,
             options=("class_names",),
             find_splits=find_image_splits,
         ),
         Dataset(
             name="mask_folder",
-            train_split="train",
             eval_split="validation",
             label_keys=("mask",),
             task="segmentation",

@@ -15,10 +15,8 @@ from jaxtyping import Int, UInt8
 
 from aff_jax.images.image_files import encode_png
 
-__all__ = ["Digits", "ink_to_pixels", "split_positions"]
+__all__ = ["Digits", "split_positions"]
 
-# scikit-learn's pixels have values from 0 to 16.
-_MAX_INK = 16
 # Every fifth example is a test example.
 _TEST_STRIDE = 5
 
@@ -41,27 +39,6 @@ def split_positions(
     order = np.argsort(labels, kind="stable")
     is_test = np.arange(len(order)) % _TEST_STRIDE == 0
     return {"train": order[~is_test], "test": order[is_test]}
-
-
-def ink_to_pixels(ink: np.ndarray) -> np.ndarray:
-    """Convert ink in 0 .. 16 to uint8 gray values: `round(255 * ink / 16)`.
-
-    Args:
-        ink: Array of any shape.
-
-    Returns:
-        uint8 array of the same shape.
-
-    Raises:
-        ValueError: If a value is outside 0 .. 16, which would overflow uint8.
-    """
-    if ink.min() < 0 or ink.max() > _MAX_INK:
-        raise ValueError(
-            f"expected pixel values in 0 .. {_MAX_INK}, got {ink.min()} .. {ink.max()}. Probably "
-            "scikit-learn's bundled digits have changed; install the scikit-learn version that "
-            "pyproject.toml requires."
-        )
-    return np.rint(ink * (255 / _MAX_INK)).astype(np.uint8)
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
@@ -108,7 +85,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        images = ink_to_pixels(digits.images)
+        # scikit-learn's pixels have values from 0 to 16.
+        images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
         return {
             split: self._generate_examples(images, digits.target, positions)
             for split, positions in split_positions(digits.target).items()

@@ -1,15 +1,14 @@
-"""Crop a random rectangle of an image and resize it, for training."""
+"""Draw random rectangles of images, to crop for training."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from PIL import Image
 
 from aff_jax.images.resizing import Box
 
-__all__ = ["CROP_AREAS", "CROP_ASPECTS", "crop_and_resize", "random_box"]
+__all__ = ["CROP_AREAS", "CROP_ASPECTS", "random_box"]
 
 CROP_AREAS = 0.08, 1.0
 """Smallest and largest share of the image's area in a random crop.
@@ -57,22 +56,3 @@ def random_box(
     h = min(height, max(1, round(width / (CROP_ASPECTS[0] * aspect))))
     left, upper = (width - w) // 2, (height - h) // 2
     return left, upper, left + w, upper + h
-
-
-def crop_and_resize(
-    image: Image.Image, box: Box, size: tuple[int, int], resampling: Image.Resampling
-) -> Image.Image:
-    """Crop a box and resize it.
-
-    `Image.resize(..., box=box)` would read pixels outside the box at its borders.
-
-    Args:
-        image: The image.
-        box: The rectangle to crop.
-        size: (height, width) of the result in pixels.
-        resampling: Filter of the resize.
-
-    Returns:
-        The resized box.
-    """
-    return image.crop(box).resize((size[1], size[0]), resampling)

@@ -49,4 +49,4 @@ def test_equalize_of_a_tpu_is_that_of_pillow(monkeypatch):
 
 def test_sharpness_does_not_change_an_image_with_two_rows():
     image = varied_images((2, 5, 3))[0]
-    np.testing.assert_array_equal(jax.jit(color.sharpness)(image, 0.0), image)
+    np.testing.assert_array_equal(jax.jit(color.COLOR["Sharpness"])(image, 0.0), image)

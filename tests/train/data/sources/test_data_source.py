@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from tests.train.data.example_images import encode
 from train.data.batch import IGNORE_LABEL
+from train.data.sources import data_source
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import DATASETS
 from train.data.sources.encoded_examples import EncodedExample
@@ -199,6 +200,17 @@ def test_random_crops_of_image_and_mask_agree(digits_dir: pathlib.Path) -> None:
     assert (crop["label"].shape, crop["label"].dtype) == ((32, 32), np.int32)
     correlation = np.corrcoef(crop["image"].ravel(), crop["label"].ravel())[0, 1]
     assert correlation > 0.8  # bilinear and nearest resampling of noise
+
+
+def test_crop_of_the_final_size_is_not_resized(
+    digits_dir: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = load_source("digit_scenes", "test", data_dir=digits_dir, image_size=(16, 24))
+    monkeypatch.setattr(data_source, "random_box", lambda *_: (5, 2, 29, 18))
+    crop = scenes.random_crop(3, np.random.default_rng(0))
+    whole, mask = map(np.asarray, scenes.decode(3))
+    np.testing.assert_array_equal(crop["image"][..., 0], whole[2:18, 5:29])
+    np.testing.assert_array_equal(crop["label"], mask[2:18, 5:29])
 
 
 @pytest.mark.parametrize(("channels", "mean"), [(1, (0.3058,)), (3, (0.485, 0.456, 0.406))])

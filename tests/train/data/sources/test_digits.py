@@ -92,18 +92,6 @@ def test_examples_match_scikit_learn(splits: dict[str, dict[str, np.ndarray]], s
     np.testing.assert_array_equal(examples["label"], bundled.target[examples["index"]])
 
 
-def test_ink_maps_to_distinct_values_from_black_to_white() -> None:
-    pixels = digits.ink_to_pixels(np.arange(17.0))
-    assert (pixels[0], pixels[8], pixels[16]) == (0, 128, 255)
-    assert len(set(pixels.tolist())) == 17
-
-
-@pytest.mark.parametrize("ink", [-1.0, 17.0, 255.0])
-def test_ink_outside_the_scale_is_rejected(ink: float) -> None:
-    with pytest.raises(ValueError, match=r"expected pixel values in 0 \.\. 16"):
-        digits.ink_to_pixels(np.array([0.0, ink]))
-
-
 @pytest.mark.slow
 def test_processes_can_prepare_at_the_same_time(tmp_path: pathlib.Path) -> None:
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

@@ -23,7 +23,7 @@ def open_nothing(name: str, split: str, data_dir: str | None, label_key: str) ->
 @pytest.fixture
 def dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     """Add a dataset that two features can label, and that cannot be read."""
-    row = Dataset("two_labels", "train", "test", ("fine", "coarse"), open=open_nothing)
+    row = Dataset("two_labels", "test", label_keys=("fine", "coarse"), open=open_nothing)
     monkeypatch.setitem(datasets.DATASETS, row.name, row)
 
 

@@ -1,13 +1,11 @@
-"""Random crops: their distribution, and their pixels."""
+"""The distribution of random crops."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from aff_jax.images.resizing import IMAGE_FILTER
 from configs import base
 from train.config_checks import check_config
-from train.data.sources.random_crop import CROP_AREAS, CROP_ASPECTS, crop_and_resize, random_box
+from train.data.sources.random_crop import CROP_AREAS, CROP_ASPECTS, random_box
 
 
 def test_random_boxes_have_the_documented_distribution():
@@ -41,14 +39,6 @@ def test_random_boxes_have_the_documented_distribution():
 def test_random_box_of_a_strip_is_central(size, box):
     """No rectangle with 8 % of the area and an aspect ratio of at most 4 / 3 fits."""
     assert random_box(np.random.default_rng(0), *size) == box
-
-
-def test_crop_of_the_final_size_is_not_resized():
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    crop = np.asarray(
-        crop_and_resize(Image.fromarray(pixels), (5, 2, 13, 10), (8, 8), IMAGE_FILTER)
-    )
-    np.testing.assert_array_equal(crop, pixels[2:10, 5:13])
 
 
 def test_areas_and_aspects_are_those_of_the_result():
