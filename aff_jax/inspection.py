@@ -121,7 +121,8 @@ def inspect_module(
         ValueError: If `example_inputs` is empty and the module is not a network of `create_model`.
     """
     kwargs = kwargs or {}
-    if not example_inputs and not kwargs:
+    needs_images = type(module) in model_classes() and "images" not in kwargs
+    if not example_inputs and (needs_images or not kwargs):
         example_inputs = example_images(module, channels)
     layers: dict[ModulePath, Layer] = {}
 

@@ -13,7 +13,7 @@ __all__ = ["AttentionModule"]
 
 @runtime_checkable  # for run-time type checkers
 class AttentionModule(Protocol):
-    """A module with attention: `MSCAM`, whose docstring explains the fields, and the fusions.
+    """A module with attention: `MSCAM`, whose docstring explains the fields, or such a fusion.
 
     The functions of this package read these fields of the module whose `__call__` is running.
     """

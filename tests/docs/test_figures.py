@@ -70,6 +70,22 @@ def test_readme_has_the_results_of_the_main_fusions():
     assert re.search(rf"CIFAR-10, 8 epochs, test accuracy, % \| {accuracy} \|", README)
 
 
+def test_readme_has_the_differences_of_aff_to_addition():
+    """With the intervals of Student's t distribution, whose 97.5 % quantile is 4.303 for n = 3."""
+    for name, text in (
+        ("compare_cifar10", "CIFAR-10 {} points"),
+        ("compare_digits", "digits {}"),
+        ("compare_scenes", "scenes {}"),
+    ):
+        aff, add = (percents(variants(name)[fusion]) for fusion in ("aff", "add"))
+        differences = [x - y for x, y in zip(aff, add, strict=True)]
+        half = 4.303 * statistics.stdev(differences) / math.sqrt(3)
+        text = text.format(f"{statistics.fmean(differences):.2f} ± {half:.2f}")
+        assert text in " ".join(README.split()), text
+        if name == "compare_cifar10":
+            assert text.removeprefix("CIFAR-10 ") in RESULTS, text
+
+
 def test_oldest_versions_are_tested_and_allowed():
     table = DOCUMENTS["docs/deploy.md"].partition("## Versions")[2]
     oldest = dict(re.findall(r"^\| (\w+) \| ([\d.]+) \| [\d.]+ \|$", table, re.MULTILINE))

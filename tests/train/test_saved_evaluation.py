@@ -1,4 +1,6 @@
-"""A file of weights is evaluated on the dataset of a config."""
+"""Checkpoints of a run and files of weights are evaluated on a dataset."""
+
+import json
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,8 @@ import pytest
 
 import aff_jax
 from aff_jax.images import ImageTask
-from train.saved_evaluation import evaluate_weights
+from train import start
+from train.saved_evaluation import evaluate_checkpoint, evaluate_weights
 from train.setup import make_run
 
 DIGITS = tuple(map(str, range(10)))
@@ -68,3 +71,31 @@ def test_the_config_is_checked(config, tmp_path):
     config.eval_batch_size = 0
     with pytest.raises(ValueError, match="eval_batch_size"):
         evaluate_weights(config, tmp_path / "net.safetensors")
+
+
+@pytest.mark.slow
+def test_another_split_is_resized_as_the_config_of_the_run_says(config, console, tmp_path):
+    config.image_size, config.image_channels = 6, 3
+    config.epochs, config.warmup_epochs = 0.3, 0.0
+    start.train(config, tmp_path / "run", console)
+    found = evaluate_checkpoint(tmp_path / "run", "last", split="train[:10%]")
+    assert found.metrics["accuracy"] * 144 == pytest.approx(round(found.metrics["accuracy"] * 144))
+
+
+@pytest.mark.parametrize("field", ["model", "resize"])
+def test_refuses_a_config_of_another_version(config, console, tmp_path, field):
+    config.epochs, config.warmup_epochs = 0.3, 0.0
+    start.train(config, tmp_path, console)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    del fields[field]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=rf"{field}.*with the version that trained it"):
+        evaluate_checkpoint(tmp_path, "last")
+
+
+def test_refuses_a_wrong_step_and_a_missing_run(tmp_path):
+    with pytest.raises(ValueError, match="--step=best, --step=last or the number of a step, got"):
+        evaluate_checkpoint(tmp_path, "bets")
+    with pytest.raises(FileNotFoundError, match=r"has a config\.json; found no"):
+        evaluate_checkpoint(tmp_path, "best")

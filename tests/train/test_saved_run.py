@@ -1,7 +1,6 @@
 """Checkpoints of a finished run: evaluate them, and write their weights to a file."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -60,31 +59,3 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     with pytest.raises(FileExistsError):
         export_checkpoint(run, file, "last")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
-
-
-@pytest.mark.slow
-def test_another_split_is_resized_as_the_config_of_the_run_says(config, console, tmp_path):
-    config.image_size, config.image_channels = 6, 3
-    config.epochs, config.warmup_epochs = 0.3, 0.0
-    start.train(config, tmp_path / "run", console)
-    found = evaluate_checkpoint(tmp_path / "run", "last", split="train[:10%]")
-    assert found.metrics["accuracy"] * 144 == pytest.approx(round(found.metrics["accuracy"] * 144))
-
-
-@pytest.mark.parametrize("field", ["model", "resize"])
-def test_refuses_a_config_of_another_version(config, console, tmp_path, field):
-    config.epochs, config.warmup_epochs = 0.3, 0.0
-    start.train(config, tmp_path, console)
-    path = tmp_path / "config.json"
-    fields = json.loads(path.read_text())
-    del fields[field]
-    path.write_text(json.dumps(fields))
-    with pytest.raises(ValueError, match=rf"{field}.*with the version that trained it"):
-        evaluate_checkpoint(tmp_path, "last")
-
-
-def test_refuses_a_wrong_step_and_a_missing_run(tmp_path):
-    with pytest.raises(ValueError, match="--step=best, --step=last or the number of a step, got"):
-        evaluate_checkpoint(tmp_path, "bets")
-    with pytest.raises(FileNotFoundError, match=r"has a config\.json; found no"):
-        evaluate_checkpoint(tmp_path, "best")

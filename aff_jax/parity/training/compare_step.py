@@ -226,7 +226,7 @@ def _compare_steps(
             yield StepRow(number, "gradient", name, value, value and 1.0, allowed, note)
     for kind, field in (
         ("statistic", "statistics"),
-        ("moment", "moments"),
+        ("moment", "optimizer_state"),
         ("weight", "weights"),
     ):
         of_sides = [getattr(side, field) for side in sides]

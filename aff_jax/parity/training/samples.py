@@ -134,8 +134,8 @@ class Samples:
         """Allow a weight to differ by a share of its updates.
 
         optax computes 1 - beta^t in the dtype of the weights, which loses three digits. Weights in
-        `rounding` may differ by all of their updates: Adam divides a gradient by its size, so a
-        gradient that is a rounding error changes the weight as much as any other.
+        `rounding_only` may differ by all of their updates: Adam divides a gradient by its size, so
+        a gradient that is a rounding error changes the weight as much as any other.
 
         Args:
             row: Row of a weight, moment or statistic.

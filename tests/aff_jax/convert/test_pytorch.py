@@ -204,6 +204,15 @@ def test_only_hosts_need_no_example_inputs():
         from_torch(aff_state(), aff_jax.AFF())
 
 
+def test_hosts_need_no_example_inputs_beside_keyword_arguments():
+    model = aff_jax.create_model("cifar_resnet8", num_classes=3)
+    variables = random_variables(model, images(1, 8, 8, 3), dtype=np.float32)
+    state = to_torch(variables, model)
+    assert_same(to_torch(variables, model, kwargs={"train": False}), state)
+    by_name = {"images": images(1, 8, 8, 3)}
+    assert_same(to_torch(variables, model, kwargs=by_name), state)
+
+
 def test_to_torch_finds_the_image_channels_in_the_variables():
     model = aff_jax.create_model("cifar_resnet8", num_classes=3)
     variables = random_variables(model, images(1, 8, 8, 1), dtype=np.float32)

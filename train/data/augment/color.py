@@ -80,13 +80,13 @@ def equalize(image: Image) -> Image:
 
 
 def _solarize(image: Image, threshold: ArrayLike) -> Image:
-    """Invert the pixels with values of at least `threshold`."""
+    """Invert the pixels with values of at least `threshold`, 0 (all) to 256 (none)."""
     # Compare int32 values. A threshold of 256 would be 0 as uint8.
     return jnp.where(image.astype(jnp.int32) < threshold, image, 255 - image)
 
 
 def _posterize(image: Image, bits: ArrayLike) -> Image:
-    """Keep the highest `bits` bits of each value, and set the others to 0."""
+    """Keep the highest `bits` bits of each value, 1 to 8, and set the others to 0."""
     dropped = 8 - jnp.asarray(bits).astype(jnp.uint8)
     return (image >> dropped) << dropped
 
@@ -113,7 +113,7 @@ def color(image: Image, factor: ArrayLike) -> Image:
         factor: 0 returns the gray image, and 1 returns the image.
 
     Returns:
-        uint8 image of the same shape.
+        uint8 image of the same shape. An image with one channel does not change.
     """
     return _blend(_to_gray(image), image, factor)
 
