@@ -47,8 +47,8 @@ class MSCAM(CheckedModule, kw_only=True):
         MSCAM(x) = x * M(x)
         M(x)     = sigmoid(logit_scale * (L(x) + g(x)))
 
-    where L is the branch of local context and g that of global context, which reads the mean of x
-    over the spatial axes.
+    where L is the branch of local context, and g is the branch of global context, which reads the
+    mean of x over the spatial axes.
 
     M is sown as `fusion_weights` in the collection `intermediates`.
 

@@ -62,7 +62,7 @@ def read_weights(
     found = type_of_weights(path)
     if refused and found in refused:
         raise ValueError(
-            f"{path}: got {describe_file_type(found)}, whose names are those of another framework. "
+            f"{path}: got {describe_file_type(found)}, whose names belong to another framework. "
             f"Read it with aff_jax.convert.{refused[found]}."
         )
     arrays = unwrap_state_dict(_READERS[found](path), str(path))

@@ -23,7 +23,7 @@ class BatchNorm(CheckedModule):
 
         y = (x - mean) / sqrt(var + epsilon) * scale + bias
 
-    In training, `mean` and `var` are those of the batch, and the running statistics are updated::
+    In training, `mean` and `var` are computed from the batch and update the running statistics::
 
         running <- momentum * running + (1 - momentum) * batch
 
@@ -121,7 +121,7 @@ class BatchNorm(CheckedModule):
         var: Float[Array, " channels"],
         shape: tuple[int, ...],
     ) -> None:
-        """Move the running statistics towards those of a batch.
+        """Move the running statistics towards the statistics of a batch.
 
         Nothing happens in `init`, which creates the variables.
 
