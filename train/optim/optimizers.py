@@ -139,7 +139,7 @@ def adagrad(settings: OptimizerSettings) -> optax.GradientTransformation:
         The optimizer.
 
     References:
-        Duchi, Hazan and Singer, 2011. The initial value and epsilon are those of MXNet, which the
+        Duchi, Hazan and Singer, 2011. The initial value and epsilon follow MXNet, which the
         authors of the paper on AFF used.
     """
     return optax.chain(
