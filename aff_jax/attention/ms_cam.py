@@ -179,8 +179,8 @@ class Sigmoid(nn.Module):
 
         sigmoid(logit_scale * logits)
 
-    It is a module so that tools that record the outputs of modules, such as `aff_jax.parity`, see
-    the weights of each iteration, as PyTorch's hooks do.
+    It is a module, so that `aff_jax.parity` and other tools that record the outputs of modules see
+    the weights of each iteration. In PyTorch, hooks see them too.
 
     Attributes:
         logit_scale: Factor of the logits.

@@ -68,7 +68,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
         "--channels",
         type=positive,
         help="channels of the images; default: as in the checkpoint. For another number, the "
-        "first convolution is summed or repeated, as timm does",
+        "first convolution is summed or repeated, as in timm",
     )
     command.add_argument("--overwrite", action="store_true", help="overwrite the target")
     command.set_defaults(run=convert)

@@ -43,7 +43,7 @@ _MAX_NESTING = 4
 def read_weights(
     path: str | PathLike[str], refused: Mapping[str, str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Read the arrays of a weight file, and remove wrappings as `unwrap_state_dict` does.
+    """Read the arrays of a weight file, and unwrap them with `unwrap_state_dict`.
 
     Args:
         path: Path of a file of PyTorch, MXNet or safetensors.

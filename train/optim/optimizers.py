@@ -174,7 +174,7 @@ def kernels(params: Any) -> Any:
 
 
 def everything(params: Any) -> Any:
-    """Select all parameters, as the authors' code for CIFAR does.
+    """Select all parameters, as in the authors' code for CIFAR.
 
     Args:
         params: Parameters of the network.
