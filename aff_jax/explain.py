@@ -30,7 +30,7 @@ def fusion_weights(
 
     In Highway they weight y, and the remainder weights x. In SE they weight x only, and in GAU y
     only. The function returns all arrays that modules sow as `fusion_weights` in the collection
-    `intermediates`, so it also finds those of your own modules.
+    `intermediates`, so it also finds the weights of your own modules.
 
     The function is pure. Compile it with `jax.jit(functools.partial(fusion_weights, model))`.
 
@@ -64,7 +64,7 @@ def fusion_weights(
     call = "fusion_weights(model, variables, *inputs)"
     check_model_and_variables(call, model, variables)
     check_train_is_bool(call, model, inputs)
-    # Sowing appends to intermediates, so those of an earlier call must not be passed on.
+    # Sowing appends: do not pass on the intermediates of an earlier call.
     variables = {name: tree for name, tree in variables.items() if name != "intermediates"}
     _, state = model.apply(variables, *inputs, mutable=["intermediates"])
     sown = traverse_util.flatten_dict(dict(state.get("intermediates", {})))

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 ModulePath = tuple[str, ...]
-"""Names of submodules from the outermost to the innermost. The last may be that of a variable."""
+"""Names of submodules from the outermost to the innermost. The last may name a variable."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Layer:
         module: The submodule.
         spatial_axes: Number of spatial axes of its first input.
         shapes: Shapes of its variables as it sees them, by collection and path within it. Inside
-            of `nn.scan` or `nn.vmap` they are those of one layer of the stack.
+            of `nn.scan` or `nn.vmap` they are the shapes for one layer of the stack.
     """
 
     module: nn.Module

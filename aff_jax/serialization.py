@@ -69,7 +69,7 @@ def save(
         FileExistsError: If the file exists and `overwrite` is False.
         TypeError: If an argument has a wrong type, for example because two are swapped.
         ValueError: If the model is not of a class of `aff_jax`, one of its fields cannot be stored,
-            or the variables are not those of the model.
+            or the variables do not match the model.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
         OSError: If `path` is an address of the hub and the upload fails; see `aff_jax.hub.upload`.
     """
@@ -124,7 +124,7 @@ def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedM
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        IsADirectoryError: If the path is that of a directory.
+        IsADirectoryError: If the path is a directory.
         ValueError: If the file is damaged, was not written by `save`, has no description and
             `model` is None, or has other arrays than `model`.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
@@ -140,8 +140,8 @@ def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedM
             model = model_from_description(json.loads(metadata["model"]))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}: the description of the model is damaged, or is that of another version "
-                f"of aff_jax: {error} Create the model and pass it, as in "
+                f"{path}: the description of the model is damaged, or was written by another "
+                f"version of aff_jax: {error} Create the model and pass it, as in "
                 f"`aff_jax.load(path, model=model)`."
             ) from error
     if model is None:
@@ -234,7 +234,7 @@ def _flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_collections(model: nn.Module, variables: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if there are other collections than those of a module of `aff_jax`."""
+    """Raise `ValueError` if there are collections that modules of `aff_jax` do not have."""
     unknown = [name for name in variables if name not in _COLLECTIONS]
     if not unknown or not type(model).__module__.startswith("aff_jax."):
         return  # a registered fusion of one's own may have any collections

@@ -16,7 +16,7 @@ from configs import compare_digits, digit_scenes
 def get_config(model: str = "fpn_resnet20") -> ConfigDict:
     config = digit_scenes.get_config()
     config.model = model
-    # The fields that each variant changes. The fusions are those of short skip connections.
+    # The fields that each variant changes, as in the comparison of short skip connections.
     config.variants = compare_digits.get_config().variants
     # Every variant is trained with each of these seeds.
     config.seeds = (0, 1, 2)

@@ -66,7 +66,7 @@ def define_checkpoint_flags() -> None:
     """Define the flags that select a checkpoint of a run."""
     define_path("workdir", "Directory of the run.")
     flags.DEFINE_string("step", "best", 'Checkpoint to read: "best", "last" or a step.')
-    flags.DEFINE_string("data_dir", None, "Data directory, if other than that of the run.")
+    flags.DEFINE_string("data_dir", None, "Data directory; by default, the run's data directory.")
 
 
 class _PathParser(flags.ArgumentParser[Path]):

@@ -1,7 +1,7 @@
 """Compare variants of a config: train each with several seeds, and collect the results.
 
-A comparison's config is that of a run with two more fields: `variants`, overrides by label, and
-`seeds`.
+A comparison's config is the config of a run with two more fields: `variants`, overrides by label,
+and `seeds`.
 """
 
 import dataclasses
@@ -258,7 +258,7 @@ def _train_once(run: ConfigDict, workdir: Path, console: Console) -> Mapping[str
     """Return the summary of a run, and train it to the end before if it is not finished."""
     path = workdir / SUMMARY_FILE
     if path.exists():
-        claim_workdir(workdir, run)  # raises if the results are those of another config
+        claim_workdir(workdir, run)  # raises if the results have another config
         console.print("already finished", highlight=False)
         summary: Mapping[str, Any] = json.loads(path.read_text())
         return summary

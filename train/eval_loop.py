@@ -32,8 +32,8 @@ def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> Tra
     Args:
         run: The run, whose config has the number `recalibration_batches`.
         state: The state to evaluate.
-        batches: The training feed. The statistics are those of its next batches. Its position does
-            not change.
+        batches: The training feed. The statistics are computed from its next batches. The position
+            of the feed is restored.
 
     Returns:
         The state with the new statistics, or the state itself if there is nothing to do.
@@ -65,7 +65,7 @@ def evaluate(
         source: The split; the evaluation split of the config by default.
 
     Returns:
-        A tuple of the metrics and the confusion matrix. The metrics are those of the task and
+        A tuple of the metrics and the confusion matrix. The metrics are the task's metrics and
         `loss`, the mean over all labels in nats. The matrix is int64 `(classes, classes)`; its rows
         are labels and its columns are predictions.
 

@@ -4,7 +4,7 @@ For example::
 
     python -m train.evaluate --workdir=runs/digits --step=best
 
-The network, the dataset and the evaluation split are those of the run's config.json. The workdir
+The run's config.json determines the network, the dataset and the evaluation split. The workdir
 does not change, so the run may still be training. The training data are not needed. One process
 evaluates on all its devices.
 

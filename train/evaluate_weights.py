@@ -6,7 +6,7 @@ For example::
         --fusion aff --reference mxnet
     python -m train.evaluate_weights --weights=aff.safetensors --config=configs/cifar10_resnet32.py
 
-The network is that of the file. The config chooses the dataset, its preprocessing, the split that
+The network comes from the file. The config chooses the dataset, its preprocessing, the split that
 is evaluated and the batch size.
 """
 

@@ -18,8 +18,8 @@ def evaluate_in_original_size(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Evaluate a network on every example of a split, in the sizes of the images.
 
-    The predictions are those of `predictor`: logits are resized to the image before the best class
-    is chosen.
+    `predictor` makes the predictions: it resizes logits to the image before it chooses the best
+    class.
 
     Args:
         predictor: A network for segmentation.

@@ -63,7 +63,7 @@ def evaluate_checkpoint(
         workdir: Directory of the run.
         step: "best", "last" or the number of a step.
         split: A split as TFDS names it; the run's evaluation split by default.
-        data_dir: Data directory, if other than that of the run.
+        data_dir: Data directory; the run's data directory by default.
         original_size: Whether to compare masks in the sizes of their images, see
             `train.original_size`.
 
@@ -95,9 +95,9 @@ def evaluate_checkpoint(
 def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> EvaluationResult:
     """Evaluate the network of a file on every example of a split, once each.
 
-    The dataset, its preprocessing and the batch size are those of the config. The network is that
-    of the file, with its own dtype. If the file has the names of classes, those of the dataset must
-    be the same, and so must its size and normalization of images.
+    The config determines the dataset, its preprocessing and the batch size. The network comes from
+    the file, with its own dtype. If the file has names of classes, the dataset must have the same
+    names, and the same size and normalization of images.
 
     Args:
         config: The config.
@@ -120,7 +120,7 @@ def evaluate_weights(config: ConfigDict, weights: Path, split: str = "") -> Eval
     own = saved.image_task
     if own is not None and own.class_names != image_task.class_names:
         raise ValueError(
-            f"expected the classes of {weights}, {_first(own.class_names)}, got those of the "
+            f"expected the classes of {weights}, {_first(own.class_names)}, got the classes of "
             f"dataset {config.dataset!r}, {_first(image_task.class_names)}. Choose the config of "
             f"the dataset that the network was trained with."
         )

@@ -65,8 +65,8 @@ def restore_network(workdir: Path, step: str = "best", data_dir: str | None = No
     Args:
         workdir: Directory of the run.
         step: "best", "last" or the number of a step.
-        data_dir: Data directory, if other than that of the run. If dataset.json was removed,
-            the classes are those of the dataset there, with a warning.
+        data_dir: Data directory; the run's data directory by default. If dataset.json was removed,
+            the classes come from the dataset there, with a warning.
 
     Returns:
         The network.
@@ -145,7 +145,7 @@ def export_checkpoint(
         workdir: Directory of the run.
         output: The .safetensors file to write.
         step: "best", "last" or the number of a step.
-        data_dir: TFDS data directory, if other than that of the run.
+        data_dir: TFDS data directory; the run's data directory by default.
         overwrite: Whether to replace an existing file.
 
     Returns:

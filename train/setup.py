@@ -74,7 +74,7 @@ def make_run(
 
     Args:
         config: The config.
-        devices: The devices; those of all processes by default.
+        devices: The devices; all devices of all processes by default.
         from_checkpoint: Whether a checkpoint will replace the state, so that `init_from` is not
             read.
 

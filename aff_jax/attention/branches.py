@@ -131,7 +131,7 @@ def sum_of_branches(
 
         logits = sum over scales of branch(context(u))
 
-    where the context of "local" is u and that of "global" is the mean of u over the spatial axes.
+    where context(u) is u for "local", and the mean of u over the spatial axes for "global".
 
     Args:
         branches: One branch for each scale.

@@ -47,8 +47,8 @@ class MSCAM(CheckedModule, kw_only=True):
         MSCAM(x) = x * M(x)
         M(x)     = sigmoid(logit_scale * (L(x) + g(x)))
 
-    where L is the branch of local context and g that of global context, which reads the mean of x
-    over the spatial axes.
+    where L is the branch of local context, and g is the branch of global context, which reads the
+    mean of x over the spatial axes.
 
     M is sown as `fusion_weights` in the collection `intermediates`.
 
@@ -179,8 +179,8 @@ class Sigmoid(nn.Module):
 
         sigmoid(logit_scale * logits)
 
-    It is a module so that tools that record the outputs of modules, such as `aff_jax.parity`, see
-    the weights of each iteration, as PyTorch's hooks do.
+    It is a module, so that `aff_jax.parity` and other tools that record the outputs of modules see
+    the weights of each iteration. In PyTorch, hooks see them too.
 
     Attributes:
         logit_scale: Factor of the logits.

@@ -67,8 +67,8 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--channels",
         type=positive,
-        help="channels of the images; default: those of the checkpoint. For another number, the "
-        "first convolution is summed or repeated, as timm does",
+        help="channels of the images; default: as in the checkpoint. For another number, the "
+        "first convolution is summed or repeated, as in timm",
     )
     command.add_argument("--overwrite", action="store_true", help="overwrite the target")
     command.set_defaults(run=convert)

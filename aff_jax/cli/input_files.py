@@ -19,8 +19,8 @@ def read_inputs(path: str) -> dict[str, np.ndarray]:
         path: An .npz file.
 
     Returns:
-        The arrays by name: in the order of the numbers if the names are "arr_0", "arr_1" and so on,
-        and in that of the file otherwise.
+        The arrays by name. Names "arr_0", "arr_1" and so on are sorted by their numbers. Other
+        names have the order of the file.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -62,7 +62,7 @@ def network_flags() -> argparse.ArgumentParser:
     network.add_argument(
         "--num-classes",
         type=positive,
-        help="default: that of the checkpoint, or else of the network: 10 or 1000",
+        help="default: as in the checkpoint, or else as in the network: 10 or 1000",
     )
     network.add_argument(
         "--field",
@@ -98,7 +98,7 @@ def channels_flag() -> argparse.ArgumentParser:
     channels.add_argument(
         "--channels",
         type=positive,
-        help="channels of the images; default: those of the PyTorch network, else 3",
+        help="channels of the images; default: as in the PyTorch network, else 3",
     )
     return channels
 
@@ -210,9 +210,10 @@ def input_size_flag(command: argparse.ArgumentParser, default: int | None) -> No
 
     Args:
         command: The parser of the command.
-        default: Height and width without the flag. None means those of the source, if it says them.
+        default: Height and width without the flag. None takes the size from the source, if the
+            source says it.
     """
-    size = "that of the source, if it says which images its network reads"
+    size = "as in the source, if it says which images its network reads"
     command.add_argument(
         "--input-size",
         type=image_size,
@@ -260,7 +261,7 @@ def checkpoint_num_classes(arrays: dict[str, Any], model: Any, framework: Framew
         framework: Framework whose names the checkpoint has.
 
     Returns:
-        Size of the output of the head, or that of the network if the checkpoint has no head.
+        Size of the output of the head, or `model.num_classes` if the checkpoint has no head.
     """
     # The name of the head depends on the class of the network only, so no layers are needed.
     structure = Structure({(): Layer(model, 2)}, {})

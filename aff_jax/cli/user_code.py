@@ -82,7 +82,7 @@ def _call(text: str, result: str) -> Any:
 def _load_callable(text: str, result: str) -> Any:
     """Import a callable given as "file.py:name"."""
     file, _, name = text.rpartition(":")
-    # Another name than that of an installed package. Dataclasses look their module up by its name.
+    # The prefix avoids names of installed packages. Dataclasses look their module up by its name.
     module_name = f"_file_{Path(file).stem}"
     spec = importlib.util.spec_from_file_location(module_name, file) if file else None
     if spec is None or spec.loader is None or not Path(file).exists():

@@ -57,7 +57,7 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
     unexpected = [name for name in arrays if name not in entries]
     if sum(_SYMBOL_NAME.fullmatch(name) is not None for name in arrays) > len(arrays) / 2:
         return (
-            "The names are those of MXNet's symbols, as `export` and `collect_params().save` write "
+            "The names belong to MXNet's symbols, as `export` and `collect_params().save` write "
             "them. Save the network with `net.save_parameters(path)` instead."
         )
     if prefixes := find_prefixes(read, arrays):

@@ -63,10 +63,10 @@ class Entry:
         path: Path of the variable in the collection.
         dtype: Dtype of the variable.
         leaf_shape: Shape of the variable.
-        layout: Key of `KERNEL_LAYOUTS`. The axes of the array may be flattened, as those of
-            `nn.DenseGeneral` are.
-        index: Position of the array in a variable that stacks those of several layers, as
-            `nn.scan` does. The empty index is the whole variable.
+        layout: Key of `KERNEL_LAYOUTS`. The axes of the array may be flattened, as for
+            `nn.DenseGeneral`.
+        index: Position of the array in a variable that stacks the arrays of several layers, as
+            under `nn.scan`. The empty index selects the whole variable.
         fallback: For an unread entry, the name of the entry whose array is written instead if the
             variables don't have this one.
     """
@@ -89,14 +89,14 @@ class Entry:
         return kept + self.leaf_shape[len(self.index) :]
 
     def accepts(self, array: np.ndarray) -> bool:
-        """Return whether the shape of an array is that of the entry.
+        """Return whether an array has the shape of the entry.
 
         Args:
             array: Array of the checkpoint.
 
         Returns:
-            True if the shapes are equal. The kernel of a dense layer may also be that of a 1x1
-            convolution, `(out, in, 1, ..., 1)`, with any number of axes of size one.
+            True if the shapes are equal. The kernel of a dense layer may also have the shape of a
+            1x1 convolution, `(out, in, 1, ..., 1)`, with any number of axes of size one.
         """
         if self.layout == "dense":
             rest = array.shape[2:]

@@ -264,9 +264,9 @@ def _layout_of_kernel(
         # With `transpose_kernel`, Flax has (*size, out, in) and flips the kernel itself.
         return "convolution" if module.transpose_kernel else "transposed convolution"
     raise ValueError(
-        f"expected kernels of Dense, DenseGeneral, Conv and ConvTranspose, got that of a "
+        f"expected kernels of Dense, DenseGeneral, Conv and ConvTranspose, got the kernel of a "
         f"{type(module).__name__} with {axes} axes at {'/'.join(path)}. Its layout in "
-        f"{framework.name} is not known. Convert this layer by hand, or use one of those."
+        f"{framework.name} is not known. Convert this layer by hand, or use a layer of these kinds."
     )
 
 

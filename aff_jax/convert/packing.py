@@ -1,10 +1,10 @@
 """Layers whose arrays PyTorch packs together: attention and recurrent cells.
 
 PyTorch concatenates the arrays of several layers of Flax into one. `MultiheadAttention` has the
-kernels of query, key and value in `in_proj_weight`, and `LSTM` those of its four gates in
-`weight_ih_l0`. A form lists for each array of PyTorch the arrays that it consists of, under the
-names that they have with one array each. `unpack` splits the arrays of a checkpoint into these, so
-that `arrays_to_variables` finds them, and `pack` is its inverse.
+kernels of query, key and value in `in_proj_weight`, and `LSTM` has the kernels of its four gates in
+`weight_ih_l0`. For each array of PyTorch, a form lists the names of its parts. `unpack` splits the
+arrays of a checkpoint into these parts, so that `arrays_to_variables` finds them, and `pack` is its
+inverse.
 
 PyTorch has two biases where a cell of Flax has one. `unpack` adds them, and `pack` writes the sum
 as the first and zeros as the second::
@@ -39,8 +39,8 @@ def list_forms(structure: Structure) -> list[list[Form]]:
         structure: Structure of a linen module.
 
     Returns:
-        For each layer its forms. The first is the one that PyTorch's own module has, the last is
-        that of one array each.
+        For each layer its forms. The first is the form of PyTorch's own module. In the last one,
+        every part is an array of its own.
     """
     rnns = _find_rnns(structure)
     stacks = find_stacks(structure)
@@ -225,7 +225,7 @@ def _cell_forms(
 def _find_rnns(structure: Structure) -> dict[ModulePath, list[tuple[ModulePath, str]]]:
     """Find the `nn.RNN` and `nn.Bidirectional` that run each cell.
 
-    A cell that is made in a compact method has a path beside the one of its `nn.RNN`.
+    A cell that is made in a compact method is a sibling of its `nn.RNN`, not a submodule of it.
     """
     found: dict[ModulePath, list[tuple[ModulePath, str]]] = {}
     cells = {

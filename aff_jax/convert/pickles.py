@@ -34,7 +34,7 @@ _STRINGS = re.compile(r"(SHORT_|BIN|SHORT_BIN)?(UNICODE|STRING)8?")
 _BYTES = re.compile(r"(SHORT_)?BINBYTES8?|BYTEARRAY8")
 _GETS = ("GET", "BINGET", "LONG_BINGET")
 _SETS = {"EMPTY_SET": pickle.EMPTY_LIST, "ADDITEMS": pickle.APPENDS, "FROZENSET": pickle.TUPLE}
-"""Opcodes of sets, and those of lists and tuples, which take their place."""
+"""Opcodes of sets, and the opcodes of lists and tuples that replace them."""
 
 _PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 

@@ -151,7 +151,7 @@ def to_torch(
         raise ValueError(
             f"names: expected a name for each array, got none for {', '.join(missing[:10])}. The "
             f"first names are, after rename, {', '.join(new_names[:3])}. Probably `rename` differs "
-            f"from that of from_torch, or the PyTorch module has weight_norm or spectral_norm: "
+            f"from the one in from_torch, or the PyTorch module has weight_norm or spectral_norm: "
             f"remove it there first."
         )
     packed |= {counter: np.zeros((), np.int64) for counter in _counters(entries)}

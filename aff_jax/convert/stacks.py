@@ -1,4 +1,4 @@
-"""Find the variables that stack those of several layers, as `nn.scan` and `nn.vmap` do.
+"""Find the variables in which `nn.scan` and `nn.vmap` stack the arrays of several layers.
 
 PyTorch has such layers in a `ModuleList` or `Sequential`. A variable `layers/conv/kernel` that
 stacks two kernels belongs to `layers.0.conv.weight` and `layers.1.conv.weight`.
@@ -16,11 +16,11 @@ Shape = tuple[int, ...]
 
 
 class Stack(NamedTuple):
-    """One axis along which a variable stacks those of several layers.
+    """One axis along which a variable stacks the arrays of several layers.
 
     Attributes:
         depth: Number of components of the path of the stacked module.
-        axis: The axis, among those that are left after the outer stacks.
+        axis: Index of the axis, without counting the axes of the outer stacks.
         length: Number of layers.
     """
 
@@ -33,7 +33,7 @@ def find_stacks(structure: Structure) -> dict[ModulePath, list[Stack]]:
     """Find the stacks of every variable.
 
     A variable is stacked if a module sees it with one axis fewer than the module around it. If
-    the shapes allow several axes, it is the first one that fits all variables of the module.
+    the shapes allow several axes, the first axis that fits all variables of the module is chosen.
 
     Args:
         structure: Structure of a linen module.

@@ -43,7 +43,7 @@ _MAX_NESTING = 4
 def read_weights(
     path: str | PathLike[str], refused: Mapping[str, str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Read the arrays of a weight file, and remove wrappings as `unwrap_state_dict` does.
+    """Read the arrays of a weight file, and unwrap them with `unwrap_state_dict`.
 
     Args:
         path: Path of a file of PyTorch, MXNet or safetensors.
@@ -62,7 +62,7 @@ def read_weights(
     found = type_of_weights(path)
     if refused and found in refused:
         raise ValueError(
-            f"{path}: got {describe_file_type(found)}, whose names are those of another framework. "
+            f"{path}: got {describe_file_type(found)}, whose names belong to another framework. "
             f"Read it with aff_jax.convert.{refused[found]}."
         )
     arrays = unwrap_state_dict(_READERS[found](path), str(path))

@@ -5,7 +5,7 @@ shortcut computes the same result in another way. `takes_shortcut` alone decides
 `implementation="plain"` on a module turns all shortcuts off. A change of a formula needs the same
 change of its shortcut: the tests compare them in float64, outputs, gradients and statistics.
 
-One derivative is always written out: that of `aff_jax.nn.batch_norm.batch_moments`.
+Only the derivative of `aff_jax.nn.batch_norm.batch_moments` is always written out.
 """
 
 from aff_jax.fast.branch import derived_branch

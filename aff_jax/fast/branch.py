@@ -70,7 +70,7 @@ def dense_norm(
         product = x @ (kernel * scale),   scale = norm.scale / sqrt(var + epsilon)
         shift   = norm.bias - mean * scale
 
-    where `mean` and `var` are the moments of `x @ kernel`, derived from those of `x`.
+    where `mean` and `var` are the moments of `x @ kernel`, derived from the moments of `x`.
 
     Args:
         dense: The dense layer, bound to its variables.
@@ -110,7 +110,7 @@ def _parameter(module: nn.Module, name: str) -> Array:
     if not module.has_variable("params", name):
         raise ValueError(
             f"expected a parameter {name!r} of {'/'.join(module.path)} in 'params', got none. "
-            f"Probably the variables are those of another module."
+            f"Probably the variables belong to another module."
         )
     parameter: Array = nn.meta.unbox(module.get_variable("params", name))
     return parameter

@@ -22,7 +22,7 @@ def projected_moments(
     kernel: Float[Array, "inputs channels"],
     axis_name: str | None = None,
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    """Compute mean and biased variance of `x @ kernel` from those of `x`.
+    """Compute mean and biased variance of `x @ kernel` from the moments of `x`.
 
     They are::
 

@@ -89,7 +89,7 @@ def derives_statistics(
 
 @contextlib.contextmanager
 def target_platform(platform: str) -> Iterator[None]:
-    """Trace programs for another platform than that of the default device.
+    """Trace programs for a platform other than the one that JAX uses by default.
 
     Results are the same on every platform. This is for a program that is compiled for devices that
     the process does not have.

@@ -29,7 +29,7 @@ class AFF(Fusion, kw_only=True):
     its branches). M(u) is sown as `fusion_weights` in the collection `intermediates`.
 
     The defaults are the paper's. Open-aff's code uses `gain=2`, so that the weights of x and y sum
-    to 2 as they do in addition. 3D-Speaker's ERes2Net uses `gain=2`, `combine="concat"`,
+    to 2, as in addition. 3D-Speaker's ERes2Net uses `gain=2`, `combine="concat"`,
     `scales=("local",)`, `activation=nn.silu` and `logit_scale=2`; its weights are written as
     `1 + tanh(l)`, which is `2 sigmoid(2 l)`.
 

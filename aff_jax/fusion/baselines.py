@@ -21,7 +21,7 @@ class Add(Fusion):
 
         Add(x, y) = x + y
 
-    The fields are those of `Fusion`.
+    The fields are inherited from `Fusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Addition".

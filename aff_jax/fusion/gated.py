@@ -4,8 +4,8 @@ Their weights come from a gate that reads global context only::
 
     G(u) = sigmoid(logit_scale * g(u)),  g(u) = branch(mean of u)
 
-where u is the input of the gate and branch is that of `aff_jax.attention.branches`. All fusions
-have this gate rather than those of their own papers, so that the table compares only the schemes.
+where u is the input of the gate and branch is defined in `aff_jax.attention.branches`. All fusions
+have this gate, not the gates of their own papers, so that the table compares only the schemes.
 With `scales=("local", "global")`, G is the M of AFF. The table's X is y here, and its Y is x (see
 `aff_jax.fusion`).
 """
@@ -67,8 +67,8 @@ class SE(GatedFusion):
 
         SE(x, y) = y + G(x) * x
 
-    `SE(reduction=16, norm=None)` has the bottleneck of Squeeze-and-Excitation. The fields are those
-    of `GatedFusion`.
+    `SE(reduction=16, norm=None)` has the bottleneck of Squeeze-and-Excitation. The fields are
+    inherited from `GatedFusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Refinement"; Hu et al.,
@@ -88,7 +88,7 @@ class GAU(GatedFusion):
         GAU(x, y) = G(x) * y + x
 
     With a long skip connection x is the deeper map, whose context guides the shallower y. The
-    fields are those of `GatedFusion`.
+    fields are inherited from `GatedFusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Modulation"; the global attention
@@ -108,8 +108,8 @@ class Highway(GatedFusion):
         Highway(x, y) = G(y) * y + (1 - G(y)) * x
 
     In a residual block y is the identity. A highway network also computes its gate from the input
-    of the block, but its gate weights the other input: its T is 1 - G. The fields are those of
-    `GatedFusion`.
+    of the block, but its gate weights the other input: its T is 1 - G. The fields are inherited
+    from `GatedFusion`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection"; Srivastava et al.,
@@ -132,7 +132,7 @@ class SK(GatedFusion):
         (l_a, l_b) = logit_scale * g(u),  u = x + y
 
     One hidden layer of `max(1, C // r)` channels is expanded twice, to C logits for x and C for y.
-    The weights a are sown. The other fields are those of `GatedFusion`.
+    The weights a are sown. The other fields are inherited from `GatedFusion`.
 
     With `gain=2` this is `SKFuse` of open-acm without the convolution that follows. SKNet has
     `hidden=lambda channels: max(channels // r, 32)`, `use_bias=False` and

@@ -96,8 +96,8 @@ class Host(CheckedModule):
         Returns:
             Logits of shape `(batch, classes)`, or `(batch, height, width, classes)` from a host
             for segmentation, at least float32. With `features_only`, a tuple of one feature map
-            `(batch, height, width, channels)` for each stage, from shallow to deep. Height and
-            width are half of those of the previous map, rounded up.
+            `(batch, height, width, channels)` for each stage, from shallow to deep. Each map has
+            half the height and width of the previous map, rounded up.
 
         Raises:
             TypeError: If `images` are not floating point.

@@ -15,7 +15,7 @@ class CIFARResNet(PreActivationHost):
 
         fuse(conv2(relu(norm2(conv1(relu(norm1(x)))))), skip(x))
 
-    The fields are those of `PreActivationHost` and `Host`.
+    The fields are inherited from `PreActivationHost` and `Host`.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-aff

@@ -19,8 +19,8 @@ class CIFARResNeXt(PostActivationHost):
         relu(norm(3x3 convolution))
 
     Three stages have b bottlenecks each, with 64, 128 and 256 channels and four times as many
-    output channels. Their projections follow average pools. The fields are those of
-    `PostActivationHost` and `Host`, with the authors' defaults.
+    output channels. Their projections follow average pools. The fields are inherited
+    from `PostActivationHost` and `Host`, with the authors' defaults.
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, section 4.3; open-aff

@@ -35,8 +35,8 @@ class InceptionLayer(nn.Module):
 
     References:
         Dai et al., Attentional Feature Fusion, 2021, section 4.1, whose X is the output of the
-        3x3 kernel and Y that of the 5x5 kernel; open-aff `model/atac/convolution.py` for the norms,
-        and for the dilation, as in SKNet.
+        3x3 kernel and whose Y is the output of the 5x5 kernel; open-aff
+        `model/atac/convolution.py` for the norms, and for the dilation, as in SKNet.
     """
 
     channels: int

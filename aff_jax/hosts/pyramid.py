@@ -36,8 +36,8 @@ class PyramidHost(Host):
     The maps c_i of a pre-activation backbone are sums without a norm, so by default x and y can
     have different scales. docs/results.md has results with and without these norms.
 
-    With `features_only` the result is (z_1, z_2, z_3). `blocks_per_stage` is that of the backbone.
-    The fusion with c_i belongs to stage i: it adds if i is less than `fusion_start`.
+    With `features_only` the result is (z_1, z_2, z_3). `blocks_per_stage` counts the blocks of the
+    backbone. The fusion with c_i belongs to stage i: it adds if i is less than `fusion_start`.
 
     These are not the networks of open-acm with other fusions. There the backbone is
     post-activation, the transposed convolutions have biases, a convolution follows each fusion, and
@@ -85,7 +85,7 @@ class PyramidHost(Host):
     def head_input(self, maps: tuple[Array, ...], train: bool) -> Array:
         """Compute the input of the dense layer, `(batch, height, width, channels)`.
 
-        Height and width are those of the images.
+        It has the height and width of the images.
         """
         x = nn.relu(self.norm_factory(name="norm1")(maps[0], train=train))
         return self.conv_norm_factory(x.shape[-1], name="head_conv")(x, train)
@@ -124,7 +124,7 @@ class FPN(PyramidHost):
 
         z_i = fuse_i(Align_i(relu(norm(z_(i+1))), c_i), c_i)
 
-    The fields are those of `PyramidHost` and `Host`.
+    The fields are inherited from `PyramidHost` and `Host`.
 
     References:
         As in `PyramidHost` (ASKCResNetFPN); Lin et al., Feature Pyramid Networks, 2017. Each map
@@ -150,8 +150,8 @@ class UNet(PyramidHost):
 
     where up_i is a 4x4 transposed convolution, which doubles the size. If the lateral map has one
     row or column less, the result is cropped at the bottom or on the right. Level i has as many
-    blocks as stage i of the backbone, and their skip connections add. The fields are those of
-    `PyramidHost` and `Host`.
+    blocks as stage i of the backbone, and their skip connections add. The fields are inherited
+    from `PyramidHost` and `Host`.
 
     References:
         As in `PyramidHost` (ASKCResUNet); Ronneberger et al., U-Net, 2015. There, maps are
@@ -159,7 +159,7 @@ class UNet(PyramidHost):
     """
 
     def upsample(self, level: int, x: Array, lateral: Array) -> Array:
-        """Double the size and crop to that of the lateral map."""
+        """Double the size and crop to the size of the lateral map."""
         double = nn.ConvTranspose(
             lateral.shape[-1],
             (4, 4),

@@ -72,7 +72,7 @@ REFERENCES: dict[str, Mapping[str, Mapping[str, Any]]] = {
         "iaff": {"gain": 1.0},
     },
 }
-"""For each reference, the fields that it sets, by name of the fusion, and those of the norm."""
+"""For each reference, the fields that it sets in fusions, by their name, and in norms."""
 
 
 def create_model(

@@ -18,8 +18,8 @@ class ResNet(PostActivationHost):
     The convolution and the pool have stride 2.
 
     The names in `aff_jax.hosts.registry` set the depth, the groups and their width. The other
-    fields are those of `PostActivationHost` and `Host`. Parameters are initialized as in PyTorch:
-    normal with variance 2 / fan_out in convolutions, uniform in the dense layer.
+    fields are inherited from `PostActivationHost` and `Host`. Parameters are initialized as in
+    PyTorch: normal with variance 2 / fan_out in convolutions, uniform in the dense layer.
 
     Attributes:
         small_input: Use a 3x3 convolution of stride 1 in the stem. The max pool stays.

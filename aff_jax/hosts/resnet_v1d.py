@@ -22,7 +22,7 @@ class ResNetV1d(PostActivationHost):
 
     The convolutions of the stem have `stem_width`, `stem_width` and twice as many channels. The
     first has stride 2. By default stages 1 and 2 add, and later stages fuse. The other fields are
-    those of `PostActivationHost` and `Host`, with the authors' defaults.
+    inherited from `PostActivationHost` and `Host`, with the authors' defaults.
 
     Attributes:
         stem_width: Channels of the first convolution. The authors have 32 in ResNet and 64 in

@@ -35,7 +35,7 @@ class ImageTask:
 
         x = (pixels / 255 - mean) / std
 
-    where the pixels are those of the image after it was resized as `resize` says.
+    where pixels are the values of the image after it was resized as `resize` says.
 
     Attributes:
         task: "classification" or "segmentation".

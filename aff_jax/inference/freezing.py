@@ -43,7 +43,7 @@ def freeze(
             str or None) are fixed, and calls of the frozen network omit them: pass False for a
             module whose `train` is True by default.
         dtype: Dtype of the computation, such as bfloat16. Sets the field `dtype` of the model and
-            casts parameters, except those of layers with an output in a wider dtype, such as the
+            casts the parameters, except in layers with an output in a wider dtype, such as the
             logits of the hosts. For a model without that field, casts inputs and all parameters.
         donate: Donate the first input with the shape and dtype of the result. The result reuses its
             memory, and the call deletes the array.
@@ -58,7 +58,7 @@ def freeze(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If the variables are not those of the model; if a module that needs example
+        ValueError: If the variables do not match the model; if a module that needs example
             inputs has none; if `donate` finds no input of the shape and dtype of the result; if
             `chunk_size` is below 1; if `devices` or `chunk_size` are given and an input or a result
             has no leading batch axis.

@@ -54,7 +54,7 @@ def save_stablehlo(
 
     Raises:
         ValueError: If a platform is unknown, if there are no example inputs, or if the variables
-            are not those of the model.
+            do not match the model.
         FileExistsError: If `path` exists and `overwrite` is False.
         ImportError: If `flatbuffers`, which serializes the program, is not installed.
     """

@@ -23,7 +23,7 @@ class BatchNorm(CheckedModule):
 
         y = (x - mean) / sqrt(var + epsilon) * scale + bias
 
-    In training, `mean` and `var` are those of the batch, and the running statistics are updated::
+    In training, `mean` and `var` are computed from the batch and update the running statistics::
 
         running <- momentum * running + (1 - momentum) * batch
 
@@ -32,7 +32,7 @@ class BatchNorm(CheckedModule):
 
     These differences from `flax.linen.BatchNorm` matter when networks are compared. The momentum
     is 0.9 by default, and Flax's is 0.99. Flax computes the variance in one pass by default.
-    `unbiased_variance` keeps n / (n - 1) times the variance of the batch, as PyTorch does. A batch
+    `unbiased_variance` averages n / (n - 1) times the variance of the batch, as in PyTorch. A batch
     with one value per channel, and training without `mutable=["batch_stats"]`, are errors. The
     argument `train` replaces `use_running_average`.
 
@@ -121,7 +121,7 @@ class BatchNorm(CheckedModule):
         var: Float[Array, " channels"],
         shape: tuple[int, ...],
     ) -> None:
-        """Move the running statistics towards those of a batch.
+        """Move the running statistics towards the statistics of a batch.
 
         Nothing happens in `init`, which creates the variables.
 

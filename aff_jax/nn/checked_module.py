@@ -29,7 +29,7 @@ _HINTS = {
 
 _OPEN_AFF_FIELDS = {
     "r": "The r of open-aff is `reduction` here.",
-    "channels": "Leave the number of channels out: it is that of the inputs.",
+    "channels": "Leave the number of channels out: the inputs determine it.",
 }
 """Advice for the names of open-aff's arguments."""
 
@@ -95,7 +95,7 @@ def _check_arguments(
         raise TypeError(
             f"{cls.__name__} takes its fields by name, as in {cls.__name__}({names[0]}=...), got "
             f"{', '.join(map(repr, positional))}. Its fields are {', '.join(names)}. If the first "
-            f"is a number of channels, as in open-aff, leave it out: it is that of the inputs."
+            f"is a number of channels, as in open-aff, leave it out: the inputs determine it."
         )
     # A subclass may have parameters that are not fields.
     parameters = inspect.signature(cls.__init__).parameters
@@ -157,7 +157,7 @@ def _accepts(annotation: Any, value: Any) -> bool:
         return is_sequence and all(_accepts(inner[0], item) for item in value)
     if kind is not bool and isinstance(value, bool):
         return kind not in _TYPES
-    if getattr(kind, "_is_protocol", False):  # that of initializers
+    if getattr(kind, "_is_protocol", False):  # the type of initializers
         return callable(value)
     return kind not in _TYPES or isinstance(value, _TYPES[kind][0])
 

@@ -127,8 +127,8 @@ def check_channels(where: str, shape: tuple[int, ...], channels: int) -> None:
                 f"`jnp.moveaxis(x, 1, -1)`."
             )
         cause = (
-            "Probably the input is that of another layer or has the channels first, as in PyTorch, "
-            "or the variables are those of another module."
+            "Probably the input belongs to another layer or has the channels first, as in PyTorch, "
+            "or the variables belong to another module."
         )
         if shape[-1] == 1 and channels == 3:
             cause = (

@@ -34,7 +34,7 @@ def average_pool(
         window: Height and width of a window, and the stride.
 
     Returns:
-        Array whose height and width are those of `x` divided by `window`, rounded up.
+        Array `(batch, ceil(height / window), ceil(width / window), channels)`.
     """
     if window == 1:
         return x
@@ -53,6 +53,6 @@ def max_pool(
         x: Array `(batch, height, width, channels)`.
 
     Returns:
-        Array whose height and width are half of those of `x`, rounded up.
+        Array `(batch, ceil(height / 2), ceil(width / 2), channels)`.
     """
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -70,14 +70,14 @@ def list_layouts(torch_array: np.ndarray, shape: tuple[int, ...]) -> Iterator[Al
 def align(
     torch_array: np.ndarray, jax_array: np.ndarray, candidates: Sequence[Aligned] | None = None
 ) -> Aligned | None:
-    """Bring an array of PyTorch to the layout of another one.
+    """Bring an array of PyTorch to the layout of another array.
 
-    Where shapes allow several layouts, it is the one with the smallest difference.
+    If the shapes allow several layouts, the layout with the smallest difference is chosen.
 
     Args:
         torch_array: The array of PyTorch.
         jax_array: The other array.
-        candidates: Layouts to choose from. None takes those of `list_layouts`.
+        candidates: Layouts to choose from. None takes all layouts of `list_layouts`.
 
     Returns:
         The array in the shape of `jax_array`, and its layout, or None if no layout has this shape.

@@ -20,15 +20,15 @@ def name_outputs(
 ) -> list[str]:
     """Return the name in PyTorch of each output of a JAX network.
 
-    The calls of a layer under `nn.scan` are those of different layers in PyTorch: the second call
-    of `layers/conv` is `layers.1.conv`.
+    The calls of a layer under `nn.scan` belong to different layers in PyTorch: the second call of
+    `layers/conv` is `layers.1.conv`.
 
     Args:
         outputs: Outputs of the JAX network in order.
         structure: Structure of the JAX network.
         first_name: Returns the name under which PyTorch's calls of a submodule are recorded.
-        torch_outputs: Names of the outputs of the PyTorch network. A module that returns one array
-            here and several there, as attention does, has the name of the first one.
+        torch_outputs: Names of the outputs of the PyTorch network. If a module such as attention
+            returns several arrays in one network only, its single array is named like the first.
 
     Returns:
         One name for each output, with the position of the array, such as "[1]".

@@ -110,7 +110,7 @@ def _pair_calls(
     jax_outputs: Sequence[Output],
     torch_outputs: Sequence[Output],
 ) -> dict[int, int]:
-    """Pair the calls of one layer in order, and leave out those that fit least.
+    """Pair the calls of one layer in order, and leave out the calls that fit least.
 
     With as many calls on both sides, the first is paired with the first and so on. A ReLU that is
     called three times in JAX and twice in PyTorch, whose second call in JAX has the values of no
@@ -119,8 +119,8 @@ def _pair_calls(
     if len(jax_calls) == len(torch_calls):
         return dict(zip(jax_calls, torch_calls, strict=True))
     # By dynamic programming. best[i, j] is the best pairing of the calls from the i-th one in JAX
-    # and from the j-th one in PyTorch: the number of pairs that are alike, that of all pairs, and
-    # the pairs.
+    # and from the j-th one in PyTorch: the number of pairs that are alike, the number of all pairs,
+    # and the pairs.
     best: dict[tuple[int, int], tuple[int, int, list[tuple[int, int]]]] = {}
     for i in range(len(jax_calls), -1, -1):
         for j in range(len(torch_calls), -1, -1):
@@ -136,7 +136,7 @@ def _pair_calls(
 
 
 def _is_alike(jax_array: np.ndarray, torch_array: np.ndarray) -> bool:
-    """Return whether two arrays can be those of the same call."""
+    """Return whether two arrays can come from the same call."""
     aligned = align(torch_array, jax_array)
     return aligned is not None and is_allowed(jax_array, aligned.array, _ALIKE)
 
@@ -144,8 +144,8 @@ def _is_alike(jax_array: np.ndarray, torch_array: np.ndarray) -> bool:
 def _place_of(match: Match, matches: Sequence[Match]) -> int:
     """Return where to insert an output that only PyTorch has.
 
-    This is behind the last output that PyTorch computed before it, and behind the outputs of one
-    side that follow that one.
+    The place is behind the last output that PyTorch computed before it. If outputs that only one
+    side has follow there, the place is behind these too.
     """
     assert match.torch is not None
     earlier = [i for i, m in enumerate(matches) if m.torch is not None and m.torch < match.torch]

@@ -9,8 +9,8 @@ from aff_jax.parity.rows import Row
 
 __all__ = ["plot_errors"]
 
-# Matplotlib needs fixed colors. In its SVG they are replaced by those of the page, which differ
-# between light and dark mode.
+# Matplotlib needs fixed colors. In its SVG they are replaced by the colors of the page, which
+# differ between light and dark mode.
 _COLORS = {
     "#010203": "currentColor",
     "#0072b2": "var(--equal)",
@@ -31,8 +31,8 @@ def plot_errors(rows: Sequence[Row], first: int | None) -> str:
         first: Position of the first mismatch, or None.
 
     Returns:
-        An SVG element without a background. Its colors are those of the text around it and the
-        variables "--equal" and "--different". Its groups have the ids "equal", "different",
+        An SVG element without a background. Its colors are the color of the text around it and
+        the variables "--equal" and "--different". Its groups have the ids "equal", "different",
         "zero", "not-compared", "allowed" and "mismatch".
 
     Raises:

@@ -105,8 +105,8 @@ class Pair(NamedTuple):
         jax_array: Array of the JAX network. None if only PyTorch made the call.
         torch_array: Array of the PyTorch network. It has the layout of `jax_array` if there is one
             with its shape. None if only the JAX network made the call.
-        torch_number: Number of PyTorch's call. It differs from that of the row if two linen modules
-            have the name of one PyTorch module. 0 if only the JAX network made the call.
+        torch_number: Number of PyTorch's call. It differs from the number of the row if two linen
+            modules have the name of one PyTorch module. 0 if only the JAX network made the call.
     """
 
     row: Row

@@ -23,7 +23,7 @@ def cropped_value(task: ImageTask) -> int:
         task: The classes.
 
     Returns:
-        The largest value that is not that of a class: 255, unless it is a class of the dataset.
+        The largest value that no class has: 255, unless the dataset has a class of this value.
     """
     return max({*range(256)} - {*task.mask_values})
 

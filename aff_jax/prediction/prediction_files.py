@@ -128,8 +128,8 @@ def _find_images(images: Path, output: Path) -> list[Path]:
         return [images]
     if images.resolve() == output.resolve():
         raise ValueError(
-            f"expected another folder for the predictions than that of the images, got {output} "
-            f"for both. Choose for example {output / 'predicted'}."
+            f"expected another folder for the predictions than for the images, got {output} for "
+            f"both. Choose for example {output / 'predicted'}."
         )
     # Images of other formats are predicted if Pillow reads them, and else named.
     suffixes = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)

@@ -128,7 +128,7 @@ class Predictor:
             raise ValueError(
                 f"expected a network for {image_task.task} whose output for one image has the "
                 f"shape {expected}, got {found} from {type(model).__name__}. Probably the image "
-                f"task is that of another network."
+                f"task belongs to another network."
             )
 
     @classmethod

@@ -52,7 +52,10 @@ def test_the_accuracy_is_that_of_the_predictions(config, tmp_path, split):
     [
         ({"classes": 7}, r"outputs \(1, 10\).*got \(1, 7\)"),
         ({"channels": 3}, r"image \(8, 8, 1\) of 'digits', got \w+Error: .*--config.label_key"),
-        ({"names": (*DIGITS[:9], "nine")}, r"expected the classes of .*, got those of the dataset"),
+        (
+            {"names": (*DIGITS[:9], "nine")},
+            r"expected the classes of .*, got the classes of dataset",
+        ),
         ({"names": DIGITS, "mean": (0.5,)}, r"another one: mean \(0\.5,\) in the file and \(0\.3"),
     ],
 )

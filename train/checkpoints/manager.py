@@ -108,7 +108,7 @@ class Checkpoints:
         """Write a checkpoint, and delete the ones that are no longer kept.
 
         Args:
-            step: Step of the checkpoint, higher than that of the newest one.
+            step: Step of the checkpoint, after the step of the newest checkpoint.
             state: Pytree of arrays, on one device or replicated.
             feed_state: Position of this process in the data, as JSON values.
             metrics: Metrics of the evaluation. A checkpoint without `best_metric` is never the

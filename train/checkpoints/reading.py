@@ -127,7 +127,7 @@ def _found_checkpoint(
 
 
 def _eval_variables(leaves: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """Return the leaves of `TrainState.eval_variables` among those of a `TrainState`."""
+    """Select the leaves of `TrainState.eval_variables` from the leaves of a `TrainState`."""
     averages = {x.removeprefix("ema/"): leaf for x, leaf in leaves.items() if x.startswith("ema/")}
     return averages or {
         name: leaf for name, leaf in leaves.items() if name.startswith(("params/", "batch_stats/"))

@@ -139,7 +139,7 @@ def adagrad(settings: OptimizerSettings) -> optax.GradientTransformation:
         The optimizer.
 
     References:
-        Duchi, Hazan and Singer, 2011. The initial value and epsilon are those of MXNet, which the
+        Duchi, Hazan and Singer, 2011. The initial value and epsilon follow MXNet, which the
         authors of the paper on AFF used.
     """
     return optax.chain(
@@ -174,7 +174,7 @@ def kernels(params: Any) -> Any:
 
 
 def everything(params: Any) -> Any:
-    """Select all parameters, as the authors' code for CIFAR does.
+    """Select all parameters, as in the authors' code for CIFAR.
 
     Args:
         params: Parameters of the network.

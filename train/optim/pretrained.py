@@ -17,7 +17,7 @@ __all__ = ["initialize_from", "initialize_part_from"]
 
 
 def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Replace the values of `variables` by those of a file.
+    """Replace the values of `variables` by values from a file.
 
     Arrays of the head keep their values where the file has another shape, since it was trained for
     other classes.
@@ -51,7 +51,7 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
     if lines:
         advice = _advice(path, expected, found)
         raise ValueError(
-            f"the arrays of init_from {path} are not those of the network: "
+            f"the arrays of init_from {path} do not match the network: "
             f"{count_differences(lines)}.\n{shorten_differences(lines)}\n{advice}"
         )
     merged = {
@@ -64,10 +64,10 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
 def initialize_part_from(
     path: str, variables: Mapping[str, Any], prefix: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """Replace the values of one module of a network by those of a file.
+    """Replace the values of one module of a network by values from a file.
 
-    An array `params/stem/kernel` of the file is that of `params/<prefix>/stem/kernel`. The file may
-    have more arrays, such as the head of its network, and the network other modules.
+    An array `params/stem/kernel` of the file belongs to `params/<prefix>/stem/kernel`. The file may
+    have more arrays, such as the head of its network. The network may have other modules.
 
     Args:
         path: A file as in `initialize_from`.

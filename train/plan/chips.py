@@ -78,7 +78,7 @@ class Chip:
 
 # TPU: `memory` is what the compiler, libtpu 0.0.42.1, lets a program use: a little less than the
 # documented capacity. For v4, `links` is twice the documented all-reduce bandwidth of a pod by its
-# chips; for v2 and v3 it is that of the paper at v2's source. No page has the clocks. They follow
+# chips; for v2 and v3 it comes from the paper at v2's source. No page has the clocks. They follow
 # from the peak: a matrix unit with n^2 cells does 2 n^2 FLOPs per cycle, and n is 256 for v6e and
 # tpu7x, and 128 before. For these two it takes twice the matrix units that the documents list, with
 # which the clock would be 3.5 GHz: they are the least certain. By the clocks, the compiler expects

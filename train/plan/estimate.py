@@ -24,8 +24,8 @@ _SHOWN_OPERATIONS = 10
 class Plan:
     """The memory, cost and duration of a run of a config on a topology.
 
-    Values of a step are those of all chips together, except where the name says otherwise. They are
-    None where the program does not fit and the compiler does not return it.
+    Values of a step are for all chips together, except where the name says otherwise. They are None
+    where the program does not fit and the compiler does not return it.
 
     Attributes:
         model: Name of the network.

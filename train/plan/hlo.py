@@ -29,7 +29,7 @@ class Instruction:
         operands: Names of the operands.
         arguments: Text between the parentheses, the value of a constant.
         attributes: Text after the parentheses.
-        is_root: Whether its result is that of the computation.
+        is_root: Whether its result is the result of the computation.
     """
 
     name: str

@@ -88,7 +88,7 @@ def possible_remedies(config: ConfigDict, devices: int) -> tuple[list[int], bool
         devices: Number of devices.
 
     Returns:
-        A tuple of the values of `accumulation` that are larger than that of the config and divide
+        A tuple of the values of `accumulation` that are larger than the config's value and divide
         the batch of a device, and whether the network has a `remat` that is off.
     """
     per_device = config.batch_size // devices

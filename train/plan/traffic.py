@@ -170,9 +170,9 @@ _Executed = tuple[Instruction, Mapping[str, Instruction], int]
 
 
 def _executed(program: Program, name: str, times: int) -> Iterator[_Executed]:
-    """Yield the executed instructions of a computation, with those of what it calls.
+    """Yield the executed instructions of a computation and of the computations that it calls.
 
-    The end of an asynchronous operation is not one of its own: its start has been counted.
+    The end of an asynchronous operation is left out, because its start is counted.
     """
     computation = program.computations[name]
     for instruction in computation.values():

@@ -67,8 +67,8 @@ class DatasetRecord:
         if changed:
             raise ValueError(
                 f"expected masks with the values that this run was trained with, got others: "
-                f"{abbreviate(changed)}. The classes have the same names, and labels would be "
-                f"those of other classes. Probably classes.txt was changed: undo that, or train a "
+                f"{abbreviate(changed)}. The classes have the same names, and labels would "
+                f"belong to other classes. Probably classes.txt was changed: undo that, or train a "
                 f"new run in another --workdir."
             )
 

@@ -92,8 +92,8 @@ def class_precision(confusion: ConfusionMatrix) -> np.ndarray:
 def mean_iou(confusion: ConfusionMatrix) -> float:
     """Compute the mean of `class_iou` over the classes with labels or predictions.
 
-    Background is one of the classes. The counts are those of a whole split; this is not the mean
-    over images.
+    Background is one of the classes. The pixels of the whole split are counted together; this is
+    not the mean over images.
 
     Args:
         confusion: Confusion matrix, `(classes, classes)`.

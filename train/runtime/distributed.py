@@ -38,11 +38,11 @@ def initialize(
 ) -> bool:
     """Connect this process to the other processes of a run. Call this before JAX finds devices.
 
-    The first three arguments are those of `jax.distributed.initialize`. Without them JAX detects
+    The first three arguments are passed to `jax.distributed.initialize`. Without them JAX detects
     the values on Slurm, Open MPI and TPU. Elsewhere the run has one process, and no port is opened.
 
     If another process is missing after the timeout, this process prints an error and ends with
-    status 1. JAX would abort it, and has no option for that.
+    status 1. JAX alone would abort the process, and has no option to change that.
 
     Args:
         coordinator_address: `HOST:PORT` of process 0.

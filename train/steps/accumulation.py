@@ -28,7 +28,7 @@ def accumulate(
 
     Each microbatch is normalized with its own statistics and passes the running statistics to the
     next one. With several devices, the k-th microbatches of all devices form one batch for
-    synchronized batch norm. Without batch norm, sums over examples are those of the whole batch.
+    synchronized batch norm. Without batch norm, sums over examples equal sums over the whole batch.
     This function uses `lax.scan`, because `optax.MultiSteps` and `optax.microbatching` do not carry
     the running statistics.
 

@@ -65,8 +65,8 @@ class LossTotals(NamedTuple):
 class TrainingLoss:
     """The loss that training minimizes, as a sum over labels and images.
 
-    With the totals of the global batch, the losses of its parts, which are the microbatches of all
-    devices, add up to that of the global batch.
+    With the totals of the global batch, the losses of the microbatches of all devices add up to the
+    loss of the global batch.
 
     Attributes:
         name: A name in `LOSSES`.
@@ -89,7 +89,7 @@ class TrainingLoss:
             targets: Class indices or distributions, as `Targets`.
 
         Returns:
-            The totals of these targets. They may be added to those of others.
+            The totals of these targets. They may be added to the totals of other targets.
         """
         valid = valid_labels(targets)
         images = jnp.sum(jnp.any(valid, axis=tuple(range(1, valid.ndim))))

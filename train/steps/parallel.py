@@ -36,7 +36,7 @@ class Parallel(abc.ABC):
     """
 
     def __init__(self, devices: Sequence[jax.Device] | None = None):
-        # The order of the devices is that of the processes' blocks.
+        # Sort the devices in the order of the processes' blocks.
         self.devices = sorted(devices or jax.devices(), key=lambda device: device.process_index)
         here = jax.process_index()
         self.local_devices = [x for x in self.devices if x.process_index == here]

@@ -78,7 +78,7 @@ def make_train_step(
         A function of a state and a batch that returns the next state and metrics. The metrics are
         scalars: `loss`, `accuracy_name`, `gradient_norm` and `learning_rate` are float32;
         `skipped` and `skipped_in_row` are int32 counters of the next state. With a loss scale,
-        `loss_scale` is that of this step.
+        `loss_scale` is the scale of this step.
     """
 
     def gradients_of(
@@ -123,8 +123,8 @@ def make_train_step(
             gradients = unscale(state.loss_scale, gradients)
         gradient_norm = optax.tree.norm(gradients)
 
-        # `optax.apply_if_finite` would skip the update of the parameters, but not that of the
-        # running statistics and the moving averages.
+        # `optax.apply_if_finite` would skip the update of the parameters, but not the updates of
+        # running statistics and moving averages.
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

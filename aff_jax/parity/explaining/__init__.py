@@ -9,7 +9,7 @@ If only one of the networks made a call, `calls` counts the calls of both sides.
 2. Does the layer have PyTorch's weights? `weight_causes` compares them.
 3. Does the layer have PyTorch's settings? `field_causes` runs it alone with those settings.
    `single_layer` is such a layer, and `nnx_layers` makes one from an NNX module.
-4. How does the output of PyTorch follow from that of JAX? `relations` looks for it.
+4. How can PyTorch's output be computed from JAX's output? `relations` looks for a formula.
 
 `relations` compares two arrays that should be equal. It tries, in this order:
 
@@ -17,8 +17,8 @@ If only one of the networks made a call, `calls` counts the calls of both sides.
 2. Another order of the values (`reordering`).
 3. A missing term or factor.
 4. Another function of one earlier activation (`function_causes`, with the table `functions`).
-5. Another sum, product or attention of several ones (`combinations`).
+5. Another sum, product or attention of several activations (`combinations`).
 6. A scale and an offset for each channel.
 7. A shift by some pixels (`reordering`).
-8. What one of the networks computes, if that of the other is unknown (`function_causes`).
+8. What one network computes, if the function of the other is unknown (`function_causes`).
 """

@@ -10,7 +10,7 @@ __all__ = ["explain_one_sided", "quote_call"]
 
 
 def quote_call(row: Row) -> str:
-    """Name a call in a sentence: as PyTorch does, with the path in JAX where it differs.
+    """Name a call in a sentence: by its name in PyTorch, and by its path in JAX if they differ.
 
     Args:
         row: Row of the call.

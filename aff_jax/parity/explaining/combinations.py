@@ -183,6 +183,6 @@ def broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
         large: The shape to reach.
 
     Returns:
-        True if each side is that of `large` or 1.
+        True if each axis has the size of the axis in `large`, or size 1.
     """
     return all(s in (1, n) for s, n in zip(small, large, strict=True))

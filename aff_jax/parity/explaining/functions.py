@@ -98,7 +98,7 @@ def list_activations() -> list[Function]:
     """List activation functions.
 
     Returns:
-        Those of `list_elementwise`, and then those of all channels or positions.
+        The functions of `list_elementwise`, then functions of all channels or positions.
     """
     import torch
     from torch.nn import functional as F
@@ -211,7 +211,7 @@ def list_poolings(size: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Fu
     for window, stride in itertools.product((2, 3, 4, 5, 7), (1, 2, 3, 4)):
         if stride > window:
             continue
-        # Padding before and after: PyTorch's, and that of "SAME".
+        # Padding before and after: the paddings of PyTorch, and "SAME".
         total = [max((t - 1) * stride + window - s, 0) for s, t in zip(size, target, strict=True)]
         same = [(t // 2, t - t // 2) for t in total]
         for before, after in dict.fromkeys([(0, 0), *[(p, p) for p in (1, 2, 3)], same[0]]):

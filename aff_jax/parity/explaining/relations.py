@@ -193,7 +193,7 @@ def _find_operand(
 
 
 def _expand(earlier: SharedArray, axes: int) -> SharedArray:
-    """Add axes of size 1 in front, as broadcasting does."""
+    """Add axes of size 1 in front, as in broadcasting."""
     shape = (1,) * (axes - earlier.jax_array.ndim) + earlier.jax_array.shape
     return earlier._replace(
         jax_array=earlier.jax_array.reshape(shape), torch_array=earlier.torch_array.reshape(shape)

@@ -37,7 +37,7 @@ class SingleLayer:
     Attributes:
         module: Linen module without variables, or NNX module.
         variables: Variables by collection. Those of an NNX module are in the collection "nnx".
-        padding_mode: Padding that is added to the inputs, if it is not that of the module.
+        padding_mode: Padding that is added to the inputs. None leaves padding to the module.
     """
 
     module: Any

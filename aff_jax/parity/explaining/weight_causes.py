@@ -1,4 +1,4 @@
-"""Find out how the weights of a layer differ from those of its PyTorch counterpart."""
+"""Find out how the weights of a layer differ from the weights of its PyTorch counterpart."""
 
 import itertools
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def explain_weights(
             leaf in weights and _is_same(jax_weights[leaf], weights[leaf]) for leaf in different
         )
         if varied and all(same):
-            return f"Its weights ({', '.join(different)}) are those of PyTorch's `{name}`."
+            return f"Its weights ({', '.join(different)}) are the weights of PyTorch's `{name}`."
     return " ".join(_explain_leaf(leaf, *pair) for leaf, pair in different.items())
 
 

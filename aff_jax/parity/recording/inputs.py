@@ -177,9 +177,9 @@ def list_torch_inputs(
     """List the inputs that PyTorch may take, the most likely layouts first.
 
     Args:
-        inputs: Inputs of the JAX network, or those given for PyTorch.
+        inputs: Inputs of the JAX network, or the inputs that were given for PyTorch.
         layout: "channels_first", "same" or "sequence_first" for all arrays of more than two axes.
-            None tries all for each array, "sequence_first" only for those of three axes.
+            None tries all three for each array, but "sequence_first" only with three axes.
         has_1d: True if the PyTorch module has layers for sequences with channels first, such as
             `Conv1d`.
 
@@ -201,7 +201,7 @@ def list_torch_inputs(
         likely = likely[::-1] if is_image else likely
         likely += ("sequence_first",) if leaves[place].ndim == 3 else ()
         options.append(likely if layout is None else (layout,))
-    # With many arrays, those with the same number of axes share a layout.
+    # With many arrays, arrays with the same number of axes share a layout.
     shares = len(places) > _MAX_ARRAYS
     for chosen in itertools.product(*options):
         axes = {(leaves[place].ndim, name) for place, name in zip(places, chosen, strict=True)}

@@ -30,7 +30,7 @@ def record_linen(
             last place.
 
     Returns:
-        For each run, the calls in the order in which they end. The last one is that of `module`.
+        For each run, the calls in the order in which they end. The last one called `module`.
 
     Raises:
         ValueError: If the module runs in training mode.

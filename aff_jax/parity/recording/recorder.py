@@ -58,7 +58,7 @@ def is_array(x: Any) -> bool:
         x: Any value.
 
     Returns:
-        True for NumPy and JAX arrays, except for those of random keys.
+        True for NumPy and JAX arrays, except for arrays of random keys.
     """
     return isinstance(x, np.ndarray | np.generic | jax.Array) and not jnp.issubdtype(
         x.dtype, jax.dtypes.extended

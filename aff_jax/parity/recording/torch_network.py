@@ -54,7 +54,7 @@ class TorchNetwork:
         dtype: Dtype of the copy, "float32" or "float64".
         rename: New names of the submodules, as in `from_torch`.
         ignore: Names of weights and buffers without a counterpart, as in `from_torch`.
-        folds: Replace weights under `weight_norm` and the like by plain ones, as `copy_torch` does.
+        folds: Replace weights under `weight_norm` and the like by plain weights, see `copy_torch`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ def copy_torch(module: Any, dtype: str, folds: bool = False) -> Any:
 
     Returns:
         A copy on the CPU, of floating-point dtype `dtype`, in evaluation mode, without the wrappers
-        `DataParallel`, `DistributedDataParallel` and those of `torch.compile`.
+        of `DataParallel`, `DistributedDataParallel` and `torch.compile`.
     """
     import torch
 
@@ -128,7 +128,7 @@ def record_torch(
             to measure how the network amplifies the rounding of what it computes.
 
     Returns:
-        The calls in the order in which they end. The last one is that of `module`. A submodule with
+        The calls in the order in which they end. The last one called `module`. A submodule with
         several names has the first of them.
     """
     import torch

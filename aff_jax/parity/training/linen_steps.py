@@ -38,8 +38,8 @@ def bind_training_arguments(
     Args:
         module: The module.
         inputs: Its positional arguments.
-        kwargs: Its keyword arguments. None sets those of `TRAINING_FLAGS` that the module has and
-            `inputs` does not give.
+        kwargs: Its keyword arguments. None sets the arguments in `TRAINING_FLAGS` that the module
+            has and `inputs` does not give.
 
     Returns:
         Positional and keyword arguments. As many as possible are positional.

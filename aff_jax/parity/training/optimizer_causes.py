@@ -163,7 +163,7 @@ def _explain_group(
     fits = find_settings(rule, settings, recorded, dtype)
     if fits:
         return [_describe(who, rule, settings, fits, recorded, list_some(names, total))]
-    # Perhaps weights with one axis, which are biases and those of norms, are treated differently.
+    # Perhaps weights with one axis, such as biases and scales of norms, are treated differently.
     parts: dict[str, tuple[list[Fit], list[str]]] = {}
     for name in names[: _COLUMNS // 64]:
         found = find_settings(rule, settings, _record(side, [name]), dtype)
@@ -176,7 +176,7 @@ def _explain_group(
         ]
     error = error_of(rule, settings, recorded)
     return [
-        f"{who}'s updates of {list_some(names, total)} are not those of PyTorch's {rule} "
+        f"{who}'s updates of {list_some(names, total)} do not follow PyTorch's {rule} "
         f"({_state(settings)}): they are off by up to {error:.1e}. Ruled out: one or two other "
         f"settings, and the rules of {', '.join(RULES)} without weight decay. Compare the "
         f"transformations of both optimizers one by one."
@@ -206,7 +206,7 @@ def _describe(
     error = error_of(rule, settings, recorded)
     declared = "PyTorch's optimizer has" if who == "JAX" else "its optimizer states"
     return (
-        f"The optimizers differ: {who}'s updates of {where} are those of {shown}, and {declared} "
+        f"The optimizers differ: {who}'s updates of {where} follow {shown}, and {declared} "
         f"{expected}. The recorded gradients then give the updates up to {fits[0].error:.0e} "
         f"instead of {error:.0e}.{norms}{several} Give both sides the same settings."
     )
@@ -260,17 +260,18 @@ def _explain_by_ratios(samples: Samples) -> list[str]:
             if what == "factor":
                 return [
                     f"The optimizers differ: in the first step, JAX's updates are {value:.4g} "
-                    f"times those of PyTorch's {kind}, probably because of the learning rate."
+                    f"times the updates of PyTorch's {kind}, probably because of the learning rate."
                 ]
             return [
-                f"The optimizers differ: in the first step, JAX's updates are those of PyTorch's "
-                f"{kind} and {value:.2e} times the weights, probably because of weight decay."
+                f"The optimizers differ: in the first step, JAX's updates are the updates of "
+                f"PyTorch's {kind} plus {value:.2e} times the weights, probably because of weight "
+                f"decay."
             ]
     difference = float(np.max(np.abs(jax_updates - torch_updates), initial=0))
     if difference <= 1e-6 * np.max(np.abs(torch_updates), initial=0):
         return [
             f"The first updates agree and later ones differ, so probably the decays of the moments "
-            f"of {kind} differ, as momentum or betas."
+            f"of {kind} differ, such as momentum or betas."
         ]
     return [
         f"The first updates differ by up to {difference:.1e}, by no constant factor and by no "

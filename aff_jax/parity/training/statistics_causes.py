@@ -16,7 +16,7 @@ _CANDIDATES = (0.1, 0.01, 0.9, 0.99, 0.001, 0.05, 0.2, 1.0)
 
 
 def explain_statistics(samples: Samples, dtype: str) -> list[str]:
-    """Explain the running statistics after the first step by those of PyTorch's batches.
+    """Explain the running statistics after the first step by the moments of PyTorch's batches.
 
     Args:
         samples: Samples of both sides.

@@ -19,11 +19,11 @@ class StepRow:
     Attributes:
         step: Number of the step, starting at 1. 0 is the state before the first step.
         kind: One of "loss", "gradient", "statistic", "moment" and "weight".
-        name: Name in the PyTorch module. That of a moment ends in the name of the state, as
+        name: Name in the PyTorch module. The name of a moment ends in the name of the state, as
             "conv1.weight.exp_avg". Empty for the loss.
         max_abs: Largest absolute difference.
-        max_rel: `max_abs` relative to PyTorch's largest absolute value. A gradient or moment that
-            is small in comparison to those of other weights is compared with a share of those.
+        max_rel: `max_abs` divided by the largest absolute value of PyTorch's array, or by a share
+            of the largest value among similar arrays, whichever is larger.
         allowed_abs: Largest `max_abs` that rounding may explain.
         note: Remark, such as "no gradient in PyTorch".
     """

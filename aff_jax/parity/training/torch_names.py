@@ -1,4 +1,4 @@
-"""Match the names of arrays of a PyTorch module with those of a linen module."""
+"""Match the names of arrays of a PyTorch module with the names in a linen module."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

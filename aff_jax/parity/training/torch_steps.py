@@ -200,7 +200,7 @@ class TorchTraining:
                     raise ValueError(
                         "torch_optimizer: the optimizer has parameters that are not in the copy of "
                         "the module. Use the parameters that the function is called with, as in "
-                        "`lambda p: torch.optim.SGD(p, 0.1)`, and not those of your module."
+                        "`lambda p: torch.optim.SGD(p, 0.1)`, not the parameters of your module."
                     )
                 settings |= dict.fromkeys(by_id[id(parameter)], values)
         self.settings, self.optimizer_name = settings, type(optimizer).__name__
@@ -231,7 +231,7 @@ class TorchTraining:
         import torch
 
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed sets those of GPUs too
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed also sets GPUs' seeds
             outputs = copy.deepcopy(self.module)(*_to_tensors(inputs))
         return [x for x in jax.tree.leaves(outputs) if isinstance(x, torch.Tensor)]
 

@@ -123,13 +123,13 @@ def test_rejects_kernels_of_other_layers():
         def __call__(self, x):
             return nn.ConvLocal(2, (1,), name="local")(x)
 
-    with pytest.raises(ValueError, match="got that of a ConvLocal with 3 axes at local/kernel"):
+    with pytest.raises(ValueError, match="the kernel of a ConvLocal with 3 axes at local/kernel"):
         from_torch({"a": np.zeros(2)}, Other(), images(2, 3, 3))
 
 
 def test_rejects_general_dense_layers_with_one_kernel_per_example():
     module = nn.DenseGeneral(3, batch_dims=(0,))
-    with pytest.raises(ValueError, match="got that of a DenseGeneral with 3 axes"):
+    with pytest.raises(ValueError, match="got the kernel of a DenseGeneral with 3 axes"):
         from_torch({"a": np.zeros(2)}, module, images(2, 3))
 
 

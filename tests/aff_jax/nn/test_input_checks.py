@@ -64,7 +64,7 @@ def test_channels_on_the_first_axis_are_recognized():
 
 
 def test_another_number_of_channels_is_not_always_that_of_gray_images():
-    with pytest.raises(ValueError, match="Probably the input is that of another layer"):
+    with pytest.raises(ValueError, match="Probably the input belongs to another layer"):
         check_channels("local", (2, 8, 8, 32), 64)
     with pytest.raises(ValueError, match="these are gray"):
         check_channels("input_norm", (2, 8, 8, 1), 3)

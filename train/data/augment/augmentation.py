@@ -4,7 +4,7 @@ All functions are pure and run on the device, inside the jitted step. Random num
 from (seed, step) and the row of an image (see `random_per_image.py`), so a resumed run uses the
 same ones.
 
-The order is that of GluonCV's training scripts, which the authors of Attentional Feature Fusion
+The order follows GluonCV's training scripts, which the authors of Attentional Feature Fusion
 used::
 
     AutoAugment, crop, flip, color jitter, PCA lighting   on uint8, as in Pillow
@@ -87,7 +87,7 @@ def normalize(
 ) -> Float[Array, "batch height width channels"]:
     """Normalize images: `(images / 255 - mean) / std`.
 
-    The arithmetic is that of `aff_jax.images.normalization.normalize_pixels`.
+    Check the arguments, and call `aff_jax.images.normalization.normalize_pixels`.
 
     Args:
         images: uint8 images, or float32 images in 0 .. 255 from `Mixup` if `mixed`.
@@ -114,8 +114,8 @@ def normalize(
         if len(values) != channels:
             raise ValueError(
                 f"expected one {name} per channel, so {channels} for images of shape "
-                f"{images.shape}, got {len(values)}: {tuple(values)}. Probably they are "
-                "those of another dataset."
+                f"{images.shape}, got {len(values)}: {tuple(values)}. Probably they belong to "
+                "another dataset."
             )
     return normalize_pixels(images, mean, std, dtype)
 

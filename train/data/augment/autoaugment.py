@@ -1,6 +1,6 @@
 """AutoAugment: each image gets one of 25 pairs of operations, each applied with a probability.
 
-The policies are those of the paper's appendix, and the magnitudes are those of its published code.
+The policies come from the paper's appendix, and the magnitudes come from its published code.
 AutoGluon, with which the authors of Attentional Feature Fusion trained, has the same magnitudes.
 Affine maps use nearest-neighbor resampling and fill with gray; AutoGluon shears and translates with
 bicubic resampling and fills with black. In each policy of AutoGluon one level differs from the
@@ -135,7 +135,7 @@ OPERATIONS: tuple[Callable[[Array, Steps], Array], ...] = (
 )
 """Functions of an image and its step.
 
-Operation 0 changes nothing, 1 is every affine map, and those of `COLOR` follow in its order.
+Operation 0 changes nothing, 1 is every affine map, and the operations of `COLOR` follow in order.
 """
 
 

@@ -78,8 +78,9 @@ def windows_by_slices(padded: Images, offsets: Int[Array, "batch 2"], padding: i
 def windows_by_selection(padded: Images, offsets: Int[Array, "batch 2"], padding: int) -> Images:
     """Take a window of each padded image by selection among all offsets, first of rows.
 
-    The result is that of `windows_by_slices`. A TPU takes slices that differ per image in a loop
-    over the images. Here all images are shifted at once: `2 * padding + 1` times in each direction.
+    The windows are the same as from `windows_by_slices`. On a TPU, slices that differ per image run
+    in a loop over the images. Here all images are shifted at once: `2 * padding + 1` times in each
+    direction.
 
     Args:
         padded: As in `windows_by_slices`.

@@ -87,7 +87,7 @@ def fixed_point(matrix: Matrix) -> Int[np.ndarray, "6"]:
 def resample(
     image: UInt8[Array, "height width channels"], matrix: Int[Array, "6"]
 ) -> UInt8[Array, "height width channels"]:
-    """Apply an affine map to an image with nearest-neighbor resampling, as Pillow does.
+    """Apply an affine map to an image with nearest-neighbor resampling, as in Pillow.
 
     Args:
         image: uint8 image.

@@ -68,7 +68,7 @@ def count_below_by_scatter(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"
 def count_below_by_comparison(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
     """Count the pixels below each value with 256 parallel comparisons per pixel.
 
-    The result is that of `count_below_by_scatter`. Scatter is slow on accelerators.
+    The counts are the same as from `count_below_by_scatter`. Scatter is slow on accelerators.
 
     Args:
         channel: As in `count_below`.
@@ -82,9 +82,9 @@ def count_below_by_comparison(channel: UInt8[Array, " pixels"]) -> Int[Array, "2
 def count_below_by_product(channel: UInt8[Array, " pixels"]) -> Int[Array, "256"]:
     """Count the pixels below each value with a matrix product.
 
-    The result is that of `count_below_by_scatter`. A value is split into two digits of base 16. The
-    counts are the product of the one-hot codes of both digits, which takes 32 comparisons per pixel
-    instead of 256, and runs on the matrix unit of a TPU.
+    The counts are the same as from `count_below_by_scatter`. A value is split into two digits of
+    base 16. The counts are the product of the one-hot codes of both digits. The codes take 32
+    comparisons per pixel instead of 256, and the product runs on the matrix unit of a TPU.
 
     Args:
         channel: As in `count_below`.

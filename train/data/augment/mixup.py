@@ -54,7 +54,7 @@ def symmetric_beta(
 
 
 def _mixup_weight(key: Key[Array, ""], alpha: float) -> Float[Array, "1 1"]:
-    """Draw mixup's weight from Beta(alpha, alpha). All pixels of all images have the same one."""
+    """Draw mixup's weight from Beta(alpha, alpha): one weight for all pixels of all images."""
     # A multiple of 2^-16, so its product with an 8-bit pixel is exact in float32, with 24 bits.
     return jnp.round(symmetric_beta(key, alpha, (1, 1)) * 2**16) / 2**16
 
@@ -64,8 +64,8 @@ def _cutmix_weight(
 ) -> Float[Array, "height width"]:
     """Draw CutMix's weight of each pixel: 0 in a rectangle and 1 elsewhere.
 
-    The sides of the rectangle are those of the image times sqrt(1 - lambda), with lambda from
-    Beta(alpha, alpha). Its center is uniform in the image, and it is clipped to the image.
+    The sides of the rectangle are the sides of the image times sqrt(1 - lambda), with lambda from
+    Beta(alpha, alpha). Its center is uniform in the image. The rectangle is clipped to the image.
     """
     lambda_key, place_key = jax.random.split(key)
     size, sides = jnp.sqrt(1 - symmetric_beta(lambda_key, alpha)), jnp.array([height, width])

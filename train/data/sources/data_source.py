@@ -95,7 +95,7 @@ class Source:
             class_names=encoded.class_names,
             image_size=image_size or encoded.image_shape[:2],
             channels=channels,
-            # The statistics of the dataset are those of its stored channels.
+            # The dataset's statistics belong to its stored channels.
             mean=mean if len(mean) == channels else DEFAULT_MEAN[channels],
             std=std if len(std) == channels else DEFAULT_STD[channels],
             resize=resize,

@@ -134,7 +134,7 @@ DATASETS = {
             name="stop_sign",
             eval_split="validation",
             label_keys=("mask",),
-            # The images are photographs from the web, as those of ImageNet are.
+            # The images are photographs from the web, as in ImageNet.
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             task="segmentation",

@@ -111,7 +111,7 @@ def initialize(params):
         (transpose, "second", "`kernel` has PyTorch's values with axes 0 and 1 swapped"),
         (flip, "second", "flipped along axis 0"),
         (change_one, "out", "1 of the 18 values of `kernel` differs"),
-        (copy_twice, "second", "are those of PyTorch's `first`"),
+        (copy_twice, "second", "are the weights of PyTorch's `first`"),
         (swap, "norm", "`bias` and `scale` are swapped"),
         (scale, "second", "PyTorch's `kernel` is 0.333333 times JAX's"),
         (initialize, "norm", "`bias` is 0 everywhere, as after initialization"),
@@ -147,7 +147,7 @@ def test_other_layers_have_their_names_in_pytorch():
     variables = from_torch(torch_module.state_dict(), Nested(), x, rename=rename)
     variables["params"]["enter"]["1"] = variables["params"]["enter"]["0"]
     result = parity.compare(torch_module, Nested(), variables, x, float64=True, rename=rename)
-    assert "are those of PyTorch's `stem.0`" in result.explanation
+    assert "are the weights of PyTorch's `stem.0`" in result.explanation
 
 
 def test_a_wrong_gain_is_named():

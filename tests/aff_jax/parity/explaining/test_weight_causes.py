@@ -52,7 +52,7 @@ def test_swapped_and_initial_leaves_are_named():
 def test_weights_of_another_layer_are_named():
     others = {"far": {"kernel": KERNEL}, "near": {"kernel": SQUARE}}
     cause = explain_weights({"kernel": SQUARE}, {"kernel": SQUARE + 1}, others)
-    assert cause == "Its weights (kernel) are those of PyTorch's `near`."
+    assert cause == "Its weights (kernel) are the weights of PyTorch's `near`."
 
 
 def test_nan_and_empty_weights_are_compared():

@@ -53,8 +53,7 @@ MISTAKES = {
     "momentum": (
         {"optimizer": optax.sgd(0.1, momentum=0.8)},
         (2, "moment", "conv.weight.momentum_buffer"),
-        "all 5 weights are those of SGD with momentum=0.8, and PyTorch's optimizer has "
-        "momentum=0.9",
+        "all 5 weights follow SGD with momentum=0.8, and PyTorch's optimizer has momentum=0.9",
     ),
     "no momentum": (
         {"optimizer": optax.sgd(0.1)},
@@ -102,7 +101,7 @@ MISTAKES = {
             "torch_optimizer": functools.partial(sgd, weight_decay=0.1),
         },
         (1, "moment", "conv.bias.momentum_buffer"),
-        "3 of 5 weights (bn.bias, bn.weight, fc.bias) are those of SGD with weight_decay=0",
+        "3 of 5 weights (bn.bias, bn.weight, fc.bias) follow SGD with weight_decay=0",
     ),
     "AdamW for L2": (
         {"optimizer": optax.adamw(1e-2, weight_decay=0.1), "torch_optimizer": DECAYED},
@@ -156,7 +155,7 @@ MISTAKES = {
     "clipping in PyTorch": (
         {"torch_optimizer": clipped},
         (1, "moment", "conv.weight.momentum_buffer"),
-        "PyTorch's updates of all 5 weights are those of SGD with gradients clipped to a norm of "
+        "PyTorch's updates of all 5 weights follow SGD with gradients clipped to a norm of "
         "0.1, and its optimizer states no clipping",
     ),
     "clipping of values": (

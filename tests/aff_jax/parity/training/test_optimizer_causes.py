@@ -37,7 +37,7 @@ def test_equal_optimizers_need_no_explanation():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"momentum": 0.8}, "JAX's updates of all 2 weights are those of SGD with momentum=0.8"),
+        ({"momentum": 0.8}, "JAX's updates of all 2 weights follow SGD with momentum=0.8"),
         ({"rate": 0.3}, "lr=0.3 (3 times as large), and PyTorch's optimizer has lr=0.1"),
         ({"rate": -0.1}, "of the opposite sign"),
         ({"frozen": ["fc.bias"]}, "does not update 1 of 2 weights (fc.bias)"),
@@ -49,7 +49,7 @@ def test_differences_are_named(options, text):
 
 def test_pytorch_is_judged_by_its_own_settings():
     text = explain(make_side(), make_side(momentum=0.8))
-    assert "PyTorch's updates of all 2 weights are those of SGD with momentum=0.8" in text
+    assert "PyTorch's updates of all 2 weights follow SGD with momentum=0.8" in text
     assert "its optimizer states momentum=0.9" in text
 
 
@@ -64,7 +64,7 @@ def test_weights_that_only_jax_updates_are_named():
 
 
 def test_unknown_rules_are_compared_by_their_first_updates():
-    assert "JAX's updates are 2 times those of PyTorch's Lion" in explain(
+    assert "JAX's updates are 2 times the updates of PyTorch's Lion" in explain(
         make_side(rate=0.2), optimizer_name="Lion"
     )
     assert "the decays of the moments of Lion differ" in explain(
