@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict, FieldReference
 
+__all__ = ["SEGMENTATION_MODELS", "get_config"]
+
 SEGMENTATION_MODELS = ("fpn_resnet20", "unet_resnet20")
 """Models that predict a class for each pixel, so that they need masks."""
 

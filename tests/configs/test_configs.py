@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import aff_jax
+from aff_jax.hosts.pyramid import PyramidHost
+from configs.base import SEGMENTATION_MODELS
 from train.comparison import run_config
 from train.data.sources.datasets import find_dataset
 from train.reporting.metrics import DISPLAY_NAMES, TASK_METRICS
@@ -108,6 +110,12 @@ COMPARISONS = [
 ]
 
 
+def test_networks_for_masks_are_those_with_a_pyramid():
+    models = {name: type(aff_jax.create_model(name)) for name in aff_jax.list_models()}
+    pyramids = {name for name, model in models.items() if issubclass(model, PyramidHost)}
+    assert set(SEGMENTATION_MODELS) == pyramids
+
+
 def test_every_comparison_is_listed_here():
     found = {path.stem for path in CONFIGS if path.stem.startswith("compare_")}
     assert {stem for stem, _ in COMPARISONS} == found
@@ -117,7 +125,7 @@ def test_every_comparison_is_listed_here():
 def test_every_variant_of_a_comparison_can_be_made(stem, model):
     config = importlib.import_module(f"configs.{stem}").get_config(model)
     assert config.model == model
-    segments = model in ("fpn_resnet20", "unet_resnet20")
+    segments = model in SEGMENTATION_MODELS
     assert find_dataset(config.dataset).task == ("segmentation" if segments else "classification")
     runs = [run_config(config, label, seed=3) for label in config.variants]
     assert len({json.dumps(run.to_dict()) for run in runs}) == len(runs)
