@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     # weights come from a classification run. The rest is initialized at random. "" is the network.
     config.init_prefix = ""
     # Freezes modules whose names start with these prefixes, such as ("stem", "stage1").
-    config.freeze = ()
+    config.frozen_submodules = ()
     # Reference whose formulas the network follows: "paper", "pytorch" or "mxnet".
     config.reference = "paper"
 
@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     config.label_key = ""
     # Value of masks that is not trained on and not evaluated, such as 11, or several, such as
     # (0, 11); 255 always is one. For folders of masks only.
-    config.ignore_label = FieldReference((), field_type=object)
+    config.ignored_values = FieldReference((), field_type=object)
     # Size of images in pixels: a number for squares, or (height, width). 0 keeps the size of the
     # images, which must be the same for all.
     config.image_size = FieldReference(0, field_type=object)

@@ -138,7 +138,7 @@ def exit_after_error(
     if several_processes or isinstance(error, FeedError):
         if isinstance(error, JaxRuntimeError) and not traceback:
             error = RuntimeError(
-                f"{error}\nProbably another process of the run has ended or can't be reached: see "
+                f"{error}\nProbably another process of the run has ended or cannot be reached: see "
                 f"its messages. Start all processes again to resume from the last checkpoint."
             )
             exit_immediately(error)

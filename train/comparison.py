@@ -278,6 +278,6 @@ def _failure(results: Sequence[RunResult]) -> Exception | None:
         f"{len(failed)} of {len(results)} runs failed, for the reasons above: {names}. The same "
         f"command tries these again, from their checkpoints."
     )
-    # After a feed that hangs, the process can't exit in the ordinary way.
+    # After a feed that hangs, the process cannot exit in the ordinary way.
     hangs = any(result.error.startswith(FeedError.__name__) for result in failed)
     return FeedError(message) if hangs else RuntimeError(message)

@@ -111,10 +111,11 @@ def check_config(config: ConfigDict) -> None:
             f"  crop_scale: expected random_resized_crop=True with {scale}, got False: no random "
             f"crop would use it"
         )
-    if config.freeze and config.recalibration_batches > 0:
+    if config.frozen_submodules and config.recalibration_batches > 0:
         errors.append(
-            f"  recalibration_batches: expected 0 with freeze={tuple(config.freeze)}, got "
-            f"{config.recalibration_batches}: frozen statistics can't be recomputed"
+            f"  recalibration_batches: expected 0 with "
+            f"frozen_submodules={tuple(config.frozen_submodules)}, got "
+            f"{config.recalibration_batches}: frozen statistics cannot be recomputed"
         )
     if errors:
         raise ValueError("the config has numbers that are not possible:\n" + "\n".join(errors))

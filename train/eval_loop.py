@@ -23,7 +23,7 @@ PLOTTED_EXAMPLES = 6
 """Number of examples whose predictions are plotted."""
 
 
-def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> TrainState:
+def recalibrate(run: Run, state: TrainState, feed: TimeoutFeed[Batch]) -> TrainState:
     """Recompute the running statistics of the evaluated weights, if the config asks for it.
 
     Training does not read running statistics, so the new ones replace the old ones in the state,
@@ -32,7 +32,7 @@ def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> Tra
     Args:
         run: The run, whose config has the number `recalibration_batches`.
         state: The state to evaluate.
-        batches: The training feed. The statistics are computed from its next batches. The position
+        feed: The training feed. The statistics are computed from its next batches. The position
             of the feed is restored.
 
     Returns:
@@ -40,11 +40,11 @@ def recalibrate(run: Run, state: TrainState, batches: TimeoutFeed[Batch]) -> Tra
     """
     if run.recalibration_step is None:
         return state
-    position = batches.get_state()
+    position = feed.get_state()
     moments = run.parallel.replicate(zero_moments(state.batch_stats))
     for _ in range(run.config.recalibration_batches):
-        moments = run.recalibration_step((state, moments), next(batches))
-    batches.set_state(position)
+        moments = run.recalibration_step((state, moments), next(feed))
+    feed.set_state(position)
     if state.ema is None:
         return state.replace(batch_stats=moments.batch_stats)
     return state.replace(ema={**state.ema, "batch_stats": moments.batch_stats})

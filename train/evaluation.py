@@ -58,7 +58,7 @@ def make_evaluation(
         config: The config.
         model: The network.
         image_task: The images that the network reads.
-        eval_source: Examples to evaluate.
+        eval_source: Evaluation split.
         parallel: The devices, and how steps run on them.
 
     Returns:

@@ -32,7 +32,7 @@ class TrainingLoop:
 
     Args:
         run: The run.
-        batches: The training feed.
+        feed: The training feed.
         checkpoints: The checkpoints of the run.
         report: Where metrics and messages go.
         signals: The signals that stop the run.
@@ -42,14 +42,14 @@ class TrainingLoop:
     def __init__(
         self,
         run: Run,
-        batches: TimeoutFeed[Batch],
+        feed: TimeoutFeed[Batch],
         checkpoints: Checkpoints,
         report: RunReport,
         signals: StopSignals,
         profile: Profile | None,
     ) -> None:
         self.run = run
-        self.batches = batches
+        self.feed = feed
         self.checkpoints = checkpoints
         self.report = report
         self.signals = signals
@@ -74,14 +74,14 @@ class TrainingLoop:
 
         Raises:
             NonFiniteError: If losses or gradients were not finite. The last checkpoint remains.
-            FeedError: If the examples can't be read any more. The last checkpoint remains.
+            FeedError: If the examples cannot be read any more. The last checkpoint remains.
             Stopped: If a signal was received. The state was saved.
         """
         try:
             return self._run_to_end(state, step, evaluated)
         except (Stopped, FeedError, NonFiniteError):
-            # The state was saved before. Only what the last evaluation has computed is drawn, so
-            # that a run that is about to be killed ends soon.
+            # Draw only what the last evaluation has computed, so that a run that is about to be
+            # killed ends soon.
             if self.eval_metrics is not None:
                 self._draw()
             raise
@@ -117,7 +117,7 @@ class TrainingLoop:
     def _train_step(self) -> None:
         """Run one training step and add its metrics."""
         try:
-            batch = next(self.batches)
+            batch = next(self.feed)
         except FeedError:
             if self.signals.received:  # it was sent to the worker processes too
                 self._stop()
@@ -164,7 +164,7 @@ class TrainingLoop:
             raise_non_finite("parameter", math.nan, self.step, self.checkpoints.latest_step)
 
     def _evaluate_and_log(self) -> None:
-        self.state = recalibrate(self.run, self.state, self.batches)
+        self.state = recalibrate(self.run, self.state, self.feed)
         metrics = self._evaluate()
         self.report.log_eval(self.step, self.run.epochs.after(self.step), metrics)
 
@@ -214,7 +214,7 @@ class TrainingLoop:
         return {f"eval_{name}": value for name, value in self.eval_metrics.items()}
 
     def _save(self, metrics: Mapping[str, float]) -> None:
-        self.checkpoints.save(self.step, self.state, self.batches.get_state(), metrics)
+        self.checkpoints.save(self.step, self.state, self.feed.get_state(), metrics)
         self.saved_at = time.monotonic()
         self.metrics.restart_clock()
 

@@ -104,7 +104,7 @@ def check_output_shape(
         config: The config, for the error message.
         model: The network.
         variables: Variables of the network, or their shapes.
-        source: Examples of the dataset.
+        source: A split of the dataset.
 
     Raises:
         ValueError: If the shapes differ.
@@ -125,7 +125,7 @@ def expected_output_shape(source: Source) -> tuple[int, ...]:
     """Return the shape of the logits for one image of a dataset.
 
     Args:
-        source: Examples of the dataset.
+        source: A split of the dataset.
 
     Returns:
         `(1, classes)` for classification and `(1, height, width, classes)` for segmentation.

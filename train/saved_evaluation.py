@@ -1,6 +1,6 @@
 """Evaluate saved weights: a checkpoint of a run, or a file.
 
-Nothing is written. Of the dataset only the split that is evaluated is needed.
+Nothing is written. Only the evaluated split of the dataset is needed.
 """
 
 from collections.abc import Mapping

@@ -48,7 +48,7 @@ class Run(Evaluation):
         init_report: Lines that say what `init_from` has initialized, where it is not everything.
         test_source: Test split, if it is another one than the evaluation split.
         splits_note: Which split chooses the best checkpoint, and which one is the test.
-        eval_name: What the evaluation split is called: "validation" or "test".
+        eval_name: Name of the evaluation split: "validation" or "test".
     """
 
     state: TrainState
@@ -125,7 +125,7 @@ def make_run_from_splits(
             field.
     """
     model = make_model(config, train_source.num_classes)
-    frozen = FrozenSubmodules(model, config.freeze) if config.freeze else None
+    frozen = FrozenSubmodules(model, config.frozen_submodules) if config.frozen_submodules else None
 
     evaluation = make_evaluation(config, model, train_source.image_task, eval_source, parallel)
     epochs = Epochs(len(train_source), config.batch_size, config.epochs)

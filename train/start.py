@@ -64,7 +64,7 @@ def train(
         FileNotFoundError: If the dataset is not prepared.
         OSError: If a file could not be written. The last checkpoint remains.
         NonFiniteError: If losses or gradients were not finite. The last checkpoint remains.
-        FeedError: If the examples can't be read any more. The last checkpoint remains.
+        FeedError: If the examples cannot be read any more. The last checkpoint remains.
         Stopped: If Ctrl-C, SIGTERM or a similar signal was received. The state was saved.
     """
     if not is_primary_process():
@@ -75,7 +75,7 @@ def train(
         resumes = bool(checkpoint_steps(checkpoint_directory))
         run = make_run(config, from_checkpoint=resumes)
         check_batch_size(config.batch_size, len(run.parallel.devices), config.accumulation)
-        feed = make_train_feed(config, run.train_source, run.parallel)
+        train_feed = make_train_feed(config, run.train_source, run.parallel)
         if extend:
             read_config(workdir)  # raises if there is no run
         else:
@@ -84,7 +84,7 @@ def train(
         dataset_warning = record_dataset(workdir, run.train_source, resumes)
         with (
             lock_workdir(workdir),
-            TimeoutFeed[Batch](feed, config.data_timeout_seconds) as batches,
+            TimeoutFeed[Batch](train_feed, config.data_timeout_seconds) as feed,
             Checkpoints(
                 checkpoint_directory,
                 keep_last=config.keep_checkpoints,
@@ -96,7 +96,7 @@ def train(
             extended = extend and extend_workdir(
                 workdir, config, checkpoints.latest_step or 0, total_steps
             )
-            state, step, evaluated = _restore(run, batches, checkpoints)
+            state, step, evaluated = _restore(run, feed, checkpoints)
             with RunReport(
                 workdir,
                 start_step=step,
@@ -121,7 +121,7 @@ def train(
                 report.log(f"Running on {run.parallel.describe()}.")
                 if warning := run.epochs.warning:
                     report.log(warning)
-                loop = TrainingLoop(run, batches, checkpoints, report, signals, profile)
+                loop = TrainingLoop(run, feed, checkpoints, report, signals, profile)
                 return loop.run_to_end(state, step, evaluated)
 
 
@@ -140,7 +140,7 @@ def _describe(run: Run) -> list[str]:
 
 
 def _restore(
-    run: Run, batches: TimeoutFeed[Batch], checkpoints: Checkpoints
+    run: Run, feed: TimeoutFeed[Batch], checkpoints: Checkpoints
 ) -> tuple[TrainState, int, bool]:
     """Return the state to start from, its step, and whether it was evaluated."""
     if checkpoints.latest_step is None:
@@ -154,5 +154,5 @@ def _restore(
         leaf.delete()
     restored = checkpoints.restore(template)
     assert restored is not None  # a checkpoint exists: it was read, or an error was raised
-    batches.set_state(restored.feed_state)
+    feed.set_state(restored.feed_state)
     return restored.state, restored.step, bool(restored.metrics)

@@ -13,7 +13,7 @@ __all__ = ["AttentionModule"]
 
 @runtime_checkable  # for run-time type checkers
 class AttentionModule(Protocol):
-    """A module with attention: `MSCAM`, whose docstring explains the fields, or such a fusion.
+    """A module with attention: `MSCAM`, or a fusion with the same fields. `MSCAM` explains them.
 
     The functions of this package read these fields of the module whose `__call__` is running.
     """

@@ -19,11 +19,11 @@ from aff_jax.nn.pooling import global_average
 
 __all__ = [
     "Branch",
+    "attention_logits",
     "branch_names",
     "make_branch",
     "make_branches",
     "norm_of",
-    "sum_of_branches",
 ]
 
 
@@ -99,7 +99,9 @@ class Branch(nn.Module):
             hidden_shape=(*u.shape[:-1], self.hidden),
             channels=self.channels,
         ):
-            return fast.derived_branch(u, reduce, reduce_norm, self.activation, expand, expand_norm)
+            return fast.branch_with_derived_statistics(
+                u, reduce, reduce_norm, self.activation, expand, expand_norm
+            )
         hidden = self.activation(reduce_norm(reduce(u), train=train))
         return expand_norm(expand(hidden), train=train)
 
@@ -119,7 +121,7 @@ _CONTEXTS: dict[str, Callable[[Array], Array]] = {
 """For each scale, the function of the input that a branch reads."""
 
 
-def sum_of_branches(
+def attention_logits(
     branches: Sequence[Branch],
     scales: Sequence[str],
     u: Float[Array, "batch *spatial in_channels"],

@@ -27,13 +27,13 @@ from jaxtyping import Array, Float
 
 from aff_jax import fast
 from aff_jax.attention.attention_module import AttentionModule
-from aff_jax.attention.branches import Branch, make_branches, sum_of_branches
+from aff_jax.attention.branches import attention_logits, make_branches
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.input_checks import check_input
 from aff_jax.nn.norm import NormFactory
 
-__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights", "weights_of_branches"]
+__all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights"]
 
 FUSION_WEIGHTS = "fusion_weights"
 """Name under which weights are sown in the collection `intermediates`."""
@@ -138,36 +138,7 @@ def attention_weights(
     """
     branches = make_branches(module, channels)
     sigmoid = Sigmoid(module.logit_scale, module.implementation, name="sigmoid")
-    return weights_of_branches(module, branches, sigmoid, u, train)
-
-
-def weights_of_branches(
-    module: AttentionModule,
-    branches: Sequence[Branch],
-    sigmoid: "Sigmoid",
-    u: Float[Array, "batch *spatial in_channels"],
-    train: bool,
-) -> Float[Array, "batch *spatial_or_ones channels"]:
-    """Compute the weights M(u) of the given branches, and sow them.
-
-    They are::
-
-        M(u) = sigmoid(logit_scale * sum over scales of branch(context(u)))
-
-    Args:
-        module: The module whose `__call__` is running.
-        branches: The branches, one for each of `module.scales`.
-        sigmoid: The sigmoid with `logit_scale`.
-        u: Input of the attention, `(batch, *spatial, in_channels)`.
-        train: Normalize with the statistics of the batch, and update the running ones.
-
-    Returns:
-        Weights in (0, 1), `(batch, *spatial, channels)`, as `attention_weights`.
-
-    Raises:
-        ValueError: If `scales` is empty or has an unknown name.
-    """
-    M = sigmoid(sum_of_branches(branches, module.scales, u, train), train)
+    M = sigmoid(attention_logits(branches, module.scales, u, train), train)
     module.sow("intermediates", FUSION_WEIGHTS, M)
     return M
 

@@ -96,7 +96,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: If the directory of a file to write is missing.
-        ValueError: If the PyTorch module can't be created, or its weights do not match.
+        ValueError: If the PyTorch module cannot be created, or its weights do not match.
     """
     for file in (arguments.json, arguments.html):
         if file:

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments of the command line. None reads `sys.argv`.
 
     Returns:
-        The exit code: 0 for success, 1 if compared networks differ or some images could not be
+        The exit status: 0 for success, 1 if compared networks differ or some images could not be
         read, 2 for an error, 130 after Ctrl-C.
     """
     with ClosableOutput():
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Run the command of parsed arguments and return the exit code."""
+    """Run the command of parsed arguments and return the exit status."""
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:

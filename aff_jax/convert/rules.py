@@ -16,12 +16,12 @@ import flax.linen as nn
 
 from aff_jax.attention.branches import branch_names, norm_of
 from aff_jax.attention.ms_cam import MSCAM
-from aff_jax.convert.names_of_hosts import (
+from aff_jax.convert.host_rules import (
     TORCHVISION_RESNET,
     Rule,
-    gluon_cifar_resnet,
-    gluon_cifar_resnext,
-    gluon_resnet_v1d,
+    gluon_cifar_resnet_rules,
+    gluon_cifar_resnext_rules,
+    gluon_resnet_v1d_rules,
 )
 from aff_jax.fusion.aff import AFF
 from aff_jax.fusion.gated import GatedFusion
@@ -37,7 +37,7 @@ __all__ = [
     "PYTORCH",
     "Framework",
     "Table",
-    "attention",
+    "attention_rules",
 ]
 
 Table = Callable[[Any], Sequence[Rule]]
@@ -103,8 +103,8 @@ def _apply(rules: Sequence[Rule], path: str) -> str | None:
     return None
 
 
-def attention(module: Any) -> list[Rule]:
-    """Return the rules for the branches of a module of attention.
+def attention_rules(module: Any) -> list[Rule]:
+    """Return the rules for the branches of a module with attention.
 
     In open-aff, a branch is an nn.Sequential of convolution, norm, activation, convolution, norm.
     A global branch starts with a pooling. Where there are no norms, the others move up.
@@ -133,7 +133,7 @@ def attention(module: Any) -> list[Rule]:
 
 
 _ATTENTION_TABLES: dict[type[nn.Module], Table] = dict.fromkeys(
-    (MSCAM, AFF, IAFF, GatedFusion), attention
+    (MSCAM, AFF, IAFF, GatedFusion), attention_rules
 )
 """The table of every module with branches of attention."""
 
@@ -153,9 +153,9 @@ MXNET = Framework(
     name="MXNet",
     tables={
         **_ATTENTION_TABLES,
-        CIFARResNet: gluon_cifar_resnet,
-        CIFARResNeXt: gluon_cifar_resnext,
-        ResNetV1d: gluon_resnet_v1d,
+        CIFARResNet: gluon_cifar_resnet_rules,
+        CIFARResNeXt: gluon_cifar_resnext_rules,
+        ResNetV1d: gluon_resnet_v1d_rules,
     },
     norm={"scale": "gamma", "bias": "beta", "mean": "running_mean", "var": "running_var"},
     other={"kernel": "weight", "scale": "gamma", "embedding": "weight"},

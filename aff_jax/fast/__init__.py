@@ -5,15 +5,16 @@ shortcut computes the same result in another way. `takes_shortcut` alone decides
 `implementation="plain"` on a module turns all shortcuts off. A change of a formula needs the same
 change of its shortcut: the tests compare them in float64, outputs, gradients and statistics.
 
-Only the derivative of `aff_jax.nn.batch_norm.batch_moments` is always written out.
+One shortcut cannot be turned off: `aff_jax.nn.batch_norm.batch_moments` always uses a hand-written
+derivative.
 """
 
-from aff_jax.fast.branch import derived_branch
+from aff_jax.fast.branch import branch_with_derived_statistics
 from aff_jax.fast.elementwise import explicit_sigmoid, gain_inside_sum
 from aff_jax.fast.rule import takes_shortcut, target_platform
 
 __all__ = [
-    "derived_branch",
+    "branch_with_derived_statistics",
     "explicit_sigmoid",
     "gain_inside_sum",
     "takes_shortcut",

@@ -17,10 +17,10 @@ from aff_jax.fast.projected_moments import projected_moments
 from aff_jax.fast.rule import takes_shortcut
 from aff_jax.nn.batch_norm import BatchNorm, along_channels
 
-__all__ = ["dense_norm", "derived_branch"]
+__all__ = ["branch_with_derived_statistics", "dense_norm"]
 
 
-def derived_branch(
+def branch_with_derived_statistics(
     u: Float[Array, "batch *spatial in_channels"],
     reduce: nn.Dense,
     reduce_norm: Callable[..., Array],
@@ -67,10 +67,11 @@ def dense_norm(
 
     The normalized product is `product + shift`, where::
 
-        product = x @ (kernel * scale),   scale = norm.scale / sqrt(var + epsilon)
-        shift   = norm.bias - mean * scale
+        product = x @ (kernel * factor),   factor = scale / sqrt(var + epsilon)
+        shift   = bias - mean * factor
 
-    where `mean` and `var` are the moments of `x @ kernel`, derived from the moments of `x`.
+    where `scale` and `bias` are parameters of the norm, and `mean` and `var` are the moments of
+    `x @ kernel`, derived from the moments of `x`.
 
     Args:
         dense: The dense layer, bound to its variables.
@@ -93,14 +94,14 @@ def dense_norm(
     mean, var = projected_moments(x, wide_kernel, norm.statistics_axis())
     norm.update_running_statistics(mean + offset.astype(wide_dtype), var, x.shape)
 
-    scale = lax.rsqrt(var + norm.epsilon)
+    factor = lax.rsqrt(var + norm.epsilon)
     if norm.use_scale:
-        scale = scale * _parameter(norm, "scale")
+        factor = factor * _parameter(norm, "scale")
     # The offset of the dense layer moves the mean and is subtracted again with it.
-    shift = -mean * scale
+    shift = -mean * factor
     if norm.use_bias:
         shift = _parameter(norm, "bias") + shift
-    folded_kernel = (wide_kernel * along_channels(scale, 2)).astype(x.dtype)
+    folded_kernel = (wide_kernel * along_channels(factor, 2)).astype(x.dtype)
     dtype = norm.dtype or jnp.result_type(x.dtype, norm.param_dtype)
     return (x @ folded_kernel).astype(dtype), shift
 

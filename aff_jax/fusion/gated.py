@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from aff_jax.attention.branches import make_branches, sum_of_branches
+from aff_jax.attention.branches import attention_logits, make_branches
 from aff_jax.attention.ms_cam import FUSION_WEIGHTS, attention_weights
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -156,7 +156,7 @@ class SK(GatedFusion):
         branches = make_branches(
             self, x.shape[-1], outputs=2, normalize_logits=self.normalize_logits
         )
-        logits = self.logit_scale * sum_of_branches(branches, self.scales, x + y, train)
+        logits = self.logit_scale * attention_logits(branches, self.scales, x + y, train)
         a, b = nn.softmax(jnp.stack(jnp.split(logits, 2, axis=-1)), axis=0)
         self.sow("intermediates", FUSION_WEIGHTS, a)
         return self.gain * (a * x + b * y)

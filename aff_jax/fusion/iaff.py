@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from aff_jax.attention.branches import Branch, make_branch, make_branches
-from aff_jax.attention.ms_cam import Sigmoid, weights_of_branches
+from aff_jax.attention.branches import Branch, attention_logits, make_branch, make_branches
+from aff_jax.attention.ms_cam import FUSION_WEIGHTS, Sigmoid
 from aff_jax.fusion.aff import combine_inputs, weighted_sum
 from aff_jax.fusion.base import Fusion
 from aff_jax.nn.batch_norm import BatchNorm
@@ -86,7 +86,8 @@ class IAFF(Fusion, kw_only=True):
         sigmoid = Sigmoid(self.logit_scale, self.implementation, name="sigmoid")
         u = combine_inputs(x, y, self.combine)
         for branches in branches_of_iterations:
-            M = weights_of_branches(self, branches, sigmoid, u, train)
+            M = sigmoid(attention_logits(branches, self.scales, u, train), train)
+            self.sow("intermediates", FUSION_WEIGHTS, M)
             z = weighted_sum(x, y, M, self.gain, self.implementation)
             u = z
         return z

@@ -28,8 +28,8 @@ class CIFARResNet(PreActivationHost):
         """Make a block with a fused skip connection; see `Host.make_block`."""
         return PreActivationBlock(
             channels,
-            conv=self.conv_factory,
-            norm=self.norm_factory,
+            conv_factory=self.conv_factory,
+            norm_factory=self.norm_factory,
             fusion=fusion,
             strides=strides,
             name=name,

@@ -25,8 +25,8 @@ class InceptionLayer(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `Host.conv_factory`.
-        norm: Function of `name` that makes a layer that is called as `(x, train=train)`, such as
+        conv_factory: Function that makes a convolution, such as `Host.conv_factory`.
+        norm_factory: Function of `name` that makes a layer, called as `(x, train=train)`, such as
             `Host.norm_factory`.
         fusion: Function that makes the fusion.
         strides: Stride of both convolutions.
@@ -40,8 +40,8 @@ class InceptionLayer(nn.Module):
     """
 
     channels: int
-    conv: Callable[..., nn.Conv]
-    norm: NormFactory
+    conv_factory: Callable[..., nn.Conv]
+    norm_factory: NormFactory
     fusion: ModuleFactory
     strides: int = 1
     dilated: bool = False
@@ -60,12 +60,12 @@ class InceptionLayer(nn.Module):
             Array with `channels` channels. Height and width are divided by `strides` and rounded
             up.
         """
-        conv = partial(self.conv, self.channels, strides=self.strides)
+        conv = partial(self.conv_factory, self.channels, strides=self.strides)
         x3 = conv(kernel=3, name="conv3x3")(x)
-        x3 = self.norm(name="norm3x3")(x3, train=train)
+        x3 = self.norm_factory(name="norm3x3")(x3, train=train)
         wide = {"kernel": 3, "dilation": 2} if self.dilated else {"kernel": 5}
         x5 = conv(**wide, name="conv5x5")(x)
-        x5 = self.norm(name="norm5x5")(x5, train=train)
+        x5 = self.norm_factory(name="norm5x5")(x5, train=train)
         fused: Array = self.fusion(name="fuse")(x5, x3, train)
         return fused
 
@@ -82,8 +82,8 @@ class InceptionBlock(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `Host.conv_factory`.
-        norm: Function of `name` that makes a layer that is called as `(x, train=train)`, such as
+        conv_factory: Function that makes a convolution, such as `Host.conv_factory`.
+        norm_factory: Function of `name` that makes a layer, called as `(x, train=train)`, such as
             `Host.norm_factory`.
         fusion: Function that makes the fusion of a layer.
         strides: Stride of the first layer.
@@ -94,8 +94,8 @@ class InceptionBlock(nn.Module):
     """
 
     channels: int
-    conv: Callable[..., nn.Conv]
-    norm: NormFactory
+    conv_factory: Callable[..., nn.Conv]
+    norm_factory: NormFactory
     fusion: ModuleFactory
     strides: int = 1
     dilated: bool = False
@@ -117,16 +117,16 @@ class InceptionBlock(nn.Module):
         layer = partial(
             InceptionLayer,
             self.channels,
-            conv=self.conv,
-            norm=self.norm,
+            conv_factory=self.conv_factory,
+            norm_factory=self.norm_factory,
             fusion=self.fusion,
             dilated=self.dilated,
         )
-        residual = nn.relu(self.norm(name="norm1")(x, train=train))
+        residual = nn.relu(self.norm_factory(name="norm1")(x, train=train))
         residual = layer(strides=self.strides, name="conv1")(residual, train)
-        residual = nn.relu(self.norm(name="norm2")(residual, train=train))
+        residual = nn.relu(self.norm_factory(name="norm2")(residual, train=train))
         residual = layer(name="conv2")(residual, train)
-        return residual + skip_connection(x, self.channels, self.strides, self.conv)
+        return residual + skip_connection(x, self.channels, self.strides, self.conv_factory)
 
 
 class InceptionNet(PreActivationHost):
@@ -157,8 +157,8 @@ class InceptionNet(PreActivationHost):
         """Make a block of Inception layers; see `Host.make_block`."""
         return InceptionBlock(
             channels,
-            conv=self.conv_factory,
-            norm=self.norm_factory,
+            conv_factory=self.conv_factory,
+            norm_factory=self.norm_factory,
             fusion=fusion,
             strides=strides,
             dilated=self.dilated,

@@ -30,7 +30,7 @@ class PostActivationBlock(nn.Module):
     Attributes:
         channels: Number of channels of the 3x3 convolutions. `Bottleneck` computes both of its
             numbers of channels from it.
-        conv_norm: Function that makes a `ConvNorm` with ReLU.
+        conv_norm_factory: Function that makes a `ConvNorm` with ReLU.
         norm: Function that makes a normalization layer.
         fusion: Function that makes the fusion.
         strides: Stride of the first 3x3 convolution.
@@ -40,7 +40,7 @@ class PostActivationBlock(nn.Module):
     """
 
     channels: int
-    conv_norm: Callable[..., ConvNorm]
+    conv_norm_factory: Callable[..., ConvNorm]
     norm: NormFactory
     fusion: ModuleFactory
     strides: int = 1
@@ -93,7 +93,7 @@ class PostActivationBlock(nn.Module):
         strides = self.strides
         if self.average_skip:
             x, strides = average_pool(x, strides), 1
-        downsample = self.conv_norm(
+        downsample = self.conv_norm_factory(
             channels, kernel=1, strides=strides, activation=None, name="downsample"
         )
         return downsample(x, train)
@@ -111,7 +111,7 @@ class PostActivationBlock(nn.Module):
         norm = self.norm
         if self.zero_init_last_scale:
             norm = partial(norm, scale_init=nn.initializers.zeros)
-        return self.conv_norm(channels, activation=None, norm=norm, **fields)
+        return self.conv_norm_factory(channels, activation=None, norm=norm, **fields)
 
 
 class BasicBlock(PostActivationBlock):
@@ -127,7 +127,7 @@ class BasicBlock(PostActivationBlock):
 
     def residual(self, x: Array, train: bool) -> Array:
         """Compute the residual branch, with `channels` channels."""
-        x = self.conv_norm(self.channels, strides=self.strides, name="conv1")(x, train)
+        x = self.conv_norm_factory(self.channels, strides=self.strides, name="conv1")(x, train)
         return self.last_conv_norm(self.channels, name="conv2")(x, train)
 
 
@@ -156,8 +156,10 @@ class Bottleneck(PostActivationBlock):
     def residual(self, x: Array, train: bool) -> Array:
         """Compute the residual branch, with 4 times `channels` channels."""
         hidden = max(1, self.channels * self.width_per_group // 64) * self.groups
-        x = self.conv_norm(hidden, kernel=1, name="conv1")(x, train)
-        conv2 = self.conv_norm(hidden, strides=self.strides, groups=self.groups, name="conv2")
+        x = self.conv_norm_factory(hidden, kernel=1, name="conv1")(x, train)
+        conv2 = self.conv_norm_factory(
+            hidden, strides=self.strides, groups=self.groups, name="conv2"
+        )
         x = conv2(x, train)
         return self.last_conv_norm(4 * self.channels, kernel=1, name="conv3")(x, train)
 
@@ -203,7 +205,7 @@ class PostActivationHost(Host):
         make = look_up(self._block_factories(), "block", self.block)
         return make(
             channels,
-            conv_norm=self.conv_norm_factory,
+            conv_norm_factory=self.conv_norm_factory,
             norm=self.norm,
             fusion=fusion,
             strides=strides,

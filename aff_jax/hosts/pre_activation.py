@@ -24,8 +24,8 @@ class PreActivationBlock(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        conv: Function that makes a convolution, such as `Host.conv_factory`.
-        norm: Function of `name` that makes a layer that is called as `(x, train=train)`, such as
+        conv_factory: Function that makes a convolution, such as `Host.conv_factory`.
+        norm_factory: Function of `name` that makes a layer, called as `(x, train=train)`, such as
             `Host.norm_factory`.
         fusion: Function that makes the fusion.
         strides: Stride of the first convolution.
@@ -36,8 +36,8 @@ class PreActivationBlock(nn.Module):
     """
 
     channels: int
-    conv: Callable[..., nn.Conv]
-    norm: NormFactory
+    conv_factory: Callable[..., nn.Conv]
+    norm_factory: NormFactory
     fusion: ModuleFactory
     strides: int = 1
 
@@ -55,11 +55,11 @@ class PreActivationBlock(nn.Module):
             Array with `channels` channels. Height and width are divided by `strides` and rounded
             up.
         """
-        residual = nn.relu(self.norm(name="norm1")(x, train=train))
-        residual = self.conv(self.channels, strides=self.strides, name="conv1")(residual)
-        residual = nn.relu(self.norm(name="norm2")(residual, train=train))
-        residual = self.conv(self.channels, name="conv2")(residual)
-        identity = skip_connection(x, self.channels, self.strides, self.conv)
+        residual = nn.relu(self.norm_factory(name="norm1")(x, train=train))
+        residual = self.conv_factory(self.channels, strides=self.strides, name="conv1")(residual)
+        residual = nn.relu(self.norm_factory(name="norm2")(residual, train=train))
+        residual = self.conv_factory(self.channels, name="conv2")(residual)
+        identity = skip_connection(x, self.channels, self.strides, self.conv_factory)
         fused: Array = self.fusion(name="fuse")(residual, identity, train)
         return fused
 
@@ -68,7 +68,7 @@ def skip_connection(
     x: Float[Array, "batch height width in_channels"],
     channels: int,
     strides: int,
-    conv: Callable[..., nn.Conv],
+    conv_factory: Callable[..., nn.Conv],
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Compute the skip connection of a pre-activation block.
 
@@ -83,14 +83,14 @@ def skip_connection(
         x: Input of the block, `(batch, height, width, in_channels)`.
         channels: Number of output channels of the block.
         strides: Stride of the block.
-        conv: Function that makes a convolution, such as `Host.conv_factory`.
+        conv_factory: Function that makes a convolution, such as `Host.conv_factory`.
 
     Returns:
         Array with `channels` channels. Height and width are divided by `strides` and rounded up.
     """
     if strides == 1 and x.shape[-1] == channels:
         return x
-    return conv(channels, kernel=1, name="downsample")(average_pool(x, strides))
+    return conv_factory(channels, kernel=1, name="downsample")(average_pool(x, strides))
 
 
 class PreActivationHost(Host):

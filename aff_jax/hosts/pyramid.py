@@ -177,8 +177,8 @@ class UNet(PyramidHost):
         for index in range(self.blocks_per_stage[level - 1]):
             block = PreActivationBlock(
                 x.shape[-1],
-                conv=self.conv_factory,
-                norm=self.norm_factory,
+                conv_factory=self.conv_factory,
+                norm_factory=self.norm_factory,
                 fusion=partial(Add, dtype=self.dtype),
                 name=f"up{level}_block{index}",
             )

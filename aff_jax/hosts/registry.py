@@ -82,9 +82,9 @@ def create_model(
     num_classes: int | None = None,
     **fields: Any,
 ) -> nn.Module:
-    """Create a host network with attentional feature fusion.
+    """Create a model: a network with attentional feature fusion.
 
-    A host is a network, such as ResNet-50, in which a fusion module replaces the addition of two
+    It is a host network, such as ResNet-50, in which a fusion module replaces the addition of two
     feature maps. A reference is the code or text whose formulas the network follows. There are
     three, and they differ in a few fields of the fusions and of the norm: the formulas of the
     paper ("paper"), the authors' PyTorch port ("pytorch"), and the authors' MXNet code ("mxnet"),
@@ -98,7 +98,7 @@ def create_model(
         (4, 10)
 
     Args:
-        name: Name of the host, one of `list_models()`.
+        name: Name of the model, one of `list_models()`.
         fusion: Name of a fusion, one of `list_fusions()`, or a function that makes a fusion
             module. A reference does not change the fields of a function that is not registered.
         reference: "paper", "pytorch" or "mxnet".

@@ -89,7 +89,7 @@ def list_images(
 
 
 def _raise_for_folder(error: OSError) -> None:
-    # `os.walk` leaves out what it can't read.
+    # `os.walk` leaves out what it cannot read.
     raise OSError(
         f"cannot read the folder {error.filename}: {error.strerror}. Its images would be missing: "
         f"fix its permissions, or remove it."

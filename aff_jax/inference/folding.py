@@ -17,7 +17,7 @@ from aff_jax.nn.input_checks import check_channels
 __all__ = ["NORMS", "Folding", "apply_folded", "fold"]
 
 NORMS = "norms"
-"""Collection of the arrays that remain of folded batch norms: `scale`, `shift`, both or neither."""
+"""Collection of what remains of folded batch norms: `factor`, `shift`, both or neither."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Folding:
     """The layer that a batch norm is folded into.
 
     Attributes:
-        layer: Path of the layer. None if the norm becomes a scale and a shift.
+        layer: Path of the layer. None if the norm becomes a factor and a shift.
         epsilon: Epsilon of the norm.
         layer_bias: True if the layer has a bias, to which the shift is added.
     """
@@ -38,15 +38,15 @@ class Folding:
 def fold(variables: Mapping[str, Any], foldings: Mapping[ModulePath, Folding]) -> dict[str, Any]:
     """Move batch norms into kernels and biases.
 
-    With running statistics, batch normalization is `x * scale + shift`::
+    With running statistics, batch normalization is `x * factor + shift`::
 
-        scale  = gamma / sqrt(var + epsilon)
-        shift  = beta - mean * scale
+        factor = scale / sqrt(var + epsilon)
+        shift  = bias - mean * factor
 
     They are folded into the layer before the norm::
 
-        kernel <- kernel * scale
-        bias   <- bias * scale + shift
+        kernel     <- kernel * factor
+        layer_bias <- layer_bias * factor + shift
 
     If the layer has no bias, the shift remains in the collection `NORMS`. If the norm has no layer,
     both remain. The arithmetic is in float64, and results have the dtype of the original array.
@@ -63,21 +63,21 @@ def fold(variables: Mapping[str, Any], foldings: Mapping[ModulePath, Folding]) -
         mean, var = (leaves.pop(("batch_stats", *path, name)) for name in ("mean", "var"))
         dtype = jnp.promote_types(mean.dtype, jnp.float32)
         mean, var = np.asarray(mean, np.float64), np.asarray(var, np.float64)
-        gamma, beta = (leaves.pop(("params", *path, name), None) for name in ("scale", "bias"))
-        scale = 1 / np.sqrt(var + folding.epsilon)
-        if gamma is not None:
-            scale = scale * np.asarray(gamma, np.float64)
-        shift = -mean * scale
-        if beta is not None:
-            shift = shift + np.asarray(beta, np.float64)
+        scale, bias = (leaves.pop(("params", *path, name), None) for name in ("scale", "bias"))
+        factor = 1 / np.sqrt(var + folding.epsilon)
+        if scale is not None:
+            factor = factor * np.asarray(scale, np.float64)
+        shift = -mean * factor
+        if bias is not None:
+            shift = shift + np.asarray(bias, np.float64)
 
         if folding.layer is None:
-            leaves[(NORMS, *path, "scale")] = jnp.asarray(scale, dtype)
+            leaves[(NORMS, *path, "factor")] = jnp.asarray(factor, dtype)
         else:
-            _scale_last_axis(leaves, ("params", *folding.layer, "kernel"), scale)
+            _scale_last_axis(leaves, ("params", *folding.layer, "kernel"), factor)
         if folding.layer_bias:
             assert folding.layer is not None
-            _scale_last_axis(leaves, ("params", *folding.layer, "bias"), scale, shift)
+            _scale_last_axis(leaves, ("params", *folding.layer, "bias"), factor, shift)
         else:
             leaves[(NORMS, *path, "shift")] = jnp.asarray(shift, dtype)
     return traverse_util.unflatten_dict(leaves)
@@ -92,7 +92,7 @@ def apply_folded(
 ) -> Any:
     """Apply a module in evaluation mode with folded variables.
 
-    Calls of folded norms are intercepted. Each applies the scale and the shift that remain, if any.
+    Calls of folded norms are intercepted. Each applies its remaining factor and shift, if any.
 
     Args:
         apply: Function that the foldings were found in, such as the `apply` of a module.
@@ -112,7 +112,7 @@ def apply_folded(
             return call(*args, **kwargs)
         x = args[0]
         output_dtype = norm.dtype or dtype or _output_dtype(norm, x)
-        for name, combine in (("scale", jnp.multiply), ("shift", jnp.add)):
+        for name, combine in (("factor", jnp.multiply), ("shift", jnp.add)):
             if (*path, name) in remaining:
                 vector = remaining[(*path, name)]
                 check_channels("/".join(path), x.shape, len(vector))
@@ -134,9 +134,9 @@ def _output_dtype(norm: nn.Module, x: jax.Array) -> Any:
 def _scale_last_axis(
     leaves: dict[ModulePath, Any],
     path: ModulePath,
-    scale: np.ndarray,
+    factor: np.ndarray,
     shift: np.ndarray | float = 0.0,
 ) -> None:
-    """Replace one array by `array * scale + shift`, computed in float64."""
+    """Replace one array by `array * factor + shift`, computed in float64."""
     leaf = leaves[path]
-    leaves[path] = jnp.asarray(np.asarray(leaf, np.float64) * scale + shift, leaf.dtype)
+    leaves[path] = jnp.asarray(np.asarray(leaf, np.float64) * factor + shift, leaf.dtype)

@@ -102,10 +102,10 @@ class BatchNorm(CheckedModule):
         else:
             mean, var = (v.value.astype(wide.dtype) for v in (running_mean, running_var))
 
-        scale = lax.rsqrt(var + self.epsilon)
+        factor = lax.rsqrt(var + self.epsilon)
         if self.use_scale:
-            scale = scale * self.param("scale", self.scale_init, channels, self.param_dtype)
-        y = (wide - along_channels(mean, x.ndim)) * along_channels(scale, x.ndim)
+            factor = factor * self.param("scale", self.scale_init, channels, self.param_dtype)
+        y = (wide - along_channels(mean, x.ndim)) * along_channels(factor, x.ndim)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, channels, self.param_dtype)
             y = y + along_channels(bias, x.ndim)

@@ -46,7 +46,7 @@ class CheckedModule(nn.Module):
     """
 
     def __new__(cls: type[Module], *positional: Any, **fields: Any) -> Module:
-        """Reject unknown fields and more positional ones than the class takes; list its fields."""
+        """Raise TypeError for an unknown field or too many positional ones. It lists the fields."""
         _check_arguments(cls, positional, fields)
         return super().__new__(cls)
 
@@ -155,6 +155,7 @@ def _accepts(annotation: Any, value: Any) -> bool:
     if kind is Sequence:
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         return is_sequence and all(_accepts(inner[0], item) for item in value)
+    # bool is a subclass of int, but True is not a number.
     if kind is not bool and isinstance(value, bool):
         return kind not in _TYPES
     if getattr(kind, "_is_protocol", False):  # the type of initializers

@@ -13,8 +13,8 @@ def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
         b: The second array.
 
     Returns:
-        The difference, in float64 or complex128. Equal infinities do not differ, and NaN differs
-        from everything. It is 0 for empty arrays.
+        The difference, computed in float64 or complex128. Equal infinities do not differ, and NaN
+        differs from everything. It is 0 for empty arrays.
     """
     wide = np.complex128 if np.iscomplexobj(a) or np.iscomplexobj(b) else np.float64
     with np.errstate(invalid="ignore"):

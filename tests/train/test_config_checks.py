@@ -64,8 +64,8 @@ def test_refuses_more_epochs_without_mixing_than_the_run_has():
 
 def test_refuses_to_recalibrate_frozen_statistics():
     config = base.get_config()
-    config.freeze, config.recalibration_batches = ("stem",), 1
-    with pytest.raises(ValueError, match="frozen statistics can't be recomputed"):
+    config.frozen_submodules, config.recalibration_batches = ("stem",), 1
+    with pytest.raises(ValueError, match="frozen statistics cannot be recomputed"):
         check_config(config)
 
 

@@ -61,7 +61,7 @@ def hangs(feed):
 
 
 class ShortTimeoutOnceHung(TimeoutFeed[T]):
-    """Waits for a batch as long as the config says, but only 0.1 s for one that can't come.
+    """Waits for a batch as long as the config says, but only 0.1 s for one that cannot come.
 
     So the test does not depend on the speed of the machine.
     """

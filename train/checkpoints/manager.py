@@ -63,7 +63,7 @@ class Checkpoints:
         directory: Directory of the checkpoints. It is created if it does not exist.
         keep_last: Number of the newest checkpoints to keep.
         best_metric: Name of the metric whose highest value marks the best checkpoint, which is kept
-            too. Of equal values the newest is the best.
+            too. If values are equal, the newest is the best.
         warn: Called with a message for each damaged checkpoint.
 
     Raises:

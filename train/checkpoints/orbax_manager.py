@@ -44,7 +44,7 @@ class _Best:
     """Orbax preservation policy that keeps the best checkpoint.
 
     Orbax's own policy `BestN` ranks metrics that Orbax stores. It knows them after a restart only
-    without `lightweight_initialize`, and metrics can't be added after the save.
+    without `lightweight_initialize`, and metrics cannot be added after the save.
     """
 
     def __init__(self, best_step: Callable[[], int | None]) -> None:

@@ -229,7 +229,7 @@ def read_arrays(checkpoint: Path, record: Mapping[str, Any]) -> dict[str, np.nda
         The arrays by name, such as `params/stem/kernel`.
 
     Raises:
-        DamagedError: If the arrays can't be read, or differ from the record.
+        DamagedError: If the arrays cannot be read, or differ from the record.
     """
     # Use the handler. Orbax's manager would wait for processes that found damage.
     with checkpoint_record.errors_as_damage(), quiet_orbax():

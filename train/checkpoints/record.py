@@ -36,7 +36,7 @@ __all__ = [
 
 
 class DamagedError(Exception):
-    """A checkpoint can't be read, or differs from what was written. The message has the reason."""
+    """A checkpoint cannot be read, or differs from what was written. The message has the reason."""
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ Batch = Mapping[str, Array]
 
 `image` is uint8 `(batch, height, width, channels)`. `label` is int32 `(batch,)` for classification
 or `(batch, height, width)` for segmentation. `index` is an integer `(batch,)`, the position of the
-example in its split. In evaluation, `is_example` is float32 `(batch,)`, 1 for examples and 0 for
-padding.
+example in its split; no step reads it, but it tells which examples a feed has returned. In
+evaluation, `is_example` is float32 `(batch,)`, 1 for examples and 0 for padding.
 """
 
 NumpyBatch = dict[str, np.ndarray]

@@ -44,7 +44,7 @@ class Devices(Protocol):
 
 
 class DeviceFeed:
-    """An iterator over the batches of `TrainFeed`, bitwise identical, gathered on the devices.
+    """An iterator over the batches of `TrainFeed`, gathered on the devices. The values are equal.
 
     Every device has a copy of all examples, which take `source.nbytes` bytes. Only the positions
     of the next batch are sent to it. The first batch waits until all examples are decoded.

@@ -43,7 +43,7 @@ class TrainFeed:
     depend on the number of workers and threads.
 
     Args:
-        source: The examples.
+        source: The split.
         batch_size: Global batch size.
         seed: Seed of the order and of random crops.
         process_index: Index of this process.
@@ -154,7 +154,7 @@ def eval_feed(
     batch of one may be only padding.
 
     Args:
-        source: The examples.
+        source: The split.
         batch_size: Global batch size.
         multiple_of: Divisor of the size of a batch, such as the number of local devices.
         process_index: Index of this process.
@@ -209,7 +209,7 @@ def _check_training(
 
 
 class _Padded:
-    """A source that is padded with empty examples, and `is_example`, which tells them apart."""
+    """A source padded with empty examples. `is_example` is 1 for the real ones."""
 
     def __init__(self, source: Source, length: int) -> None:
         self._source = source

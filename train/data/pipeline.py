@@ -24,7 +24,7 @@ __all__ = [
     "make_train_feed",
     "open_split",
     "open_splits",
-    "parse_ignore_label",
+    "parse_ignored_values",
     "parse_image_size",
     "split_names",
 ]
@@ -98,12 +98,12 @@ def _source_arguments(config: ConfigDict) -> dict[str, Any]:
         "resize": config.resize,
         "image_channels": config.image_channels,
         "crop_scale": config.crop_scale,
-        "ignore_label": parse_ignore_label(config.ignore_label),
+        "ignored_values": parse_ignored_values(config.ignored_values),
     }
 
 
-def parse_ignore_label(value: object) -> tuple[int, ...]:
-    """Return the values of the config field `ignore_label`.
+def parse_ignored_values(value: object) -> tuple[int, ...]:
+    """Return the values of the config field `ignored_values`.
 
     Args:
         value: A value of a mask, or several.
@@ -118,7 +118,7 @@ def parse_ignore_label(value: object) -> tuple[int, ...]:
     if all(type(item) is int and item >= 0 for item in values):
         return tuple(values)
     raise ValueError(
-        f"expected an ignore_label that is a value of masks, such as 11, or several, such as "
+        f"expected ignored_values that is a value of masks, such as 11, or several, such as "
         f"'(0, 11)', got {value!r}."
     )
 

@@ -56,8 +56,9 @@ class FrozenSubmodules:
                 raise ValueError(unknown_name("submodule to freeze", prefix, names))
         if all(map(self.is_frozen, variables["params"])):
             raise ValueError(
-                f"expected a network with parameters left to train, got freeze={self.prefixes}, "
-                f"which freezes all of it: {', '.join(sorted(names))}."
+                f"expected a network with parameters left to train, got "
+                f"frozen_submodules={self.prefixes}, which freezes all of it: "
+                f"{', '.join(sorted(names))}."
             )
 
     def apply(self, variables: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

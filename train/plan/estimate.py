@@ -24,8 +24,8 @@ _SHOWN_OPERATIONS = 10
 class Plan:
     """The memory, cost and duration of a run of a config on a topology.
 
-    Values of a step are for all chips together, except where the name says otherwise. They are None
-    where the program does not fit and the compiler does not return it.
+    FLOPs and bytes of a step are for all chips together, except where the description says
+    otherwise. Values of a step are None if the program does not fit, so that there is none.
 
     Attributes:
         model: Name of the network.
@@ -56,7 +56,7 @@ class Plan:
         images_per_second: Training examples per second by the estimate.
         steps: Number of steps of the run.
         hours: Hours of all training steps of the run by the estimate.
-        collectives: Number of collectives of each kind.
+        collectives: Number of collectives of each kind on one device.
         collective_bytes: Bytes of their operands on one device, by kind.
         operations: The ten most expensive operations, as dictionaries of the fields of
             `train.plan.traffic.Operation`, of one device.

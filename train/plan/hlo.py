@@ -148,7 +148,7 @@ def _instruction(line: str, assignment: re.Match[str]) -> Instruction:
     """Read a line "name = shape opcode(arguments), attributes".
 
     The shape of a tuple and the arguments have parentheses and commas inside, so a regular
-    expression can't find their ends.
+    expression cannot find their ends.
     """
     start = assignment.end()
     shape_end = _closing(line, start) if line[start] == "(" else line.index(" ", start)

@@ -49,7 +49,7 @@ class PlanCache:
         self._directory = directory
 
     def get(self, config: ConfigDict, topology: str) -> Plan | None:
-        """Return the plan of a config, or None if there is none yet or it can't be read.
+        """Return the plan of a config, or None if there is none yet or it cannot be read.
 
         Args:
             config: The config.
@@ -75,7 +75,7 @@ class PlanCache:
             plan: Its plan.
 
         Raises:
-            OSError: If the directory can't be written to.
+            OSError: If the directory cannot be written to.
         """
         path = self._path(config, topology)
         if path is None:
@@ -144,7 +144,7 @@ class PlanMaker:
             f"compiling {config.model} with {config.fusion}, batch {config.batch_size}{parts}"
             f"{remat}, for {self._name}; this takes seconds to minutes"
         )
-        # A status with a clock on a terminal, and the two lines in a file.
+        # On a terminal, rich also shows a spinner. A log file has only the two lines.
         self._console.print(doing, soft_wrap=True)
         with self._console.status("compiling ..."):
             plan = estimate(config, self._topology, compile_step(config, self._topology))

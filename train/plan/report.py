@@ -111,7 +111,7 @@ def write_json(plan: Plan, path: Path, search: Search | None, versions: Mapping[
         versions: Versions of the packages that compiled.
 
     Raises:
-        OSError: If the file can't be written.
+        OSError: If the file cannot be written.
     """
     record = {**dataclasses.asdict(plan), "versions": dict(versions)}
     if search is not None:

@@ -36,7 +36,7 @@ class Search:
 
 
 def search(config: ConfigDict, plan_of: _PlanOf, devices: int, examples: int) -> Search:
-    """Search the largest batch that fits.
+    """Search for the largest batch that fits.
 
     Args:
         config: The config. Its batch size is the first that is tried.
@@ -65,7 +65,8 @@ def search(config: ConfigDict, plan_of: _PlanOf, devices: int, examples: int) ->
 def batch_that_may_fit(plan: Plan) -> int:
     """Return a batch that probably fits, by the memory that a plan needs per example.
 
-    The state takes four values per parameter at most: parameters, momentum, gradients and averages.
+    The state is counted as four float32 values per parameter: parameters, momentum, gradients and
+    averages. AdamW with averages has five.
 
     Args:
         plan: A plan that does not fit.

@@ -92,8 +92,8 @@ class Traffic:
 def count_traffic(program: Program) -> Traffic:
     """Count the bytes, operations, cycles and collectives of a program.
 
-    A loop counts as often as it runs, or once if the program does not say how often. Of a
-    conditional, the most expensive branch counts.
+    A loop counts as often as it runs, or once if the program does not say how often. The most
+    expensive branch of a conditional counts.
 
     Args:
         program: The program.
@@ -210,7 +210,7 @@ def _trips(
 ) -> int | None:
     """Return how often a loop runs: the constant that its condition compares a counter with.
 
-    Most loops have the count in their attributes. Of others, the bound is a constant in the
+    Most loops have the count in their attributes. For the others, the bound is a constant in the
     condition, or a constant that the loop carries. There is none if the values that the loop
     computes decide when it ends.
     """

@@ -112,7 +112,7 @@ def printable(name: str, max_length: int = 24) -> str:
         max_length: Longer names are shortened.
 
     Returns:
-        The name, with escapes for characters that can't be printed.
+        The name, with escapes for characters that cannot be printed.
     """
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
     return shown if len(shown) <= max_length else shown[: max_length - 1] + "…"

@@ -172,7 +172,7 @@ def write_comparison(
         rows: Statistics of the variants, from `summarize_variants`.
         score: Name of the metric in `DISPLAY_NAMES`.
         workdir: Directory of the comparison. It is created if it does not exist.
-        log: Called with a message if the plot can't be drawn.
+        log: Called with a message if the plot cannot be drawn.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "comparison.md").write_text(markdown_table(rows, score), encoding="utf-8")

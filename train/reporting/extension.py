@@ -72,7 +72,7 @@ def extend_workdir(workdir: Path, config: ConfigDict, step: int, total_steps: in
     ]
     if refused:
         raise ValueError(
-            f"the run in {workdir} can't be extended with other values of these fields:\n"
+            f"the run in {workdir} cannot be extended with other values of these fields:\n"
             + "\n".join(refused)
             + "\nSet them to the values of the workdir. To train another network, or with another "
             f"batch size, from these weights, write them to a file and set --config.init_from to "

@@ -46,7 +46,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]], path: Path, eval_name: str =
     Args:
         lines: Lines of metrics.jsonl.
         path: File to write.
-        eval_name: What the evaluation split is called.
+        eval_name: Name of the evaluation split.
     """
     metrics = [name for name in DISPLAY_NAMES if any(name in line for line in lines)]
     metrics = metrics or ["accuracy"]

@@ -45,7 +45,7 @@ class RunReport:
         start_step: Step from which the run starts or resumes.
         total_steps: Number of steps of the whole run.
         console: Where to print.
-        eval_name: What the evaluation split is called.
+        eval_name: Name of the evaluation split.
 
     Raises:
         OSError: If a file could not be written. The message has its path and the free disk space.
@@ -209,7 +209,7 @@ class RunReport:
         task: ImageTask,
         examples: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
     ) -> None:
-        """Draw the plots. A plot that can't be drawn is logged.
+        """Draw the plots. A plot that cannot be drawn is logged.
 
         Args:
             confusion: Confusion matrix of the last evaluation, (classes, classes).

@@ -35,7 +35,7 @@ def describe_start(
         evaluation: Evaluation split.
         test: Test split, if there is another one.
         epochs: Conversion between epochs and steps.
-        eval_name: What the evaluation split is called.
+        eval_name: Name of the evaluation split.
         splits_note: Which split chooses the best checkpoint; "" says that the evaluation split
             does.
         resize: How images are resized; "" if they are not.

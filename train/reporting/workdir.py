@@ -101,7 +101,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> bool:
     if found:
         raise ValueError(
             f"workdir {path} has no {CONFIG_FILE} but has {', '.join(found)} of a run with an "
-            f"unknown config, so that run can't be resumed or overwritten. Use another --workdir, "
+            f"unknown config, so that run cannot be resumed or overwritten. Use another --workdir, "
             f"or move these files away."
         )
     write_atomically(path / CONFIG_FILE, text)
@@ -152,8 +152,8 @@ def require_shared(workdir: str | os.PathLike[str]) -> None:
         missing = [str(index) for index, sees in enumerate(seen) if not sees]
         raise ValueError(
             f"workdir {workdir} is not the same directory for all processes: "
-            f"{', '.join(missing)} can't see the files of process 0. Use one on a file system that "
-            f"all machines share, such as NFS."
+            f"{', '.join(missing)} cannot see the files of process 0. Use one on a file system "
+            f"that all machines share, such as NFS."
         )
     gather_from_processes(None)  # wait until all processes have read it
     if is_primary_process():

@@ -14,7 +14,7 @@ __all__ = ["enable_compilation_cache"]
 def enable_compilation_cache(directory: str | None) -> Path | None:
     """Enable JAX's persistent compilation cache.
 
-    A default directory that can't be created is not an error: programs are compiled at each start.
+    A default directory that cannot be created is not an error: programs are compiled at each start.
 
     Args:
         directory: Directory of the cache. A URL, such as one of a bucket, is passed to JAX
@@ -26,7 +26,7 @@ def enable_compilation_cache(directory: str | None) -> Path | None:
         The directory, or None for a URL or a disabled cache.
 
     Raises:
-        OSError: If `directory` can't be created or written to.
+        OSError: If `directory` cannot be created or written to.
     """
     is_default = directory is None
     if directory is None:

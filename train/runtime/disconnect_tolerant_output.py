@@ -12,7 +12,7 @@ class DisconnectTolerantOutput:
 
     After a lost connection every write to the terminal is an error, which would end the run before
     it saves. Here the first error redirects the stream to the null device. Characters that the
-    stream can't encode, such as bytes of a file name that is not UTF-8, are written as escapes.
+    stream cannot encode, such as bytes of a file name that is not UTF-8, are written as escapes.
 
     Args:
         stream: The stream, such as `sys.stdout`.

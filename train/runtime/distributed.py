@@ -151,7 +151,7 @@ def gather_from_processes(value: Any) -> list[Any]:
 
     Raises:
         TypeError: If the value is not JSON.
-        ConnectionError: If another process can't be reached.
+        ConnectionError: If another process cannot be reached.
     """
     text = json.dumps(value).encode()
     if jax.process_count() == 1:
@@ -162,7 +162,7 @@ def gather_from_processes(value: Any) -> list[Any]:
         rows = multihost_utils.process_allgather(padded)
     except (RuntimeError, ValueError) as error:  # the class depends on where the connection breaks
         raise ConnectionError(
-            f"{error}\nProbably another process of the run has ended or can't be reached: see its "
+            f"{error}\nProbably another process of the run has ended or cannot be reached: see its "
             f"messages. Start all processes again to resume from the last checkpoint."
         ) from error
     return [json.loads(row.tobytes()) for row in rows]

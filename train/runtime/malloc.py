@@ -23,7 +23,7 @@ def retain_freed_memory() -> bool:
     the memory of its largest step.
 
     Call this before JAX starts its threads. A thread gets its own heap at its first allocation, and
-    the setting does not apply to the heaps of other threads. JAX can't be asked for its devices at
+    the setting does not apply to the heaps of other threads. JAX cannot be asked for its devices at
     that time, so this has an effect only where JAX is configured for the CPU, for example by
     `JAX_PLATFORMS=cpu`, or has no other plugin installed. It has no effect without glibc.
 

@@ -51,7 +51,7 @@ class Parallel(abc.ABC):
 
         Args:
             step: The step of one device.
-            donate_state: Whether the step may reuse the memory of the state, which then can't be
+            donate_state: Whether the step may reuse the memory of the state, which then cannot be
                 used again.
 
         Returns:

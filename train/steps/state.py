@@ -139,7 +139,8 @@ def moving_average(state: TrainState, decay: float) -> dict[str, Any] | None:
     initial parameters soon.
 
     Args:
-        state: The state after the update, with the moving averages from before it.
+        state: The updated state. Its `step` does not count this update yet, and its moving averages
+            are from before it.
         decay: Largest decay, in 0 .. 1.
 
     Returns:

@@ -190,7 +190,7 @@ def _explain_some_gradients(
 
 
 def _outputs_gap(samples: Samples) -> float | None:
-    """Return the largest difference of the first outputs, or None if they can't be compared."""
+    """Return the largest difference of the first outputs, or None if they cannot be compared."""
     torch_outputs, jax_outputs = samples.torch.outputs, samples.jax.outputs
     if len(torch_outputs) != len(jax_outputs):
         return None

@@ -116,7 +116,7 @@ def compare_step(
     check_arguments(torch_module, module, variables, None, (inputs, kwargs))
     if is_nnx(module):
         raise TypeError(
-            "expected a linen module, got an NNX module, which compare_step can't train."
+            "expected a linen module, got an NNX module, which compare_step cannot train."
         )
     dtype = "float64" if float64 else "float32"
     with enable_dtype(dtype):
@@ -164,10 +164,12 @@ def compare_step(
             jax_training.run(perturbed, steps),
             strict=True,
         )
-        for number, recorded in enumerate(runs):
+        for number, (torch_step, jax_step, torch_perturbed, jax_perturbed) in enumerate(runs):
             sides = [
-                side if place % 2 else _add_biases(side, names, packing)
-                for place, side in enumerate(recorded)
+                _add_biases(torch_step, names, packing),
+                jax_step,
+                _add_biases(torch_perturbed, names, packing),
+                jax_perturbed,
             ]
             samples.add(sides[0], sides[1])
             compared = _compare_steps(number, sides, STEP_SHARE_OF_LARGEST[dtype], samples)

@@ -161,7 +161,7 @@ class LinenTraining:
             except errors.InvalidRngError as error:
                 raise ValueError(
                     f"the linen module draws random numbers in training, probably for dropout, and "
-                    f"PyTorch draws others, so the steps can't be compared. Set the rate of each "
+                    f"PyTorch draws others, so the steps cannot be compared. Set the rate of each "
                     f"Dropout to 0 on both sides. Flax says: {error}"
                 ) from error
             weights, statistics = self._name(params, state)

@@ -252,14 +252,14 @@ class TorchTraining:
             where = f": {', '.join(names[:5])}" if names else ""
             raise ValueError(
                 f"the PyTorch module draws random numbers in training, probably for "
-                f"dropout{where}. JAX draws others, so the steps can't be compared. Set the "
+                f"dropout{where}. JAX draws others, so the steps cannot be compared. Set the "
                 f"probability of each dropout to 0 on both sides, as with "
                 f"`for m in module.modules(): if isinstance(m, torch.nn.Dropout): m.p = 0`."
             )
 
 
 def _distance(outputs: Sequence[Any], expected: Sequence[np.ndarray]) -> float:
-    """Return the largest difference of the outputs; infinity if they can't be compared."""
+    """Return the largest difference of the outputs; infinity if they cannot be compared."""
     if len(outputs) != len(expected):
         return np.inf
     differences = [0.0]

@@ -1,7 +1,7 @@
 """Update rules of optimizers as functions of recorded gradients and weights.
 
 A rule predicts each update from the gradients so far and the weights before it. Nothing else is
-hidden in an optimizer, so settings that predict the recorded updates are those it was run with.
+hidden in an optimizer, so the run is taken to have the settings that predict all recorded updates.
 """
 
 from collections.abc import Callable, Mapping
@@ -102,41 +102,56 @@ def settings_of(optimizer_name: str, group: Mapping[str, Any]) -> tuple[str, Upd
 
 
 def _sgd(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
-    """Compute b = momentum * b + (1 - dampening) * d, starting with b = d."""
-    updates, trace = np.empty_like(d), d[0]
+    """Compute b, or with Nesterov momentum d + momentum * b.
+
+    b <- momentum * b + (1 - dampening) * d, and it starts with b = d.
+    """
+    updates, b = np.empty_like(d), d[0]
     for t, direction in enumerate(d):
         if t:
-            trace = settings["momentum"] * trace + (1 - settings["dampening"]) * direction
-        nesterov = direction + settings["momentum"] * trace
-        updates[t] = nesterov if settings["nesterov"] else trace
+            b = settings["momentum"] * b + (1 - settings["dampening"]) * direction
+        nesterov = direction + settings["momentum"] * b
+        updates[t] = nesterov if settings["nesterov"] else b
     return updates
 
 
 def _adam(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
-    """Compute m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t) + eps_root) + eps)."""
+    """Compute m_hat / (sqrt(v_hat + eps_root) + eps).
+
+    m <- beta1 m + (1 - beta1) d,  m_hat = m / (1 - beta1^t)
+    v <- beta2 v + (1 - beta2) d^2,  v_hat = v / (1 - beta2^t)
+
+    With Nesterov momentum, m_hat = beta1 m / (1 - beta1^(t + 1)) + (1 - beta1) d / (1 - beta1^t).
+    """
     beta1, beta2 = settings["beta1"], settings["beta2"]
-    updates, mean, square = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
+    updates, m, v = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
     for t, direction in enumerate(d, start=1):
-        mean = beta1 * mean + (1 - beta1) * direction
-        square = beta2 * square + (1 - beta2) * direction**2
-        # The correction of the moments now, and of the first moment one step later.
-        first, second, later = 1 - beta1**t, 1 - beta2**t, 1 - beta1 ** (t + 1)
+        m = beta1 * m + (1 - beta1) * direction
+        v = beta2 * v + (1 - beta2) * direction**2
+        correction1, correction2, next_correction1 = (
+            1 - beta1**t,
+            1 - beta2**t,
+            1 - beta1 ** (t + 1),
+        )
         if not settings["bias_correction"]:
-            first = second = later = 1.0
-        step = mean / first
+            correction1 = correction2 = next_correction1 = 1.0
+        m_hat, v_hat = m / correction1, v / correction2
         if settings["nesterov"]:
-            step = beta1 * mean / later + (1 - beta1) * direction / first
-        updates[t - 1] = step / _root(settings, square / second)
+            m_hat = beta1 * m / next_correction1 + (1 - beta1) * direction / correction1
+        updates[t - 1] = m_hat / _root(settings, v_hat)
     return updates
 
 
 def _rmsprop(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
-    """Compute d / (sqrt(v + eps_root) + eps), and its momentum."""
-    updates, square, trace = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
+    """Compute b <- momentum * b + d / (sqrt(v + eps_root) + eps), where v is the mean square of d.
+
+    v <- alpha * v + (1 - alpha) * d^2
+    """
+    updates, v, b = np.empty_like(d), np.zeros_like(d[0]), np.zeros_like(d[0])
     for t, direction in enumerate(d):
-        square = settings["alpha"] * square + (1 - settings["alpha"]) * direction**2
-        trace = settings["momentum"] * trace + direction / _root(settings, square)
-        updates[t] = trace
+        v = settings["alpha"] * v + (1 - settings["alpha"]) * direction**2
+        b = settings["momentum"] * b + direction / _root(settings, v)
+        updates[t] = b
     return updates
 
 

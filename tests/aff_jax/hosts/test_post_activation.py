@@ -23,7 +23,7 @@ INIT = he_normal()
 def make_block(block, fusion=AFF, param_dtype=jnp.float32, kernel_init=INIT, **fields):
     layer = {"kernel_init": kernel_init, "param_dtype": param_dtype}
     return block(
-        conv_norm=partial(ConvNorm, activation=nn.relu, **layer),
+        conv_norm_factory=partial(ConvNorm, activation=nn.relu, **layer),
         norm=BatchNorm,
         fusion=partial(fusion, **layer) if fusion is AFF else fusion,
         **fields,

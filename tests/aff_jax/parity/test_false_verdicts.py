@@ -150,7 +150,7 @@ def test_a_value_that_is_nearly_pytorchs_is_not_one_times_it():
 
 
 def test_given_weights_are_not_claimed_to_be_pytorchs():
-    theirs = TorchNet(mask=torch.ones(3))  # whose weights can't be converted
+    theirs = TorchNet(mask=torch.ones(3))  # whose weights cannot be converted
     variables = Net().init(jax.random.key(0), X)
     result = compare(theirs, Net(), variables, X)
     assert "weights are PyTorch's" not in result.explanation

@@ -14,7 +14,7 @@ from train.data.pipeline import (
     make_augment,
     open_split,
     open_splits,
-    parse_ignore_label,
+    parse_ignored_values,
     parse_image_size,
 )
 from train.steps import parallel
@@ -148,14 +148,14 @@ def test_other_image_sizes_are_refused(value):
 @pytest.mark.parametrize(
     ("value", "expected"), [((), ()), (0, (0,)), (11, (11,)), ((0, 11), (0, 11)), ([3], (3,))]
 )
-def test_ignore_label_is_one_value_or_several(value, expected):
-    assert parse_ignore_label(value) == expected
+def test_ignored_values_are_one_value_or_several(value, expected):
+    assert parse_ignored_values(value) == expected
 
 
 @pytest.mark.parametrize("value", [-1, "void", None, (1.5,), True, ((1, 2),)])
 def test_other_ignored_labels_are_refused(value):
-    with pytest.raises(ValueError, match=r"expected an ignore_label that is a value of masks"):
-        parse_ignore_label(value)
+    with pytest.raises(ValueError, match=r"expected ignored_values that is a value of masks"):
+        parse_ignored_values(value)
 
 
 def test_fields_of_a_config_open_its_splits(tmp_path):
@@ -165,7 +165,7 @@ def test_fields_of_a_config_open_its_splits(tmp_path):
         write_image(tmp_path / split / "masks" / "a.png", mask.astype(np.uint8))
     (tmp_path / "classes.txt").write_text("sky\nroad\ntree\nhouse\n")
     config = base.get_config()
-    config.update(dataset="mask_folder", data_dir=str(tmp_path), image_size=4, ignore_label=3)
+    config.update(dataset="mask_folder", data_dir=str(tmp_path), image_size=4, ignored_values=3)
     names = ("sky", "road", "tree")
     for source in (*open_splits(config, names), open_split(config, "validation", names)):
         assert source.class_names == names

@@ -85,7 +85,7 @@ def test_a_run_starts_from_a_file(config, weight_file):
 @pytest.mark.slow
 def test_a_run_does_not_change_frozen_weights(config, console, weight_file, tmp_path):
     path, saved = weight_file
-    config.init_from, config.freeze = str(path), ("stem", "stage1")
+    config.init_from, config.frozen_submodules = str(path), ("stem", "stage1")
     config.epochs, config.warmup_epochs = 0.5, 0.0
     run = make_run(config)
     start.train(config, tmp_path / "run", console)

@@ -53,7 +53,7 @@ class ClassTable:
         A class without another value is left out, and the classes after it have smaller numbers.
 
         Args:
-            values: Values of masks, see the config field `ignore_label`.
+            values: Values of masks, see the config field `ignored_values`.
 
         Returns:
             The table.
@@ -66,7 +66,7 @@ class ClassTable:
             return self
         if self.by_color:
             raise ValueError(
-                f"expected no ignore_label for masks whose classes are colors, got "
+                f"expected no ignored_values for masks whose classes are colors, got "
                 f"{sorted(ignored)}. Name the color 'void' in classes.txt, as in '0 0 0 void'."
             )
         numbers = {**self.numbers, **ignored}

@@ -153,7 +153,7 @@ DATASETS = {
             label_keys=("mask",),
             task="segmentation",
             open=open_mask_folder,
-            options=("class_names", "ignore_label"),
+            options=("class_names", "ignored_values"),
             find_splits=find_mask_splits,
         ),
     )

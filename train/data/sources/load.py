@@ -25,7 +25,7 @@ def load_source(
     resize: str = "crop",
     image_channels: int = 0,
     crop_scale: tuple[float, float] = CROP_AREAS,
-    ignore_label: Sequence[int] = (),
+    ignored_values: Sequence[int] = (),
     class_names: Sequence[str] = (),
     cache_bytes: int = 2**28,
 ) -> Source:
@@ -42,7 +42,7 @@ def load_source(
             `aff_jax.images.resizing.RESIZES`.
         image_channels: 1 converts images to gray, 3 to color; 0 keeps their channels.
         crop_scale: Smallest and largest share of an image's area in a random crop.
-        ignore_label: Values of masks that are ignored besides 255, for a user's folder of masks.
+        ignored_values: Values of masks that are ignored besides 255, for a user's folder of masks.
         class_names: Names of the classes of a run, in their order. The dataset must have the same
             ones; () accepts any.
         cache_bytes: Decoded images are kept in memory after the first read if the whole split takes
@@ -64,12 +64,12 @@ def load_source(
     if data_dir is not None:
         # A shell does not expand the "~" of `--data_dir=~/tfds`, and TFDS does not either.
         data_dir = os.path.expanduser(data_dir)
-    if ignore_label and "ignore_label" not in dataset.options:
+    if ignored_values and "ignored_values" not in dataset.options:
         raise ValueError(
-            f"expected no ignore_label for {name!r}, got {tuple(ignore_label)}: only the masks of "
-            f"'mask_folder' have values to ignore."
+            f"expected no ignored_values for {name!r}, got {tuple(ignored_values)}: only the masks "
+            f"of 'mask_folder' have values to ignore."
         )
-    options = {"class_names": tuple(class_names), "ignore_label": tuple(ignore_label)}
+    options = {"class_names": tuple(class_names), "ignored_values": tuple(ignored_values)}
     encoded = dataset.open(
         name, split, data_dir, label_key, **{name: options[name] for name in dataset.options}
     )
@@ -145,6 +145,6 @@ def require_same_classes(known: Sequence[str], found: Sequence[str], where: str)
     raise ValueError(
         f"expected the {len(known)} classes that this run was trained with, got {len(found)} in "
         f"{where}. {text[0].upper()}{text[1:]}. A prediction would have the wrong name. Probably "
-        f"classes.txt, ignore_label or the folders of the classes were changed: undo that, or "
+        f"classes.txt, ignored_values or the folders of the classes were changed: undo that, or "
         f"train a new run in another --workdir."
     )

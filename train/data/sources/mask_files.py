@@ -273,7 +273,7 @@ def _advice(unknown: Sequence[int], table: ClassTable) -> str:
         void, name = f"give them a line in classes.txt, as in '{color} void'", f"'{color} NAME'"
     else:
         several = f"'{tuple(unknown[:_MAX_NAMED])}'"
-        void = f"set --config.ignore_label={unknown[0] if len(unknown) == 1 else several}"
+        void = f"set --config.ignored_values={unknown[0] if len(unknown) == 1 else several}"
         name = "its name"
     return (
         f"If these pixels are void, {void}. If they are a class, add {name} to classes.txt. If "

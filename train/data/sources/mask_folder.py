@@ -35,7 +35,7 @@ def open_mask_folder(
     label_key: str = "",
     *,
     class_names: Sequence[str] = (),
-    ignore_label: Sequence[int] = (),
+    ignored_values: Sequence[int] = (),
 ) -> FolderExamples:
     """Open `DATA_DIR/train/images/x.jpg` with `DATA_DIR/train/masks/x.png`, or another split.
 
@@ -50,7 +50,7 @@ def open_mask_folder(
         label_key: Not used.
         class_names: Names of the classes of a run, if there is one. Without classes.txt they
             replace the values of the training masks, which are then not needed.
-        ignore_label: More values that are ignored.
+        ignored_values: More values that are ignored.
 
     Returns:
         The examples of the split.
@@ -65,18 +65,18 @@ def open_mask_folder(
     classes_file = folder.parent / CLASSES_FILE
     images, masks = images_and_masks(folder)
     if os.path.lexists(classes_file):  # a link to nothing is an error
-        table = read_classes_file(classes_file).ignoring(ignore_label)
+        table = read_classes_file(classes_file).ignoring(ignored_values)
     elif class_names:
-        table = _table_of_names(class_names, classes_file).ignoring(ignore_label)
+        table = _table_of_names(class_names, classes_file).ignoring(ignored_values)
     else:
         train_folder = split_folder(name, "train", data_dir)
         train_masks = masks if folder == train_folder else images_and_masks(train_folder)[1]
-        table = _table_of_masks(train_folder, train_masks, classes_file, ignore_label)
+        table = _table_of_masks(train_folder, train_masks, classes_file, ignored_values)
     if len(table.class_names) < 2:
         raise ValueError(
             f"expected two or more classes in {folder.parent} besides the ignored values "
             f"{[value for value, k in table.numbers.items() if k == IGNORED_VALUE]}, got "
-            f"{[*table.class_names]}. Check --config.ignore_label."
+            f"{[*table.class_names]}. Check --config.ignored_values."
         )
 
     cache = MaskCache(folder / "masks")
@@ -93,8 +93,8 @@ def open_mask_folder(
         cache.save()
     headers, facts, counts = zip(*checked, strict=True)
     if not class_names and not classes_file.exists():
-        _warn_of_numbers(table, classes_file, ignore_label)
-    _warn_of_values(facts, table, masks, ignore_label if split == "train" else ())
+        _warn_of_numbers(table, classes_file, ignored_values)
+    _warn_of_values(facts, table, masks, ignored_values if split == "train" else ())
     examples = collect_examples(f"{name} {folder.name}", headers, table.class_names, images, masks)
     examples.class_table = table
     examples.pixel_counts = tuple(np.sum(counts, axis=0).tolist())
@@ -114,7 +114,7 @@ def _table_of_names(class_names: Sequence[str], classes_file: Path) -> ClassTabl
 
 
 def _table_of_masks(
-    folder: Path, masks: Sequence[str], classes_file: Path, ignore_label: Sequence[int]
+    folder: Path, masks: Sequence[str], classes_file: Path, ignored_values: Sequence[int]
 ) -> ClassTable:
     """Return the values from 0 to the largest one of the training masks as classes."""
     cache = MaskCache(folder / "masks")
@@ -138,8 +138,8 @@ def _table_of_masks(
             f"{describe_colors(colors, classes_file)}"
         )
     found = set[int]().union(*(mask.counts for mask in facts))
-    largest = max(found - {IGNORED_VALUE, *ignore_label}, default=0)
-    if largest == 0 or not set(range(largest + 1)) <= found | {*ignore_label}:
+    largest = max(found - {IGNORED_VALUE, *ignored_values}, default=0)
+    if largest == 0 or not set(range(largest + 1)) <= found | {*ignored_values}:
         worst = largest or max(found)
         example = next(
             path for path, fact in zip(masks, facts, strict=True) if worst in fact.counts
@@ -154,19 +154,19 @@ def _table_of_masks(
             f"expected at most {MAX_CLASSES} classes in {folder.parent}, because labels are "
             f"stored in 8 bits, got {largest + 1}. Merge some of them in {classes_file}."
         )
-    return ClassTable.numbered(map(str, range(largest + 1))).ignoring(ignore_label)
+    return ClassTable.numbered(map(str, range(largest + 1))).ignoring(ignored_values)
 
 
-def _warn_of_numbers(table: ClassTable, classes_file: Path, ignore_label: Sequence[int]) -> None:
+def _warn_of_numbers(table: ClassTable, classes_file: Path, ignored_values: Sequence[int]) -> None:
     """Warn that classes have no names, and that one of them may be void."""
     first, largest = table.class_names[0], table.class_names[-1]
     void = (
-        f" If one of them means void, often the largest, set --config.ignore_label={largest}. "
+        f" If one of them means void, often the largest, set --config.ignored_values={largest}. "
         f"{IGNORED_VALUE} is ignored."
     )
     warnings.warn(
         f"found no {classes_file}, so the values {first} .. {largest} of the training masks are "
-        f"{len(table.class_names)} classes named by their numbers.{'' if ignore_label else void}",
+        f"{len(table.class_names)} classes named by their numbers.{'' if ignored_values else void}",
         stacklevel=3,
     )
 
@@ -208,7 +208,7 @@ def _warn_of_values(
         )
     if absent := sorted({*ignored} - found):
         warnings.warn(
-            f"no training mask has the values {absent} of ignore_label. Check the number.",
+            f"no training mask has the values {absent} of ignored_values. Check the number.",
             stacklevel=3,
         )
 

@@ -43,5 +43,5 @@ def test_colors() -> None:
     assert color_of(color_code((1, 2, 3))) == (1, 2, 3)
     table = ClassTable(("sky",), {color_code((0, 128, 255)): 0, 0: 255}, by_color=True)
     assert table.class_colors == ("#0080ff",)
-    with pytest.raises(ValueError, match=r"no ignore_label for masks.* colors, got \[3\].*'0 0 0"):
+    with pytest.raises(ValueError, match=r"no ignored_values .* colors, got \[3\].*'0 0 0"):
         table.ignoring([3])

@@ -50,8 +50,8 @@ def test_splits_with_images_of_different_sizes_are_refused(tmp_path: pathlib.Pat
 
 def test_only_masks_have_values_to_ignore(digits_dir: pathlib.Path) -> None:
     for name in ("digits", "digit_scenes"):
-        with pytest.raises(ValueError, match=rf"no ignore_label for '{name}', got \(3,\)"):
-            load_source(name, "test", data_dir=digits_dir, ignore_label=[3])
+        with pytest.raises(ValueError, match=rf"no ignored_values for '{name}', got \(3,\)"):
+            load_source(name, "test", data_dir=digits_dir, ignored_values=[3])
 
 
 def test_classes_of_a_run_are_those_of_the_dataset(digits_dir: pathlib.Path) -> None:

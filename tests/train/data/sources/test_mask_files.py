@@ -78,9 +78,9 @@ def test_error_names_a_mask_that_does_not_match(mask: np.ndarray, message: str) 
 def test_message_says_what_an_unknown_value_may_be() -> None:
     with pytest.raises(ValueError, match=r"got \[11\]") as error:
         decode_mask(encode(np.full((2, 2), 11, np.uint8)), (2, 2), numbered(11), "cat.png")
-    for cause in ("void, set --config.ignore_label=11.", "a class, add its name", "as JPEG"):
+    for cause in ("void, set --config.ignored_values=11.", "a class, add its name", "as JPEG"):
         assert cause in str(error.value)
-    with pytest.raises(ValueError, match=r"ignore_label='\(7, 9\)'"):
+    with pytest.raises(ValueError, match=r"ignored_values='\(7, 9\)'"):
         decode_mask(encode(np.array([[7, 9]], np.uint8)), (1, 2), numbered(3), "cat.png")
     with pytest.raises(ValueError, match=r"got \[1 2 3\] in cat\.png.*line .* '1 2 3 void'"):
         decode_mask(encode(np.full((1, 2, 3), (1, 2, 3), np.uint8)), (1, 2), COLORS, "cat.png")

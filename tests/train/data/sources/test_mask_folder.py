@@ -42,7 +42,7 @@ def test_masks_are_class_numbers(masks: pathlib.Path, cache_bytes: int) -> None:
 
 
 def test_classes_without_names_are_announced(masks: pathlib.Path) -> None:
-    with pytest.warns(UserWarning, match=r"values 0 \.\. 2 of.*3 classes.* void, .*ignore_label=2"):
+    with pytest.warns(UserWarning, match=r"values 0 \.\. 2 of.*3 classes.* void.*ignored_values=2"):
         load_source("mask_folder", "train", data_dir=masks)
 
 
@@ -177,4 +177,4 @@ def test_every_mask_with_an_unknown_class_is_named_at_the_start(
         load_source("mask_folder", split, data_dir=masks)
     message = str(error.value)
     assert len(re.findall(r"\n.*0 \.\. 2, or 255 .*, got \[11\] in .*\.png\.", message)) == 2
-    assert message.count("set --config.ignore_label=11") == 1
+    assert message.count("set --config.ignored_values=11") == 1

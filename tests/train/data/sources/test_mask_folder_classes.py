@@ -34,7 +34,7 @@ def test_ignored_labels_are_no_classes(
     tmp_path: pathlib.Path, ignored: tuple[int, ...], names: str
 ) -> None:
     write(tmp_path, VALUES)
-    source = load_source("mask_folder", "train", data_dir=tmp_path, ignore_label=ignored)
+    source = load_source("mask_folder", "train", data_dir=tmp_path, ignored_values=ignored)
     assert source.class_names == tuple(names)
     expected = np.where(np.isin(VALUES, ignored), IGNORE_LABEL, VALUES.astype(int) - int(names[0]))
     np.testing.assert_array_equal(source[0]["label"], expected)
@@ -43,20 +43,20 @@ def test_ignored_labels_are_no_classes(
 
 def test_announced_classes_name_the_largest_value(tmp_path: pathlib.Path) -> None:
     write(tmp_path, np.arange(64, dtype=np.uint8).reshape(8, 8) % 12)
-    with pytest.warns(UserWarning, match=r"0 \.\. 11 .* 12 classes.*ignore_label=11\."):
+    with pytest.warns(UserWarning, match=r"0 \.\. 11 .* 12 classes.*ignored_values=11\."):
         load_source("mask_folder", "train", data_dir=tmp_path)
 
 
 def test_an_ignored_value_that_no_mask_has_is_announced(tmp_path: pathlib.Path) -> None:
     write(tmp_path, VALUES, "a\nb\nc\nd\n")
-    with pytest.warns(UserWarning, match=r"no training mask has the values \[9\] of ignore_label"):
-        load_source("mask_folder", "train", data_dir=tmp_path, ignore_label=(9,))
+    with pytest.warns(UserWarning, match=r"no training mask has .* \[9\] of ignored_values"):
+        load_source("mask_folder", "train", data_dir=tmp_path, ignored_values=(9,))
 
 
 def test_two_classes_must_remain(tmp_path: pathlib.Path) -> None:
     write(tmp_path, VALUES % 2, "a\nb\n")
     with pytest.raises(ValueError, match=r"two or more classes .* \[1, 255\], got \['a'\]"):
-        load_source("mask_folder", "train", data_dir=tmp_path, ignore_label=(1,))
+        load_source("mask_folder", "train", data_dir=tmp_path, ignored_values=(1,))
 
 
 @pytest.mark.parametrize("kind", ["rgb", "palette"])
@@ -168,7 +168,7 @@ def test_classes_of_a_run_replace_the_training_masks(tmp_path: pathlib.Path) -> 
     write(tmp_path, VALUES, split="val")
     assert open_with(tmp_path, "0", "1", "2", "3", "4", split="validation") == tuple("01234")
     found = open_mask_folder(
-        "masks", "validation", str(tmp_path), class_names=("1", "2", "3"), ignore_label=(0,)
+        "masks", "validation", str(tmp_path), class_names=("1", "2", "3"), ignored_values=(0,)
     )
     assert found.class_names == ("1", "2", "3")
     with pytest.raises(ValueError, match=r"values 1 \.\. 2, or 255 .* got \[0, 3\]"):

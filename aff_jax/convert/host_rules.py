@@ -1,9 +1,9 @@
 """Tables of names of the host networks, in open-aff's PyTorch and MXNet code.
 
 `TORCHVISION_RESNET` is for `aff_pytorch/aff_net/aff_resnet.py`, which follows torchvision's
-`models/resnet.py`. The functions `gluon_*` are for the networks of `model/classification.py` and
-`model/block.py`. `aff_jax.convert.rules` says how a table is read, and assigns these tables to the
-classes of the networks.
+`models/resnet.py`. The functions `gluon_*_rules` are for the networks of `model/classification.py`
+and `model/block.py`. `aff_jax.convert.rules` says how a table is read, and assigns these tables to
+the classes of the networks.
 """
 
 from aff_jax.hosts.cifar_resnet import CIFARResNet
@@ -14,9 +14,9 @@ from aff_jax.hosts.resnet_v1d import ResNetV1d
 __all__ = [
     "TORCHVISION_RESNET",
     "Rule",
-    "gluon_cifar_resnet",
-    "gluon_cifar_resnext",
-    "gluon_resnet_v1d",
+    "gluon_cifar_resnet_rules",
+    "gluon_cifar_resnext_rules",
+    "gluon_resnet_v1d_rules",
 ]
 
 Rule = tuple[str, str]
@@ -37,7 +37,7 @@ TORCHVISION_RESNET: list[Rule] = [
 """The rules for the ResNets of the PyTorch code."""
 
 
-def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
+def gluon_cifar_resnet_rules(module: CIFARResNet) -> list[Rule]:
     """Return the rules for CIFARAFFResNet.
 
     Args:
@@ -73,7 +73,7 @@ def gluon_cifar_resnet(module: CIFARResNet) -> list[Rule]:
     return rules
 
 
-def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
+def gluon_resnet_v1d_rules(module: ResNetV1d) -> list[Rule]:
     """Return the rules for AFFResNet, or for AFFResNeXt if the module has groups.
 
     Args:
@@ -83,7 +83,7 @@ def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
         Pairs of a pattern of paths and a template of names.
     """
     if module.groups > 1:
-        rules = [(r"head", r"output"), *_gluon_bottlenecks(module, first_stage=10)]
+        rules = [(r"head", r"output"), *_gluon_bottleneck_rules(module, first_stage=10)]
         # `features` starts with conv, norm and relu three times, and a pool.
         for index in (1, 2, 3):
             rules += [
@@ -114,7 +114,7 @@ def gluon_resnet_v1d(module: ResNetV1d) -> list[Rule]:
     ]
 
 
-def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
+def gluon_cifar_resnext_rules(module: CIFARResNeXt) -> list[Rule]:
     """Return the rules for CIFARAFFResNeXt: conv, norm and relu, then the stages.
 
     Args:
@@ -127,11 +127,11 @@ def gluon_cifar_resnext(module: CIFARResNeXt) -> list[Rule]:
         (r"stem/conv", r"features.0"),
         (r"stem/norm", r"features.1"),
         (r"head", r"output"),
-        *_gluon_bottlenecks(module, first_stage=3),
+        *_gluon_bottleneck_rules(module, first_stage=3),
     ]
 
 
-def _gluon_bottlenecks(module: PostActivationHost, first_stage: int) -> list[Rule]:
+def _gluon_bottleneck_rules(module: PostActivationHost, first_stage: int) -> list[Rule]:
     """Return the rules for stages of bottlenecks, the first one at a position in `features`."""
     rules = []
     for stage in range(1, len(module.blocks_per_stage) + 1):
