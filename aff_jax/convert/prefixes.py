@@ -145,7 +145,9 @@ def drop_ignored(arrays: Mapping[str, Any], ignore: Iterable[str]) -> dict[str, 
         TypeError: If `ignore` is a string.
     """
     if isinstance(ignore, str):
-        raise TypeError(f"ignore: expected a sequence of names, as ({ignore!r},), got a string.")
+        raise TypeError(
+            f"ignore: expected a sequence of names, such as ({ignore!r},), got a string."
+        )
     patterns = tuple(ignore)
     return {
         name: array

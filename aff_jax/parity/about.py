@@ -39,7 +39,7 @@ def describe(
 
 
 def _describe_inputs(inputs: Inputs) -> str:
-    """Describe positional and keyword arguments, as "float32 2x3, train=False"."""
+    """Describe positional and keyword arguments, such as "float32 2x3, train=False"."""
     named = {name: _describe_tree(value) for name, value in inputs.kwargs.items()}
     parts = [*map(_describe_tree, inputs.args), *(f"{n}={text}" for n, text in named.items())]
     return ", ".join(parts) or "none"

@@ -33,8 +33,8 @@ class Row:
     Attributes:
         name: Name of the PyTorch module. Empty for the output of the whole network.
         path: Path of the JAX module. Empty for the output of the whole network. If a module
-            returns several arrays, the position of this one follows, as "[0]", or its key in a
-            dict, as "[logits]".
+            returns several arrays, the position of this one follows, such as "[0]", or its key in a
+            dict, such as "[logits]".
         call: Number of the call of this module, starting at 1.
         shape: Shape of the JAX activation.
         layout: Layout of the PyTorch activation, such as "channels first". ", by value" follows for
@@ -76,11 +76,11 @@ class Output(NamedTuple):
 
     Attributes:
         module: Path or name of the module. If it returns several arrays, the position or key of
-            this one follows, as "[1]" or "[logits]".
+            this one follows, such as "[1]" or "[logits]".
         number: Number of the call.
         array: The array.
         perturbed: The array of the run with numbers changed by one unit in the last place.
-        key: Key of the array if the module returns a dict, as "logits" or "parts.0".
+        key: Key of the array if the module returns a dict, such as "logits" or "parts.0".
     """
 
     module: str

@@ -16,7 +16,7 @@ def quote_call(row: Row) -> str:
         row: Row of the call.
 
     Returns:
-        The name, as "`layer1.0.conv1` (stage1_block0/conv1)".
+        The name, such as "`layer1.0.conv1` (stage1_block0/conv1)".
     """
     if not row.path.partition("[")[0]:
         return f"the whole network{row.path and f', output {row.path},'}"

@@ -40,7 +40,7 @@ def name_combination(target: np.ndarray, sources: Sequence[_Named], fits: Fits) 
         fits: Returns whether two arrays are equal.
 
     Returns:
-        A description, as "silu of `w1` times the output of `w3`", or an empty string.
+        A description, such as "silu of `w1` times the output of `w3`", or an empty string.
     """
     shape = target.shape
     usable = [s for s in sources if s[1].ndim == len(shape) and broadcasts(s[1].shape, shape)]
@@ -84,7 +84,7 @@ def name_attention(target: np.ndarray, sources: Sequence[_Named], fits: Fits) ->
         fits: Returns whether two arrays are equal.
 
     Returns:
-        A description, as "causal attention of 2 heads", or an empty string.
+        A description, such as "causal attention of 2 heads", or an empty string.
     """
     if target.ndim != 3 or not 1 < target.shape[1] <= _MAX_POSITIONS:
         return ""

@@ -40,7 +40,7 @@ class Call(NamedTuple):
         number: Number of the call of this submodule, starting at 1.
         outputs: Arrays that the call returned.
         inputs: Arrays that the call got, if they were asked for.
-        keys: For each array of `outputs`, its key if the call returned a dict, as "logits" or
+        keys: For each array of `outputs`, its key if the call returned a dict, such as "logits" or
             "parts.0", and otherwise an empty string.
     """
 

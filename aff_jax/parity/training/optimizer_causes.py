@@ -96,7 +96,7 @@ def list_some(names: Sequence[str], total: int | None = None) -> str:
         total: Number of all names. None leaves it out.
 
     Returns:
-        The text, as "2 of 9 weights (fc.weight, fc.bias)".
+        The text, such as "2 of 9 weights (fc.weight, fc.bias)".
     """
     of = "" if total is None else f"{len(names)} of {total} weights "
     if total == len(names):

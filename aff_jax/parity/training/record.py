@@ -35,7 +35,7 @@ class TrainingStep:
         outputs: Outputs of the network before the update, in the layout of the framework.
         gradients: Gradients by the name of the weight. None if there is no gradient.
         optimizer_state: State of the optimizer after the step, by the name of the weight and of the
-            state, as "conv1.weight.exp_avg".
+            state, such as "conv1.weight.exp_avg".
         batch_moments: Moments of the inputs of each batch norm, by the name of the norm. Only
             PyTorch's side has them.
         weights: Weights after the step.

@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["OWN_DEFAULTS", "RULES", "Recorded", "UpdateSettings", "predict", "settings_of"]
 
 UpdateSettings = dict[str, Any]
-"""Settings of a rule by name, as "lr" and "momentum"."""
+"""Settings of a rule by name, such as "lr" and "momentum"."""
 
 _DEFAULTS: UpdateSettings = {
     "lr": 0.0,
