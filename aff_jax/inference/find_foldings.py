@@ -39,7 +39,7 @@ def find_foldings(
     - nothing else reads the layer's output, and
     - nothing else reads the layer's kernel and bias.
 
-    Other norms become a scale and a shift. A norm is not listed, and stays as it is, if it uses
+    Other norms become a factor and a shift. A norm is not listed, and stays as it is, if it uses
     batch statistics or if a lifted transformation such as `nn.scan` stacks its variables.
 
     The search reads the jaxpr, so it works for any linen module.

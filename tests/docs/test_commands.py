@@ -19,7 +19,7 @@ from train.data.sources.tfds_prepare import preparation_command
 
 LANGUAGES = {"sh", "python", "text", "bibtex", "{eval-rst}", "{include}", "{toctree}"}
 
-FORMULAS = {"AFF(x, y) = x * M(x + y) + y * (1 - M(x + y))\n"}
+FORMULAS = {"AFF(x, y) = gain * (x * M(x + y) + y * (1 - M(x + y)))\n"}
 """Indented blocks that are not commands."""
 
 COMMANDS = sorted(set(itertools.chain.from_iterable(map(commands, DOCUMENTS.values()))))

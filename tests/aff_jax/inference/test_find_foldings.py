@@ -106,10 +106,10 @@ def test_dense_layers_and_one_dimensional_convolutions_fold():
         ),  # before a convolution, which pads the norm's output with zeros
     ],
 )
-def test_a_norm_that_cannot_be_folded_becomes_scale_and_shift(body):
+def test_a_norm_that_cannot_be_folded_becomes_factor_and_shift(body):
     layers, folded = freeze_and_compare(body)
     assert layers == {"norm": None}
-    assert folded[NORMS]["norm"].keys() == {"scale", "shift"}
+    assert folded[NORMS]["norm"].keys() == {"factor", "shift"}
 
 
 def test_an_output_of_the_module_counts_as_read():

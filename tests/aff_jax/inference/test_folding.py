@@ -11,8 +11,8 @@ from aff_jax.inference.folding import NORMS, Folding, apply_folded, fold
 
 GAMMA, BETA, MEAN, VAR = np.random.default_rng(0).uniform(1, 2, (4, 3)).astype(np.float32)
 KERNEL = np.random.default_rng(1).standard_normal((5, 3)).astype(np.float32)
-SCALE = GAMMA / np.sqrt(VAR + 0.1)
-SHIFT = BETA - MEAN * SCALE
+FACTOR = GAMMA / np.sqrt(VAR + 0.1)
+SHIFT = BETA - MEAN * FACTOR
 
 
 def variables(with_bias):
@@ -28,9 +28,9 @@ def variables(with_bias):
 def test_kernel_and_bias_are_multiplied_and_the_shift_is_added(with_bias):
     folded = fold(variables(with_bias), {("norm",): Folding(("layer",), 0.1, with_bias)})
     layer = folded["params"].pop("layer")
-    np.testing.assert_allclose(layer["kernel"], KERNEL * SCALE, rtol=1e-6)
+    np.testing.assert_allclose(layer["kernel"], KERNEL * FACTOR, rtol=1e-6)
     if with_bias:
-        bias = np.float32([1, 2, 3]) * SCALE + SHIFT
+        bias = np.float32([1, 2, 3]) * FACTOR + SHIFT
         np.testing.assert_allclose(layer["bias"], bias, rtol=1e-5)
         assert folded == {"params": {}}
     else:
@@ -38,10 +38,10 @@ def test_kernel_and_bias_are_multiplied_and_the_shift_is_added(with_bias):
         assert folded[NORMS]["norm"].keys() == {"shift"}
 
 
-def test_without_a_layer_scale_and_shift_remain():
+def test_without_a_layer_factor_and_shift_remain():
     folded = fold(variables(True), {("norm",): Folding(None, 0.1)})
     np.testing.assert_array_equal(folded["params"]["layer"]["kernel"], KERNEL)
-    np.testing.assert_allclose(folded[NORMS]["norm"]["scale"], SCALE, rtol=1e-6)
+    np.testing.assert_allclose(folded[NORMS]["norm"]["factor"], FACTOR, rtol=1e-6)
     np.testing.assert_allclose(folded[NORMS]["norm"]["shift"], SHIFT, rtol=1e-5)
 
 
