@@ -32,7 +32,7 @@ def freeze(
 
     The frozen network has the same outputs, up to rounding, and is smaller and faster. A batch norm
     is folded into the dense or convolution layer before it, if nothing else reads that layer. Other
-    batch norms become one factor and one shift. Variables that evaluation does not read are dropped.
+    batch norms become a factor and a shift. Variables that evaluation does not read are dropped.
 
     Args:
         model: Any linen module that is called as `model(*inputs)`, with `aff_jax.BatchNorm` or
