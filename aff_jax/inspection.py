@@ -110,15 +110,16 @@ def inspect_module(
     Args:
         module: The module.
         example_inputs: Arguments of its `__call__`. Only the shapes and dtypes of arrays matter.
-            May be empty for a network of `create_model`.
-        channels: Number of channels of the images if `example_inputs` is empty.
+            May be empty for a network of `create_model`, or if `kwargs` has all arguments.
+        channels: Number of channels of the images if they are not given.
         kwargs: Keyword arguments of its `__call__`.
 
     Returns:
         The layers that are called, and the variables.
 
     Raises:
-        ValueError: If `example_inputs` is empty and the module is not a network of `create_model`.
+        ValueError: If there are neither `example_inputs` nor `kwargs`, and the module is not a
+            network of `create_model`.
     """
     kwargs = kwargs or {}
     needs_images = type(module) in model_classes() and "images" not in kwargs

@@ -3,7 +3,8 @@
 `weight_norm` and `spectral_norm` of `torch.nn.utils`, and of `torch.nn.utils.parametrizations`,
 store other arrays than the weight, and compute it in every call::
 
-    weight_norm     weight = g * v / |v|             the norm is over the axes where g has size 1
+    weight_norm     weight = g * v / |v|             the norm is over the axes where g has size 1,
+                                                     or over all if g is a scalar
     spectral_norm   weight = w / (u . (W v))         W is w as a matrix; u and v are stored
 
 The folded weight gives the same outputs in evaluation. It is a plain kernel, so training continues

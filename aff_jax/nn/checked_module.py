@@ -46,7 +46,7 @@ class CheckedModule(nn.Module):
     """
 
     def __new__(cls: type[Module], *positional: Any, **fields: Any) -> Module:
-        """Raise TypeError for an unknown field or too many positional ones. It lists the fields."""
+        """Raise TypeError for unknown fields or too many positional ones, and list the fields."""
         _check_arguments(cls, positional, fields)
         return super().__new__(cls)
 

@@ -31,8 +31,8 @@ def plot_errors(rows: Sequence[Row], first: int | None) -> str:
         first: Position of the first mismatch, or None.
 
     Returns:
-        An SVG element without a background. Its colors are the color of the text around it and
-        the variables "--equal" and "--different". Its groups have the ids "equal", "different",
+        An SVG element without a background, in the color of the text around it and the CSS
+        variables "--equal" and "--different". Its groups have the ids "equal", "different",
         "zero", "not-compared", "allowed" and "mismatch".
 
     Raises:

@@ -118,7 +118,7 @@ def parse_ignored_values(value: object) -> tuple[int, ...]:
     if all(type(item) is int and item >= 0 for item in values):
         return tuple(values)
     raise ValueError(
-        f"expected ignored_values that is a value of masks, such as 11, or several, such as "
+        f"expected ignored_values to be a value of masks, such as 11, or several, such as "
         f"'(0, 11)', got {value!r}."
     )
 

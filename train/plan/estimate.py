@@ -25,7 +25,7 @@ class Plan:
     """The memory, cost and duration of a run of a config on a topology.
 
     FLOPs and bytes of a step are for all chips together, except where the description says
-    otherwise. Values of a step are None if the program does not fit, so that there is none.
+    otherwise. Values of a step are None if the program does not fit and the compiler returns none.
 
     Attributes:
         model: Name of the network.

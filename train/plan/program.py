@@ -58,7 +58,7 @@ class CompiledStep:
 
 
 class _OneDevice(Parallel):
-    """A stand-in for `Parallel` without devices: it keeps the step of one, and places no arrays."""
+    """A stand-in for `Parallel` that keeps the step of one device and places no arrays."""
 
     def __init__(self) -> None:
         self.devices = self.local_devices = []
@@ -177,7 +177,7 @@ def _nothing_written_to_jax_cache() -> Iterator[None]:
 
 
 def used_bytes(message: str, argument_bytes: int = 0) -> int | None:
-    """Return the bytes that a program would need that does not fit.
+    """Return how many bytes a program needs that does not fit.
 
     Args:
         message: Message of the TPU compiler.

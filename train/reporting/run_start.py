@@ -52,8 +52,8 @@ def describe_start(
     rows.append(("checkpoint", splits_note or f"the {eval_name} split chooses the best one"))
     if balance := _balance(train):
         rows.append(("balance", balance))
-    if train.ignored_values:
-        values = abbreviate(train.ignored_values)
+    if train.ignored_pixels:
+        values = abbreviate(train.ignored_pixels)
         rows.append(("ignored", f"pixels with the mask value {values}"))
     height, width, channels = train.image_shape
     size = f"{height} x {width} x {channels} (height x width x channels); {_RESIZED[resize]}"

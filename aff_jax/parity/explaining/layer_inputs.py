@@ -39,14 +39,14 @@ def align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | None
 
 
 def are_exchanged(pairs: Sequence[tuple[np.ndarray, np.ndarray | None]], allowed: float) -> bool:
-    """Return whether a layer has the two inputs of PyTorch in the other order.
+    """Return whether a layer has two different inputs of PyTorch in the other order.
 
     Args:
         pairs: The pairs of `align_inputs`.
         allowed: Relative difference that rounding explains.
 
     Returns:
-        False for layers with another number of inputs, or with inputs of different shapes.
+        False also for layers with another number of inputs, or with inputs of different shapes.
     """
     if len(pairs) != 2:
         return False

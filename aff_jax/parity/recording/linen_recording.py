@@ -30,7 +30,7 @@ def record_linen(
             last place.
 
     Returns:
-        For each run, the calls in the order in which they end. The last one called `module`.
+        For each run, the calls in the order in which they end. The last is the call of `module`.
 
     Raises:
         ValueError: If the module runs in training mode.

@@ -116,7 +116,7 @@ def record_nnx(
             last place.
 
     Returns:
-        For each run, the calls in the order in which they end. The last one called `module`.
+        For each run, the calls in the order in which they end. The last is the call of `module`.
         Paths have the names of attributes and the positions in lists. A submodule with several
         paths has the first of them.
     """

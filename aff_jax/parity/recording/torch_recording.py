@@ -128,7 +128,7 @@ def record_torch(
             to measure how the network amplifies the rounding of what it computes.
 
     Returns:
-        The calls in the order in which they end. The last one called `module`. A submodule with
+        The calls in the order in which they end. The last is the call of `module`. A submodule with
         several names has the first of them.
     """
     import torch

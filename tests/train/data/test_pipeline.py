@@ -153,8 +153,8 @@ def test_ignored_values_are_one_value_or_several(value, expected):
 
 
 @pytest.mark.parametrize("value", [-1, "void", None, (1.5,), True, ((1, 2),)])
-def test_other_ignored_labels_are_refused(value):
-    with pytest.raises(ValueError, match=r"expected ignored_values that is a value of masks"):
+def test_other_ignored_values_are_refused(value):
+    with pytest.raises(ValueError, match=r"expected ignored_values to be a value of masks"):
         parse_ignored_values(value)
 
 

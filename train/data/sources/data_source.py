@@ -41,7 +41,7 @@ class Source:
         label_shape: () for classification, (height, width) for segmentation.
         class_names: Names of the classes.
         num_classes: Number of classes.
-        ignored_values: Values or colors of mask pixels that are ignored, as texts.
+        ignored_pixels: Values or colors of mask pixels that are ignored, as texts.
         mean: Mean of the pixels divided by 255, per channel.
         std: Standard deviation of the pixels divided by 255, per channel.
 
@@ -107,7 +107,7 @@ class Source:
             mask_values=_mask_values(encoded.class_table),
         )
         self.mask_classes = encoded.class_table.describe() if encoded.class_table else {}
-        self.ignored_values = encoded.class_table.ignored() if encoded.class_table else []
+        self.ignored_pixels = encoded.class_table.ignored() if encoded.class_table else []
         self.image_shape: tuple[int, ...] = self.image_task.input_shape
         self.label_shape: tuple[int, ...] = self.image_task.image_size if encoded.is_mask else ()
         self.class_names = self.image_task.class_names
