@@ -162,6 +162,7 @@ IMPORTS = {
         "train.setup",
         "train.steps",
     },
+    "train.command_flags": {"aff_jax", "train.command_errors", "train.runtime", "configs"},
     "train": {"aff_jax", "train"},
     "configs": set(),
 }

@@ -39,6 +39,9 @@ def explain_config_error(error: Exception) -> str:
             "expected a function get_config() in the file of --config, found none. Begin as the "
             "files in configs/ do."
         )
+    if places := re.findall(r'File "(.+)", line (\d+), in get_config', text):
+        file, line = places[-1]
+        return f"{file}, line {line}: {text.splitlines()[-1].partition(': ')[2]}"
     if re.search(r"get_config\(\) takes 0 positional arguments", text):
         return (
             "the file of --config takes no argument after a colon: its get_config() has no "

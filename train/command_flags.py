@@ -145,14 +145,20 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _check_config_fields() -> None:
-    """Check that flags have added config fields to `OPEN_FIELDS` only, and lock the config."""
+    """Check that only `OPEN_FIELDS` have fields that the base lacks, and lock the config."""
     config: ConfigDict | None = flags.FLAGS.config
     if config is None:
         raise ValueError("--config is missing, as in --config=configs/digits.py.")
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     from aff_jax.lookup import unknown_name
+    from configs import base
 
     original: Any = flags.FLAGS["config"].parser.parse(file)
+    # Fields of the base and of a comparison. A file that misspells a field would add one.
+    known = [*base.get_config(), "seeds", "variants"]
+    for name in original:
+        if name not in known:
+            raise ValueError(f"{file}: {unknown_name('config field', name, known)}")
     for name in config:
         if name not in original:
             raise ValueError(unknown_name("config field", name, original))

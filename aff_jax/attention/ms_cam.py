@@ -30,7 +30,7 @@ from aff_jax.attention.attention_module import AttentionModule
 from aff_jax.attention.branches import attention_logits, make_branches
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.checked_module import CheckedModule
-from aff_jax.nn.input_checks import check_input
+from aff_jax.nn.input_checks import check_input, check_train
 from aff_jax.nn.norm import NormFactory
 
 __all__ = ["FUSION_WEIGHTS", "MSCAM", "Sigmoid", "attention_weights"]
@@ -98,11 +98,12 @@ class MSCAM(CheckedModule, kw_only=True):
             Array of the shape of `x`.
 
         Raises:
-            TypeError: If `x` is not floating point.
+            TypeError: If `x` is not floating point, or `train` is not True or False.
             ValueError: If `x` has fewer than two axes, or, with `train`, for the reasons that
                 `BatchNorm` lists.
         """
         check_input(self, x=x)
+        check_train(self, train)
         (x,) = promote_dtype(x, dtype=self.dtype)
         return x * attention_weights(self, x, x.shape[-1], train)
 

@@ -6,7 +6,7 @@ from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from aff_jax.nn.checked_module import CheckedModule
-from aff_jax.nn.input_checks import check_input
+from aff_jax.nn.input_checks import check_input, check_train
 from aff_jax.nn.rematerialization import rematerialize
 
 __all__ = ["Fusion"]
@@ -46,11 +46,12 @@ class Fusion(CheckedModule, kw_only=True):
             Array of the shape of `x`.
 
         Raises:
-            TypeError: If an input is not floating point.
+            TypeError: If an input is not floating point, or `train` is not True or False.
             ValueError: If the shapes differ or an input has fewer than two axes, or, with `train`,
                 for the reasons that `BatchNorm` lists.
         """
         check_input(self, x=x, y=y)
+        check_train(self, train)
         if x.shape != y.shape:
             raise ValueError(
                 f"{type(self).__name__}: expected x and y of the same shape, got {x.shape} and "

@@ -14,7 +14,7 @@ from aff_jax.fusion.registry import FusionSpec, make_fusion
 from aff_jax.nn.batch_norm import BatchNorm
 from aff_jax.nn.checked_module import CheckedModule
 from aff_jax.nn.convolution import ConvNorm, make_conv
-from aff_jax.nn.input_checks import check_images
+from aff_jax.nn.input_checks import check_images, check_train
 from aff_jax.nn.norm import NormFactory, make_norm
 from aff_jax.nn.rematerialization import rematerialize
 
@@ -100,11 +100,12 @@ class Host(CheckedModule):
             half the height and width of the previous map, rounded up.
 
         Raises:
-            TypeError: If `images` are not floating point.
+            TypeError: If `images` are not floating point, or `train` is not True or False.
             ValueError: If `images` do not have four axes or a field has an unknown value, or, with
                 `train`, for the reasons that `BatchNorm` lists.
         """
         check_images(self, images)
+        check_train(self, train)
         maps = self.feature_maps(images, train)
         if self.features_only:
             return maps

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "check_images",
     "check_input",
     "check_model_and_variables",
+    "check_train",
     "check_train_is_bool",
 ]
 
@@ -166,6 +168,25 @@ def check_model_and_variables(call: str, model: Any, variables: Any) -> None:
         f"got a {type(model).__name__} as the module and a {type(variables).__name__} as the "
         f"variables. {cause}"
     )
+
+
+def check_train(module: nn.Module, train: object) -> None:
+    """Raise an error if the argument `train` of a module is not True or False.
+
+    Args:
+        module: The module that was called, for the message.
+        train: The argument.
+
+    Raises:
+        TypeError: If it is an array, a traced value, or something else.
+    """
+    if not isinstance(train, bool | np.bool_):
+        raise TypeError(
+            f"{type(module).__name__}: expected train to be True or False, got "
+            f"{type(train).__name__}. Probably an array was passed in its place, or train is an "
+            f"argument of a jitted function: pass arrays in the order of `__call__`, and make "
+            f"train static, as in `jax.jit(f, static_argnames='train')`."
+        )
 
 
 def check_train_is_bool(call: str, model: nn.Module, inputs: Sequence[Any]) -> None:

@@ -79,6 +79,26 @@ def test_a_mistake_is_reported_in_one_line(command, tmp_path, flags, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.epoch = 3.0", r"c.py: unknown config field 'epoch'. Did you mean 'epochs'"),
+        ("config.batch_size = '96'", r"c.py, line 5: Could not override field 'batch_size'"),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_reported_in_one_line(tmp_path, line, message):
+    text = "from configs import digits\n\ndef get_config():\n    config = digits.get_config()\n"
+    (tmp_path / "c.py").write_text(f"{text}    {line}\n    return config\n")
+    flags = f"--config={tmp_path / 'c.py'}", f"--workdir={tmp_path / 'run'}"
+    ran = subprocess.run(
+        [sys.executable, "-m", "train", *flags], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert message in ran.stderr
+    assert len(ran.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_config_is_named():
     process = subprocess.run(
         [sys.executable, "-m", "train", "--config=configs/nothing.py", "--workdir=runs/nothing"],

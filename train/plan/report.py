@@ -153,11 +153,21 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
          + (f": {collectives} per device" if collectives else "")),
         ("estimated step", _milliseconds(plan.estimated_step_seconds)),
         ("speed", f"{_number(plan.images_per_second)} images/s"),
-        ("training", f"{_count(plan.steps, 'step')}, {_number(plan.hours)} hours"),
+        ("training", f"{_count(plan.steps, 'step')}, {_duration(plan.hours)}"),
         *([("counted once", f"loops of unknown length: {loops}")] if loops else []),
         *([("not estimated", f"time of gathers and scatters: {gathers}")] if gathers else []),
         ("compiled in", f"{plan.compile_seconds:.0f} s"),
     ]  # fmt: skip
+
+
+def _duration(hours: float | None) -> str:
+    """Return hours in seconds, minutes or hours."""
+    if hours is None:
+        return "-"
+    seconds = 3600 * hours
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{hours:.1f} h"
 
 
 def _count(number: int, noun: str, nouns: str = "") -> str:

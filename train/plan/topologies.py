@@ -56,7 +56,9 @@ def describe_topology(name: str) -> Topology:
     chip_name, _, layout = name.partition(":")
     if chip_name not in CHIPS:
         known = "; ".join(chip.examples for chip in CHIPS.values())
-        raise ValueError(f"expected a topology such as {known}, got {name!r}: unknown chip.")
+        similar = [chip for chip in CHIPS.values() if name.startswith(chip.name)]
+        hint = f" Write {similar[0].examples.split(', ')[-1]} for example." if similar else ""
+        raise ValueError(f"expected a topology such as {known}, got {name!r}: unknown chip.{hint}")
     chip = CHIPS[chip_name]
     return _tpu_slice(name, chip, layout) if chip.platform == "tpu" else _gpus(name, chip, layout)
 

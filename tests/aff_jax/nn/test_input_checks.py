@@ -53,6 +53,20 @@ def test_only_the_batch_may_be_empty(shape):
         check(BatchNorm(), **{name: jnp.ones((0, 4, 4, 3))})
 
 
+@pytest.mark.parametrize("train", [X, 1, None])
+def test_train_is_true_or_false(train):
+    image = jnp.zeros((1, 8, 8, 3))
+    for module, inputs in ((FUSION, (X, X)), (aff_jax.MSCAM(), (X,)), (HOST, (image,))):
+        with pytest.raises(TypeError, match="expected train to be True or False, got"):
+            module.apply(VARIABLES, *inputs, train)
+
+
+def test_a_traced_flag_is_refused_with_what_to_do():
+    apply = jax.jit(lambda train: FUSION.apply(VARIABLES, X, X, train))
+    with pytest.raises(TypeError, match=r"got .*Tracer.*static_argnames='train'"):
+        apply(True)
+
+
 def test_channels_on_the_first_axis_are_recognized():
     with pytest.raises(ValueError, match=r"\(2, 3, 8, 8\)\. Probably it has the channels first"):
         check_channels("input_norm", (2, 3, 8, 8), 3)

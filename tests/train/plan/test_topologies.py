@@ -12,6 +12,12 @@ def test_an_unknown_chip_is_refused_with_the_topologies_that_exist():
         describe_topology("v9:2x2")
 
 
+def test_a_name_without_a_colon_is_refused_with_an_example():
+    for name, example in (("v5e-4", "v5e:16x16"), ("h100x8", "h100:8")):
+        with pytest.raises(ValueError, match=rf"unknown chip\. Write {example} for example"):
+            describe_topology(name)
+
+
 def test_too_many_gpus_are_refused():
     with pytest.raises(ValueError, match="up to 8 GPUs of a machine as in h100:8, got 'h100:64'"):
         describe_topology("h100:64")
