@@ -22,7 +22,7 @@ def split(count, **fields):
         "image_shape": (48, 64, 3),
         "label_shape": (48, 64),
         "class_counts": None,
-        "ignored_values": [],
+        "ignored_pixels": [],
     }
     return Split(count=count, **{**defaults, **fields})
 
@@ -34,7 +34,7 @@ def describe(train, **changes):
 
 def test_the_start_is_a_short_table():
     lines = describe(
-        split(1000, class_counts=np.array([700, 1, 299]), ignored_values=["11", "255"])
+        split(1000, class_counts=np.array([700, 1, 299]), ignored_pixels=["11", "255"])
     )
     assert lines == [
         "training    1,000 images of 3 classes",
