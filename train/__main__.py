@@ -93,7 +93,8 @@ def _print_summary(summary: dict[str, Any], workdir: Path, console: Console) -> 
             for name, content in written.items()
             if (workdir / name).exists()
         )
-        + f"\n\nto predict other images with the best checkpoint:\n  {escape(_python())} -m train.predict "
+        + "\n\nto predict other images with the best checkpoint:"
+        + f"\n  {escape(_python())} -m train.predict "
         + f"--workdir={escape(str(workdir))} --images=IMAGES --output=FOLDER",
         highlight=False,
         soft_wrap=True,
