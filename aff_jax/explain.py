@@ -14,7 +14,7 @@ from aff_jax.attention.ms_cam import FUSION_WEIGHTS
 from aff_jax.fusion.base import Fusion
 from aff_jax.fusion.registry import create_fusion, list_fusions
 from aff_jax.lookup import unknown_name
-from aff_jax.nn.input_checks import check_model_and_variables, check_train_is_bool
+from aff_jax.nn.input_checks import check_model_and_variables, check_positional_train
 
 __all__ = ["fusion_weights", "grad_cam"]
 
@@ -63,7 +63,7 @@ def fusion_weights(
     """
     call = "fusion_weights(model, variables, *inputs)"
     check_model_and_variables(call, model, variables)
-    check_train_is_bool(call, model, inputs)
+    check_positional_train(call, model, inputs)
     # Sowing appends: do not pass on the intermediates of an earlier call.
     variables = {name: tree for name, tree in variables.items() if name != "intermediates"}
     _, state = model.apply(variables, *inputs, mutable=["intermediates"])
@@ -134,7 +134,7 @@ def grad_cam(
     """
     call = "grad_cam(model, variables, *inputs, classes=...)"
     check_model_and_variables(call, model, variables)
-    check_train_is_bool(call, model, inputs)
+    check_positional_train(call, model, inputs)
     calls, logits = _trace_calls(model, variables, inputs)
     chosen = _choose_call(model, calls, layer)
     _check_logits(model, logits)

@@ -1,10 +1,10 @@
-"""Seven fusions of `cifar_resnet8` on CIFAR-10, with three seeds and 20 epochs each.
+"""Five fusions and two other scales of AFF in `cifar_resnet8` on CIFAR-10, with three seeds.
 
     python -m train.compare --config=configs/compare_cifar10.py --workdir=runs/compare_cifar10
 
-One of the 21 runs takes about 40 min on two slow CPU cores. With `--config.epochs=8` the mean test
-accuracy over the seeds is 75.6 % for `add` and 76.1 % for `aff`; docs/results.md has the table.
-With 20 epochs it was not measured.
+One of the 21 runs of 20 epochs takes about 40 min on two slow CPU cores. With `--config.epochs=8`
+the mean test accuracy over the seeds is 75.6 % for `add` and 76.1 % for `aff`; docs/results.md has
+the table. With 20 epochs it was not measured.
 
 `--only=add,aff,iaff` trains the three main fusions, and `--only=aff,global+global,local+local`
 trains the paper's ablation of the scales. Another model can follow the name of the file:

@@ -85,9 +85,9 @@ def run_comparison(
     for label in labels:
         if label not in config.variants:
             raise ValueError(unknown_name("variant", label, config.variants))
-    results = {(x.variant, x.seed): x for x in finished_results(config, workdir)}
+    results = {(x.label, x.seed): x for x in finished_results(config, workdir)}
     for result in compare(config, workdir, console, labels, tracebacks):
-        results[result.variant, result.seed] = result
+        results[result.label, result.seed] = result
         # After each run, so that the table exists if the comparison is stopped.
         rows = summarize_variants(variants, list(results.values()), config.seeds, metric)
         log = partial(console.print, markup=False, highlight=False, soft_wrap=True)
@@ -273,7 +273,7 @@ def _failure(results: Sequence[RunResult]) -> Exception | None:
     failed = [result for result in results if result.error]
     if not failed:
         return None
-    names = ", ".join(f"{result.variant} (seed {result.seed})" for result in failed)
+    names = ", ".join(f"{result.label} (seed {result.seed})" for result in failed)
     message = (
         f"{len(failed)} of {len(results)} runs failed, for the reasons above: {names}. The same "
         f"command tries these again, from their checkpoints."

@@ -78,7 +78,7 @@ class TrainingLoop:
             Stopped: If a signal was received. The state was saved.
         """
         try:
-            return self._run_to_end(state, step, evaluated)
+            return self._train_and_evaluate(state, step, evaluated)
         except (Stopped, FeedError, NonFiniteError):
             # Draw only what the last evaluation has computed, so that a run that is about to be
             # killed ends soon.
@@ -86,7 +86,7 @@ class TrainingLoop:
                 self._draw()
             raise
 
-    def _run_to_end(self, state: TrainState, step: int, evaluated: bool) -> dict[str, Any]:
+    def _train_and_evaluate(self, state: TrainState, step: int, evaluated: bool) -> dict[str, Any]:
         """Train, evaluate, log and save until the last step."""
         self.state, self.step = state, step
         if step and not evaluated and self._evaluation_is_due():

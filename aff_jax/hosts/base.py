@@ -143,7 +143,7 @@ class Host(CheckedModule):
         raise NotImplementedError
 
     def make_block(
-        self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
+        self, *, channels: int, strides: int, fusion_factory: ModuleFactory, name: str
     ) -> nn.Module:
         """Make a block.
 
@@ -151,7 +151,7 @@ class Host(CheckedModule):
             channels: Number of channels, which is `first_channels` in the first stage and doubles
                 with every stage.
             strides: Stride of the block.
-            fusion: Function that makes the fusion of the block.
+            fusion_factory: Function that makes the fusion of the block.
             name: Name of the submodule.
 
         Returns:
@@ -176,7 +176,7 @@ class Host(CheckedModule):
                 block = self.make_block(
                     channels=self.first_channels * 2 ** (stage - 1),
                     strides=2 if stage > 1 and index == 0 else 1,
-                    fusion=self.fusion_factory(stage),
+                    fusion_factory=self.fusion_factory(stage),
                     name=f"stage{stage}_block{index}",
                 )
                 x = apply_block(block, x, train, self.remat)

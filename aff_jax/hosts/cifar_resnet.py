@@ -23,14 +23,14 @@ class CIFARResNet(PreActivationHost):
     """
 
     def make_block(
-        self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
+        self, *, channels: int, strides: int, fusion_factory: ModuleFactory, name: str
     ) -> nn.Module:
         """Make a block with a fused skip connection; see `Host.make_block`."""
         return PreActivationBlock(
             channels,
             conv_factory=self.conv_factory,
             norm_factory=self.norm_factory,
-            fusion=fusion,
+            fusion_factory=fusion_factory,
             strides=strides,
             name=name,
         )

@@ -28,7 +28,7 @@ class InceptionLayer(nn.Module):
         conv_factory: Function that makes a convolution, such as `Host.conv_factory`.
         norm_factory: Function of `name` that makes a layer, called as `(x, train=train)`, such as
             `Host.norm_factory`.
-        fusion: Function that makes the fusion.
+        fusion_factory: Function that makes the fusion.
         strides: Stride of both convolutions.
         dilated: Use a 3x3 kernel with dilation 2, which covers 5x5 pixels, instead of the 5x5
             kernel.
@@ -42,7 +42,7 @@ class InceptionLayer(nn.Module):
     channels: int
     conv_factory: Callable[..., nn.Conv]
     norm_factory: NormFactory
-    fusion: ModuleFactory
+    fusion_factory: ModuleFactory
     strides: int = 1
     dilated: bool = False
 
@@ -61,12 +61,12 @@ class InceptionLayer(nn.Module):
             up.
         """
         conv = partial(self.conv_factory, self.channels, strides=self.strides)
-        x3 = conv(kernel=3, name="conv3x3")(x)
+        x3 = conv(kernel_size=3, name="conv3x3")(x)
         x3 = self.norm_factory(name="norm3x3")(x3, train=train)
-        wide = {"kernel": 3, "dilation": 2} if self.dilated else {"kernel": 5}
+        wide = {"kernel_size": 3, "dilation": 2} if self.dilated else {"kernel_size": 5}
         x5 = conv(**wide, name="conv5x5")(x)
         x5 = self.norm_factory(name="norm5x5")(x5, train=train)
-        fused: Array = self.fusion(name="fuse")(x5, x3, train)
+        fused: Array = self.fusion_factory(name="fuse")(x5, x3, train)
         return fused
 
 
@@ -85,7 +85,7 @@ class InceptionBlock(nn.Module):
         conv_factory: Function that makes a convolution, such as `Host.conv_factory`.
         norm_factory: Function of `name` that makes a layer, called as `(x, train=train)`, such as
             `Host.norm_factory`.
-        fusion: Function that makes the fusion of a layer.
+        fusion_factory: Function that makes the fusion of a layer.
         strides: Stride of the first layer.
         dilated: As in `InceptionLayer`.
 
@@ -96,7 +96,7 @@ class InceptionBlock(nn.Module):
     channels: int
     conv_factory: Callable[..., nn.Conv]
     norm_factory: NormFactory
-    fusion: ModuleFactory
+    fusion_factory: ModuleFactory
     strides: int = 1
     dilated: bool = False
 
@@ -119,7 +119,7 @@ class InceptionBlock(nn.Module):
             self.channels,
             conv_factory=self.conv_factory,
             norm_factory=self.norm_factory,
-            fusion=self.fusion,
+            fusion_factory=self.fusion_factory,
             dilated=self.dilated,
         )
         residual = nn.relu(self.norm_factory(name="norm1")(x, train=train))
@@ -152,14 +152,14 @@ class InceptionNet(PreActivationHost):
     dilated: bool = False
 
     def make_block(
-        self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
+        self, *, channels: int, strides: int, fusion_factory: ModuleFactory, name: str
     ) -> nn.Module:
         """Make a block of Inception layers; see `Host.make_block`."""
         return InceptionBlock(
             channels,
             conv_factory=self.conv_factory,
             norm_factory=self.norm_factory,
-            fusion=fusion,
+            fusion_factory=fusion_factory,
             strides=strides,
             dilated=self.dilated,
             name=name,

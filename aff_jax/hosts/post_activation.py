@@ -32,7 +32,7 @@ class PostActivationBlock(nn.Module):
             numbers of channels from it.
         conv_norm_factory: Function that makes a `ConvNorm` with ReLU.
         norm: Function that makes a normalization layer.
-        fusion: Function that makes the fusion.
+        fusion_factory: Function that makes the fusion.
         strides: Stride of the first 3x3 convolution.
         average_skip: Where the size changes, use an average pool and a projection of stride 1 on
             the skip connection instead of a strided projection.
@@ -42,7 +42,7 @@ class PostActivationBlock(nn.Module):
     channels: int
     conv_norm_factory: Callable[..., ConvNorm]
     norm: NormFactory
-    fusion: ModuleFactory
+    fusion_factory: ModuleFactory
     strides: int = 1
     average_skip: bool = False
     zero_init_last_scale: bool = False
@@ -63,7 +63,7 @@ class PostActivationBlock(nn.Module):
         """
         residual = self.residual(x, train)
         identity = self.skip_connection(x, residual.shape[-1], train)
-        return nn.relu(self.fusion(name="fuse")(residual, identity, train))
+        return nn.relu(self.fusion_factory(name="fuse")(residual, identity, train))
 
     def residual(self, x: Array, train: bool) -> Array:
         """Compute the residual branch, which ends without an activation.
@@ -94,7 +94,7 @@ class PostActivationBlock(nn.Module):
         if self.average_skip:
             x, strides = average_pool(x, strides), 1
         downsample = self.conv_norm_factory(
-            channels, kernel=1, strides=strides, activation=None, name="downsample"
+            channels, kernel_size=1, strides=strides, activation=None, name="downsample"
         )
         return downsample(x, train)
 
@@ -156,12 +156,12 @@ class Bottleneck(PostActivationBlock):
     def residual(self, x: Array, train: bool) -> Array:
         """Compute the residual branch, with 4 times `channels` channels."""
         hidden = max(1, self.channels * self.width_per_group // 64) * self.groups
-        x = self.conv_norm_factory(hidden, kernel=1, name="conv1")(x, train)
+        x = self.conv_norm_factory(hidden, kernel_size=1, name="conv1")(x, train)
         conv2 = self.conv_norm_factory(
             hidden, strides=self.strides, groups=self.groups, name="conv2"
         )
         x = conv2(x, train)
-        return self.last_conv_norm(4 * self.channels, kernel=1, name="conv3")(x, train)
+        return self.last_conv_norm(4 * self.channels, kernel_size=1, name="conv3")(x, train)
 
 
 class PostActivationHost(Host):
@@ -195,7 +195,7 @@ class PostActivationHost(Host):
         return self.base_channels
 
     def make_block(
-        self, *, channels: int, strides: int, fusion: ModuleFactory, name: str
+        self, *, channels: int, strides: int, fusion_factory: ModuleFactory, name: str
     ) -> nn.Module:
         """Make a block of the kind that `block` names; see `Host.make_block`.
 
@@ -207,7 +207,7 @@ class PostActivationHost(Host):
             channels,
             conv_norm_factory=self.conv_norm_factory,
             norm=self.norm,
-            fusion=fusion,
+            fusion_factory=fusion_factory,
             strides=strides,
             average_skip=self.average_skip,
             zero_init_last_scale=self.zero_init_last_scale,

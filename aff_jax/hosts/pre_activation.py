@@ -27,7 +27,7 @@ class PreActivationBlock(nn.Module):
         conv_factory: Function that makes a convolution, such as `Host.conv_factory`.
         norm_factory: Function of `name` that makes a layer, called as `(x, train=train)`, such as
             `Host.norm_factory`.
-        fusion: Function that makes the fusion.
+        fusion_factory: Function that makes the fusion.
         strides: Stride of the first convolution.
 
     References:
@@ -38,7 +38,7 @@ class PreActivationBlock(nn.Module):
     channels: int
     conv_factory: Callable[..., nn.Conv]
     norm_factory: NormFactory
-    fusion: ModuleFactory
+    fusion_factory: ModuleFactory
     strides: int = 1
 
     @nn.compact
@@ -60,7 +60,7 @@ class PreActivationBlock(nn.Module):
         residual = nn.relu(self.norm_factory(name="norm2")(residual, train=train))
         residual = self.conv_factory(self.channels, name="conv2")(residual)
         identity = skip_connection(x, self.channels, self.strides, self.conv_factory)
-        fused: Array = self.fusion(name="fuse")(residual, identity, train)
+        fused: Array = self.fusion_factory(name="fuse")(residual, identity, train)
         return fused
 
 
@@ -90,7 +90,7 @@ def skip_connection(
     """
     if strides == 1 and x.shape[-1] == channels:
         return x
-    return conv_factory(channels, kernel=1, name="downsample")(average_pool(x, strides))
+    return conv_factory(channels, kernel_size=1, name="downsample")(average_pool(x, strides))
 
 
 class PreActivationHost(Host):

@@ -179,7 +179,7 @@ class UNet(PyramidHost):
                 x.shape[-1],
                 conv_factory=self.conv_factory,
                 norm_factory=self.norm_factory,
-                fusion=partial(Add, dtype=self.dtype),
+                fusion_factory=partial(Add, dtype=self.dtype),
                 name=f"up{level}_block{index}",
             )
             x = apply_block(block, x, train, self.remat)

@@ -37,8 +37,8 @@ class ResNet(PostActivationHost):
         The output has `base_channels` channels. Height and width are divided by 4, or by 2 with
         `small_input`, and rounded up.
         """
-        kernel, strides = (3, 1) if self.small_input else (7, 2)
+        kernel_size, strides = (3, 1) if self.small_input else (7, 2)
         stem = self.conv_norm_factory(
-            self.base_channels, kernel=kernel, strides=strides, name="stem"
+            self.base_channels, kernel_size=kernel_size, strides=strides, name="stem"
         )
         return max_pool(stem(images, train))

@@ -23,7 +23,7 @@ class ConvNorm(nn.Module):
 
     Attributes:
         channels: Number of output channels.
-        kernel: Height and width of the kernel.
+        kernel_size: Height and width of the kernel.
         strides: Stride in both directions.
         groups: Number of groups of the convolution.
         activation: Function that is applied last, or None.
@@ -34,7 +34,7 @@ class ConvNorm(nn.Module):
     """
 
     channels: int
-    kernel: int = 3
+    kernel_size: int = 3
     strides: int = 1
     groups: int = 1
     activation: Callable[[Array], Array] | None = None
@@ -60,7 +60,7 @@ class ConvNorm(nn.Module):
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = make_conv(
             self.channels,
-            self.kernel,
+            self.kernel_size,
             self.strides,
             self.groups,
             kernel_init=self.kernel_init,
@@ -73,7 +73,7 @@ class ConvNorm(nn.Module):
 
 def make_conv(
     channels: int,
-    kernel: int = 3,
+    kernel_size: int = 3,
     strides: int = 1,
     groups: int = 1,
     dilation: int = 1,
@@ -81,12 +81,12 @@ def make_conv(
 ) -> nn.Conv:
     """Make a two-dimensional convolution without bias, padded by half its span on every side.
 
-    The padding is `kernel // 2 * dilation`. PyTorch and MXNet pad like this. XLA's "SAME" pads a
-    strided convolution on one side only.
+    The padding is `kernel_size // 2 * dilation`. PyTorch and MXNet pad like this. XLA's "SAME" pads
+    a strided convolution on one side only.
 
     Args:
         channels: Number of output channels.
-        kernel: Height and width of the kernel.
+        kernel_size: Height and width of the kernel.
         strides: Stride in both directions.
         groups: Number of groups.
         dilation: Distance between the values of the kernel, in pixels.
@@ -97,9 +97,9 @@ def make_conv(
     """
     return nn.Conv(
         channels,
-        (kernel, kernel),
+        (kernel_size, kernel_size),
         strides=strides,
-        padding=kernel // 2 * dilation,
+        padding=kernel_size // 2 * dilation,
         kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=False,

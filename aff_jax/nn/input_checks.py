@@ -16,8 +16,8 @@ __all__ = [
     "check_images",
     "check_input",
     "check_model_and_variables",
+    "check_positional_train",
     "check_train",
-    "check_train_is_bool",
 ]
 
 
@@ -189,8 +189,8 @@ def check_train(module: nn.Module, train: object) -> None:
         )
 
 
-def check_train_is_bool(call: str, model: nn.Module, inputs: Sequence[Any]) -> None:
-    """Raise an error if the flag `train` of a module gets another value than True or False.
+def check_positional_train(call: str, model: nn.Module, inputs: Sequence[Any]) -> None:
+    """Raise an error if a positional input of a module takes the place of its flag `train`.
 
     Args:
         call: The function and its arguments, for the message.
@@ -201,7 +201,7 @@ def check_train_is_bool(call: str, model: nn.Module, inputs: Sequence[Any]) -> N
         TypeError: If the argument `train` is not a bool.
     """
     for name, value in zip(inspect.signature(model.__call__).parameters, inputs, strict=False):
-        if name == "train" and not isinstance(value, bool):
+        if name == "train" and not isinstance(value, bool | np.bool_):
             raise TypeError(
                 f"{call}: expected the inputs of {type(model).__name__}, got {value!r} where it "
                 f"takes the flag train. Pass other arguments by name, as in `classes=7`."

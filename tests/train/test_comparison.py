@@ -50,7 +50,7 @@ def summary(accuracy, **changes):
 def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch, small_network):
     assert finished_results(config, tmp_path) == []
     results = list(compare(config, tmp_path, console))
-    assert [(r.variant, r.seed, r.error) for r in results] == [("fast", 1, ""), ("slow", 1, "")]
+    assert [(r.label, r.seed, r.error) for r in results] == [("fast", 1, ""), ("slow", 1, "")]
     assert results[0].summary["eval_loss"] != results[1].summary["eval_loss"]
     assert (tmp_path / "slow" / "seed1" / "curves.png").exists()
 
@@ -65,7 +65,7 @@ def test_every_variant_is_trained_once(config, console, tmp_path, monkeypatch, s
     assert list(compare(config, tmp_path, console)) == finished_results(config, tmp_path) == results
     assert trained == []
     config.seeds = (1, 2)
-    assert [r.variant for r in compare(config, tmp_path, console, ["slow"])] == ["slow", "slow"]
+    assert [r.label for r in compare(config, tmp_path, console, ["slow"])] == ["slow", "slow"]
     assert trained == ["slow/seed2"]
 
     # Results of another config are neither used nor replaced.

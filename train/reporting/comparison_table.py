@@ -52,13 +52,13 @@ class RunResult:
     """Result of one run.
 
     Attributes:
-        variant: Label of the variant.
+        label: Label of the variant.
         seed: Seed of the run.
         summary: Contents of its summary.json; None if the run failed.
         error: The error that ended the run, or an empty string.
     """
 
-    variant: str
+    label: str
     seed: int
     summary: Mapping[str, Any] | None = None
     error: str = ""
@@ -105,7 +105,7 @@ def summarize_variants(
     """
     rows = []
     for variant in variants:
-        runs = {x.seed: x for x in results if x.variant == variant.label and x.seed in seeds}
+        runs = {x.seed: x for x in results if x.label == variant.label and x.seed in seeds}
         if not runs:
             continue
         found = {seed: run.summary for seed, run in runs.items() if run.summary is not None}

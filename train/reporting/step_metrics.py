@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -99,7 +99,7 @@ class StepMetrics:
 
 def raise_non_finite(
     name: str, value: float, step: int, last_checkpoint: int | None, in_row: int = 1
-) -> None:
+) -> NoReturn:
     """Raise the `NonFiniteError` that ends a run.
 
     Args:

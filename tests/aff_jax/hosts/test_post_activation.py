@@ -25,7 +25,7 @@ def make_block(block, fusion=AFF, param_dtype=jnp.float32, kernel_init=INIT, **f
     return block(
         conv_norm_factory=partial(ConvNorm, activation=nn.relu, **layer),
         norm=BatchNorm,
-        fusion=partial(fusion, **layer) if fusion is AFF else fusion,
+        fusion_factory=partial(fusion, **layer) if fusion is AFF else fusion,
         **fields,
     )
 

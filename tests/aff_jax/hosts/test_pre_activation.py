@@ -51,7 +51,9 @@ def test_the_skip_connection_pools_and_projects_without_a_norm(channels, strides
 
 def test_a_block_equals_the_formula_in_numpy():
     x = np.float64(normal((2, 5, 4, 4)))
-    block = PreActivationBlock(6, conv_factory=CONV, norm_factory=NORM, fusion=Add, strides=2)
+    block = PreActivationBlock(
+        6, conv_factory=CONV, norm_factory=NORM, fusion_factory=Add, strides=2
+    )
     with jax.enable_x64(True):
         variables = random_variables(block, x)
         result = block.apply(variables, x)

@@ -46,12 +46,12 @@ def test_conv_norm_pads_the_same_on_both_sides(groups, kernel, strides, size):
 def test_a_dilated_convolution_has_the_padding_of_a_kernel_of_its_span(strides):
     x = normal((2, 5, 6, 4))
     with jax.enable_x64(True):
-        dilated = make_conv(3, kernel=3, strides=strides, dilation=2, param_dtype=jnp.float64)
+        dilated = make_conv(3, kernel_size=3, strides=strides, dilation=2, param_dtype=jnp.float64)
         kernel = random_variables(dilated, x)["params"]["kernel"]
         # The same kernel with zeros between its values.
         wide = np.zeros((5, 5, 4, 3))
         wide[::2, ::2] = kernel
         result = dilated.apply({"params": {"kernel": kernel}}, x)
-        spread = make_conv(3, kernel=5, strides=strides, param_dtype=jnp.float64)
+        spread = make_conv(3, kernel_size=5, strides=strides, param_dtype=jnp.float64)
         expected = spread.apply({"params": {"kernel": wide}}, x)
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
