@@ -1,5 +1,6 @@
 """The default config, with a comment on every field. Other configs set only what differs."""
 
+# ml_collections fixes the type of a field. `FieldReference` with `object` allows several types.
 from ml_collections import ConfigDict, FieldReference
 
 __all__ = ["SEGMENTATION_MODELS", "get_config"]

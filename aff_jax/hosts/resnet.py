@@ -25,8 +25,10 @@ class ResNet(PostActivationHost):
         small_input: Use a 3x3 convolution of stride 1 in the stem. The max pool stays.
 
     References:
-        open-aff `aff_pytorch/aff_net/aff_resnet.py`, after torchvision `models/resnet.py`; He et
-        al., 2015; Xie et al., 2016; Zagoruyko and Komodakis, 2016.
+        open-aff `aff_pytorch/aff_net/aff_resnet.py`, after torchvision `models/resnet.py`. He et
+        al., Deep Residual Learning for Image Recognition, 2015. Xie et al., Aggregated Residual
+        Transformations for Deep Neural Networks, 2016. Zagoruyko and Komodakis, Wide Residual
+        Networks, 2016.
     """
 
     small_input: bool = False

@@ -32,7 +32,7 @@ class OptimizerSettings:
         momentum: Momentum, or beta1 of AdamW.
         weight_decay: Coefficient of weight decay.
         weight_decay_mask: Maps parameters to a tree of booleans, True where weight decay is
-            applied.
+            applied. Elsewhere `weight_decay` is 0 in the formulas.
     """
 
     schedule: optax.Schedule
@@ -44,7 +44,7 @@ class OptimizerSettings:
 def sgd(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make stochastic gradient descent with Nesterov momentum and L2 regularization.
 
-    The update is::
+    The update of a parameter w, with its gradient and the learning rate `rate`, is::
 
         g <- gradient + weight_decay * w
         m <- g + momentum * m
@@ -68,7 +68,7 @@ def sgd(settings: OptimizerSettings) -> optax.GradientTransformation:
 def adamw(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make AdamW: Adam with decoupled weight decay.
 
-    The update is::
+    The update of a parameter w, with its gradient and the learning rate `rate`, is::
 
         m <- beta1 * m + (1 - beta1) * gradient
         v <- beta2 * v + (1 - beta2) * gradient^2
@@ -97,7 +97,7 @@ def adamw(settings: OptimizerSettings) -> optax.GradientTransformation:
 def lars(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make LARS, layer-wise adaptive rate scaling, for batches of many thousands of examples.
 
-    The update is::
+    The update of a parameter w, with its gradient and the learning rate `rate`, is::
 
         g <- gradient + weight_decay * w
         g <- g * 0.001 * |w| / |g|                  where weight decay is applied
@@ -111,8 +111,8 @@ def lars(settings: OptimizerSettings) -> optax.GradientTransformation:
         The optimizer.
 
     References:
-        You, Gitman and Ginsburg, 2017, algorithm 1. As is usual, biases and batch norms are not
-        rescaled.
+        You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks, 2017, algorithm 1.
+        As is usual, biases and batch norms are not rescaled.
     """
     return optax.lars(
         settings.schedule,
@@ -126,7 +126,7 @@ def lars(settings: OptimizerSettings) -> optax.GradientTransformation:
 def adagrad(settings: OptimizerSettings) -> optax.GradientTransformation:
     """Make Adagrad with L2 regularization and without momentum.
 
-    The update is::
+    The update of a parameter w, with its gradient and the learning rate `rate`, is::
 
         g <- gradient + weight_decay * w
         h <- h + g^2                            initially zero
@@ -139,8 +139,9 @@ def adagrad(settings: OptimizerSettings) -> optax.GradientTransformation:
         The optimizer.
 
     References:
-        Duchi, Hazan and Singer, 2011. The initial value and epsilon follow MXNet, which the
-        authors of the paper on AFF used.
+        Duchi, Hazan and Singer, Adaptive Subgradient Methods for Online Learning and Stochastic
+        Optimization, 2011. The initial value and epsilon follow MXNet, which the authors of the
+        paper on AFF used.
     """
     return optax.chain(
         optax.add_decayed_weights(settings.weight_decay, mask=settings.weight_decay_mask),

@@ -90,12 +90,13 @@ def create_schedule(
 
     The learning rate is::
 
-        rate(t) = peak * t / warmup_steps                                    before warmup_steps
-        rate(t) = SCHEDULES[name](peak, total - warmup)(t - warmup) * f^d    after
+        rate(t) = peak * t / warmup_steps           before warmup_steps
+        rate(t) = schedule(t - warmup_steps) * f^d  after
 
-    where f is `decay_factor` and d is the number of `decay_steps` at or before t. "constant" with
-    `decay_steps` is a step schedule. If the run is shorter than its warmup, the warmup ends at the
-    last step.
+    where t is the number of updates, schedule is `SCHEDULES[name](peak, total_steps -
+    warmup_steps)`, f is `decay_factor` and d is the number of `decay_steps` at or before t.
+    "constant" with `decay_steps` is a step schedule. If the run is shorter than its warmup, the
+    warmup ends at the last step.
 
     Args:
         name: Name in `SCHEDULES`.
