@@ -41,7 +41,7 @@ def explain_config_error(error: Exception) -> str:
         )
     if places := re.findall(r'File "(.+)", line (\d+), in get_config', text):
         file, line = places[-1]
-        return f"{file}, line {line}: {text.splitlines()[-1].partition(': ')[2]}"
+        return f"{file}, line {line}: {text.splitlines()[-1]}"
     if re.search(r"get_config\(\) takes 0 positional arguments", text):
         return (
             "the file of --config takes no argument after a colon: its get_config() has no "

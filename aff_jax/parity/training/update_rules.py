@@ -128,16 +128,13 @@ def _adam(settings: UpdateSettings, d: np.ndarray) -> np.ndarray:
     for t, direction in enumerate(d, start=1):
         m = beta1 * m + (1 - beta1) * direction
         v = beta2 * v + (1 - beta2) * direction**2
-        correction1, correction2, next_correction1 = (
-            1 - beta1**t,
-            1 - beta2**t,
-            1 - beta1 ** (t + 1),
-        )
+        # Factors of the bias correction: of m, of v, and of m one step later.
+        now, square, later = 1 - beta1**t, 1 - beta2**t, 1 - beta1 ** (t + 1)
         if not settings["bias_correction"]:
-            correction1 = correction2 = next_correction1 = 1.0
-        m_hat, v_hat = m / correction1, v / correction2
+            now = square = later = 1.0
+        m_hat, v_hat = m / now, v / square
         if settings["nesterov"]:
-            m_hat = beta1 * m / next_correction1 + (1 - beta1) * direction / correction1
+            m_hat = beta1 * m / later + (1 - beta1) * direction / now
         updates[t - 1] = m_hat / _root(settings, v_hat)
     return updates
 
