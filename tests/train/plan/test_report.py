@@ -32,6 +32,11 @@ def test_the_table_has_the_bounds_and_the_operations(plan):
     assert "Net/block1/fuse/mul (backward)" in text
 
 
+def test_the_training_time_has_a_unit_of_its_size(plan):
+    for hours, text in ((0.0002, "0.7 s"), (0.4167, "25 min"), (6.2, "6.2 h")):
+        assert f"steps, {text}" in printed(print_plan, dataclasses.replace(plan, hours=hours))
+
+
 def test_a_plan_that_does_not_fit_is_printed_too():
     config = digits.get_config()
     plan = made_plan(config, gib=20)
