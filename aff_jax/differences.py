@@ -1,4 +1,4 @@
-"""List the arrays in which two sets of named arrays differ, for error messages."""
+"""The arrays in which two sets of named arrays differ, as lines and as an error."""
 
 import difflib
 import re
@@ -6,7 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["count_differences", "list_differences", "shorten_differences"]
+__all__ = [
+    "DifferentArraysError",
+    "count_differences",
+    "list_differences",
+    "shorten_differences",
+]
 
 _MAX_LINES = 10
 """Number of lines of each kind in an error message, so that it fits on a screen.
@@ -16,6 +21,38 @@ Only these get a hint at the nearest name: each one is a slow search.
 
 _MIN_RATIO = 0.85
 """Smallest similarity of a nearest name. A typing error in `layer1.weight` has 0.92."""
+
+
+class DifferentArraysError(ValueError):
+    """Arrays are missing, unexpected, or of another shape or dtype.
+
+    The message counts them, and lists the first ones of each kind.
+
+        >>> import aff_jax
+        >>> model = aff_jax.create_model("cifar_resnet8", num_classes=10)
+        >>> try:
+        ...     aff_jax.convert.from_torch({}, model)
+        ... except ValueError as error:
+        ...     len(error.differences), error.differences[0]
+        (37, '  missing     stem.weight (16, 3, 3, 3)')
+
+    Attributes:
+        differences: One line for each of the arrays, as `list_differences` returns them.
+    """
+
+    def __init__(self, problem: str, differences: Sequence[str] = (), advice: str = "") -> None:
+        """Write the message.
+
+        Args:
+            problem: What does not match what. The numbers follow after a colon.
+            differences: Lines of `list_differences`.
+            advice: The likely cause, and what to do.
+        """
+        self.differences = list(differences)
+        if differences:
+            counts, lines = count_differences(differences), shorten_differences(differences)
+            problem = f"{problem}: {counts}.\n{lines}\n{advice}"
+        super().__init__(problem)
 
 
 def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from flax import traverse_util
 from aff_jax.attention.ms_cam import MSCAM
 from aff_jax.convert.entries import UNREAD
 from aff_jax.description import describe_model, model_from_description
-from aff_jax.differences import count_differences, list_differences, shorten_differences
+from aff_jax.differences import DifferentArraysError, list_differences
 from aff_jax.files.file_types import describe_directory, describe_file_type, detect_file_type
 from aff_jax.files.safetensors import read_safetensors, write_safetensors
 from aff_jax.hosts.registry import model_classes
@@ -68,8 +68,9 @@ def save(
     Raises:
         FileExistsError: If the file exists and `overwrite` is False.
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If the model is not of a class of `aff_jax`, one of its fields cannot be stored,
-            or the variables do not match the model.
+        DifferentArraysError: If the variables do not match the model.
+        ValueError: If the model is not of a class of `aff_jax`, or one of its fields cannot be
+            stored.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
         OSError: If `path` is an address of the hub and the upload fails; see `aff_jax.hub.upload`.
     """
@@ -99,12 +100,12 @@ def save(
         rebuilt = model_from_description(json.loads(metadata["model"]))
         _require_collections(rebuilt, variables)
         if wrong := _list_misfits(rebuilt, traverse_util.unflatten_dict(arrays, sep="/")):
-            raise ValueError(
-                f"expected the variables of this {type(model).__name__}, as its init returns them: "
-                f"{count_differences(wrong)}. Nothing was written, because `load` would refuse the "
-                f"file. Probably they belong to another model, or have an axis for devices: take "
-                f"one copy, as in `jax.tree.map(lambda leaf: leaf[0], variables)`.\n"
-                + shorten_differences(wrong)
+            raise DifferentArraysError(
+                f"the variables are not those that init of this {type(model).__name__} returns",
+                wrong,
+                "Nothing was written, because `load` would refuse the file. Probably the variables "
+                "belong to another model, or have an axis for devices: take one copy, as in "
+                "`jax.tree.map(lambda leaf: leaf[0], variables)`.",
             )
     write_safetensors(path, arrays, metadata, overwrite=overwrite)
 
@@ -125,8 +126,9 @@ def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedM
     Raises:
         FileNotFoundError: If the file does not exist.
         IsADirectoryError: If the path is a directory.
-        ValueError: If the file is damaged, was not written by `save`, has no description and
-            `model` is None, or has other arrays than `model`.
+        DifferentArraysError: If the file has other arrays than the model.
+        ValueError: If the file is damaged, was not written by `save`, or has no description and
+            `model` is None.
         ImportError: If `path` is an address of the hub and `huggingface_hub` is not installed.
         OSError: If `path` is an address of the hub and the download fails; see
             `aff_jax.hub.download`.
@@ -165,9 +167,8 @@ def load(path: str | PathLike[str], *, model: nn.Module | None = None) -> SavedM
             f"registered first; or pass the model, as in `aff_jax.load(path, model=model)`."
         ) from error
     if wrong:
-        raise ValueError(
-            f"{path}: the arrays do not match the model {type(model).__name__}: "
-            f"{count_differences(wrong)}. {cause}\n{shorten_differences(wrong)}"
+        raise DifferentArraysError(
+            f"{path}: the arrays do not match the model {type(model).__name__}", wrong, cause
         )
     return SavedModel(model, variables, *_read_context(path, metadata))
 

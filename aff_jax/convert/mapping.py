@@ -16,7 +16,7 @@ from aff_jax.convert.causes import guess_cause
 from aff_jax.convert.entries import KERNEL_LAYOUTS, UNREAD, Entry
 from aff_jax.convert.rules import Framework
 from aff_jax.convert.stacks import find_stacks, index_of, numbered_name
-from aff_jax.differences import count_differences, list_differences, shorten_differences
+from aff_jax.differences import DifferentArraysError, list_differences
 from aff_jax.fusion.iaff import IAFF
 from aff_jax.inspection import ModulePath, Structure
 
@@ -136,15 +136,14 @@ def arrays_to_variables(
         The variables, JAX arrays in the dtypes of the entries.
 
     Raises:
-        ValueError: If arrays are missing, unexpected, misshapen or not floating point. The message
-            lists the first ones of each kind.
+        DifferentArraysError: If arrays are missing, unexpected, misshapen or not floating point.
     """
     known = {entry.name: entry for entry in entries}
     if lines := _list_wrong_arrays(known, arrays):
-        raise ValueError(
-            f"{source} does not match this module of {len(_list_expected(known, arrays))} arrays: "
-            f"{count_differences(lines)}.\n{shorten_differences(lines)}\n"
-            f"{guess_cause(known, arrays)}"
+        raise DifferentArraysError(
+            f"{source} does not match this module of {len(_list_expected(known, arrays))} arrays",
+            lines,
+            guess_cause(known, arrays),
         )
     flat: dict[ModulePath, Any] = {}
     for name, array in arrays.items():
@@ -178,8 +177,7 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
         Arrays by name, in the order of the entries and in the dtypes of the variables.
 
     Raises:
-        ValueError: If variables are missing, unexpected or misshapen. The message lists the
-            first ones of each kind.
+        DifferentArraysError: If variables are missing, unexpected or misshapen.
     """
     read = [entry for entry in entries if entry.collection != UNREAD]
     unread = [entry for entry in entries if entry.collection == UNREAD]
@@ -195,10 +193,11 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
     expected |= {f"{UNREAD}/{e.name}": e.shape for e in unread if e.name in stored}
     found |= {f"{UNREAD}/{name}": np.shape(array) for name, array in stored.items()}
     if lines := list_differences(expected, found):
-        raise ValueError(
-            f"the variables do not match this module: {count_differences(lines)}.\n"
-            f"{shorten_differences(lines)}\nPass the module that the variables were created with, "
-            f"and inputs of the shapes that it was created for."
+        raise DifferentArraysError(
+            "the variables do not match this module",
+            lines,
+            "Pass the module that the variables were created with, and inputs of the shapes that "
+            "it was created for.",
         )
     written: dict[str, np.ndarray] = {}
     for entry in entries:

@@ -51,8 +51,9 @@ def from_mxnet(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If arrays are missing, unexpected or misshapen (the message lists some),
-            or the file is not an MXNet file.
+        DifferentArraysError: If arrays are missing, unexpected or misshapen. This `ValueError` of
+            `aff_jax.differences` has all of them in its attribute `differences`.
+        ValueError: If the file is not an MXNet file.
     """
     call = "from_mxnet(source, module, *example_inputs)"
     # A module as `source` means that the arguments are swapped.

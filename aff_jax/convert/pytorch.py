@@ -82,8 +82,9 @@ def from_torch(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If arrays are missing, unexpected or misshapen (the message lists some),
-            or the file is not one of PyTorch or safetensors.
+        DifferentArraysError: If arrays are missing, unexpected or misshapen. This `ValueError` of
+            `aff_jax.differences` has all of them in its attribute `differences`.
+        ValueError: If the file is not one of PyTorch or safetensors.
     """
     call = "from_torch(source, module, *example_inputs)"
     # A module as `source` means that the arguments are swapped.

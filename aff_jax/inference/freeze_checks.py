@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from aff_jax.differences import count_differences, list_differences, shorten_differences
+from aff_jax.differences import DifferentArraysError, list_differences
 
 __all__ = ["check_batch_axes", "check_variables", "find_donated_input"]
 
@@ -24,7 +24,7 @@ def check_variables(
         variables: Variables to check. Collections that `expected` lacks are ignored.
 
     Raises:
-        ValueError: If they differ. The message lists the first differences.
+        DifferentArraysError: If they differ.
     """
 
     def shapes(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -33,11 +33,11 @@ def check_variables(
         return {path: tuple(jnp.shape(leaf)) for path, leaf in leaves.items()}
 
     if differences := list_differences(shapes(expected), shapes(variables)):
-        listed = shorten_differences(differences)
-        raise ValueError(
-            f"expected the variables of this {type(model).__name__}, as its init or aff_jax.load "
-            f"returns them; found {count_differences(differences)}. They probably belong to "
-            f"another network, or 'batch_stats' is missing.\n{listed}"
+        raise DifferentArraysError(
+            f"the variables are not those that init or aff_jax.load of this "
+            f"{type(model).__name__} returns",
+            differences,
+            "They probably belong to another network, or 'batch_stats' is missing.",
         )
 
 

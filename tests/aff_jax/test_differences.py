@@ -1,11 +1,14 @@
 """Lists of arrays that differ."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from aff_jax.differences import (
     _MAX_LINES,
+    DifferentArraysError,
     count_differences,
     list_differences,
     shorten_differences,
@@ -72,3 +75,22 @@ def test_counts_each_kind_of_difference():
     lines = list_differences(expected, found)
     assert count_differences(lines) == "2 missing, 2 unexpected, 1 misshapen, 1 wrong dtype"
     assert count_differences([]) == ""
+
+
+def test_the_error_lists_the_first_arrays_and_has_all_of_them():
+    lines = list_differences({f"layer{i}.weight": (i,) for i in range(1, 13)}, {"step": ()})
+    error = DifferentArraysError("the file does not match", lines, "It is another network's.")
+    assert isinstance(error, ValueError)
+    assert error.differences == lines
+    assert len(lines) == 13
+    first, *shown, last = str(error).splitlines()
+    assert first == "the file does not match: 12 missing, 1 unexpected."
+    assert shown == [*lines[:10], "  ... and 2 more missing", "  unexpected  step ()"]
+    assert last == "It is another network's."
+
+
+def test_the_error_passes_between_processes():
+    error = DifferentArraysError("the file does not match", ["  missing     a ()"], "Look.")
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error)
+    assert copy.differences == error.differences

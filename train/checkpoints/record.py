@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aff_jax.differences import list_differences, shorten_differences
+from aff_jax.differences import DifferentArraysError, list_differences
 from train.runtime.distributed import gather_from_processes
 from train.runtime.writing import write_atomically
 
@@ -151,8 +151,7 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
         template: Pytree of arrays with the expected names, shapes and dtypes.
 
     Raises:
-        ValueError: If arrays are missing, unexpected, or of another shape or dtype. The message
-            lists the first ones of each kind.
+        DifferentArraysError: If arrays are missing, unexpected, or of another shape or dtype.
     """
     saved = {
         name: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"])
@@ -161,10 +160,11 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
     expected = named_leaves(template)
     lines = list_differences(expected, saved)
     if lines:
-        raise ValueError(
-            f"the checkpoint {path} has other arrays than this run's state:\n"
-            f"{shorten_differences(lines)}\nThe checkpoint is intact, so another model "
-            f"or optimizer wrote it. Use that one, or another directory."
+        raise DifferentArraysError(
+            f"the checkpoint {path} has other arrays than this run's state",
+            lines,
+            "The checkpoint is intact, so another model or optimizer wrote it. Use that one, or "
+            "another directory.",
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from aff_jax.convert.causes import MisshapenVariable, explain_shapes
-from aff_jax.differences import count_differences, list_differences, shorten_differences
+from aff_jax.differences import DifferentArraysError, list_differences
 from aff_jax.hosts.base import HEAD, is_in_first_layer
 from aff_jax.inspection import image_channels
 from aff_jax.serialization import load
@@ -32,8 +32,8 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file was not written by `aff_jax.save`, or an array is missing,
-            unexpected or of another shape. The message lists the first ones.
+        DifferentArraysError: If an array is missing, unexpected or of another shape.
+        ValueError: If the file was not written by `aff_jax.save`.
     """
     _, loaded = load(os.path.expanduser(path))
     expected, found = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))
@@ -50,9 +50,8 @@ def initialize_from(path: str, variables: Mapping[str, Any]) -> tuple[dict[str, 
     )
     if lines:
         advice = _advice(path, expected, found)
-        raise ValueError(
-            f"the arrays of init_from {path} do not match the network: "
-            f"{count_differences(lines)}.\n{shorten_differences(lines)}\n{advice}"
+        raise DifferentArraysError(
+            f"the arrays of init_from {path} do not match the network", lines, advice
         )
     merged = {
         name: leaf if name in new_head else np.asarray(found[name], leaf.dtype)
@@ -80,8 +79,9 @@ def initialize_part_from(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file was not written by `aff_jax.save`, no array has a name of the
-            network, or an array has another shape. The message has the names of both.
+        DifferentArraysError: If an array has another shape than the one of its name in the network.
+        ValueError: If the file was not written by `aff_jax.save`, or no array has a name of the
+            network. The message has the names of both.
     """
     _, loaded = load(os.path.expanduser(path))
     expected, stored = (traverse_util.flatten_dict(dict(v), sep="/") for v in (variables, loaded))
@@ -105,9 +105,8 @@ def initialize_part_from(
         unprefixed = {name.replace(f"/{prefix}/", "/", 1): leaf for name, leaf in inside.items()}
         shared = {name: leaf for name, leaf in unprefixed.items() if name in stored}
         advice = _advice(path, shared, {name: stored[name] for name in shared})
-        raise ValueError(
-            f"the arrays of init_from {path} do not fit {prefix!r} of the network: "
-            f"{count_differences(shapes)}.\n{shorten_differences(shapes)}\n{advice}"
+        raise DifferentArraysError(
+            f"the arrays of init_from {path} do not fit {prefix!r} of the network", shapes, advice
         )
     merged = {
         name: np.asarray(found[name], leaf.dtype) if name in matching else leaf
