@@ -62,7 +62,7 @@ def evaluate(
         evaluation: The evaluation; a `Run` is one.
         state: The state to evaluate.
         after_batch: Called after each batch. An exception in it ends the evaluation.
-        source: The split; the evaluation split of the config by default.
+        source: The examples; by default those of the evaluation split of the config.
 
     Returns:
         A tuple of the metrics and the confusion matrix. The metrics are the task's metrics and

@@ -23,7 +23,7 @@ def evaluate_in_original_size(
 
     Args:
         predictor: A network for segmentation.
-        source: The split.
+        source: The examples.
         batch_size: Number of images that are in memory at once.
 
     Returns:

@@ -6,7 +6,7 @@ For example::
 
 writes the class and the probability of each image to predictions.csv and predictions.json. For
 segmentation it also writes the masks, and the images with their masks. The training data are not
-needed. `aff-jax predict` does the same with a file of `python -m train.export`.
+needed. `aff-jax predict` does the same with a file of `python -m train.save_model`.
 """
 
 import sys

@@ -30,8 +30,8 @@ from train.reporting.metrics import TASK_METRICS
 __all__ = [
     "SavedNetwork",
     "explain_fields_of_another_version",
-    "export_checkpoint",
     "restore_network",
+    "save_model",
 ]
 
 
@@ -121,12 +121,12 @@ def explain_fields_of_another_version(workdir: Path) -> Iterator[None]:
     except (AttributeError, KeyError) as error:
         raise ValueError(
             f"the config.json of {workdir} was written by another version of this program "
-            f"({error}). Evaluate and export the run with the version that trained it. To train on "
-            f"with its weights, start a run here with --config.init_from and the exported file."
+            f"({error}). Evaluate it and save its model with the version that trained it. To train "
+            f"with its weights, start a run here with --config.init_from and the saved file."
         ) from error
 
 
-def export_checkpoint(
+def save_model(
     workdir: Path,
     output: Path,
     step: str = "best",

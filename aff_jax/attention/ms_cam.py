@@ -8,8 +8,9 @@ With C channels and reduction r, MS-CAM computes::
     M(u)      = sigmoid(L(u) + g(u))
     MSCAM(x)  = x * M(x)
 
-where x is the input of a module, u is the input of the attention, and M(u) are the weights. In
-MS-CAM u is x. In a fusion it is a combination of the two inputs.
+where x is the input of a module, and u is the input of the attention. M(u) are the attention
+weights, which a fusion uses as its fusion weights. In MS-CAM u is x. In a fusion it is a
+combination of the two inputs.
 
 The symbols L, g and M are the paper's. It writes W1 and W2 as PWConv1 and PWConv2, act as delta (a
 ReLU), and BN as B. `aff_jax.attention.branches` has the branches. A pointwise convolution is a

@@ -58,7 +58,7 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a saved network as a StableHLO file, which runs in JAX without aff_jax.
 
     If the source says which images its network reads and which classes it predicts, as files of
-    `python -m train.export` do, this is written beside the target as `.json`.
+    `python -m train.save_model` do, this is written beside the target as `.json`.
 
     Args:
         arguments: Parsed flags of this command.

@@ -26,7 +26,7 @@ def add_parser(commands: Any, network: argparse.ArgumentParser) -> None:
     command.add_argument(
         "source",
         type=expanduser,
-        help=".safetensors file written by python -m train.export, or hf://user/name",
+        help=".safetensors file written by python -m train.save_model, or hf://user/name",
     )
     command.add_argument(
         "images", type=_path, help="an image, or a folder with images at any depth"

@@ -109,10 +109,10 @@ def describe_directory(path: str | PathLike[str]) -> str:
         A sentence that continues "expected a weight file, got".
     """
     path = Path(path)
-    export = "write its weights to a file with `python -m train.export --workdir={} --output=F`"
+    save = "write its weights to a file with `python -m train.save_model --workdir={} --output=F`"
     for run in (path, path.parent, path.parent.parent):
         if (run / "config.json").is_file() and (run / "checkpoints").is_dir():
-            return f"a directory of a training run; {export.format(run)}"
+            return f"a directory of a training run; {save.format(run)}"
     if (path / "_CHECKPOINT_METADATA").exists():
         return "a directory, a checkpoint of Orbax; restore it with Orbax"
     endings = (".safetensors", ".pth", ".pt", ".bin", ".params")

@@ -8,9 +8,11 @@ All files use these symbols::
     M(u)    weights between 0 and 1; in AFF and IAFF, x has the weight M(u) and y has 1 - M(u)
     z       the output
 
-Equation 4 of the paper (section 4.1) is Z = M(X + Y) * X + (1 - M(X + Y)) * Y, where X is the
-identity or the shallower map. The authors' code exchanges the inputs, and so does this library: x
-is the paper's Y, y is the paper's X, and M is the paper's 1 - M. Both describe the same functions,
-since 1 - sigmoid(l) = sigmoid(-l). The paper's initial integration is u, and its Z is z.
+The formula of AFF is equation 4 of the paper, Z = M(X + Y) * X + (1 - M(X + Y)) * Y, in small
+letters. The paper's initial integration is u. Which map is the first input is another question: the
+text of the paper (section 4.1) makes X the identity or the shallower map, and the authors' code
+passes it second. The hosts of this library follow the code. Both describe the same networks, since
+1 - sigmoid(l) = sigmoid(-l).
+
 `aff_jax.fusion.gated` says what the weights of its fusions apply to.
 """

@@ -61,9 +61,9 @@ class AFF(Fusion, kw_only=True):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 4.1, equation 4, with X and Y
-        exchanged (see `aff_jax.fusion`); open-aff's `aff_pytorch/aff_net/fusion.py`, and open-aff's
-        issue 28 for the gain.
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1, equation 4; open-aff's
+        `aff_pytorch/aff_net/fusion.py`, and open-aff's issue 28 for the gain. `aff_jax.fusion` says
+        which feature map of a network is x.
     """
 
     reduction: float = 4
@@ -101,7 +101,7 @@ def weighted_sum(
 
         gain * (x * M + y * (1 - M))
 
-    With `gain=1` this is the paper's equation 4, with X and Y exchanged.
+    With `gain=1` this is the paper's equation 4.
 
     Args:
         x: Array `(batch, *spatial, channels)`.

@@ -56,9 +56,9 @@ class IAFF(Fusion, kw_only=True):
         implementation: "auto" takes the shortcuts of `aff_jax.fast`, "plain" the formula.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 4.2, equation 5, with X and Y
-        exchanged (see `aff_jax.fusion`); open-aff's `aff_pytorch/aff_net/fusion.py`, and open-aff's
-        issues 31 and 37 for the shared branch.
+        Dai et al., Attentional Feature Fusion, 2021, section 4.2, equation 5; open-aff's
+        `aff_pytorch/aff_net/fusion.py`, and open-aff's issues 31 and 37 for the shared branch.
+        `aff_jax.fusion` says which feature map of a network is x.
     """
 
     reduction: float = 4

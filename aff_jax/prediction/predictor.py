@@ -133,7 +133,7 @@ class Predictor:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Predictor:
-        """Read a file of `python -m train.export`, or of `aff_jax.save` with an `image_task`.
+        """Read a file of `python -m train.save_model`, or of `aff_jax.save` with an `image_task`.
 
         Args:
             path: Path of the file, or an address `hf://user/name`, as in `aff_jax.load`.
@@ -150,7 +150,7 @@ class Predictor:
         if saved.image_task is None:
             raise ValueError(
                 f"expected a file that says which images its network reads, got {path}, which has "
-                f"the weights alone. Write it with `python -m train.export`, or pass "
+                f"the weights alone. Write it with `python -m train.save_model`, or pass "
                 f"image_task=aff_jax.images.ImageTask(...) to aff_jax.save."
             )
         return cls(saved.model, saved.variables, saved.image_task)

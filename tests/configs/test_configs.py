@@ -59,7 +59,8 @@ class TestConfig:
             f"test {DISPLAY_NAMES[TASK_METRICS[find_dataset(config.dataset).task].score_name]}"
             in head
         )
-        assert re.search(r"\d (s|min|h)\b", head) or "Not trained here" in head
+        assert re.search(r"\d %", head)
+        assert re.search(r"\d (s|min|h)\b", head)
 
     def test_planned_duration_is_that_of_the_plan(self, path):
         head = " ".join(ast.get_docstring(ast.parse(path.read_text())).split())

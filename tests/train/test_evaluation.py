@@ -39,7 +39,7 @@ def test_a_network_without_variables_is_evaluated(config, digits_dir):
 
 
 def test_images_are_normalized_as_the_predictor_does(config, digits_dir):
-    """The same program, so that predictions of a run and of its exported file are equal."""
+    """The same program, so that predictions of a run and of its saved model are equal."""
     config.dtype = "float32"
     task = load_source("digits", "test", data_dir=digits_dir).image_task
     images = np.random.default_rng(0).integers(0, 256, (2, *task.input_shape)).astype(np.uint8)

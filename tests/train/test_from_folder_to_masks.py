@@ -11,7 +11,7 @@ from aff_jax.cli.main import main as aff_jax_command
 from configs import mask_folder
 from train import start
 from train.saved_evaluation import evaluate_checkpoint
-from train.saved_run import export_checkpoint
+from train.saved_run import save_model
 
 SIZE = 24, 32
 # Values of masks, their names, and the colors of their pixels in images. Void is not trained on.
@@ -61,7 +61,7 @@ def test_masks_of_the_exported_file_are_those_that_were_evaluated(tmp_path, cons
 
     # The rest needs neither the training data nor the run.
     (data / "train").rename(tmp_path / "elsewhere")
-    export_checkpoint(run, file)
+    save_model(run, file)
     run.rename(tmp_path / "run of another machine")
     images, output = data / "test" / "images", tmp_path / "predicted"
     assert aff_jax_command(["predict", str(file), str(images), f"--output={output}"]) == 0

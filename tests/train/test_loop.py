@@ -11,7 +11,7 @@ from train import loop, start
 from train.checkpoints.manager import Checkpoints
 from train.data.pipeline import open_split
 from train.eval_loop import evaluate, predict_some
-from train.reporting.run_report import read_metrics
+from train.reporting.run_report import read_metric_lines
 from train.runtime.preemption import Stopped
 from train.setup import make_run
 
@@ -54,7 +54,7 @@ def test_the_best_checkpoint_is_evaluated_on_the_test_split(
         best = checkpoints.restore_best(make_run(config).state)
     metrics, _ = evaluate(run, best.state, source=run.test_source)
     assert {name: summary[f"test_{name}"] for name in metrics} == metrics
-    lines = [line for line in read_metrics(tmp_path / "run") if line["kind"] == "test"]
+    lines = [line for line in read_metric_lines(tmp_path / "run") if line["kind"] == "test"]
     assert [(line["step"], line["accuracy"]) for line in lines] == [(6, metrics["accuracy"])]
     out = console.export_text()
     assert "\ntest          100 images of 10 classes\n" in out
@@ -66,10 +66,10 @@ def test_a_complete_run_is_tested_again_without_new_lines(
     config, console, small_network, with_test_split, tmp_path
 ):
     summary = start.train(config, tmp_path / "run", console)
-    lines = read_metrics(tmp_path / "run")
+    lines = read_metric_lines(tmp_path / "run")
     assert {line["kind"] for line in lines} == {"train", "eval", "classes", "test"}
     assert start.train(config, tmp_path / "run", console) == summary
-    assert read_metrics(tmp_path / "run") == lines
+    assert read_metric_lines(tmp_path / "run") == lines
 
 
 def stop_at(monkeypatch, step):

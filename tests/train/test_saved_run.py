@@ -11,9 +11,9 @@ import aff_jax
 from train import start
 from train.data.augment.augmentation import normalize
 from train.data.sources.datasets import DATASETS
-from train.reporting.run_report import read_metrics
+from train.reporting.run_report import read_metric_lines
 from train.saved_evaluation import evaluate_checkpoint
-from train.saved_run import export_checkpoint
+from train.saved_run import save_model
 from train.setup import make_run
 
 
@@ -26,7 +26,7 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     if averaged:  # the evaluated weights are then not the trained ones
         config.ema_decay, config.recalibration_batches = 0.9, 1
     start.train(config, run, console)
-    logged = {x["step"]: x for x in read_metrics(run) if x["kind"] == "eval"}
+    logged = {x["step"]: x for x in read_metric_lines(run) if x["kind"] == "eval"}
     best = max(logged, key=lambda step: (logged[step]["accuracy"], step))
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     found = evaluate_checkpoint(run, "best")
@@ -37,7 +37,7 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     assert half.metrics["accuracy"] * 180 == pytest.approx(round(half.metrics["accuracy"] * 180))
 
     # The network of the file has the accuracy of the run.
-    assert export_checkpoint(run, file, "last") == 14
+    assert save_model(run, file, "last") == 14
     saved = aff_jax.load(file)
     model, variables = saved
     assert saved.origin["step"] == 14
@@ -57,5 +57,5 @@ def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
     train = functools.partial(model.apply, train=True, mutable=["batch_stats"])
     jax.eval_shape(train, variables, images)
     with pytest.raises(FileExistsError):
-        export_checkpoint(run, file, "last")
+        save_model(run, file, "last")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

@@ -6,7 +6,7 @@ import pytest
 
 from train import start
 from train.checkpoints.manager import Checkpoints
-from train.reporting.run_report import read_metrics
+from train.reporting.run_report import read_metric_lines
 
 
 def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
@@ -44,7 +44,7 @@ def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
     assert "Scores of each class on the test split after step 14:\nclass" in out
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
 
-    seen = read_metrics(tmp_path / "run")
+    seen = read_metric_lines(tmp_path / "run")
     assert [x["step"] for x in seen if x["kind"] == "eval"] == [6, 11, 14]
     assert [x["step"] for x in seen if x["kind"] == "train"] == [4, 6, 10, 11, 14]
     trained = [x for x in seen if x["kind"] == "train"]
@@ -55,7 +55,7 @@ def test_a_run_writes_metrics_plots_and_checkpoints(config, console, tmp_path):
     again = start.train(config, tmp_path / "run", console)
     assert "complete at step 14" in console.export_text()
     assert again == summary
-    assert read_metrics(tmp_path / "run") == seen
+    assert read_metric_lines(tmp_path / "run") == seen
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_a_run_of_segmentation_writes_its_own_metrics(scenes, console, tmp_path)
         "eval_loss",
     ]
     assert 1 / 13 < summary["eval_mean_iou"] < 1
-    seen = read_metrics(tmp_path / "run")
+    seen = read_metric_lines(tmp_path / "run")
     assert [(x["kind"], x["step"]) for x in seen if x["kind"] == "eval"] == [
         ("eval", 5),
         ("eval", 10),

@@ -11,7 +11,7 @@ from tests.train.run_checkpoints import restore
 from train import start
 from train.checkpoints.manager import Checkpoints
 from train.data.feed_timeout import FeedError, TimeoutFeed
-from train.reporting.run_report import read_metrics
+from train.reporting.run_report import read_metric_lines
 from train.reporting.step_metrics import NonFiniteError
 
 T = TypeVar("T")
@@ -30,7 +30,9 @@ def test_a_run_that_is_not_finite_ends_and_keeps_its_last_checkpoint(config, con
     chex.assert_tree_all_finite(restored.state)
     # Skipped steps have no loss in the metrics.
     assert [
-        ("loss" in x, x["skipped"]) for x in read_metrics(tmp_path / "run") if x["kind"] == "train"
+        ("loss" in x, x["skipped"])
+        for x in read_metric_lines(tmp_path / "run")
+        if x["kind"] == "train"
     ][-3:] == [(False, 1), (False, 2), (False, 3)]
 
 
@@ -42,7 +44,7 @@ def test_an_update_that_overflows_is_not_saved(config, console, tmp_path, small_
     with pytest.raises(NonFiniteError, match=r"at step 1. There is no checkpoint yet"):
         start.train(config, tmp_path / "run", console)
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
-    assert all(np.isfinite(x["loss"]) for x in read_metrics(tmp_path / "run"))
+    assert all(np.isfinite(x["loss"]) for x in read_metric_lines(tmp_path / "run"))
 
 
 class HangsAfterThreeBatches:

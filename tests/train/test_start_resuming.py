@@ -10,7 +10,7 @@ import pytest
 from tests.train.run_checkpoints import damage, restore
 from train import start
 from train.checkpoints.manager import Checkpoints
-from train.reporting.run_report import read_metrics
+from train.reporting.run_report import read_metric_lines
 from train.setup import make_run
 
 
@@ -30,7 +30,7 @@ def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(config, console,
     assert one.step == other.step == 14
     chex.assert_trees_all_equal(one.state, other.state)
     # Every step is in the metrics once.
-    steps = [(x["kind"], x["step"]) for x in read_metrics(cut)]
+    steps = [(x["kind"], x["step"]) for x in read_metric_lines(cut)]
     assert len(steps) == len(set(steps))
 
 
@@ -63,7 +63,7 @@ def test_resuming_is_bit_exact_with_all_options_on(config, console, tmp_path, sm
     assert one.step == other.step == 14
     chex.assert_trees_all_equal(one.state, other.state)
     assert one.state.loss_scale.fin_steps == one.state.update_count
-    trained = [x for x in read_metrics(whole) if x["kind"] == "train"]
+    trained = [x for x in read_metric_lines(whole) if x["kind"] == "train"]
     assert {x["loss_scale"] for x in trained} == {2.0**16}
     assert {x["skipped"] for x in trained} == {0}
     # The evaluated weights are the saved ones.
@@ -90,7 +90,9 @@ def test_checkpoints_between_evaluations_are_never_the_best(config, console, tmp
     # The run resumes from such a checkpoint too, and deletes the initial state before.
     for step in (11, 14):
         shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
-    accuracy = [x["accuracy"] for x in read_metrics(tmp_path / "run") if x["kind"] == "eval"][-1]
+    accuracy = [x["accuracy"] for x in read_metric_lines(tmp_path / "run") if x["kind"] == "eval"][
+        -1
+    ]
     runs = []
     monkeypatch.setattr(
         start, "make_run", lambda *a, **k: runs.append(make_run(*a, **k)) or runs[-1]
@@ -108,6 +110,6 @@ def test_a_finished_run_can_be_trained_for_longer(config, console, tmp_path, sma
     summary = start.train(config, tmp_path, console, extend=True)
     assert (first["step"], summary["step"]) == (14, 20)
     assert "Extending the run from step 14 to 20." in console.export_text()
-    lines = [line for line in read_metrics(tmp_path) if line["kind"] == "train"]
+    lines = [line for line in read_metric_lines(tmp_path) if line["kind"] == "train"]
     assert [line["step"] for line in lines][-1] == 20
     assert lines[-1]["learning_rate"] == pytest.approx(0.01)

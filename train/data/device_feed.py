@@ -14,13 +14,13 @@ from jaxtyping import Array
 from train.data.batch import Batch
 from train.data.sources.data_source import Source
 
-__all__ = ["DeviceFeed", "Devices"]
+__all__ = ["DeviceFeed", "Placement"]
 
 T = TypeVar("T")
 
 
-class Devices(Protocol):
-    """The devices that share a batch. `train.steps.parallel.Parallel` implements this."""
+class Placement(Protocol):
+    """Puts arrays on the devices that share a batch, as `train.steps.parallel.Parallel` does."""
 
     def replicate(self, state: T) -> T:
         """Return the arrays with a copy on every device.
@@ -52,14 +52,14 @@ class DeviceFeed:
     Args:
         source: The examples.
         order: Positions of the examples of each batch, from `training_order`.
-        devices: The devices that share a batch.
+        placement: Puts arrays on the devices that share a batch.
     """
 
     def __init__(
-        self, source: Source, order: grain.MapDataset[np.ndarray], devices: Devices
+        self, source: Source, order: grain.MapDataset[np.ndarray], placement: Placement
     ) -> None:
         self._order = order
-        self._devices = devices
+        self._placement = placement
         self._next_index = 0
         self._source = source
         self._examples: dict[str, Array] | None = None
@@ -74,7 +74,7 @@ class DeviceFeed:
         # Datasets that fit on a device have fewer than 2^31 examples, so positions fit into int32.
         positions = np.asarray(self._order[self._next_index], np.int32)
         self._next_index += 1
-        placed = self._devices.place({"index": positions})
+        placed = self._placement.place({"index": positions})
         batch: Batch = self._gather(self._examples, placed["index"])
         return batch
 
@@ -95,7 +95,7 @@ class DeviceFeed:
             examples = list(pool.map(self._source.__getitem__, range(len(self._source))))
         names = ("image", "label")
         arrays: dict[str, Any] = {name: np.stack([x[name] for x in examples]) for name in names}
-        return self._devices.replicate(arrays)
+        return self._placement.replicate(arrays)
 
     @staticmethod
     def _gather_examples(examples: Mapping[str, Array], index: Array) -> dict[str, Array]:

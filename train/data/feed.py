@@ -43,7 +43,7 @@ class TrainFeed:
     depend on the number of workers and threads.
 
     Args:
-        source: The split.
+        source: The examples.
         batch_size: Global batch size.
         seed: Seed of the order and of random crops.
         process_index: Index of this process.
@@ -154,7 +154,7 @@ def eval_feed(
     batch of one may be only padding.
 
     Args:
-        source: The split.
+        source: The examples.
         batch_size: Global batch size.
         multiple_of: Divisor of the size of a batch, such as the number of local devices.
         process_index: Index of this process.

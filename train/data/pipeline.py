@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from train.data.augment.augmentation import Augmentation, augmentation_key, stream_key
 from train.data.augment.mixup import Mixup
-from train.data.device_feed import DeviceFeed, Devices
+from train.data.device_feed import DeviceFeed, Placement
 from train.data.epochs import Epochs
 from train.data.feed import TrainFeed, training_order
 from train.data.sources.data_source import Source
@@ -146,13 +146,15 @@ def parse_image_size(value: object) -> tuple[int, int] | None:
     )
 
 
-def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> TrainFeed | DeviceFeed:
+def make_train_feed(
+    config: ConfigDict, source: Source, placement: Placement
+) -> TrainFeed | DeviceFeed:
     """Make the training feed of a config.
 
     Args:
         config: The config.
         source: The training examples.
-        devices: The devices that share a batch.
+        placement: Puts arrays on the devices that share a batch.
 
     Returns:
         A `DeviceFeed` if the examples fit into `device_cache_mib` and are not cropped at random,
@@ -174,7 +176,7 @@ def make_train_feed(config: ConfigDict, source: Source, devices: Devices) -> Tra
             "it; set it, for example with --config.image_size=224."
         )
     if source.nbytes <= config.device_cache_mib * 2**20 and not config.random_resized_crop:
-        return DeviceFeed(source, training_order(len(source), **order), devices)
+        return DeviceFeed(source, training_order(len(source), **order), placement)
     return TrainFeed(
         source, random_crop=config.random_resized_crop, workers=config.data_workers, **order
     )

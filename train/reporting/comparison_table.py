@@ -89,7 +89,7 @@ class VariantSummary:
 
 
 def summarize_variants(
-    variants: Sequence[Variant], results: Sequence[RunResult], seeds: Sequence[int], score: str
+    variants: Sequence[Variant], results: Sequence[RunResult], seeds: Sequence[int], metric: str
 ) -> list[VariantSummary]:
     """Compute the statistics of each variant.
 
@@ -97,7 +97,7 @@ def summarize_variants(
         variants: The variants.
         results: Results of runs. Runs of other seeds are ignored.
         seeds: The seeds to compare.
-        score: Name of the metric, such as `"accuracy"`; a summary has it as `eval_accuracy`.
+        metric: Name of the metric, such as `"accuracy"`; a summary has it as `eval_accuracy`.
 
     Returns:
         One entry for each variant with a result, from the highest mean down. Variants without a
@@ -110,7 +110,7 @@ def summarize_variants(
             continue
         found = {seed: run.summary for seed, run in runs.items() if run.summary is not None}
         summaries = list(found.values())
-        values = {seed: summary[f"eval_{score}"] for seed, summary in found.items()}
+        values = {seed: summary[f"eval_{metric}"] for seed, summary in found.items()}
         speeds = [x["examples_per_second"] for x in summaries if x["examples_per_second"]]
         complete = len(values) == len(seeds)
         rows.append(
@@ -127,12 +127,12 @@ def summarize_variants(
     return sorted(rows, key=lambda row: math.inf if math.isnan(row.mean) else -row.mean)
 
 
-def markdown_table(rows: Sequence[VariantSummary], score: str) -> str:
+def markdown_table(rows: Sequence[VariantSummary], metric: str) -> str:
     """Format a comparison as a Markdown table with one line per variant.
 
     Args:
         rows: Statistics of the variants, from `summarize_variants`.
-        score: Name of the metric in `DISPLAY_NAMES`.
+        metric: Name of the metric in `DISPLAY_NAMES`.
 
     Returns:
         The table. The highest mean is bold, and so are means that are printed the same.
@@ -141,7 +141,7 @@ def markdown_table(rows: Sequence[VariantSummary], score: str) -> str:
     best = max((_percent(row.mean) for row in rows if row.mean == row.mean), key=float, default="")
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(s for row in rows for s in row.values))
     lines = [
-        f"| variant | test {DISPLAY_NAMES[score]}, %, seeds {seeds} | mean ± std "
+        f"| variant | test {DISPLAY_NAMES[metric]}, %, seeds {seeds} | mean ± std "
         "| parameters | MFLOPs | ms per step |",
         "|---|---|---|---|---|---|",
     ]
@@ -164,20 +164,20 @@ def markdown_table(rows: Sequence[VariantSummary], score: str) -> str:
 
 
 def write_comparison(
-    rows: Sequence[VariantSummary], score: str, workdir: Path, log: Callable[[str], object]
+    rows: Sequence[VariantSummary], metric: str, workdir: Path, log: Callable[[str], object]
 ) -> None:
     """Write comparison.md (the table), comparison.json (all numbers) and comparison.png.
 
     Args:
         rows: Statistics of the variants, from `summarize_variants`.
-        score: Name of the metric in `DISPLAY_NAMES`.
+        metric: Name of the metric in `DISPLAY_NAMES`.
         workdir: Directory of the comparison. It is created if it does not exist.
         log: Called with a message if the plot cannot be drawn.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "comparison.md").write_text(markdown_table(rows, score), encoding="utf-8")
+    (workdir / "comparison.md").write_text(markdown_table(rows, metric), encoding="utf-8")
     content = {
-        "metric": score,
+        "metric": metric,
         "variants": [_replace_nan(dataclasses.asdict(row)) for row in rows],
     }
     (workdir / "comparison.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -187,7 +187,7 @@ def write_comparison(
     def draw(file: Path) -> None:
         from train.reporting import plots  # matplotlib takes long to import
 
-        plots.draw_comparison(values, means, DISPLAY_NAMES[score], file)
+        plots.draw_comparison(values, means, DISPLAY_NAMES[metric], file)
 
     write_picture(workdir / "comparison.png", draw, log)
 

@@ -1,6 +1,6 @@
 """The dataset of a run as dataset.json: what its network reads and predicts.
 
-With this file a run can be exported, and can predict images, where its training data are not. It
+With this file, a run can save its model and predict images where its training data are not. It
 also shows if the classes of a user's folder have changed since the run started.
 """
 

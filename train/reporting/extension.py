@@ -76,7 +76,7 @@ def extend_workdir(workdir: Path, config: ConfigDict, step: int, total_steps: in
             + "\n".join(refused)
             + "\nSet them to the values of the workdir. To train another network, or with another "
             f"batch size, from these weights, write them to a file and set --config.init_from to "
-            f"it:\n  python -m train.export --workdir={workdir} --output=FILE.safetensors\n"
+            f"it:\n  python -m train.save_model --workdir={workdir} --output=FILE.safetensors\n"
             "If one side has no such field, another version of this program started the run: use "
             "that version."
         )

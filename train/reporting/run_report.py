@@ -23,7 +23,7 @@ from train.reporting.workdir import METRICS_FILE, SUMMARY_FILE
 from train.runtime.distributed import is_primary_process
 from train.runtime.writing import explain_write_errors, write_atomically
 
-__all__ = ["CONSOLE_INTERVAL_SECONDS", "RunReport", "read_metrics"]
+__all__ = ["CONSOLE_INTERVAL_SECONDS", "RunReport", "read_metric_lines"]
 
 CONSOLE_INTERVAL_SECONDS = 30.0
 """Minimum time between two lines with training metrics in a log file."""
@@ -81,7 +81,7 @@ class RunReport:
         self._seconds_before = 0.0
         if not is_primary_process():
             return
-        kept = [line for line in read_metrics(workdir) if line["step"] <= start_step]
+        kept = [line for line in read_metric_lines(workdir) if line["step"] <= start_step]
         write_atomically(workdir / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in kept))
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         with explain_write_errors(workdir / METRICS_FILE):
@@ -192,7 +192,7 @@ class RunReport:
         """
         if not is_primary_process():
             return {**summary, "examples_per_second": None, "wall_seconds": self.seconds}
-        lines = read_metrics(self.workdir)
+        lines = read_metric_lines(self.workdir)
         speeds = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
         full = {
             **summary,
@@ -223,7 +223,7 @@ class RunReport:
         def draw_curves(file: Path) -> None:
             from train.reporting import plots
 
-            plots.draw_curves(read_metrics(self.workdir), file, self.eval_name)
+            plots.draw_curves(read_metric_lines(self.workdir), file, self.eval_name)
 
         def draw_confusion(file: Path) -> None:
             from train.reporting import plots
@@ -260,7 +260,7 @@ class RunReport:
 
     def _has_line(self, kind: str, step: int) -> bool:
         """Return whether an earlier start has logged this, as for a run that was complete."""
-        return any((x["kind"], x["step"]) == (kind, step) for x in read_metrics(self.workdir))
+        return any((x["kind"], x["step"]) == (kind, step) for x in read_metric_lines(self.workdir))
 
     def _log_occasionally(self, step: int, status: str) -> None:
         """Print a line for readers of a log file, at most every `CONSOLE_INTERVAL_SECONDS`."""
@@ -276,7 +276,7 @@ class RunReport:
         self.log(f"step {step:6d} of {self._total_steps}  {status}")
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+def read_metric_lines(workdir: Path) -> list[dict[str, Any]]:
     """Read the metrics that a run has logged.
 
     Args:

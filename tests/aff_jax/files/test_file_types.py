@@ -76,7 +76,7 @@ def test_directories_are_named_with_what_to_do(tmp_path):
     assert describe_directory(run / "checkpoints") == "a directory"
     (run / "config.json").touch()
     for path in (run, run / "checkpoints", step):
-        command = f"python -m train.export --workdir={run} "
+        command = f"python -m train.save_model --workdir={run} "
         assert command in describe_directory(path)
         for read in (read_weights, aff_jax.load):
             with pytest.raises(IsADirectoryError, match=command):

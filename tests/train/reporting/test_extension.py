@@ -42,7 +42,7 @@ def test_the_new_config_replaces_the_old_one_which_is_kept(workdir):
     [
         (
             {"batch_size": 32},
-            r"(?s)cannot be extended.*batch_size: 64 in the .*train\.export.*that version",
+            r"(?s)cannot be extended.*batch_size: 64 in the .*train\.save_model.*that version",
         ),
         ({"fusion": "add", "epochs": 90.0}, r"(?s)cannot be extended.*fusion: \"aff\" in"),
         ({"learning_rate": 0.01}, "expected more steps than the 1350 that .*epochs counts from"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from aff_jax.images import ImageTask
 from tests.train.reporting.event_files import read_events
 from train.reporting import plots, run_report
-from train.reporting.run_report import RunReport, read_metrics
+from train.reporting.run_report import RunReport, read_metric_lines
 
 TRAIN = {"loss": 2.0, "accuracy": 0.25, "gradient_norm": 1.0, "learning_rate": 0.1}
 
@@ -26,7 +26,7 @@ def test_lines_have_kind_step_and_seconds(tmp_path):
     with make_report(tmp_path) as report:
         report.log_train(2, {**TRAIN, "examples_per_second": 100.0})
         report.log_eval(2, 0.5, {"loss": 1.5, "accuracy": 0.5})
-    train, evaluation = read_metrics(tmp_path)
+    train, evaluation = read_metric_lines(tmp_path)
     assert (train["kind"], train["step"], train["loss"]) == ("train", 2, 2.0)
     assert (evaluation["kind"], evaluation["step"], evaluation["accuracy"]) == ("eval", 2, 0.5)
     assert 0 <= train["seconds"] <= evaluation["seconds"]
@@ -37,11 +37,11 @@ def test_resumed_run_deletes_later_lines(tmp_path):
     with make_report(tmp_path) as report:
         for step in (2, 4, 6):
             report.log_train(step, TRAIN)
-    before = read_metrics(tmp_path)
+    before = read_metric_lines(tmp_path)
     with make_report(tmp_path, start_step=4) as report:
         assert report.seconds >= before[1]["seconds"]
         report.log_train(6, {**TRAIN, "loss": 1.0})
-    lines = read_metrics(tmp_path)
+    lines = read_metric_lines(tmp_path)
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert lines[:2] == before[:2]
     assert lines[2]["loss"] == 1.0
@@ -52,7 +52,7 @@ def test_truncated_line_is_ignored(tmp_path):
         report.log_train(2, TRAIN)
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"kind": "train", "st')
-    assert [line["step"] for line in read_metrics(tmp_path)] == [2]
+    assert [line["step"] for line in read_metric_lines(tmp_path)] == [2]
     with make_report(tmp_path, start_step=2):
         pass
     assert path.read_text().endswith("}\n")
@@ -65,7 +65,7 @@ def test_summary_has_the_median_speed_and_the_wall_time(tmp_path):
         summary = report.finish({"eval_accuracy": 0.5})
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert summary["examples_per_second"] == 20.0
-    assert summary["wall_seconds"] == read_metrics(tmp_path)[-1]["seconds"]
+    assert summary["wall_seconds"] == read_metric_lines(tmp_path)[-1]["seconds"]
 
 
 def test_a_plot_that_cannot_be_drawn_is_reported(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from train.checkpoints.record import read_record
-from train.reporting.run_report import read_metrics
+from train.reporting.run_report import read_metric_lines
 from train.runtime.distributed import initialize
 from train.saved_evaluation import evaluate_checkpoint
 
@@ -87,14 +87,14 @@ def finish(processes):
 
 def wait_until_trained(workdir, step, processes):
     deadline = time.monotonic() + HANG_SECONDS
-    while not any(x["step"] >= step for x in read_metrics(workdir)):
+    while not any(x["step"] >= step for x in read_metric_lines(workdir)):
         assert all(process.poll() is None for process in processes), processes[0].communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def curve(workdir):
-    lines = [x for x in read_metrics(workdir) if x["kind"] == "train"]
+    lines = [x for x in read_metric_lines(workdir) if x["kind"] == "train"]
     assert [x["step"] for x in lines] == list(range(1, STEPS + 1))
     return np.array([x["loss"] for x in lines])
 

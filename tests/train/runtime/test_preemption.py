@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from train.checkpoints.record import read_record
-from train.reporting.run_report import read_metrics
+from train.reporting.run_report import read_metric_lines
 from train.runtime.preemption import StopSignals
 
 HANG_SECONDS = 600  # only bounds a hang: a busy machine may take minutes
@@ -144,7 +144,7 @@ def test_stopped_and_resumed_run_ends_like_one_without_signals(
     code, out, err = finish(process)
     assert (code, err) == (143, "")
     assert "Stopped after step 17" in out
-    assert not any((x["kind"], x["step"]) == ("eval", 17) for x in read_metrics(workdir))
+    assert not any((x["kind"], x["step"]) == ("eval", 17) for x in read_metric_lines(workdir))
     assert read_record(checkpoints / "17")["metrics"] == {}
 
     code, out, err = finish(command(f"--workdir={workdir}", *short_run))
@@ -157,7 +157,7 @@ def test_stopped_and_resumed_run_ends_like_one_without_signals(
         ), step
     numbers = [
         [{k: v for k, v in x.items() if k not in ("seconds", "examples_per_second")} for x in lines]
-        for lines in (read_metrics(workdir), read_metrics(undisturbed))
+        for lines in (read_metric_lines(workdir), read_metric_lines(undisturbed))
     ]
     assert numbers[0] == numbers[1]
     summaries = [json.loads((x / "summary.json").read_text()) for x in (workdir, undisturbed)]

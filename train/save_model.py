@@ -1,8 +1,8 @@
-"""Write the weights of a run's checkpoint to a file for `aff_jax.load`.
+"""Write the model of a run, with the weights of a checkpoint, to a file for `aff_jax.load`.
 
 For example::
 
-    python -m train.export --workdir=runs/digits --output=digits.safetensors --step=best
+    python -m train.save_model --workdir=runs/digits --output=digits.safetensors --step=best
 
 The workdir does not change, so the run may still be training.
 """
@@ -22,12 +22,12 @@ def main() -> None:
         SystemExit: If there is an error that is expected.
     """
     from train.runtime.compilation_cache import enable_compilation_cache
-    from train.saved_run import export_checkpoint
+    from train.saved_run import save_model
 
     options = flags.FLAGS
     enable_compilation_cache(None)
     with errors_in_one_line():
-        step = export_checkpoint(
+        step = save_model(
             options.workdir,
             options.output,
             options.step,
