@@ -8,16 +8,11 @@ from typing import Any
 import flax.linen as nn
 
 import aff_jax
-from aff_jax.cli.network_flags import (
-    check_target,
-    checkpoint_num_classes,
-    create,
-    help_line,
-    parse_renames,
-    positive,
-    rename_flag,
-)
-from aff_jax.convert.channels import checkpoint_image_channels
+from aff_jax.cli.command_help import help_line
+from aff_jax.cli.flag_values import check_target, positive
+from aff_jax.cli.network_flags import create
+from aff_jax.cli.renames import parse_renames, rename_flag
+from aff_jax.convert.checkpoint_sizes import checkpoint_image_channels, checkpoint_num_classes
 from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.prefixes import drop_ignored, rename_arrays, select_prefix
 from aff_jax.convert.rules import MXNET, PYTORCH

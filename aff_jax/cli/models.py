@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 import aff_jax
-from aff_jax.cli.network_flags import channels_flag, create, help_line, input_size_flag
+from aff_jax.cli.command_help import help_line
+from aff_jax.cli.network_flags import channels_flag, create, input_size_flag
 from aff_jax.hosts.registry import MODELS
 from aff_jax.inspection import count_flops, count_parameters
 from aff_jax.lookup import unknown_name

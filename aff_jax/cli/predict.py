@@ -9,7 +9,8 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
-from aff_jax.cli.network_flags import help_line, positive
+from aff_jax.cli.command_help import help_line
+from aff_jax.cli.flag_values import positive
 from aff_jax.prediction.predictor import BATCH_SIZE, Predictor
 
 __all__ = ["add_parser", "predict", "predict_and_report"]

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from aff_jax.cli.network_flags import channels_flag, create, help_line, input_size_flag
+from aff_jax.cli.command_help import help_line
+from aff_jax.cli.network_flags import channels_flag, create, input_size_flag
 
 __all__ = ["add_parser", "summary"]
 

@@ -4,17 +4,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array
 
-from aff_jax.convert.mapping import list_entries
-from aff_jax.convert.rules import Framework
-from aff_jax.hosts.base import FIRST_LAYERS, is_in_first_layer
-from aff_jax.inspection import image_channels, inspect_module
+from aff_jax.hosts.base import is_in_first_layer
+from aff_jax.inspection import image_channels
 
-__all__ = ["adapt_channels", "checkpoint_image_channels"]
+__all__ = ["adapt_channels"]
 
 
 def adapt_channels(variables: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -57,29 +54,6 @@ def adapt_channels(variables: Mapping[str, Any], channels: int) -> dict[str, Any
                 jnp.mean(leaf, keepdims=True) if channels == 1 else _spread(leaf, channels, -1)
             )
     return traverse_util.unflatten_dict(flat)
-
-
-def checkpoint_image_channels(
-    arrays: Mapping[str, Any], module: nn.Module, framework: Framework
-) -> int:
-    """Find the number of image channels of a checkpoint.
-
-    Args:
-        arrays: Arrays by their names in the checkpoint.
-        module: A network of `create_model`.
-        framework: Framework of the checkpoint.
-
-    Returns:
-        Number of input channels of the first convolution, or 3 if the checkpoint does not have it.
-    """
-    entries = list_entries(inspect_module(module, ()), framework)
-    for layer in FIRST_LAYERS:
-        for entry in entries:
-            found = arrays.get(entry.name)
-            is_kernel = layer in entry.path and entry.path[-1] == "kernel"
-            if is_kernel and found is not None and found.ndim == len(entry.shape):
-                return int(found.shape[1])
-    return 3
 
 
 def _spread(array: Array, size: int, axis: int) -> Array:

@@ -10,7 +10,7 @@ import torch
 
 import aff_jax
 from aff_jax.cli import main as cli
-from aff_jax.cli.network_flags import parse_renames
+from aff_jax.cli.renames import parse_renames
 
 NETWORK = ["--model=cifar_resnet8", "--num-classes=3", "--field=blocks_per_stage=(0,0,0)"]
 
