@@ -5,7 +5,7 @@ With C channels and reduction r, MS-CAM computes::
     branch(u) = BN(W2 act(BN(W1 u + b1)) + b2)       max(1, C // r) hidden channels
     L(u)      = branch(u)                            local context, the submodule `local`
     g(u)      = branch(mean of u)                    global context, the submodule `global`
-    M(u)      = sigmoid(L(u) + g(u))
+    M(u)      = sigmoid(l),  l = L(u) + g(u)         times the field `logit_scale`, if it is not 1
     MSCAM(x)  = x * M(x)
 
 where x is the input of a module, and u is the input of the attention. M(u) are the attention

@@ -61,10 +61,13 @@ class Fusion(CheckedModule, kw_only=True):
             )
         x, y = promote_dtype(x, y, dtype=self.dtype)
 
-        def fuse(module: Fusion, x: Array, y: Array) -> Array:
+        if not self.remat:
+            return self.fuse(x, y, train)
+
+        def call_fuse(module: Fusion, x: Array, y: Array) -> Array:
             return module.fuse(x, y, train)
 
-        fused: Array = rematerialize(fuse, self.remat)(self, x, y)
+        fused: Array = rematerialize(call_fuse, self.remat)(self, x, y)
         return fused
 
     def fuse(

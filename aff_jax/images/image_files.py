@@ -183,13 +183,13 @@ def image_from_pixels(pixels: UInt8[np.ndarray, ...], channels: int) -> Image.Im
     return Image.fromarray(pixels).convert(PILLOW_MODES[channels])
 
 
-def encode_png(pixels: UInt8[np.ndarray, "height width"]) -> io.BytesIO:
-    """Encode gray pixels as a PNG file.
+def encode_png(pixels: UInt8[np.ndarray, "height width *channels"]) -> io.BytesIO:
+    """Encode gray or color pixels as a PNG file.
 
     TFDS builders call this function, because TFDS encodes arrays with TensorFlow.
 
     Args:
-        pixels: uint8 `(height, width)`.
+        pixels: uint8, `(height, width)` for gray and `(height, width, 3)` for color.
 
     Returns:
         The bytes of the file, at position 0.

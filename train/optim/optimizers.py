@@ -89,6 +89,8 @@ def adamw(settings: OptimizerSettings) -> optax.GradientTransformation:
     return optax.adamw(
         settings.schedule,
         b1=settings.momentum,
+        b2=0.999,
+        eps=1e-8,
         weight_decay=settings.weight_decay,
         mask=settings.weight_decay_mask,
     )
@@ -118,6 +120,8 @@ def lars(settings: OptimizerSettings) -> optax.GradientTransformation:
         settings.schedule,
         weight_decay=settings.weight_decay,
         weight_decay_mask=settings.weight_decay_mask,
+        trust_coefficient=0.001,
+        eps=0.0,
         trust_ratio_mask=settings.weight_decay_mask,
         momentum=settings.momentum,
     )

@@ -58,7 +58,7 @@ def test_every_optimizer_has_an_oracle():
 @pytest.mark.parametrize("name", sorted(ORACLES))
 def test_three_steps(name, weight_decay_mask):
     rng = np.random.default_rng(0)
-    params = {"layer": {"kernel": rng.standard_normal(4), "bias": rng.standard_normal(4)}}
+    params = {"layer": {"kernel": rng.standard_normal(64), "bias": rng.standard_normal(64)}}
     gradients = [jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape), params) for _ in RATES]
     # Where weight decay cancels the gradient, adaptive optimizers must not compute 0 / 0.
     gradients[0]["layer"]["kernel"][0] = -DECAY * params["layer"]["kernel"][0]

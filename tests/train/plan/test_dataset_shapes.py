@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image
 
-from configs import cifar100_resnet32_coarse, digit_scenes, digits, image_folder, stop_sign_fpn
+from configs import base, cifar100_resnet32_coarse, digits, image_folder, stop_sign_fpn
+from tests.train.data.sources.test_datasets import PREPARED_HERE
 from train.data.sources.datasets import DATASETS
 from train.data.sources.load import load_source
 from train.plan.dataset_shapes import SHAPES, open_shapes
@@ -17,10 +18,19 @@ def test_every_dataset_is_known_or_a_folder_of_the_user():
         assert shapes.is_mask == (DATASETS[name].task == "segmentation")
 
 
-@pytest.mark.parametrize("config", [digits, pytest.param(digit_scenes, marks=pytest.mark.slow)])
-def test_shapes_are_those_of_the_prepared_dataset(config, digits_dir):
-    shapes = open_shapes(config.get_config())
-    source = load_source(config.get_config().dataset, "train", data_dir=digits_dir)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # These scenes take ten seconds to draw.
+        pytest.param(row.name, marks=[pytest.mark.slow] if row.name == "digit_scenes" else [])
+        for row in PREPARED_HERE
+    ],
+)
+def test_shapes_are_those_of_the_prepared_dataset(name, digits_dir):
+    config = base.get_config()
+    config.dataset = name
+    shapes = open_shapes(config)
+    source = load_source(name, "train", data_dir=digits_dir)
     for name in ("image_shape", "label_shape", "num_classes", "mean", "std", "nbytes"):
         assert getattr(shapes, name) == getattr(source, name), name
     assert len(shapes) == len(source)

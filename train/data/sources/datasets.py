@@ -18,7 +18,7 @@ from train.data.sources.folder_splits import SplitNames, find_image_splits, find
 from train.data.sources.image_folder import open_image_folder
 from train.data.sources.mask_folder import open_mask_folder
 from train.data.sources.stop_sign import open_stop_sign
-from train.data.sources.tfds_examples import open_or_prepare, open_prepared
+from train.data.sources.tfds_examples import open_tfds
 
 __all__ = [
     "DATASETS",
@@ -56,7 +56,7 @@ class Dataset:
         std: Standard deviation of the same pixels; () is `DEFAULT_STD`.
         task: "classification" for one label per image, "segmentation" for one per pixel.
         open: Function of (name, split, data_dir, label_key) that opens a split, as
-            `open_prepared`.
+            `open_tfds`.
         options: Arguments of `load_source` that `open` takes as well.
         find_splits: Function of data_dir that chooses the splits by what a user's folder has; None
             takes `eval_split`.
@@ -69,7 +69,7 @@ class Dataset:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     task: str = "classification"
-    open: Callable[..., EncodedExamples] = open_prepared
+    open: Callable[..., EncodedExamples] = open_tfds
     options: tuple[str, ...] = ()
     find_splits: Callable[[str | None], SplitNames] | None = None
 
@@ -97,7 +97,6 @@ DATASETS = {
             # Over all pixels of the 1,437 training images, in float64. The tests measure it again.
             mean=(0.3058,),
             std=(0.3761,),
-            open=open_or_prepare,
         ),
         Dataset(
             name="digit_scenes",
@@ -107,7 +106,6 @@ DATASETS = {
             mean=(0.3068,),
             std=(0.1822,),
             task="segmentation",
-            open=open_or_prepare,
         ),
         Dataset(
             name="cifar10",

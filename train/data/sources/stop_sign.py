@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from aff_jax.images.image_files import encode_png, open_image
-from train.data.sources.tfds_examples import RawRecords, TfdsExamples, open_or_prepare
+from train.data.sources.tfds_examples import RawRecords, TfdsExamples, open_tfds
 from train.data.sources.tfds_prepare import FILE_FORMAT, check_prepared, preparation_command
 
 __all__ = ["CATEGORY", "StopSign", "open_stop_sign", "stop_sign_mask"]
@@ -113,7 +113,7 @@ def open_stop_sign(name: str, split: str, data_dir: str | None, label_key: str) 
         # Check that COCO is complete before anything is written.
         for coco_split in _SPLITS:
             _open_coco(builder, coco_split)
-    return open_or_prepare(name, split, data_dir, label_key, quiet=False)
+    return open_tfds(name, split, data_dir, label_key, quiet=False)
 
 
 def stop_sign_mask(

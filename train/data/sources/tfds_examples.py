@@ -20,7 +20,7 @@ from train.data.sources.tfds_prepare import (
     prepare_dataset,
 )
 
-__all__ = ["RawRecords", "TfdsExamples", "open_or_prepare", "open_prepared"]
+__all__ = ["RawRecords", "TfdsExamples", "open_tfds"]
 
 
 class RawRecords:
@@ -100,7 +100,7 @@ class TfdsExamples(EncodedExamples):
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> None:
         self._reopen = functools.partial(
-            open_prepared, builder.name, split, os.fspath(builder.data_dir_root), label_key
+            open_tfds, builder.name, split, os.fspath(builder.data_dir_root), label_key
         )
         features = builder.info.features
         self.is_mask = isinstance(features[label_key], tfds.features.LabeledImage)
@@ -126,24 +126,33 @@ class TfdsExamples(EncodedExamples):
         return self._reopen, ()
 
 
-def open_prepared(name: str, split: str, data_dir: str | None, label_key: str) -> TfdsExamples:
-    """Open one split of a dataset that was prepared before.
+def open_tfds(
+    name: str, split: str, data_dir: str | None, label_key: str, quiet: bool = True
+) -> TfdsExamples:
+    """Open one split of a TFDS dataset.
+
+    If it is not prepared and its builder is in this project, it is prepared first.
 
     Args:
         name: Name of the dataset in TFDS.
         split: Any split that TFDS understands: "train", "test", "train[:90%]".
         data_dir: Data directory of TFDS; None is TFDS's default.
         label_key: Name of the feature that is the label.
+        quiet: Whether to hide TFDS's progress bars of the preparation.
 
     Returns:
         The examples of the split.
 
     Raises:
-        ValueError: If there is no such split.
-        FileNotFoundError: If the dataset is not prepared, is incomplete, or has another file format
-            than ArrayRecord.
+        ValueError: If TFDS does not have the dataset, or the dataset does not have the split.
+        FileNotFoundError: If a dataset of TFDS is not prepared, or a prepared dataset is incomplete
+            or has another file format than ArrayRecord.
+        ImportError: If the builder needs TensorFlow and is in this project.
     """
-    builder = tfds.builder(name, data_dir=data_dir)
+    builder = _find_builder(name, data_dir)
+    if not builder.data_path.exists() and type(builder).__module__.startswith("train."):
+        prepare_dataset(builder, quiet)
+        builder = _find_builder(name, data_dir)  # It reads its directory when it is constructed.
     instructions = preparation_help(builder)
     if not builder.data_path.exists():
         raise FileNotFoundError(
@@ -155,27 +164,19 @@ def open_prepared(name: str, split: str, data_dir: str | None, label_key: str) -
     return TfdsExamples(builder, split, label_key)
 
 
-def open_or_prepare(
-    name: str, split: str, data_dir: str | None, label_key: str, quiet: bool = True
-) -> TfdsExamples:
-    """Open one split of a dataset with a builder in this project, and prepare it if necessary.
-
-    Args:
-        name: Name of the dataset in TFDS.
-        split: Any split that TFDS understands.
-        data_dir: Data directory of TFDS; None is TFDS's default.
-        label_key: Name of the feature that is the label.
-        quiet: Whether to hide TFDS's progress bars.
-
-    Returns:
-        The examples of the split.
+def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """Return the builder of a dataset.
 
     Raises:
-        ValueError: If there is no such split.
-        FileNotFoundError: If the prepared dataset is incomplete or has another file format.
+        ValueError: If TFDS does not have it. Its own error lists all datasets.
     """
-    builder = tfds.builder(name, data_dir=data_dir)
-    if not builder.data_path.exists():
-        prepare_dataset(builder, quiet)
-    # A builder reads the directory only when it is constructed, so `open_prepared` makes another.
-    return open_prepared(name, split, data_dir, label_key)
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.registered.DatasetNotFoundError:
+        raise ValueError(
+            f"expected a dataset that TFDS {tfds.__version__} has or that is prepared in "
+            f"{data_dir or 'its data_dir'}, got {name!r}. If its builder is in this project, "
+            f"import its module in train/data/sources/datasets.py: TFDS registers a builder when "
+            f"its class is defined. Otherwise check the name: "
+            f"https://www.tensorflow.org/datasets/catalog"
+        ) from None

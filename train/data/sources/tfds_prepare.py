@@ -108,6 +108,9 @@ def prepare_dataset(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> No
     Args:
         builder: Builder of the dataset.
         quiet: Whether to hide TFDS's progress bars, which report a download.
+
+    Raises:
+        ImportError: If the builder needs TensorFlow or importlib_resources.
     """
     # TFDS writes to `incomplete.<random>_<version>` and renames this directory at the end.
     # Therefore the files of an interrupted preparation are never read.
@@ -118,6 +121,17 @@ def prepare_dataset(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> No
                 redirected.enter_context(contextlib.redirect_stdout(silence))
                 redirected.enter_context(contextlib.redirect_stderr(silence))
             builder.download_and_prepare(file_format=FILE_FORMAT)
+    except ImportError as error:
+        # TFDS raises it again, without the attribute `name`.
+        names = [name for name in ("tensorflow", "importlib_resources") if name in str(error)]
+        if not names:
+            raise
+        raise ImportError(
+            f"the preparation of {builder.name!r} imports {names[0]}. To prepare the dataset "
+            f"without it, its builder has to set `url_infos = None`, and to pass images as the PNG "
+            f"bytes of aff_jax.images.image_files.encode_png and labels as integers; "
+            f"train/data/sources/digits.py is an example. Otherwise install it."
+        ) from error
     except OSError:
         # The rename fails if another process was faster. Its files are equal to these.
         if not builder.data_path.exists():

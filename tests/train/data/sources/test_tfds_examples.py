@@ -6,15 +6,19 @@ import pathlib
 import pickle
 import shlex
 import shutil
+import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from aff_jax.images.image_files import encode_png
 from train.data.sources.data_source import Source
 from train.data.sources.load import load_source
-from train.data.sources.tfds_examples import open_prepared
+from train.data.sources.tfds_examples import open_tfds
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def test_error_names_a_truncated_file(copied_dir: pathlib.Path) -> None:
 
 
 def test_origins_are_right_over_several_files(digits_dir: pathlib.Path) -> None:
-    records = open_prepared("digits", "train[10:]+test[:5]", str(digits_dir), "label")
+    records = open_tfds("digits", "train[10:]+test[:5]", str(digits_dir), "label")
     assert len(records) == 1437 - 10 + 5
     for position, expected in (
         (0, "record 10 of"),
@@ -122,7 +126,7 @@ def test_origins_are_right_over_several_files(digits_dir: pathlib.Path) -> None:
 
 
 def test_examples_can_be_pickled(digits_dir: pathlib.Path) -> None:
-    records = open_prepared("digits", "test", str(digits_dir), "label")
+    records = open_tfds("digits", "test", str(digits_dir), "label")
     again = pickle.loads(pickle.dumps(records))
     assert again[7] == records[7]
 
@@ -133,3 +137,60 @@ def test_error_has_instructions_for_manual_downloads(tmp_path: pathlib.Path) -> 
     assert "ILSVRC2012_img_train.tar" in str(error.value)
     assert f"{tmp_path / 'downloads' / 'manual'} is the manual_dir" in str(error.value)
     assert "It downloads the dataset" not in str(error.value)
+
+
+def test_error_for_an_unregistered_builder_says_where_to_import_it(tmp_path: pathlib.Path) -> None:
+    message = r"got 'drawn_shapes'\. .*import its module in train/data/sources/datasets\.py"
+    with pytest.raises(ValueError, match=message):
+        open_tfds("drawn_shapes", "train", str(tmp_path), "label")
+
+
+@pytest.fixture
+def own_builder() -> Iterator[type[tfds.core.GeneratorBasedBuilder]]:
+    """A builder as in this project, whose image is an array."""
+
+    class OneImage(tfds.core.GeneratorBasedBuilder):
+        __module__ = "train.data.sources.one_image"
+        VERSION = tfds.core.Version("1.0.0")
+        url_infos = None
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            features = {
+                "image": tfds.features.Image(shape=(4, 4, 1), encoding_format="png"),
+                "label": tfds.features.ClassLabel(num_classes=2),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description="One image.",
+                features=tfds.features.FeaturesDict(features),
+            )
+
+        def _split_generators(self, dl_manager: object) -> dict[str, object]:
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self) -> Iterator[tuple[int, dict[str, object]]]:
+            yield 0, {"image": self.image(), "label": 1}
+
+        def image(self) -> object:
+            return encode_png(np.full((4, 4), 7, np.uint8))
+
+    yield OneImage
+    tfds.core.registered._DATASET_REGISTRY.pop("one_image")
+
+
+def test_a_builder_of_this_project_is_prepared(
+    own_builder: type[tfds.core.GeneratorBasedBuilder], tmp_path: pathlib.Path
+) -> None:
+    (example,) = open_tfds("one_image", "train", str(tmp_path), "label")
+    assert example.label == 1
+
+
+def test_error_says_how_to_prepare_without_tensorflow(
+    own_builder: type[tfds.core.GeneratorBasedBuilder],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_builder, "image", lambda self: np.zeros((4, 4, 1), np.uint8))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ImportError, match=r"imports tensorflow\. .*encode_png"):
+        open_tfds("one_image", "train", str(tmp_path), "label")
