@@ -117,7 +117,9 @@ class _Opcode(NamedTuple):
 def _read_opcodes(stream: Any) -> list[_Opcode]:
     """Read the opcodes up to the end of the pickle, without those of frames."""
     start = stream.tell()
-    found = [(opcode.name, argument, at) for opcode, argument, at in pickletools.genops(stream)]
+    found: list[tuple[str, Any, Any]] = [
+        (opcode.name, argument, at) for opcode, argument, at in pickletools.genops(stream)
+    ]
     end = stream.tell()
     stream.seek(start)
     content = stream.read(end - start)
