@@ -51,9 +51,15 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     11: np.dtype("<u8"),
     12: np.dtype(ml_dtypes.bfloat16),
 }
-_MAX_AXES = 32  # kernels of 3-d convolutions have 5; NumPy allows 64
-_SMALLEST_ARRAY = 21  # bytes: no version, one axis, one value of one byte
-_SMALLEST_NAME = 8  # bytes: an empty name has only its length
+
+_MAX_AXES = 32
+"""Largest number of axes. Kernels of 3-d convolutions have 5; NumPy allows 64."""
+
+_SMALLEST_ARRAY = 21
+"""Number of bytes of an array without a version, with one axis and one value of one byte."""
+
+_SMALLEST_NAME = 8
+"""Number of bytes of an empty name, which has only its length."""
 
 
 def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:

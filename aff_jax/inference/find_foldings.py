@@ -23,9 +23,11 @@ __all__ = ["LINEAR_LAYERS", "find_foldings"]
 LINEAR_LAYERS = (nn.Dense, nn.Conv)
 """Layers that are linear in their kernel and have output channels on its last axis."""
 
-# Names of the marks in the jaxpr, before the path of a layer or norm. `_OTHER` stands for every
-# operation without a mark.
 _LAYER, _NORM, _OTHER = "after layer ", "before norm ", "other"
+"""Names of the marks in the jaxpr, before the path of a layer or norm.
+
+`_OTHER` stands for every operation without a mark.
+"""
 
 
 def find_foldings(

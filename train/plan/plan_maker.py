@@ -23,8 +23,8 @@ __all__ = ["PACKAGES", "PlanCache", "PlanMaker", "versions"]
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "libtpu", "jax-cuda12-plugin")
 """Packages whose version changes what is compiled."""
 
-# Fields that change neither the program nor the estimate.
 _WITHOUT_EFFECT = ("seed", "data_workers", "keep_checkpoints", "checkpoint_every_minutes")
+"""Fields that change neither the program nor the estimate."""
 
 
 def versions() -> dict[str, str]:

@@ -42,10 +42,12 @@ class Moments(flax.struct.PyTreeNode):
         return traverse_util.unflatten_dict(flat)
 
 
-# The state and the moments are one argument, because `Parallel.compile` maps functions of a state
-# and a batch.
 RecalibrationStep = Callable[[tuple[TrainState, Moments], Batch], Moments]
-"""A function of `(state, moments)` and a batch that returns the new moments."""
+"""A function of `(state, moments)` and a batch that returns the new moments.
+
+The state and the moments are one argument, because `Parallel.compile` maps functions of a state and
+a batch.
+"""
 
 
 def zero_moments(batch_stats: Any) -> Moments:
