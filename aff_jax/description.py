@@ -25,8 +25,6 @@ _FLAX_NORMS: dict[str, type[nn.Module]] = {
     for norm in (nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm, nn.LayerNorm, nn.RMSNorm)
 }
 
-# Fields that do not change what a network computes from its variables: how parameters are
-# initialized, which memory gradients take, and which of two equal programs runs.
 _NOT_STORED = (
     "kernel_init",
     "head_init",
@@ -37,6 +35,11 @@ _NOT_STORED = (
     "name",
     "parent",
 )
+"""Fields that do not change what a network computes from its variables.
+
+They say how parameters are initialized, which memory gradients take, and which of two equal
+programs runs.
+"""
 
 _ALONE = (
     "Or save the variables alone with `aff_jax.save(path, variables, None)`, and read them with "

@@ -76,16 +76,18 @@ def list_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> l
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
     lines = [
-        f"  missing     {name} {_describe(expected[name])}{_hint(index, name, unexpected)}"
+        f"  missing     {name} {_shape_and_dtype(expected[name])}{_hint(index, name, unexpected)}"
         for index, name in enumerate(missing)
     ]
     lines += [
-        f"  unexpected  {name} {_describe(found[name])}{_hint(index, name, missing)}"
+        f"  unexpected  {name} {_shape_and_dtype(found[name])}{_hint(index, name, missing)}"
         for index, name in enumerate(unexpected)
     ]
     for name in expected:
         if name in found and (label := _compare(expected[name], found[name])):
-            described = f"{_describe(found[name])}, expected {_describe(expected[name])}"
+            described = (
+                f"{_shape_and_dtype(found[name])}, expected {_shape_and_dtype(expected[name])}"
+            )
             lines.append(f"  {label:<11} {name}: {described}")
     return lines
 
@@ -142,7 +144,7 @@ def _shape(array: Any) -> tuple[int, ...]:
     return tuple(getattr(array, "shape", array))
 
 
-def _describe(array: Any) -> str:
+def _shape_and_dtype(array: Any) -> str:
     return f"{_shape(array)} {array.dtype}" if hasattr(array, "dtype") else str(_shape(array))
 
 

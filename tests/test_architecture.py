@@ -117,14 +117,22 @@ def public_names(path):
     return set()
 
 
-def test_constants_are_public_or_marked_as_private():
+def assigned_names(path):
+    """Yield the constants and type aliases of a module, without its type variables."""
+    for node in ast.parse(path.read_text()).body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or " = TypeVar(" in ast.unparse(node):
+            continue
+        for target in getattr(node, "targets", [getattr(node, "target", None)]):
+            for item in target.elts if isinstance(target, ast.Tuple) else [target]:
+                if isinstance(item, ast.Name):
+                    yield item.id
+
+
+def test_constants_and_type_aliases_are_public_or_marked_as_private():
     for path in SOURCES:
-        public = public_names(path)
-        for node in ast.parse(path.read_text()).body:
-            targets = getattr(node, "targets", [getattr(node, "target", None)])
-            for name in [target.id for target in targets if isinstance(target, ast.Name)]:
-                is_private = name.startswith("_") or len(name) == 1  # a type variable
-                assert not name.isupper() or is_private or name in public, f"{path}: {name}"
+        for name in assigned_names(path):
+            is_public = not name.startswith("_")
+            assert not is_public or name in public_names(path), f"{path}: {name}"
 
 
 def test_imported_names_are_public():

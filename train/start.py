@@ -116,7 +116,7 @@ def train(
                         report.log(line)
                 if dataset_warning:
                     report.log(dataset_warning)
-                for line in _describe(run):
+                for line in _describe_run(run):
                     report.log(line)
                 report.log(f"Running on {run.parallel.describe()}.")
                 if warning := run.epochs.warning:
@@ -125,7 +125,7 @@ def train(
                 return loop.run_to_end(state, step, evaluated)
 
 
-def _describe(run: Run) -> list[str]:
+def _describe_run(run: Run) -> list[str]:
     """Describe the data and the length of a run."""
     resizes = parse_image_size(run.config.image_size) is not None
     return describe_start(

@@ -104,9 +104,11 @@ def convert(arguments: argparse.Namespace) -> int:
     if arguments.num_classes is None:
         arguments.num_classes = checkpoint_num_classes(arrays, create(arguments), framework)
     model = create(arguments)
-    read = aff_jax.convert.from_mxnet if framework is MXNET else aff_jax.convert.from_torch
+    convert_arrays = (
+        aff_jax.convert.from_mxnet if framework is MXNET else aff_jax.convert.from_torch
+    )
     images = example_images(model, checkpoint_image_channels(arrays, model, framework))
-    variables = read(arrays, model, *images)
+    variables = convert_arrays(arrays, model, *images)
     if arguments.channels:
         variables = aff_jax.convert.adapt_channels(variables, arguments.channels)
     aff_jax.save(target, variables, model, overwrite=arguments.overwrite)

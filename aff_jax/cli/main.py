@@ -15,7 +15,7 @@ from aff_jax.cli.network_flags import network_flags
 
 __all__ = ["main"]
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise  # not an error of the command
     except (ValueError, OSError, ImportError) as error:
-        logger.debug("the command failed", exc_info=True)
+        _logger.debug("the command failed", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
     except Exception as error:  # uncaught, it would exit with 1, which means that networks differ
         traceback.print_exc()

@@ -52,35 +52,11 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
     Returns:
         A sentence that names the cause, and what to do.
     """
-    read = {name: entry for name, entry in entries.items() if entry.collection != UNREAD}
-    missing = [entry for name, entry in read.items() if name not in arrays]
+    read_entries = {name: entry for name, entry in entries.items() if entry.collection != UNREAD}
+    missing = [entry for name, entry in read_entries.items() if name not in arrays]
     unexpected = [name for name in arrays if name not in entries]
-    if sum(_SYMBOL_NAME.fullmatch(name) is not None for name in arrays) > len(arrays) / 2:
-        return (
-            "The names belong to MXNet's symbols, as `export` and `collect_params().save` write "
-            "them. Save the network with `net.save_parameters(path)` instead."
-        )
-    if prefixes := find_prefixes(read, arrays):
-        listed = " or ".join(f"prefix={p!r}" for p in prefixes[:5])
-        return (
-            f"The names of this module are in the checkpoint under a prefix. To convert, pass "
-            f"{listed}; on the command line, --prefix={prefixes[0].removesuffix('.')}. To compare, "
-            f"take this submodule alone."
-        )
-    whole = len(arrays) >= _OVERLAP * len(read)
-    if whole and (prefixes := find_prefixes(arrays, read)):
-        prefix = prefixes[0].removesuffix(".")
-        return (
-            f"The names of the checkpoint are in this module under a prefix: pass "
-            f"rename={{'': {prefix!r}}}; on the command line, --rename=={prefix}."
-        )
-    expected_fusion, found_fusion = _guess_fusion(entries), _guess_fusion(arrays)
-    common = len(set(entries) & set(arrays))
-    if expected_fusion != found_fusion and common >= _OVERLAP * min(len(entries), len(arrays)):
-        return (
-            f"The checkpoint looks like a network with fusion={found_fusion!r}; the module has "
-            f"fusion={expected_fusion!r}."
-        )
+    if cause := _explain_names(read_entries, arrays) or _explain_fusions(entries, arrays):
+        return cause
     if missing and not unexpected and all(entry.path[0] == HEAD for entry in missing):
         return (
             "The checkpoint has no head: create the network with features_only=True; on the "
@@ -90,11 +66,11 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
         return explain_shapes(
             [
                 MisshapenVariable(entry.path, entry.part_shape, _shape_in_flax(entry, arrays[name]))
-                for name, entry in read.items()
+                for name, entry in read_entries.items()
                 if not entry.accepts(arrays[name])
             ]
         )
-    if not missing and all(entry.accepts(arrays[name]) for name, entry in read.items()):
+    if not missing and all(entry.accepts(arrays[name]) for name, entry in read_entries.items()):
         listed = ", ".join(map(repr, unexpected[:5])) + (", ..." if unexpected[5:] else "")
         return (
             f"The module has no counterpart of the unexpected arrays. If it needs none, as for "
@@ -106,6 +82,42 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
         "`aff-jax summary` shows, or its names have another prefix, which `rename` can change; on "
         "the command line, --rename."
     )
+
+
+def _explain_names(read_entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> str:
+    """Explain names of another kind or under a prefix; an empty string for other names."""
+    if sum(_SYMBOL_NAME.fullmatch(name) is not None for name in arrays) > len(arrays) / 2:
+        return (
+            "The names belong to MXNet's symbols, as `export` and `collect_params().save` write "
+            "them. Save the network with `net.save_parameters(path)` instead."
+        )
+    if prefixes := find_prefixes(read_entries, arrays):
+        listed = " or ".join(f"prefix={p!r}" for p in prefixes[:5])
+        return (
+            f"The names of this module are in the checkpoint under a prefix. To convert, pass "
+            f"{listed}; on the command line, --prefix={prefixes[0].removesuffix('.')}. To compare, "
+            f"take this submodule alone."
+        )
+    is_whole = len(arrays) >= _OVERLAP * len(read_entries)
+    if is_whole and (prefixes := find_prefixes(arrays, read_entries)):
+        prefix = prefixes[0].removesuffix(".")
+        return (
+            f"The names of the checkpoint are in this module under a prefix: pass "
+            f"rename={{'': {prefix!r}}}; on the command line, --rename=={prefix}."
+        )
+    return ""
+
+
+def _explain_fusions(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) -> str:
+    """Explain that the networks have different fusions; an empty string if they do not."""
+    expected_fusion, found_fusion = _guess_fusion(entries), _guess_fusion(arrays)
+    common = len(set(entries) & set(arrays))
+    if expected_fusion != found_fusion and common >= _OVERLAP * min(len(entries), len(arrays)):
+        return (
+            f"The checkpoint looks like a network with fusion={found_fusion!r}; the module has "
+            f"fusion={expected_fusion!r}."
+        )
+    return ""
 
 
 def explain_shapes(misshapen: Sequence[MisshapenVariable]) -> str:

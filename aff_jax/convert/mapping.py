@@ -45,8 +45,8 @@ def list_entries(structure: Structure, framework: Framework) -> list[Entry]:
         ValueError: If a kernel belongs to a layer other than `Dense`, `DenseGeneral`, `Conv` and
             `ConvTranspose`.
     """
-    read = list(_list_read_entries(structure, framework))
-    return [*read, *_list_unread_branches(read, structure, framework)]
+    read_entries = list(_list_read_entries(structure, framework))
+    return [*read_entries, *_list_unread_branches(read_entries, structure, framework)]
 
 
 def _list_read_entries(structure: Structure, framework: Framework) -> Iterator[Entry]:
@@ -89,7 +89,7 @@ def _complete(entry: Entry, structure: Structure, framework: Framework) -> Entry
 
 
 def _list_unread_branches(
-    read: Sequence[Entry], structure: Structure, framework: Framework
+    read_entries: Sequence[Entry], structure: Structure, framework: Framework
 ) -> Iterator[Entry]:
     """List the second global branch of every `IAFF` that shares the global branch.
 
@@ -109,7 +109,7 @@ def _list_unread_branches(
                     framework.name_of((*at, branch), structure).removeprefix(own).strip(".")
                     for branch in (first, later)
                 )
-                for entry in read:
+                for entry in read_entries:
                     if entry.path[: len(at) + 1] == (*at, first):
                         before, _, after = f".{entry.name}".rpartition(f".{first_name}.")
                         name = f"{before}.{later_name}.{after}".removeprefix(".")
@@ -179,18 +179,18 @@ def variables_to_arrays(entries: Sequence[Entry], variables: Variables) -> dict[
     Raises:
         DifferentArraysError: If variables are missing, unexpected or misshapen.
     """
-    read = [entry for entry in entries if entry.collection != UNREAD]
-    unread = [entry for entry in entries if entry.collection == UNREAD]
+    read_entries = [entry for entry in entries if entry.collection != UNREAD]
+    unread_entries = [entry for entry in entries if entry.collection == UNREAD]
     stored = variables.get(UNREAD, {})
     leaves = {
         "/".join((collection, *path)): leaf
         for collection in ("params", "batch_stats")
         for path, leaf in traverse_util.flatten_dict(dict(variables.get(collection, {}))).items()
     }
-    expected = {"/".join((e.collection, *e.path)): e.leaf_shape for e in read}
+    expected = {"/".join((e.collection, *e.path)): e.leaf_shape for e in read_entries}
     found = {name: np.shape(leaf) for name, leaf in leaves.items()}
     # Unread arrays are optional: compare only those that the variables have.
-    expected |= {f"{UNREAD}/{e.name}": e.shape for e in unread if e.name in stored}
+    expected |= {f"{UNREAD}/{e.name}": e.shape for e in unread_entries if e.name in stored}
     found |= {f"{UNREAD}/{name}": np.shape(array) for name, array in stored.items()}
     if lines := list_differences(expected, found):
         raise DifferentArraysError(
@@ -246,22 +246,10 @@ def _layout_of_kernel(
     """
     layer, parent = structure.layers.get(path[:-1]), structure.layers.get(path[:-2])
     module = layer.module if layer else None
-    is_dense = isinstance(module, nn.Dense)
-    # The layers of `nn.OptimizedLSTMCell` have a private class.
-    is_dense |= parent is not None and isinstance(parent.module, nn.OptimizedLSTMCell)
-    is_dense &= axes == 2
-    if isinstance(module, nn.DenseGeneral) and not module.batch_dims:
-        is_dense = axes == _count(module.axis) + _count(module.features)
-    if is_dense:
-        return "dense"
-    # A variable may be stacked in a way that `find_stacks` does not know.
-    size = getattr(module, "kernel_size", ())
-    is_not_stacked = axes == 2 + (1 if isinstance(size, int) else len(size))
-    if type(module) is nn.Conv and is_not_stacked:
-        return "convolution"
-    if isinstance(module, nn.ConvTranspose) and is_not_stacked:
-        # With `transpose_kernel`, Flax has (*size, out, in) and flips the kernel itself.
-        return "convolution" if module.transpose_kernel else "transposed convolution"
+    layout, own_axes = _layout_of_layer(module, parent.module if parent else None)
+    # A variable with more axes is stacked in a way that `find_stacks` does not know.
+    if layout is not None and axes == own_axes:
+        return layout
     raise ValueError(
         f"expected kernels of Dense, DenseGeneral, Conv and ConvTranspose, got the kernel of a "
         f"{type(module).__name__} with {axes} axes at {'/'.join(path)}. Its layout in "
@@ -269,8 +257,24 @@ def _layout_of_kernel(
     )
 
 
+def _layout_of_layer(module: nn.Module | None, parent: nn.Module | None) -> tuple[str | None, int]:
+    """Return the layout of a layer's kernel, None if it is not known, and its number of axes."""
+    if isinstance(module, nn.DenseGeneral) and not module.batch_dims:
+        return "dense", _count(module.axis) + _count(module.features)
+    if type(module) is nn.Conv:
+        return "convolution", 2 + _count(module.kernel_size)
+    if isinstance(module, nn.ConvTranspose):
+        # With `transpose_kernel`, Flax has (*size, out, in) and flips the kernel itself.
+        layout = "convolution" if module.transpose_kernel else "transposed convolution"
+        return layout, 2 + _count(module.kernel_size)
+    # The layers of `nn.OptimizedLSTMCell` have a private class.
+    if isinstance(module, nn.Dense) or isinstance(parent, nn.OptimizedLSTMCell):
+        return "dense", 2
+    return None, 0
+
+
 def _count(axes: int | Sequence[int]) -> int:
-    """Return the number of axes that a field of `nn.DenseGeneral` gives."""
+    """Return the number of axes that a field gives, such as `features` or `kernel_size`."""
     return 1 if isinstance(axes, int) else len(axes)
 
 

@@ -34,7 +34,7 @@ import numpy as np
 __all__ = ["read_mxnet_params"]
 
 _LIST_MAGIC = 0x112
-VERSION_1, VERSION_2, VERSION_3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+_VERSION_1, _VERSION_2, _VERSION_3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _STORAGES = {0: "dense", 1: "row-sparse", 2: "compressed sparse row"}
 _DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
@@ -51,9 +51,15 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     11: np.dtype("<u8"),
     12: np.dtype(ml_dtypes.bfloat16),
 }
-_MAX_AXES = 32  # kernels of 3-d convolutions have 5; NumPy allows 64
-_SMALLEST_ARRAY = 21  # bytes: no version, one axis, one value of one byte
-_SMALLEST_NAME = 8  # bytes: an empty name has only its length
+
+_MAX_AXES = 32
+"""Largest number of axes. Kernels of 3-d convolutions have 5; NumPy allows 64."""
+
+_SMALLEST_ARRAY = 21
+"""Number of bytes of an array without a version, with one axis and one value of one byte."""
+
+_SMALLEST_NAME = 8
+"""Number of bytes of an empty name, which has only its length."""
 
 
 def read_mxnet_params(path: str | PathLike[str]) -> dict[str, np.ndarray]:
@@ -158,23 +164,23 @@ class _Reader:
     def shape(self, what: str) -> tuple[int, ...]:
         """Read the version, the storage and the shape of an array."""
         version = self.number("I", f"the version of {what}")
-        if version in (VERSION_2, VERSION_3):
+        if version in (_VERSION_2, _VERSION_3):
             storage = self.number("i", f"the storage of {what}")
             if storage != 0:
                 raise self.error(
                     f"{what} is stored as {_STORAGES.get(storage, f'unknown kind {storage}')}; "
                     f"expected dense. In MXNet, convert it with `array.tostype('default')`"
                 )
-        versioned = version in (VERSION_1, VERSION_2, VERSION_3)
+        versioned = version in (_VERSION_1, _VERSION_2, _VERSION_3)
         # The oldest files have no version; this number is the number of axes.
         axes = self.number("I", f"the number of axes of {what}") if versioned else version
         if axes > _MAX_AXES:
-            known = "" if versioned else f", or a version {VERSION_1:#x} to {VERSION_3:#x}"
+            known = "" if versioned else f", or a version {_VERSION_1:#x} to {_VERSION_3:#x}"
             raise self.error(f"{what}: expected at most {_MAX_AXES} axes{known}; got {axes:#x}")
         shape = self.numbers("q" if versioned else "I", axes, f"the shape of {what}")
         # A size below 1, and before version 3 also a shape without axes, means that the shape is
         # unknown and no values follow.
-        if (axes == 0 and version != VERSION_3) or any(size < 1 for size in shape):
+        if (axes == 0 and version != _VERSION_3) or any(size < 1 for size in shape):
             raise self.error(
                 f"{what} has the shape {shape}, which has no values; it was probably saved before "
                 f"it was initialized"

@@ -139,15 +139,15 @@ def pack(
     return result
 
 
-NameOf = Callable[[ModulePath], str]
+_NameOf = Callable[[ModulePath], str]
 """A function that returns the name of a submodule in PyTorch."""
 
-Rnns = Mapping[ModulePath, Sequence[tuple[ModulePath, str]]]
+_Rnns = Mapping[ModulePath, Sequence[tuple[ModulePath, str]]]
 """For the path of each cell, the modules that run it, and the suffix of its arrays in them."""
 
 
 def _attention_forms(
-    path: ModulePath, structure: Structure, name_of: NameOf, _: Rnns
+    path: ModulePath, structure: Structure, name_of: _NameOf, _: _Rnns
 ) -> list[Form]:
     """Return the forms of `MultiheadAttention`, with kernels of equal or other input sizes."""
     layers = ("query", "key", "value", "out")
@@ -200,7 +200,7 @@ def _cell_forms(
         hidden_bias: Layer that has each of the second ones.
     """
 
-    def forms(path: ModulePath, structure: Structure, name_of: NameOf, rnns: Rnns) -> list[Form]:
+    def forms(path: ModulePath, structure: Structure, name_of: _NameOf, rnns: _Rnns) -> list[Form]:
         def parts(layers: Sequence[str], leaf: str) -> tuple[str, ...]:
             return tuple(f"{name_of((*path, layer))}.{leaf}" for layer in layers)
 

@@ -9,6 +9,7 @@ import pickletools
 import re
 import struct
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 __all__ = ["CheckedPickle", "check_pickle", "list_code"]
@@ -74,66 +75,15 @@ def check_pickle(stream: Any, size: int, after: list[str]) -> CheckedPickle:
     Raises:
         ValueError: If a storage is larger than the file, or the pickle has no known structure.
     """
-    names: dict[str, str] = {}
-    wrong = ""
-    protocol = 0
-    recent: deque[tuple[str, Any]] = deque(maxlen=3)
-    pushes: list[tuple[bytes, str | None]] = []  # the new opcodes, and the strings among them
-    memo: dict[int, str | None] = {}
-    written = 0
     start = stream.tell()
-    opcodes: list[tuple[Any, Any, Any]] = list(pickletools.genops(stream))
-    end = stream.tell()
-    stream.seek(start)
-    content = stream.read(end - start)
-    for index, (opcode, argument, position) in enumerate(opcodes):
-        stop = opcodes[index + 1][2] if index + 1 < len(opcodes) else end
-        raw = content[position - start : stop - start]
-        name = opcode.name
-        if name == "FRAME":
-            continue
-        if name == "PROTO":
-            protocol = max(protocol, argument)
-            raw = pickle.PROTO + b"\2"
-        string = None
-        if name in _PUTS:  # leaves the stack as it is
-            slot = len(memo) if name == "MEMOIZE" else int(argument)
-            memo[slot] = pushes[-1][1] if pushes else None
-            if memo[slot] is None:
-                pushes.append((_put(slot), None))
-            continue
-        if _STRINGS.fullmatch(name):
-            string = str(argument)
-        elif name in _GETS:
-            string = memo.get(int(argument))
-        elif name in ("GLOBAL", "INST"):
-            names.setdefault(str(argument).replace(" ", "."), _last_string(pushes))
-        elif name == "STACK_GLOBAL":
-            parts = [pushes.pop()[1] for _ in range(min(2, len(pushes)))][::-1]
-            if len(parts) < 2 or not all(part and "\n" not in part for part in parts):
-                raise ValueError(f"the name at byte {position} of a pickle is not two strings")
-            names.setdefault(".".join(map(str, parts)), _last_string(pushes))
-            raw = pickle.GLOBAL + "".join(f"{part}\n" for part in parts).encode()
-        elif _BYTES.fullmatch(name):
-            raw = _encoded_bytes(argument)
-        elif name in _SETS:
-            raw = _SETS[name]
-        elif "PERSID" in name:
-            (kind, elements), *rest = list(recent)[-1 - len(after) :] or [("", None)]
-            if kind not in _INTEGERS or [name for name, _ in rest] != after:
-                wrong = wrong or f"the storage at byte {position} of a pickle has no known size"
-            elif not 0 <= elements <= size:
-                wrong = wrong or f"a storage of {elements} elements is larger than the file"
-        recent.append((name, argument))
-        if string is not None:
-            raw = _string(string)
-        pushes.append((raw, string))
-        written += len(raw)
-        if written > _GROWTH * max(len(content), 1000):
-            raise ValueError("a pickle repeats a long string too often")
+    opcodes = _read_opcodes(stream)
+    limit = _GROWTH * max(stream.tell() - start, 1000)
+    names, content = _rewrite(opcodes, limit)
+    wrong = _find_wrong_storage(opcodes, size, after)
     if wrong and not list_code(names):  # whole models have other references; they contain code
         raise ValueError(wrong)
-    return CheckedPickle(names, b"".join(raw for raw, _ in pushes), protocol > 2)
+    protocols = [opcode.argument for opcode in opcodes if opcode.name == "PROTO"]
+    return CheckedPickle(names, content, max(protocols, default=0) > 2)
 
 
 def list_code(names: dict[str, str]) -> list[str]:
@@ -146,6 +96,114 @@ def list_code(names: dict[str, str]) -> list[str]:
         The other names, sorted.
     """
     return sorted(name for name in names if not _PLAIN.fullmatch(name))
+
+
+class _Opcode(NamedTuple):
+    """An opcode of a pickle.
+
+    Attributes:
+        name: Its name in `pickletools`.
+        argument: Its argument, None without one.
+        position: Its position in the stream.
+        raw: Its bytes, with the argument.
+    """
+
+    name: str
+    argument: Any
+    position: int
+    raw: bytes
+
+
+def _read_opcodes(stream: Any) -> list[_Opcode]:
+    """Read the opcodes up to the end of the pickle, without those of frames."""
+    start = stream.tell()
+    found: list[tuple[str, Any, Any]] = [
+        (opcode.name, argument, at) for opcode, argument, at in pickletools.genops(stream)
+    ]
+    end = stream.tell()
+    stream.seek(start)
+    content = stream.read(end - start)
+    stops = [*(at for _, _, at in found[1:]), end]
+    return [
+        _Opcode(name, argument, at, content[at - start : stop - start])
+        for (name, argument, at), stop in zip(found, stops, strict=True)
+        if name != "FRAME"
+    ]
+
+
+def _find_wrong_storage(opcodes: Sequence[_Opcode], size: int, after: list[str]) -> str:
+    """Describe the first storage that is larger than the file or has no known size, if any."""
+    recent: deque[_Opcode] = deque(maxlen=3)
+    for opcode in opcodes:
+        if "PERSID" in opcode.name:
+            last = list(recent)[-1 - len(after) :]
+            is_known = bool(last) and last[0].name in _INTEGERS
+            if not is_known or [other.name for other in last[1:]] != after:
+                return f"the storage at byte {opcode.position} of a pickle has no known size"
+            if not 0 <= last[0].argument <= size:
+                return f"a storage of {last[0].argument} elements is larger than the file"
+        if opcode.name not in _PUTS:
+            recent.append(opcode)
+    return ""
+
+
+def _rewrite(opcodes: Sequence[_Opcode], limit: int) -> tuple[dict[str, str], bytes]:
+    """Return the names that a pickle mentions, as in `CheckedPickle`, and the pickle in protocol 2.
+
+    Protocol 2 has a name as text, not as two strings of the stack. These may come from the memo,
+    so the memo of strings is resolved here.
+
+    Raises:
+        ValueError: If a name is not two strings, or the result is longer than `limit`.
+    """
+    names: dict[str, str] = {}
+    pushes: list[tuple[bytes, str | None]] = []  # the new opcodes, and the strings among them
+    memo: dict[int, str | None] = {}
+    written = 0
+    for name, argument, position, raw in opcodes:
+        if name in _PUTS:  # leaves the stack as it is
+            slot = len(memo) if name == "MEMOIZE" else int(argument)
+            memo[slot] = pushes[-1][1] if pushes else None
+            if memo[slot] is None:
+                pushes.append((_put(slot), None))
+            continue
+        string = None
+        new = _translate(name, argument, raw)
+        if _STRINGS.fullmatch(name):
+            string = str(argument)
+        elif name in _GETS:
+            string = memo.get(int(argument))
+        elif name in ("GLOBAL", "INST"):
+            names.setdefault(str(argument).replace(" ", "."), _last_string(pushes))
+        elif name == "STACK_GLOBAL":
+            parts = _pop_name(pushes, position)
+            names.setdefault(".".join(parts), _last_string(pushes))
+            new = pickle.GLOBAL + "".join(f"{part}\n" for part in parts).encode()
+        if string is not None:
+            new = _string(string)
+        pushes.append((new, string))
+        written += len(new)
+        if written > limit:
+            raise ValueError("a pickle repeats a long string too often")
+    return names, b"".join(new for new, _ in pushes)
+
+
+def _translate(name: str, argument: Any, raw: bytes) -> bytes:
+    """Return the bytes in protocol 2 of an opcode that does not read the stack."""
+    if name == "PROTO":
+        return pickle.PROTO + b"\2"
+    if _BYTES.fullmatch(name):
+        return _encoded_bytes(argument)
+    return _SETS.get(name, raw)
+
+
+def _pop_name(pushes: list[tuple[bytes, str | None]], position: int) -> list[str]:
+    """Remove the two strings of a name from the stack and return them."""
+    popped = [pushes.pop()[1] for _ in range(min(2, len(pushes)))][::-1]
+    parts = [part for part in popped if part and "\n" not in part]
+    if len(parts) < 2:
+        raise ValueError(f"the name at byte {position} of a pickle is not two strings")
+    return parts
 
 
 def _last_string(pushes: list[tuple[bytes, str | None]]) -> str:

@@ -59,7 +59,7 @@ def rename_arrays(
         result[new] = array
     if unused and strict:
         raise ValueError(
-            f"rename: no name begins with {', '.join(sorted(map(_describe, unused)))}. The first "
+            f"rename: no name begins with {', '.join(sorted(map(_quote_key, unused)))}. The first "
             f"names are {', '.join(list(arrays)[:3])}."
         )
     return result
@@ -91,7 +91,7 @@ def _rename_one(name: str, rename: Rename | None, unused: set[Any]) -> str:
     return name
 
 
-def _describe(key: str | re.Pattern[str]) -> str:
+def _quote_key(key: str | re.Pattern[str]) -> str:
     return repr(key) if isinstance(key, str) else f"(or contains) the pattern {key.pattern!r}"
 
 

@@ -25,6 +25,7 @@ from aff_jax.convert.prefixes import (
 from aff_jax.convert.reparametrizations import fold_reparametrizations
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import COUNTERS, read_weights, unwrap_state_dict
+from aff_jax.differences import DifferentArraysError
 from aff_jax.inspection import image_channels, inspect_module
 from aff_jax.nn.input_checks import check_model_and_variables
 
@@ -133,8 +134,10 @@ def to_torch(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If the variables do not match the module (the message lists some),
-            `rename` cannot be inverted, or an array has no name among `names`.
+        DifferentArraysError: If the variables do not match the module, or an array has no name
+            among `names`. This `ValueError` of `aff_jax.differences` has all of these arrays in its
+            attribute `differences`.
+        ValueError: If `rename` cannot be inverted.
     """
     check_model_and_variables("to_torch(variables, module, *example_inputs)", module, variables)
     structure = inspect_module(
@@ -149,11 +152,12 @@ def to_torch(
     packed = pack(written, list_forms(structure), new_names, new_prefixes)
     unread = {entry.name for entry in entries if entry.collection == UNREAD}
     if names is not None and (missing := sorted(packed.keys() - set(new_names) - unread)):
-        raise ValueError(
-            f"names: expected a name for each array, got none for {', '.join(missing[:10])}. The "
-            f"first names are, after rename, {', '.join(new_names[:3])}. Probably `rename` differs "
-            f"from the one in from_torch, or the PyTorch module has weight_norm or spectral_norm: "
-            f"remove it there first."
+        raise DifferentArraysError(
+            "names: expected a name for each array",
+            [f"  missing     {name}" for name in missing],
+            f"The first names are, after rename, {', '.join(new_names[:3])}. Probably `rename` "
+            f"differs from the one in from_torch, or the PyTorch module has weight_norm or "
+            f"spectral_norm: remove it there first.",
         )
     packed |= {counter: np.zeros((), np.int64) for counter in _counters(entries)}
     return restore_names(packed, rename, names)

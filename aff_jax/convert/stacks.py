@@ -12,7 +12,7 @@ from aff_jax.inspection import ModulePath, Structure
 
 __all__ = ["Stack", "find_stacks", "index_of", "numbered_name"]
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
 
 class Stack(NamedTuple):
@@ -65,7 +65,7 @@ def find_stacks(structure: Structure) -> dict[ModulePath, list[Stack]]:
 
 
 def _common_axis(
-    outer: Mapping[ModulePath, Shape], inner: Mapping[ModulePath, Shape]
+    outer: Mapping[ModulePath, _Shape], inner: Mapping[ModulePath, _Shape]
 ) -> int | None:
     """Return the first axis without which all outer shapes are the inner ones, or None."""
     longest = max(map(len, outer.values()))
@@ -75,7 +75,7 @@ def _common_axis(
     return None
 
 
-def _without(shape: Shape, axis: int) -> Shape | None:
+def _without(shape: _Shape, axis: int) -> _Shape | None:
     if not -len(shape) <= axis < len(shape):
         return None
     kept = list(shape)

@@ -26,15 +26,19 @@ __all__ = [
 PILLOW_MODES = {1: "L", 3: "RGB"}
 """Pillow's mode of an image by its number of channels, which have 8 bits."""
 
-# Channels of each of Pillow's modes. Modes of 16 or 32 bits are missing: the file does not say
-# which gray value is white.
 _CHANNELS = dict.fromkeys(("1", "L", "LA", "La"), 1) | dict.fromkeys(
     ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"), 3
 )
-# Formats that cameras write. Reading the EXIF data of a PNG file would decode all its pixels.
+"""Channels of each of Pillow's modes.
+
+Modes of 16 or 32 bits are missing: the file does not say which gray value is white.
+"""
+
 _CAMERA_FORMATS = ("JPEG", "MPO", "WEBP")
-# EXIF orientations that swap rows and columns.
+"""Formats that cameras write. Reading the EXIF data of a PNG file would decode all its pixels."""
+
 _TRANSPOSED = range(5, 9)
+"""EXIF orientations that swap rows and columns."""
 
 
 class Header(NamedTuple):

@@ -60,25 +60,25 @@ class Placement(NamedTuple):
     offset: tuple[int, int]
 
 
-def _crop(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placement:
-    # The image covers `size` times the ratio. If it has exactly the size of the view, nothing is
-    # resized or cropped.
-    if image == size:
-        return Placement(image, (0, 0, size[1], size[0]), (0, 0))
-    height, width = image
-    cover_height, cover_width = (round(ratio * side) for side in size)
+def _crop(image_size: tuple[int, int], view_size: tuple[int, int], ratio: float) -> Placement:
+    # The image covers `view_size` times the ratio. If it has exactly the size of the view, nothing
+    # is resized or cropped.
+    if image_size == view_size:
+        return Placement(image_size, (0, 0, view_size[1], view_size[0]), (0, 0))
+    height, width = image_size
+    cover_height, cover_width = (round(ratio * side) for side in view_size)
     # Compared as products of integers, so that no rounding decides which side is longer.
     if cover_height * width >= cover_width * height:  # the height decides
         resized = cover_height, max(cover_width, round(width * cover_height / height))
     else:
         resized = max(cover_height, round(height * cover_width / width)), cover_width
-    top, left = ((side - view) // 2 for side, view in zip(resized, size, strict=True))
-    return Placement(resized, (left, top, left + size[1], top + size[0]), (0, 0))
+    top, left = ((side - view) // 2 for side, view in zip(resized, view_size, strict=True))
+    return Placement(resized, (left, top, left + view_size[1], top + view_size[0]), (0, 0))
 
 
-def _pad(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placement:
+def _pad(image_size: tuple[int, int], view_size: tuple[int, int], ratio: float) -> Placement:
     del ratio
-    (height, width), (view_height, view_width) = image, size
+    (height, width), (view_height, view_width) = image_size, view_size
     if view_height * width <= view_width * height:  # the height fills the view
         resized = view_height, max(1, round(width * view_height / height))
     else:
@@ -87,9 +87,9 @@ def _pad(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placeme
     return Placement(resized, (0, 0, resized[1], resized[0]), offset)
 
 
-def _stretch(image: tuple[int, int], size: tuple[int, int], ratio: float) -> Placement:
-    del image, ratio
-    return Placement(size, (0, 0, size[1], size[0]), (0, 0))
+def _stretch(image_size: tuple[int, int], view_size: tuple[int, int], ratio: float) -> Placement:
+    del image_size, ratio
+    return Placement(view_size, (0, 0, view_size[1], view_size[0]), (0, 0))
 
 
 RESIZES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
@@ -102,13 +102,13 @@ RESIZES = {"crop": _crop, "pad": _pad, "stretch": _stretch}
 
 
 def place(
-    image: tuple[int, int], size: tuple[int, int], resize: str, crop_ratio: float = 1.0
+    image_size: tuple[int, int], view_size: tuple[int, int], resize: str, crop_ratio: float = 1.0
 ) -> Placement:
     """Compute the placement of an image in the view.
 
     Args:
-        image: (height, width) of the image.
-        size: (height, width) of the view.
+        image_size: (height, width) of the image.
+        view_size: (height, width) of the view.
         resize: Name in `RESIZES`.
         crop_ratio: For "crop", the size before the crop divided by the size of the view.
 
@@ -118,13 +118,13 @@ def place(
     Raises:
         ValueError: If there is no such way to resize.
     """
-    return look_up(RESIZES, "resize", resize)(image, size, crop_ratio)
+    return look_up(RESIZES, "resize", resize)(image_size, view_size, crop_ratio)
 
 
 def resize_to_view(
     image: Image.Image,
     placement: Placement,
-    size: tuple[int, int],
+    view_size: tuple[int, int],
     resampling: Image.Resampling,
     fill: int = 0,
 ) -> Image.Image:
@@ -133,7 +133,7 @@ def resize_to_view(
     Args:
         image: The image or the mask.
         placement: Its placement, from `place`.
-        size: (height, width) of the view.
+        view_size: (height, width) of the view.
         resampling: Filter of the resize.
         fill: Value of the padding.
 
@@ -145,10 +145,10 @@ def resize_to_view(
         image = image.resize((width, height), resampling)
     if placement.source != (0, 0, image.width, image.height):
         image = image.crop(placement.source)
-    if (image.height, image.width) == size:
+    if (image.height, image.width) == view_size:
         return image
     color = fill if len(image.getbands()) == 1 else (fill,) * len(image.getbands())
-    padded = Image.new(image.mode, (size[1], size[0]), color)
+    padded = Image.new(image.mode, (view_size[1], view_size[0]), color)
     padded.paste(image, (placement.offset[1], placement.offset[0]))
     return padded
 
@@ -156,7 +156,7 @@ def resize_to_view(
 def classes_of_logits(
     logits: Float[np.ndarray, "view_height view_width classes"],
     placement: Placement,
-    image: tuple[int, int],
+    image_size: tuple[int, int],
     cropped: int,
 ) -> UInt8[np.ndarray, "height width"]:
     """Return the class with the highest logit for each pixel of the image.
@@ -167,14 +167,14 @@ def classes_of_logits(
     Args:
         logits: Logits of at most 255 classes, `(height, width, classes)` of the view.
         placement: Placement of the image in the view.
-        image: (height, width) of the image.
+        image_size: (height, width) of the image.
         cropped: Value of the pixels that were cropped.
 
     Returns:
         uint8 classes, `(height, width)` of the image.
     """
-    result = np.full(image, cropped, np.uint8)
-    inside, planes = _resized_planes(logits, placement, image)
+    result = np.full(image_size, cropped, np.uint8)
+    inside, planes = _resized_planes(logits, placement, image_size)
     best = next(planes)
     classes = np.zeros(best.shape, np.uint8)
     for k, plane in enumerate(planes, start=1):
@@ -185,13 +185,13 @@ def classes_of_logits(
 
 
 def _resized_planes(
-    logits: np.ndarray, placement: Placement, image: tuple[int, int]
+    logits: np.ndarray, placement: Placement, image_size: tuple[int, int]
 ) -> tuple[tuple[slice, slice], Iterator[np.ndarray]]:
     """Return the part of the image that the view has, and its logits, class by class."""
     left, top, right, bottom = placement.source
     row, column = placement.offset
     inside = logits[row : row + bottom - top, column : column + right - left]
-    (height, width), (resized_height, resized_width) = image, placement.resized
+    (height, width), (resized_height, resized_width) = image_size, placement.resized
     # Pixels of the image whose centers are in the box.
     rows = _centers_inside(top, bottom, height, resized_height)
     columns = _centers_inside(left, right, width, resized_width)

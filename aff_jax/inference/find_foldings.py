@@ -23,9 +23,11 @@ __all__ = ["LINEAR_LAYERS", "find_foldings"]
 LINEAR_LAYERS = (nn.Dense, nn.Conv)
 """Layers that are linear in their kernel and have output channels on its last axis."""
 
-# Names of the marks in the jaxpr, before the path of a layer or norm. `_OTHER` stands for every
-# operation without a mark.
 _LAYER, _NORM, _OTHER = "after layer ", "before norm ", "other"
+"""Names of the marks in the jaxpr, before the path of a layer or norm.
+
+`_OTHER` stands for every operation without a mark.
+"""
 
 
 def find_foldings(
@@ -88,12 +90,13 @@ def find_foldings(
     # The variables are the first arguments; the inputs follow.
     variable_of_path = dict(zip(paths, traced.jaxpr.invars, strict=False))
 
-    def owns_parameters(layer: ModulePath) -> bool:
+    def owns_parameters(layer_path: ModulePath) -> bool:
         """Return whether only the layer's own calls read its kernel and bias."""
         return all(
-            sorted(_readers(traced.jaxpr, variable_of_path[key])) == [reader] * layer_calls[layer]
+            sorted(_readers(traced.jaxpr, variable_of_path[key]))
+            == [reader] * layer_calls[layer_path]
             for name, reader in (("kernel", "product"), ("bias", "sum"))
-            if (key := ("params", *layer, name)) in variable_of_path
+            if (key := ("params", *layer_path, name)) in variable_of_path
         )
 
     foldings = {}
@@ -101,9 +104,9 @@ def find_foldings(
         norm_mark = _NORM + "/".join(path)
         writer = next(iter(neighbors[norm_mark]))
         is_pair = neighbors[norm_mark] == {writer} and neighbors[writer] == {norm_mark}
-        layer = tuple(writer.removeprefix(_LAYER).split("/"))
-        if is_pair and writer.startswith(_LAYER) and owns_parameters(layer):
-            foldings[path] = Folding(layer, norm.epsilon, layers[layer].use_bias)
+        layer_path = tuple(writer.removeprefix(_LAYER).split("/"))
+        if is_pair and writer.startswith(_LAYER) and owns_parameters(layer_path):
+            foldings[path] = Folding(layer_path, norm.epsilon, layers[layer_path].use_bias)
         else:
             foldings[path] = Folding(None, norm.epsilon)
     return foldings

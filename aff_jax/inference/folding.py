@@ -25,12 +25,12 @@ class Folding:
     """The layer that a batch norm is folded into.
 
     Attributes:
-        layer: Path of the layer. None if the norm becomes a factor and a shift.
+        layer_path: Path of the layer. None if the norm becomes a factor and a shift.
         epsilon: Epsilon of the norm.
         layer_bias: True if the layer has a bias, to which the shift is added.
     """
 
-    layer: ModulePath | None
+    layer_path: ModulePath | None
     epsilon: float
     layer_bias: bool = False
 
@@ -71,13 +71,13 @@ def fold(variables: Mapping[str, Any], foldings: Mapping[ModulePath, Folding]) -
         if bias is not None:
             shift = shift + np.asarray(bias, np.float64)
 
-        if folding.layer is None:
+        if folding.layer_path is None:
             leaves[(NORMS, *path, "factor")] = jnp.asarray(factor, dtype)
         else:
-            _scale_last_axis(leaves, ("params", *folding.layer, "kernel"), factor)
+            _scale_last_axis(leaves, ("params", *folding.layer_path, "kernel"), factor)
         if folding.layer_bias:
-            assert folding.layer is not None
-            _scale_last_axis(leaves, ("params", *folding.layer, "bias"), factor, shift)
+            assert folding.layer_path is not None
+            _scale_last_axis(leaves, ("params", *folding.layer_path, "bias"), factor, shift)
         else:
             leaves[(NORMS, *path, "shift")] = jnp.asarray(shift, dtype)
     return traverse_util.unflatten_dict(leaves)

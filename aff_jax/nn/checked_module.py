@@ -126,7 +126,7 @@ def _check_field(module: nn.Module, field: "dataclasses.Field[Any]", annotation:
     if not (hint or callable(field.default) or field.default is dataclasses.MISSING):
         hint = f"The default is {field.default!r}."
     raise TypeError(
-        f"{type(module).__name__}: expected {_describe(annotation)} as {field.name}, got "
+        f"{type(module).__name__}: expected {_accepted_by(annotation)} as {field.name}, got "
         f"{reprlib.repr(value)} of type {type(value).__name__}. {hint}".rstrip()
     )
 
@@ -171,14 +171,14 @@ def _is_dtype(value: Any) -> bool:
     return value is not None  # which is float64 for NumPy
 
 
-def _describe(annotation: Any) -> str:
+def _accepted_by(annotation: Any) -> str:
     """Return what an annotation accepts, in words."""
     kind, inner = get_origin(annotation) or annotation, get_args(annotation)
     if np.dtype in inner:
         return "a dtype such as jnp.float32" + (" or None" if NoneType in inner else "")
     if kind in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_describe(member) for member in inner))
+        return " or ".join(dict.fromkeys(_accepted_by(member) for member in inner))
     if kind is Sequence:
-        noun = _describe(inner[0]).partition(" ")[2]
+        noun = _accepted_by(inner[0]).partition(" ")[2]
         return f"a sequence of {noun}s"
     return _TYPES[kind][1] if kind in _TYPES else "a function"

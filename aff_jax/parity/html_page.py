@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # `Parity.to_html` calls this module.
 
 __all__ = ["format_page"]
 
-# Blue and vermilion, which color-blind readers can tell apart, dark or light enough for text.
 _STYLE = """
 :root { color-scheme: light dark; --page: #fff; --text: #1b1b1b; --line: #ddd; --mark: #fff3d6;
   --equal: #0069a6; --different: #b34700; --undecided: #5c5c5c }
@@ -52,8 +51,12 @@ th button[aria-expanded=false]::before { content: "\\25B8\\00A0" }
 tr.different td { font-weight: 600 }
 tr:target td { background: var(--mark) }
 """
+"""Style sheet of the page.
 
-# Without the script, every row is visible, and there is no filter.
+Its blue and vermilion can be told apart by color-blind readers, and are dark or light enough for
+text.
+"""
+
 _SCRIPT = """
 const blocks = [...document.querySelectorAll("tbody")], input = document.querySelector("input");
 function show() {
@@ -89,6 +92,7 @@ input.oninput = show;
 window.onhashchange = reveal;
 document.querySelector("#filter").hidden = false;
 """
+"""Script of the page. Without it, every row is visible, and there is no filter."""
 
 _CAPTION = """Each mark is an activation and leads to its row. Dots are equal, diamonds differ.
 Hollow triangles at the lower edge have an error of exactly zero. Crosses at the upper edge could

@@ -9,13 +9,16 @@ from aff_jax.parity.rows import Row
 
 __all__ = ["plot_errors"]
 
-# Matplotlib needs fixed colors. In its SVG they are replaced by the colors of the page, which
-# differ between light and dark mode.
 _COLORS = {
     "#010203": "currentColor",
     "#0072b2": "var(--equal)",
     "#d55e00": "var(--different)",
 }
+"""Colors of the page by the fixed colors that Matplotlib needs.
+
+In its SVG they are replaced by the colors of the page, which differ between light and dark mode.
+"""
+
 _TEXT, _EQUAL, _DIFFERENT = _COLORS
 
 

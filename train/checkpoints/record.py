@@ -79,7 +79,7 @@ def make_record(
         "step": step,
         "metrics": {name: float(value) for name, value in metrics.items()},
         "feed_states": gather_from_processes(dict(feed_state)),
-        "leaves": {name: _describe(array) for name, array in arrays.items()},
+        "leaves": {name: _fingerprint(array) for name, array in arrays.items()},
     }
     return record | {"seal": _seal(record)}
 
@@ -181,7 +181,7 @@ def require_same_values(record: Mapping[str, Any], arrays: Mapping[str, np.ndarr
     wrong = [
         name
         for name, described in record["leaves"].items()
-        if name not in arrays or _describe(arrays[name]) != described
+        if name not in arrays or _fingerprint(arrays[name]) != described
     ]
     if wrong:
         raise DamagedError(f"missing or changed since it was written: {', '.join(wrong)}")
@@ -229,7 +229,7 @@ def local_feed_state(record: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _describe(array: np.ndarray) -> dict[str, Any]:
+def _fingerprint(array: np.ndarray) -> dict[str, Any]:
     # As bytes, because NumPy has no buffer interface for dtypes of other packages (bfloat16).
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return {"shape": [*array.shape], "dtype": array.dtype.name, "crc32": zlib.crc32(data)}

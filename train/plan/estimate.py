@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -10,7 +9,7 @@ from train.plan.chips import Chip
 from train.plan.hlo import parse
 from train.plan.program import CompiledStep
 from train.plan.topologies import Topology
-from train.plan.traffic import Traffic, count_traffic
+from train.plan.traffic import Operation, Traffic, count_traffic
 
 __all__ = ["HOP_SECONDS", "Plan", "communication_seconds", "estimate", "torus"]
 
@@ -58,8 +57,7 @@ class Plan:
         hours: Hours of all training steps of the run by the estimate.
         collectives: Number of collectives of each kind on one device.
         collective_bytes: Bytes of their operands on one device, by kind.
-        operations: The ten most expensive operations, as dictionaries of the fields of
-            `train.plan.traffic.Operation`, of one device.
+        operations: The ten most expensive operations of one device.
         loops_counted_once: Names of the loops of unknown length in the program, which count once.
         without_estimate: Modules of the large gathers and scatters for which the compiler has no
             estimate.
@@ -94,7 +92,7 @@ class Plan:
     hours: float | None
     collectives: dict[str, int]
     collective_bytes: dict[str, int]
-    operations: list[dict[str, Any]]
+    operations: tuple[Operation, ...]
     loops_counted_once: list[str]
     without_estimate: list[str]
     compile_seconds: float
@@ -123,7 +121,6 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
     traffic = count_traffic(parse(step.text)) if step.text is not None else None
     times = _times(traffic, topology, compute) if traffic else dict.fromkeys(_TIMES)
     seconds = times["estimated_step_seconds"]
-    operations = traffic.operations[:_SHOWN_OPERATIONS] if traffic else ()
     return Plan(
         model=config.model,
         fusion=config.fusion,
@@ -149,7 +146,7 @@ def estimate(config: ConfigDict, topology: Topology, step: CompiledStep) -> Plan
         hours=step.total_steps * seconds / 3600 if seconds else None,
         collectives=traffic.collectives if traffic else {},
         collective_bytes=traffic.collective_bytes if traffic else {},
-        operations=[dataclasses.asdict(operation) for operation in operations],
+        operations=traffic.operations[:_SHOWN_OPERATIONS] if traffic else (),
         loops_counted_once=list(traffic.loops_counted_once) if traffic else [],
         without_estimate=list(traffic.without_estimate) if traffic else [],
         compile_seconds=step.seconds,

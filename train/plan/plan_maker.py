@@ -17,14 +17,15 @@ from aff_jax.files.atomic_write import atomic_file
 from train.plan.estimate import Plan, estimate
 from train.plan.program import compile_step
 from train.plan.topologies import Topology, describe_topology
+from train.plan.traffic import Operation
 
 __all__ = ["PACKAGES", "PlanCache", "PlanMaker", "versions"]
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "libtpu", "jax-cuda12-plugin")
 """Packages whose version changes what is compiled."""
 
-# Fields that change neither the program nor the estimate.
 _WITHOUT_EFFECT = ("seed", "data_workers", "keep_checkpoints", "checkpoint_every_minutes")
+"""Fields that change neither the program nor the estimate."""
 
 
 def versions() -> dict[str, str]:
@@ -62,8 +63,10 @@ class PlanCache:
         if path is None or not path.exists():
             return None
         try:
-            return Plan(**json.loads(path.read_text()))
-        except (OSError, TypeError, ValueError):  # written by another version, or damaged
+            fields = json.loads(path.read_text())
+            fields["operations"] = tuple(Operation(**x) for x in fields["operations"])
+            return Plan(**fields)
+        except (KeyError, OSError, TypeError, ValueError):  # written by another version, or damaged
             return None
 
     def put(self, config: ConfigDict, topology: str, plan: Plan) -> None:

@@ -28,9 +28,11 @@ __all__ = ["CompiledStep", "compile_step", "compile_traced", "used_bytes"]
 
 T = TypeVar("T")
 
-# If a program does not fit, the TPU compiler reports either the total or the temporaries.
 _ALL_NEEDED = re.compile(r"memory space hbm\. Used ([\d.]+)([KMGT]?) of")
+"""Report of the TPU compiler on a program that does not fit, with the total."""
+
 _TEMPORARIES = re.compile(r"HLO temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM")
+"""Its other report, which has only the temporaries."""
 
 
 @dataclasses.dataclass(frozen=True)

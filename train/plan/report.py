@@ -41,10 +41,10 @@ def print_plan(plan: Plan, console: Console) -> None:
         top.add_column(heading, overflow="fold")
     for operation in plan.operations:
         top.add_row(
-            f"{operation['cycles'] / 1e6:.3f}" if operation["cycles"] else "-",
-            f"{operation['bytes'] / 1e6:.2f}",
-            escape(operation["name"]),
-            escape(operation["module"]) or "-",
+            f"{operation.cycles / 1e6:.3f}" if operation.cycles else "-",
+            f"{operation.bytes / 1e6:.2f}",
+            escape(operation.name),
+            escape(operation.module) or "-",
         )
     console.print(top)
 

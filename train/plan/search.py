@@ -15,10 +15,14 @@ __all__ = ["Search", "batch_that_may_fit", "possible_remedies", "search"]
 
 _PlanOf = Callable[[ConfigDict], Plan]
 
-# The search stops within 1/8 of the largest batch, since each try compiles a program.
 _PRECISION = 8
-# Powers of two divide most batches, and the first that fits costs the least time.
+"""The search stops within 1 / 8 of the largest batch, since each try compiles a program."""
+
 _ACCUMULATIONS = (2, 4, 8, 16, 32)
+"""Numbers of microbatches that are tried.
+
+Powers of two divide most batches, and the first that fits costs the least time.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from train.plan.hlo import Instruction, Program, array_bytes
 
 __all__ = ["Operation", "Traffic", "count_traffic", "module_of"]
 
-# Instructions that move nothing: their results are parts or names of arrays that exist.
 _FREE = (
     "parameter",
     "constant",
@@ -23,6 +22,7 @@ _FREE = (
     "iota",
     "add-dependency",
 )
+"""Instructions that move nothing: their results are parts or names of arrays that exist."""
 _COLLECTIVES = (
     "all-reduce",
     "all-gather",
@@ -31,13 +31,14 @@ _COLLECTIVES = (
     "all-to-all",
     "collective-broadcast",
 )
-# Operations that read or write only a slice of their first operand.
 _READS_SLICE = ("dynamic-slice", "gather", "slice")
+"""Operations that read only a slice of their first operand."""
 _WRITES_SLICE = ("dynamic-update-slice",)
-# Operations at computed positions, for which the TPU compiler has no estimate, and the bytes of a
-# result from which on their time is worth naming.
+"""Operations that write only a slice of their first operand."""
 _AT_POSITIONS = ("gather", "scatter")
+"""Operations at computed positions, for which the TPU compiler has no estimate."""
 _LARGE = 2**16
+"""Bytes of a result at computed positions from which on the time is worth naming."""
 _WRAPPER = re.compile(r"^(jit|pmap|shard_map|vmap|while|body|cond|closed_call|checkpoint|remat)\b")
 _DERIVATIVE = re.compile(r"^(?:transpose\()?(?:jvp|rematted_computation|remat)?\(?([^()]*)\)*$")
 
@@ -165,8 +166,8 @@ def module_of(op_name: str) -> str:
     return "/".join(parts) + (" (backward)" if backward else "")
 
 
-# An instruction, its computation, and how often it is executed.
 _Executed = tuple[Instruction, Mapping[str, Instruction], int]
+"""An instruction, its computation, and how often it is executed."""
 
 
 def _executed(program: Program, name: str, times: int) -> Iterator[_Executed]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from train.reporting.metrics import ConfusionMatrix
+from train.reporting.metrics import DISPLAY_NAMES, ConfusionMatrix
 
 __all__ = [
     "MAX_ROWS",
@@ -73,13 +73,13 @@ def format_class_scores(scores: ClassScores, file: str = "") -> list[str]:
         # A class that is neither labeled nor predicted has no score.
         scored = [row for row in rows if row[1][metrics[0]] is not None]
         rows = sorted(scored, key=lambda row: row[1][metrics[0]] or 0.0)[:WORST_ROWS]
-        title = metrics[0].replace("iou", "IoU")
+        title = DISPLAY_NAMES[metrics[0]]
         note = [
             f"These are the {len(rows)} classes of {len(scores)} with the lowest {title}"
             + (f"; {file} has all." if file else ".")
         ]
     width = max(5, *(len(printable(name)) for name, _ in rows)) if rows else 5
-    heads = [f"{name.replace('iou', 'IoU'):>10}" for name in (*metrics, "labels")]
+    heads = [f"{head:>10}" for head in (*(DISPLAY_NAMES[name] for name in metrics), "labels")]
     lines = [f"{'class':<{width}}" + "".join(heads)]
     for name, values in rows:
         cells = [f"{_percent(values[metric]):>10}" for metric in metrics]

@@ -138,7 +138,8 @@ def markdown_table(rows: Sequence[VariantSummary], metric: str) -> str:
         The table. The highest mean is bold, and so are means that are printed the same.
     """
     # Rounded values are compared, so that variants with the same printed mean are equally good.
-    best = max((_percent(row.mean) for row in rows if row.mean == row.mean), key=float, default="")
+    means = [row.mean for row in rows if not math.isnan(row.mean)]
+    best = max(map(_percent, means), key=float, default="")
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(s for row in rows for s in row.values))
     lines = [
         f"| variant | test {DISPLAY_NAMES[metric]}, %, seeds {seeds} | mean ± std "
@@ -147,7 +148,7 @@ def markdown_table(rows: Sequence[VariantSummary], metric: str) -> str:
     ]
     for row in rows:
         mean = _percent(row.mean)
-        spread = f" ± {_percent(row.std)}" if row.std == row.std else ""
+        spread = f" ± {_percent(row.std)}" if not math.isnan(row.std) else ""
         cells = [
             row.variant.label.replace("|", "\\|"),
             " ".join(
@@ -182,7 +183,7 @@ def write_comparison(
     }
     (workdir / "comparison.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     values = {row.variant.label: [x for x in row.values.values() if x is not None] for row in rows}
-    means = {row.variant.label: row.mean for row in rows if row.mean == row.mean}
+    means = {row.variant.label: row.mean for row in rows if not math.isnan(row.mean)}
 
     def draw(file: Path) -> None:
         from train.reporting import plots  # matplotlib takes long to import

@@ -29,8 +29,8 @@ DATASET_FILE = "dataset.json"
 """The dataset of the run."""
 
 
-# `mask_classes` has the values and colors that mean a class; others are only drawn.
 _ONLY_DRAWN = ("class_colors", "mask_values")
+"""Fields that are only drawn with. `mask_classes` has the values and colors that mean a class."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -148,6 +148,9 @@ DISPLAY_NAMES = {
     "accuracy": "accuracy",
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
+    "iou": "IoU",
+    "recall": "recall",
+    "precision": "precision",
 }
 """Names of the metrics that are fractions, as they are printed."""
 

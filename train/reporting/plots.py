@@ -32,10 +32,12 @@ __all__ = [
     "draw_predictions",
 ]
 
-# Blue and orange of the palette of Okabe and Ito, which is safe for color-blind readers.
 TRAIN_COLOR, EVAL_COLOR = "#0072B2", "#D55E00"
+"""Blue and orange of the palette of Okabe and Ito, which is safe for color-blind readers."""
+
 MAX_NAMED_CLASSES = 25
 """Largest number of class names that a plot has space for."""
+
 _MAX_NAME_LENGTH = 24
 """Longer names are shortened, since they would leave no space for the plot."""
 

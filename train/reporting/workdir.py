@@ -50,8 +50,6 @@ SHARED_FILE = ".shared"
 PER_PROCESS_FIELDS = frozenset({"data_dir", "data_workers", "data_timeout_seconds"})
 """Config fields that may differ between the processes of a run."""
 
-# Files and directories that a run writes. Without config.json their config is unknown. Files with
-# other names are ignored.
 _RUN_FILES = (
     "checkpoints",
     "tensorboard",
@@ -61,6 +59,10 @@ _RUN_FILES = (
     "confusion.png",
     "predictions.png",
 )
+"""Files and directories that a run writes.
+
+Without config.json their config is unknown. Files with other names are ignored.
+"""
 
 
 def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> bool:

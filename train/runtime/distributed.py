@@ -22,11 +22,11 @@ from jax.experimental import multihost_utils
 
 __all__ = ["exit_immediately", "gather_from_processes", "initialize", "is_primary_process"]
 
-# Environment variables with the number of processes that a launcher has started, and its name.
 _PROCESS_COUNTS = {
     "SLURM_STEP_NUM_TASKS": "Slurm",
     "OMPI_COMM_WORLD_SIZE": "Open MPI",
 }
+"""Environment variables with the number of processes that a launcher has started, and its name."""
 
 
 def initialize(

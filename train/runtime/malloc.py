@@ -9,8 +9,9 @@ import jax
 
 __all__ = ["retain_freed_memory", "runs_on_cpu"]
 
-# Parameters of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+"""Parameters of mallopt, from glibc's malloc.h."""
+
 _MAX_INT = 2**31 - 1
 
 

@@ -19,7 +19,7 @@ AXIS = "batch"
 
 State = TypeVar("State")
 Out = TypeVar("Out")
-Step = Callable[[State, Batch], Out]
+_Step = Callable[[State, Batch], Out]
 """The step of one device: a function of the state and the device's block of the batch."""
 
 
@@ -46,7 +46,7 @@ class Parallel(abc.ABC):
         kinds = Counter(device.device_kind for device in self.devices)
         return " and ".join(f"{count} x {kind}" for kind, count in kinds.items())
 
-    def compile(self, step: Step[State, Out], *, donate_state: bool = False) -> Step[State, Out]:
+    def compile(self, step: _Step[State, Out], *, donate_state: bool = False) -> _Step[State, Out]:
         """Compile a step for all devices.
 
         Args:
@@ -61,7 +61,7 @@ class Parallel(abc.ABC):
         return lambda state, batch: mapped(state, self._step_input(batch))
 
     def lower_train_step(
-        self, step: Step[State, Out], state: Any, batch: Mapping[str, jax.ShapeDtypeStruct]
+        self, step: _Step[State, Out], state: Any, batch: Mapping[str, jax.ShapeDtypeStruct]
     ) -> jax.stages.Lowered:
         """Lower a training step for the devices, which need not exist.
 
@@ -136,7 +136,7 @@ class Parallel(abc.ABC):
         return x
 
     @abc.abstractmethod
-    def _map(self, step: Step[State, Out], donate_argnums: tuple[int, ...]) -> Step[State, Out]:
+    def _map(self, step: _Step[State, Out], donate_argnums: tuple[int, ...]) -> _Step[State, Out]:
         """Compile `step(state, batch)` for all devices."""
 
 
@@ -158,7 +158,7 @@ class Pmap(Parallel):
         count = len(self.devices)
         return jax.ShapeDtypeStruct((count, x.shape[0] // count, *x.shape[1:]), x.dtype)
 
-    def _map(self, step: Step[State, Out], donate_argnums: tuple[int, ...]) -> Step[State, Out]:
+    def _map(self, step: _Step[State, Out], donate_argnums: tuple[int, ...]) -> _Step[State, Out]:
         return jax.pmap(
             step,
             AXIS,
@@ -182,7 +182,7 @@ class ShardMap(Parallel):
     def _split(self, x: np.ndarray | Array) -> np.ndarray | Array:
         return x
 
-    def _map(self, step: Step[State, Out], donate_argnums: tuple[int, ...]) -> Step[State, Out]:
+    def _map(self, step: _Step[State, Out], donate_argnums: tuple[int, ...]) -> _Step[State, Out]:
         in_specs = PartitionSpec(), PartitionSpec(AXIS)
         mapped = jax.shard_map(
             step,

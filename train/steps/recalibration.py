@@ -17,7 +17,7 @@ from train.steps.state import TrainState
 
 __all__ = ["Moments", "RecalibrationStep", "make_recalibration_step", "zero_moments"]
 
-Moment = dict[tuple[str, ...], Float[Array, " channels"]]
+_Moment = dict[tuple[str, ...], Float[Array, " channels"]]
 """One moment of every batch norm, by path."""
 
 
@@ -30,8 +30,8 @@ class Moments(flax.struct.PyTreeNode):
         batches: Number of batches, int32 scalar.
     """
 
-    mean: Moment
-    var: Moment
+    mean: _Moment
+    var: _Moment
     batches: Int[Array, ""]
 
     @property
@@ -42,10 +42,12 @@ class Moments(flax.struct.PyTreeNode):
         return traverse_util.unflatten_dict(flat)
 
 
-# The state and the moments are one argument, because `Parallel.compile` maps functions of a state
-# and a batch.
 RecalibrationStep = Callable[[tuple[TrainState, Moments], Batch], Moments]
-"""A function of `(state, moments)` and a batch that returns the new moments."""
+"""A function of `(state, moments)` and a batch that returns the new moments.
+
+The state and the moments are one argument, because `Parallel.compile` maps functions of a state and
+a batch.
+"""
 
 
 def zero_moments(batch_stats: Any) -> Moments:
@@ -138,7 +140,7 @@ def make_recalibration_step(
     return step
 
 
-def _moment(batch_stats: Any, name: str) -> Moment:
+def _moment(batch_stats: Any, name: str) -> _Moment:
     """Return the statistics called `name` by path of their batch norm."""
     flat = traverse_util.flatten_dict(batch_stats)
     return {path[:-1]: leaf for path, leaf in flat.items() if path[-1] == name}

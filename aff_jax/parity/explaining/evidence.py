@@ -136,7 +136,9 @@ def gather_evidence(
         torch_layer=torch_network.module.get_submodule(torch_network.old_name(name)),
         weights=_weights_by_layer(variables).get(path, {}),
         torch_weights=torch_weights,
-        torch_names={layer: _name(layer, structure, torch_network) for layer in torch_weights},
+        torch_names={
+            layer: _name_in_torch(layer, structure, torch_network) for layer in torch_weights
+        },
     )
 
 
@@ -167,7 +169,7 @@ def _find_layer(
     return SingleLayer(layer.module.clone(parent=None, name=None), own)
 
 
-def _name(path: str, structure: Structure, torch_network: TorchNetwork) -> str:
+def _name_in_torch(path: str, structure: Structure, torch_network: TorchNetwork) -> str:
     """Return the name of a layer in PyTorch, before `rename`."""
     name = PYTORCH.name_of(tuple(path.split("/")) if path else (), structure)
     return torch_network.old_name(name) if name in torch_network.names.values() else name

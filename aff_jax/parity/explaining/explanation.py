@@ -55,20 +55,7 @@ def explain(first: Row, evidence: Evidence) -> str:
                 f"PyTorch passes fewer arrays."
             )
         if jax_array.shape != torch_array.shape:
-            if (widths := find_padding(jax_array, torch_array)) is not None:
-                return (
-                    f"PyTorch pads the {which} of {name} with zeros by {widths} (batch, spatial "
-                    f"axes, channels) before the layer, and JAX does not. Otherwise the "
-                    f"{which} agrees. Compare that with the `padding` of this layer."
-                )
-            return (
-                f"The {which} of {name} has the shape {jax_array.shape} in JAX and "
-                f"{torch_array.shape} in PyTorch. "
-                + (
-                    _relate(jax_array, torch_array, earlier, allowed)
-                    or "Compare strides, padding, and the number of layers before it."
-                )
-            )
+            return _explain_shape(name, which, jax_array, torch_array, earlier, allowed)
         if not is_allowed(jax_array, torch_array, allowed):
             return _explain_input(name, which, jax_array, torch_array, earlier, allowed, evidence)
     same_input = (
@@ -98,6 +85,28 @@ def explain_fusion(first: Row, fusion: Row, evidence: Evidence) -> str:
     cause, _ = explain_reference(evidence.layer.module, agrees)
     place = f"{quote_call(first)} is inside the fusion {quote_call(fusion)}"
     return f"{place[:1].upper()}{place[1:]}. {cause}" if cause else ""
+
+
+def _explain_shape(
+    name: str,
+    which: str,
+    jax_array: np.ndarray,
+    torch_array: np.ndarray,
+    earlier: Sequence[SharedArray],
+    allowed: float,
+) -> str:
+    """Explain an input that has another shape in PyTorch."""
+    if (widths := find_padding(jax_array, torch_array)) is not None:
+        return (
+            f"PyTorch pads the {which} of {name} with zeros by {widths} (batch, spatial axes, "
+            f"channels) before the layer, and JAX does not. Otherwise the {which} agrees. Compare "
+            f"that with the `padding` of this layer."
+        )
+    relation = _relate(jax_array, torch_array, earlier, allowed)
+    return (
+        f"The {which} of {name} has the shape {jax_array.shape} in JAX and {torch_array.shape} in "
+        f"PyTorch. {relation or 'Compare strides, padding, and the number of layers before it.'}"
+    )
 
 
 def _explain_input(
@@ -204,8 +213,10 @@ def _explain_own(
         and (cause := explain_weights(evidence.weights, torch_weights, other_weights))
     ):
         causes.append(cause)
-        layer = layer and layer.with_weights(torch_weights)
-        agrees = agrees and _make_test(evidence, layer, allowed, checked=False)
+        if layer is not None:
+            layer = layer.with_weights(torch_weights)
+        if agrees is not None:
+            agrees = _make_test(evidence, layer, allowed, checked=False)
         if agrees is not None and agrees({}):
             return f"{cause} With PyTorch's weights the layer agrees.", []
     if layer is not None and agrees is not None and not agrees({}):

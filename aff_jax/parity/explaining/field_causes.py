@@ -48,7 +48,7 @@ def explain_fields(
         field for field in changed if not agrees({f: v for f, v in changed.items() if f != field})
     ]
     named = [
-        f"`{field}` is {getattr(layer, field)!r}, PyTorch's is {_describe(changed[field])}"
+        f"`{field}` is {getattr(layer, field)!r}, PyTorch's is {_write_value(changed[field])}"
         for field in needed or changed
     ]
     return f"{'; '.join(named)}. With PyTorch's the layer agrees.", list(values)
@@ -104,7 +104,7 @@ def explain_reference(
     return "", list(dict.fromkeys(field for field, _ in tried))
 
 
-def _describe(value: Any) -> str:
+def _write_value(value: Any) -> str:
     """Write the value of a field, and how to get it where Flax has no such value."""
     if not isinstance(value, PaddingMode):
         return repr(value)

@@ -56,25 +56,9 @@ def convert_to_nnx(torch_network: TorchNetwork, module: Any) -> dict[str, dict[s
 
 def _convert(layer: Any, part: Any) -> dict[str, np.ndarray]:
     import torch
-    from flax import nnx
 
-    def is_a(kind: Any, torch_kind: Any) -> bool:
-        return isinstance(layer, kind) and isinstance(part, torch_kind)
-
-    convolutions = torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d
-    transposed = torch.nn.ConvTranspose1d | torch.nn.ConvTranspose2d | torch.nn.ConvTranspose3d
-    if is_a(nnx.Linear, torch.nn.Linear):
-        weight, layout = "kernel", "dense"
-    elif is_a(nnx.Conv, convolutions):
-        weight, layout = "kernel", "convolution"
-    elif is_a(nnx.ConvTranspose, transposed):
-        weight = "kernel"
-        layout = "convolution" if layer.transpose_kernel else "transposed convolution"
-    elif is_a(nnx.Embed, torch.nn.Embedding):
-        weight, layout = "embedding", "same"
-    elif hasattr(layer, "scale") and hasattr(part, "eps"):
-        weight, layout = "scale", "same"
-    else:
+    weight, layout = _find_weight(layer, part)
+    if weight is None:
         return {}
     names = {"weight": weight, "bias": "bias", "running_mean": "mean", "running_var": "var"}
     arrays = {}
@@ -84,3 +68,29 @@ def _convert(layer: Any, part: Any) -> dict[str, np.ndarray]:
             array = from_tensor(value)
             arrays[leaf] = KERNEL_LAYOUTS[layout].to_flax(array) if name == "weight" else array
     return arrays
+
+
+def _find_weight(layer: Any, part: Any) -> tuple[str | None, str]:
+    """Return the variable of PyTorch's `weight`, None if it is not known, and its layout."""
+    from flax import nnx
+    from torch import nn
+
+    transposed = (
+        "convolution" if getattr(layer, "transpose_kernel", False) else "transposed convolution"
+    )
+    for kind, torch_kind, weight, layout in (
+        (nnx.Linear, nn.Linear, "kernel", "dense"),
+        (nnx.Conv, nn.Conv1d | nn.Conv2d | nn.Conv3d, "kernel", "convolution"),
+        (
+            nnx.ConvTranspose,
+            nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d,
+            "kernel",
+            transposed,
+        ),
+        (nnx.Embed, nn.Embedding, "embedding", "same"),
+    ):
+        if isinstance(layer, kind) and isinstance(part, torch_kind):
+            return weight, layout
+    if hasattr(layer, "scale") and hasattr(part, "eps"):  # a norm
+        return "scale", "same"
+    return None, "same"

@@ -259,8 +259,6 @@ def _find_penalty(samples: Samples, close: float) -> float | None:
     weights = np.concatenate([samples.torch.weights[name][0] for name in names])
     value = best_factor(weights, jax_gradients - torch_gradients)
     error = np.max(np.abs(jax_gradients - torch_gradients - value * weights))
-    return (
-        value
-        if value and error <= close * np.max(np.abs(jax_gradients - torch_gradients))
-        else None
-    )
+    if value and error <= close * np.max(np.abs(jax_gradients - torch_gradients)):
+        return value
+    return None

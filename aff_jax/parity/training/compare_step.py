@@ -175,10 +175,8 @@ def compare_step(
             compared = _compare_steps(number, sides, STEP_SHARE_OF_LARGEST[dtype], samples)
             # Before the first step, only mistakes are of interest.
             rows += [row for row in compared if number or row.differs]
-    samples.settings, samples.optimizer_name = (
-        torch_training.settings,
-        torch_training.optimizer_name,
-    )
+    samples.settings = torch_training.settings
+    samples.optimizer_name = torch_training.optimizer_name
     samples.norm_momenta = torch_training.norm_momenta()
     samples.tied, samples.padding = torch_training.tied_weights(), torch_training.padding_rows()
     differs = any(row.differs for row in rows)
@@ -204,7 +202,11 @@ def _add_biases(step: TrainingStep, names: Mapping[str, str], packing: Packing) 
 def _compare_steps(
     number: int, sides: Sequence[TrainingStep], share: float, samples: Samples
 ) -> Iterator[StepRow]:
-    """Compare one step of PyTorch and JAX. The other two sides are these with perturbed weights."""
+    """Compare one step of PyTorch and JAX. The other two sides are these with perturbed weights.
+
+    Weights whose gradients are rounding errors are added to `samples.rounding_only`. The rows of
+    their moments and weights, here and in later steps, allow for it.
+    """
     torch_step, jax_step = sides[:2]
     if number:
         losses = [np.asarray(side.loss) for side in sides]
@@ -226,11 +228,8 @@ def _compare_steps(
             # A gradient that changes no weight is not a mistake.
             allowed = 0.0 if samples.is_updated(name) else np.inf
             yield StepRow(number, "gradient", name, value, value and 1.0, allowed, note)
-    for kind, field in (
-        ("statistic", "statistics"),
-        ("moment", "optimizer_state"),
-        ("weight", "weights"),
-    ):
+    fields = {"statistic": "statistics", "moment": "optimizer_state", "weight": "weights"}
+    for kind, field in fields.items():
         of_sides = [getattr(side, field) for side in sides]
         scales: dict[str, float] = {}
         for name, array in of_sides[0].items():

@@ -150,7 +150,7 @@ class LinenTraining:
         state = {name: c for name, c in variables.items() if name not in ("params", UNREAD)}
         # Without jit, JAX would compile a program for each shape of a weight.
         optimizer_state = jax.jit(self.optimizer.init)(params)
-        weights, statistics = self._name(params, state)
+        weights, statistics = self._name_arrays(params, state)
         yield TrainingStep(weights=weights, statistics=statistics)
         for _ in range(steps):
             try:
@@ -164,28 +164,30 @@ class LinenTraining:
                     f"PyTorch draws others, so the steps cannot be compared. Set the rate of each "
                     f"Dropout to 0 on both sides. Flax says: {error}"
                 ) from error
-            weights, statistics = self._name(params, state)
+            weights, statistics = self._name_arrays(params, state)
             yield TrainingStep(
                 loss=float(loss),
                 outputs=[np.asarray(leaf) for leaf in jax.tree.leaves(outputs)],
-                gradients=dict(self._name(gradients, state, sums=False)[0]),
+                gradients=dict(self._name_arrays(gradients, state, sums=False)[0]),
                 optimizer_state=self._name_moments(optimizer_state, params, state),
                 weights=weights,
                 statistics=statistics,
             )
 
-    def _name(
+    def _name_arrays(
         self, params: Any, state: Mapping[str, Any], sums: bool = True
     ) -> tuple[NamedArrays, NamedArrays]:
         """Return a tree of the shape of the parameters, and the statistics, by name."""
         variables = {"params": params, "batch_stats": state.get("batch_stats", {})}
         arrays = self.packing.to_torch_arrays(variables_to_arrays(self.entries, variables), sums)
-        is_statistic = {e.name for e in self.entries if e.collection == "batch_stats"}
-        named: tuple[NamedArrays, NamedArrays] = ({}, {})
+        statistic_names = {e.name for e in self.entries if e.collection == "batch_stats"}
+        weights: NamedArrays = {}
+        statistics: NamedArrays = {}
         for name, array in arrays.items():
             if name in self.names:
-                named[name in is_statistic][self.names[name]] = array
-        return named
+                named = statistics if name in statistic_names else weights
+                named[self.names[name]] = array
+        return weights, statistics
 
     def _name_moments(self, optimizer_state: Any, params: Any, state: Any) -> NamedArrays:
         """Return the moments in the state of the optimizer by PyTorch's names."""
@@ -199,7 +201,7 @@ class LinenTraining:
                 for path, shape in shapes.items()
             }
             unflattened = traverse_util.unflatten_dict(leaves)
-            for name, array in self._name(unflattened, state, sums=False)[0].items():
+            for name, array in self._name_arrays(unflattened, state, sums=False)[0].items():
                 if not np.isnan(array).all():
                     moments |= {f"{name}.{torch_name}": array for torch_name in _MOMENTS[field]}
         return moments

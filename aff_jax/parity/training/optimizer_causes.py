@@ -162,28 +162,30 @@ def _explain_group(
     recorded = _record(side, names)
     fits = find_settings(rule, settings, recorded, dtype)
     if fits:
-        return [_describe(who, rule, settings, fits, recorded, list_some(names, total))]
+        return [_write_difference(who, rule, settings, fits, recorded, list_some(names, total))]
     # Perhaps weights with one axis, such as biases and scales of norms, are treated differently.
     parts: dict[str, tuple[list[Fit], list[str]]] = {}
     for name in names[: _COLUMNS // 64]:
         found = find_settings(rule, settings, _record(side, [name]), dtype)
-        key = ", ".join(_value(fit, settings, rule) for fit in found[:1])
+        key = ", ".join(_write_fit(fit, settings, rule) for fit in found[:1])
         parts.setdefault(key, (found, []))[1].append(name)
     if "" not in parts and len(parts) <= 4:
         return [
-            _describe(who, rule, settings, found, _record(side, some), list_some(some, total))
+            _write_difference(
+                who, rule, settings, found, _record(side, some), list_some(some, total)
+            )
             for found, some in parts.values()
         ]
     error = error_of(rule, settings, recorded)
     return [
         f"{who}'s updates of {list_some(names, total)} do not follow PyTorch's {rule} "
-        f"({_state(settings)}): they are off by up to {error:.1e}. Ruled out: one or two other "
-        f"settings, and the rules of {', '.join(RULES)} without weight decay. Compare the "
-        f"transformations of both optimizers one by one."
+        f"({_write_main_settings(settings)}): they are off by up to {error:.1e}. Ruled out: one or "
+        f"two other settings, and the rules of {', '.join(RULES)} without weight decay. Compare "
+        f"the transformations of both optimizers one by one."
     ]
 
 
-def _describe(
+def _write_difference(
     who: str,
     rule: str,
     settings: UpdateSettings,
@@ -192,11 +194,13 @@ def _describe(
     where: str,
 ) -> str:
     """Write which settings explain the updates, and which were expected."""
-    shown = " or ".join(_value(fit, settings, rule) for fit in fits[:3])
+    shown = " or ".join(_write_fit(fit, settings, rule) for fit in fits[:3])
     changed = dict.fromkeys(name for fit in fits[:3] for name in fit.changes)
-    expected = ", ".join(_name(name, settings[name]) for name in changed if name in settings)
+    expected = ", ".join(
+        _write_setting(name, settings[name]) for name in changed if name in settings
+    )
     if fits[0].rule != rule:
-        expected = f"{rule} with {_state(settings)}"
+        expected = f"{rule} with {_write_main_settings(settings)}"
     norms = ""
     if "clip_norm" in fits[0].changes:
         norms = f" The norms of all gradients are {', '.join(f'{n:.4g}' for n in recorded.norms)}."
@@ -212,9 +216,9 @@ def _describe(
     )
 
 
-def _value(fit: Fit, settings: UpdateSettings, rule: str) -> str:
+def _write_fit(fit: Fit, settings: UpdateSettings, rule: str) -> str:
     """Write the settings that a fit changed."""
-    parts = [_name(name, value) for name, value in fit.changes.items()]
+    parts = [_write_setting(name, value) for name, value in fit.changes.items()]
     if "lr" in fit.changes and settings["lr"] and np.ndim(fit.changes["lr"]) == 0:
         ratio = float(fit.changes["lr"]) / settings["lr"]
         text = f"{ratio:.4g} times as large" if ratio > 0 else "of the opposite sign"
@@ -223,7 +227,7 @@ def _value(fit: Fit, settings: UpdateSettings, rule: str) -> str:
     return f"{fit.rule} with {', '.join(parts)}"
 
 
-def _name(name: str, value: Any) -> str:
+def _write_setting(name: str, value: Any) -> str:
     """Write one setting and its value."""
     if name in _FLAG_NAMES:
         return _FLAG_NAMES[name][bool(value)]
@@ -237,7 +241,7 @@ def _name(name: str, value: Any) -> str:
     return f"{name}={value:.4g}"
 
 
-def _state(settings: Mapping[str, Any]) -> str:
+def _write_main_settings(settings: Mapping[str, Any]) -> str:
     """Write the main settings of an optimizer."""
     shown = ("lr", "momentum", "dampening", "beta1", "beta2", "eps", "weight_decay")
     return ", ".join(f"{name}={settings[name]:.4g}" for name in shown if settings.get(name))

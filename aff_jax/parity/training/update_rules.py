@@ -23,8 +23,8 @@ _DEFAULTS: UpdateSettings = {
 }
 """Settings that every rule has."""
 
-# Settings of the denominator, off where PyTorch's optimizer has none.
 _ROOT: UpdateSettings = {"eps": 0.0, "eps_root": 0.0, "eps_inside": False}
+"""Settings of the denominator, off where PyTorch's optimizer has none."""
 
 OWN_DEFAULTS: dict[str, UpdateSettings] = {
     "SGD": {"momentum": 0.0, "dampening": 0.0, "nesterov": False},

@@ -14,6 +14,7 @@ from aff_jax.convert.prefixes import (
     restore_names,
     select_prefix,
 )
+from aff_jax.differences import DifferentArraysError
 from tests.aff_jax.convert.states import assert_same, images
 
 NAMES = dict.fromkeys(["enc.0.weight", "enc.1.weight", "head.weight"])
@@ -88,8 +89,10 @@ def test_conversion_renames_both_ways(rename):
     assert_same(to_torch(variables, Network(), x, rename=rename, names=names), STATE)
     same = from_mxnet(STATE, Network(), x, rename=rename)
     np.testing.assert_array_equal(same["params"]["block1"]["kernel"], kernel)
-    with pytest.raises(ValueError, match=r"names: .* got none for block1.bias, block1.weight"):
+    with pytest.raises(DifferentArraysError, match=r"names: .*: 2 missing") as error:
         to_torch(variables, Network(), x, rename=rename, names=list(STATE)[:2])
+    assert "Probably `rename` differs" in str(error.value)
+    assert error.value.differences == ["  missing     block1.bias", "  missing     block1.weight"]
 
 
 def test_ignored_arrays_need_no_counterpart():

@@ -37,7 +37,7 @@ def freeze_and_compare(body, x=X):
     # In float64 only the order of a few operations differs.
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
     layers = {
-        "/".join(path): folding.layer and "/".join(folding.layer)
+        "/".join(path): folding.layer_path and "/".join(folding.layer_path)
         for path, folding in foldings.items()
     }
     return layers, folded
@@ -116,7 +116,7 @@ def test_an_output_of_the_module_counts_as_read():
     module = Net(lambda x: (lambda y: (norm()(y), y))(conv()(x)))
     with jax.enable_x64(True):
         variables = random_variables(module, X)
-        assert find_foldings(module.apply, variables, (X,))[("norm",)].layer is None
+        assert find_foldings(module.apply, variables, (X,))[("norm",)].layer_path is None
 
 
 def test_a_layer_called_twice_is_folded_only_if_the_same_norm_follows_both_calls():

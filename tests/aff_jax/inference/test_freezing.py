@@ -120,7 +120,7 @@ def test_every_norm_after_a_layer_is_folded(name, not_folded):
     x = jnp.zeros((1, 32, 32, 3))
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
     foldings = find_foldings(model.apply, variables, (x,))
-    assert sum(folding.layer is None for folding in foldings.values()) == not_folded
+    assert sum(folding.layer_path is None for folding in foldings.values()) == not_folded
     assert len(foldings) == len(inspect_module(model, (x,)).norms)
 
 

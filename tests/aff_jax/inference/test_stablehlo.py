@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import aff_jax
-from aff_jax.inference.stablehlo import save_stablehlo
+from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
 from tests.aff_jax.random_variables import random_variables
 
 # A script that blocks the import of this library and Flax, and runs a file on several batches.
@@ -95,6 +96,14 @@ def test_a_fixed_batch_size_takes_no_other(tmp_path):
     )
     with pytest.raises(ValueError, match="3"):
         program.call(images(2))
+
+
+def test_a_program_for_every_platform_is_written(tmp_path):
+    model = nn.Dense(2)
+    variables = model.init(jax.random.key(0), images(1))
+    path = tmp_path / "model.stablehlo"
+    save_stablehlo(path, model, variables, images(1), platforms=[*PLATFORMS])
+    assert jax.export.deserialize(path.read_bytes()).platforms == ("cpu", "cuda", "rocm", "tpu")
 
 
 def test_wrong_arguments_are_refused_and_leave_no_file(tmp_path):

@@ -55,8 +55,9 @@ def test_a_damaged_plan_is_made_again(config, tmp_path):
     plans = PlanCache(tmp_path)
     plans.put(config, "v5e:2x2", made_plan(config))
     (file,) = tmp_path.iterdir()
-    file.write_text("{")
-    assert plans.get(config, "v5e:2x2") is None
+    for content in ("{", "{}", "[]"):
+        file.write_text(content)
+        assert plans.get(config, "v5e:2x2") is None
 
 
 def test_nothing_is_kept_without_a_directory(config):

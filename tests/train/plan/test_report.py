@@ -93,6 +93,7 @@ def test_the_json_has_the_plan_the_versions_and_the_search(plan, tmp_path):
         "estimated_step_seconds",
     }
     assert expected <= record.keys()
+    assert record["operations"][0].keys() == {"name", "opcode", "module", "bytes", "cycles"}
     assert (record["versions"], record["largest_batch_size"]) == ({"jax": "1"}, 64)
     assert record["remedies"]["--config.accumulation=2"]["fits"]
 

@@ -54,7 +54,7 @@ def test_each_task_has_a_dataset_and_display_names():
     for task in TASK_METRICS.values():
         assert task.accuracy_name in task.metrics
         assert next(iter(task.metrics)) == task.score_name
-        assert set(task.metrics) <= set(DISPLAY_NAMES)
+        assert {*task.metrics, *task.class_metrics} <= set(DISPLAY_NAMES)
 
 
 def test_format_metrics():
