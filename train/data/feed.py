@@ -25,9 +25,11 @@ from train.data.sources.data_source import Source
 
 __all__ = ["TrainFeed", "eval_feed", "training_order"]
 
-# Number of batches that each worker, or all threads, read ahead. Grain's default is 500 elements,
-# and here an element is a batch.
 _READ_AHEAD = 4
+"""Number of batches that each worker, or all threads, read ahead.
+
+Grain's default is 500 elements, and here an element is a batch.
+"""
 
 
 class TrainFeed:

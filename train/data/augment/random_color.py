@@ -15,11 +15,14 @@ from train.data.augment.random_per_image import Images, image_keys, map_images
 
 __all__ = ["color_jitter", "pca_lighting"]
 
-# Principal components of ImageNet's colors for pixels in 0 .. 255. Each column is an eigenvector
-# times its eigenvalue. From Krizhevsky et al., 2012, section 4.1, with the numbers of GluonCV.
 _COMPONENTS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 ) * [55.46, 4.794, 1.148]
+"""Principal components of ImageNet's colors, for pixels from 0 to 255.
+
+Each column is an eigenvector times its eigenvalue. From Krizhevsky et al., 2012, section 4.1, with
+the numbers of GluonCV.
+"""
 
 
 def color_jitter(

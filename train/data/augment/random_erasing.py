@@ -15,9 +15,11 @@ ERASED_AREAS = 0.02, 0.4
 ERASED_ASPECTS = 0.3, 1 / 0.3
 """Smallest and largest aspect ratio of the rectangle, height / width."""
 
-# Number of rectangles that are drawn for an image. Three in four fit, so about one image in a
-# million has none.
 _TRIES = 10
+"""Number of rectangles that are drawn for an image.
+
+Three in four fit, so about one image in a million has none.
+"""
 
 
 def rectangle_mask(

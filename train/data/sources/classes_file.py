@@ -16,13 +16,15 @@ CLASSES_FILE = "classes.txt"
 IGNORED_NAMES = ("void", "ignore", "ignored", "unlabeled", "unlabelled")
 """Names of a line whose pixels are ignored; `__ignore__` is one too. Their case is not compared."""
 
-# labelme writes this name first in its labels.txt, and 255 into its masks.
 _LABELME_IGNORED = "__ignore__"
+"""The name that labelme writes first in its labels.txt, for pixels with 255 in its masks."""
+
 _BETWEEN = r"[\s,]+"
 _VALUE = re.compile(rf"(\d+){_BETWEEN}(\S.*)")
 _COLOR = re.compile(rf"(\d+){_BETWEEN}(\d+){_BETWEEN}(\d+){_BETWEEN}(\S.*)")
-# A line of the labelmap.txt of CVAT: name:R,G,B:parts:actions.
 _LABELMAP = re.compile(r"([^:]+):(\d+),(\d+),(\d+)(?::.*)?")
+"""A line of the labelmap.txt of CVAT: name:R,G,B:parts:actions."""
+
 _FORMS = "'name', 'value name' or 'R G B name'"
 
 

@@ -22,14 +22,17 @@ __all__ = ["SIDE", "DigitScenes", "draw_scene", "resize_ink"]
 SIDE = 64
 """Height and width of a scene in pixels."""
 
-# (count, smallest height, largest height) of the digits of a scene in pixels, largest digits first.
 _SIZES = ((1, 17, 32), (2, 10, 16), (4, 6, 9), (8, 4, 5))
-# Number of places that are tried for a digit before it is left out.
+"""(count, smallest height, largest height) of a scene's digits in pixels, the largest first."""
+
 _TRIES = 20
-# Pixels with at least this opacity, of 255, belong to the digit's class.
+"""Number of places that are tried for a digit before it is left out."""
+
 _MASK_OPACITY = 96
-# First number of the seed of each scene, and the number of scenes.
+"""Smallest opacity, of 255, of the pixels that belong to the digit's class."""
+
 _SPLITS = {"train": (0, 1000), "test": (1, 200)}
+"""First number of the seed of each scene, and the number of scenes."""
 
 
 def draw_scene(

@@ -17,8 +17,8 @@ from aff_jax.images.image_files import encode_png
 
 __all__ = ["Digits", "split_positions"]
 
-# Every fifth example is a test example.
 _TEST_STRIDE = 5
+"""Distance between two test examples: every fifth example is one."""
 
 
 def split_positions(

@@ -19,12 +19,15 @@ from train.data.sources.folder_layout import raise_for_files
 
 __all__ = ["FolderExamples", "check_files", "collect_examples"]
 
-# Most of the time is spent waiting for the disk, especially for a network file system.
 _THREADS = 8
-# A check of this many files shows its progress, in a terminal.
+"""Number of threads that read files. They mostly wait for the disk or the network."""
+
 _MANY_FILES = 1000
-# An error message ends with this many of the notes of its files.
+"""Smallest number of files whose check shows its progress, in a terminal."""
+
 _MAX_NOTES = 2
+"""Largest number of notes on files at the end of an error message."""
+
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -14,11 +14,15 @@ from train.data.sources.mask_files import MaskFacts, read_facts
 
 __all__ = ["MaskCache"]
 
-# Changed with the content of the file.
 _VERSION = 1
-# The clock of a file system can be this coarse: a file that was written a moment ago could be
-# written again without another time.
+"""Version of the format of the cache, raised with every change of it."""
+
 _SETTLED_SECONDS = 3.0
+"""Age from which the time of a file is trusted.
+
+The clock of a file system can be this coarse: a file that was written a moment ago could be written
+again without another time.
+"""
 
 
 class MaskCache:

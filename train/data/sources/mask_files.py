@@ -30,14 +30,21 @@ __all__ = [
     "read_palette",
 ]
 
-# Pillow's modes with one channel whose values are read as they are stored, and those with colors.
 _SMALL_MODES = ("1", "L", "P")
+"""Pillow's modes with one channel, whose values are read as they are stored."""
+
 _VALUE_MODES = (*_SMALL_MODES, "I;16", "I;16B", "I")
+"""Modes of masks whose values are classes."""
+
 _COLOR_MODES = (*_SMALL_MODES, "RGB", "RGBA", "LA", "PA")
-# A mask with more values than this has none of classes.
+"""Modes of masks whose colors are classes."""
+
 _MAX_VALUES = 4096
-# Messages name at most this many values.
+"""Largest number of values of a mask of classes."""
+
 _MAX_NAMED = 8
+"""Largest number of values in a message."""
+
 _MAX_COLORS = 20
 
 

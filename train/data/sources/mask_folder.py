@@ -24,8 +24,11 @@ from train.data.sources.mask_files import MaskFacts, check_values, describe_colo
 
 __all__ = ["open_mask_folder"]
 
-# More values than this are gray values, or masks that were compressed as JPEG.
 _MAX_LISTED = 12
+"""Largest number of values that are listed.
+
+More of them are gray values, or masks that were compressed as JPEG.
+"""
 
 
 def open_mask_folder(

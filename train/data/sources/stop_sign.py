@@ -29,12 +29,16 @@ __all__ = ["CATEGORY", "StopSign", "open_stop_sign", "stop_sign_mask"]
 CATEGORY = "stop sign"
 """Name of the category in COCO."""
 
-# Name and version of COCO in TFDS.
 _COCO, _COCO_VERSION = "coco/2017_panoptic", "1.1.0"
+"""Name and version of COCO in TFDS."""
+
 _SPLITS = ("train", "validation")
-# train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip: 19,336,861,798 +
-# 815,585,330 + 860,725,834 bytes according to TFDS's checksums.
 _DOWNLOAD = "It downloads 21 GB."
+"""Size of the download.
+
+These are train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip with 19,336,861,798,
+815,585,330 and 860,725,834 bytes, according to TFDS's checksums.
+"""
 
 
 class StopSign(tfds.core.GeneratorBasedBuilder):
