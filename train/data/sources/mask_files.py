@@ -30,14 +30,11 @@ __all__ = [
     "read_palette",
 ]
 
-_SMALL_MODES = ("1", "L", "P")
-"""Pillow's modes with one channel, whose values are read as they are stored."""
+_VALUE_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
+"""Pillow's modes of masks whose values are classes."""
 
-_VALUE_MODES = (*_SMALL_MODES, "I;16", "I;16B", "I")
-"""Modes of masks whose values are classes."""
-
-_COLOR_MODES = (*_SMALL_MODES, "RGB", "RGBA", "LA", "PA")
-"""Modes of masks whose colors are classes."""
+_COLOR_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
+"""Pillow's modes of masks whose colors are classes."""
 
 _MAX_VALUES = 4096
 """Largest number of values of a mask of classes."""
@@ -46,6 +43,7 @@ _MAX_NAMED = 8
 """Largest number of values in a message."""
 
 _MAX_COLORS = 20
+"""Largest number of colors in a message."""
 
 
 class MaskFacts(NamedTuple):
@@ -124,7 +122,7 @@ def read_facts(path: str | os.PathLike[str]) -> MaskFacts:
     colors: dict[int, int] = {}
     with open_image(path, origin) as image:
         mode, file_format, (width, height) = image.mode, image.format, image.size
-        if mode in _SMALL_MODES:
+        if mode in _VALUE_MODES and mode in _COLOR_MODES:  # 8 bits or one
             counts, colors = _count_values(image)
         elif mode in _VALUE_MODES:
             found, number = np.unique(np.array(image), return_counts=True)
