@@ -122,8 +122,8 @@ def compare(
             f"\n{label}, seed {seed} ({number} of {len(runs)})", markup=False, highlight=False
         )
         try:
-            run = run_config(config, label, seed)
-            summary = _train_once(run, _run_workdir(workdir, label, seed), console)
+            run_settings = run_config(config, label, seed)
+            summary = _train_once(run_settings, _run_workdir(workdir, label, seed), console)
             yield RunResult(label, seed, summary)
         except Exception as error:  # an error of any class, since it must not end the other runs
             text = traceback.format_exc() if tracebacks else f"failed: {error}"

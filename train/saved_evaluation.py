@@ -81,7 +81,7 @@ def evaluate_checkpoint(
     with explain_fields_of_another_version(workdir):
         source = open_split(config, split or split_names(config).evaluation, names)
     if network.dataset:
-        network.dataset.require_same_classes(source)
+        network.dataset.check_same_classes(source)
     if original_size:
         predictor = Predictor(network.model, network.variables, network.image_task)
         metrics, confusion = evaluate_in_original_size(predictor, source)

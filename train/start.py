@@ -20,10 +20,10 @@ from train.reporting.extension import extend_workdir
 from train.reporting.run_report import RunReport
 from train.reporting.run_start import describe_start
 from train.reporting.workdir import (
+    check_same_config,
+    check_shared,
     claim_workdir,
     lock_workdir,
-    require_same_config,
-    require_shared,
 )
 from train.runtime.distributed import is_primary_process
 from train.runtime.preemption import StopSignals
@@ -70,7 +70,7 @@ def train(
     if not is_primary_process():
         console = Console(quiet=True)
     with StopSignals(console) as signals:
-        require_same_config(config)
+        check_same_config(config)
         checkpoint_directory = workdir / "checkpoints"
         resumes = bool(checkpoint_steps(checkpoint_directory))
         run = make_run(config, from_checkpoint=resumes)
@@ -80,7 +80,7 @@ def train(
             read_config(workdir)  # raises if there is no run
         else:
             claim_workdir(workdir, config)
-        require_shared(workdir)
+        check_shared(workdir)
         dataset_warning = record_dataset(workdir, run.train_source, resumes)
         with (
             lock_workdir(workdir),

@@ -32,19 +32,20 @@ class Branch(nn.Module):
 
     The output is::
 
-        branch(u) = BN(W2 act(BN(W1 u + b1)) + b2)
+        branch(u) = B(PWConv2(act(B(PWConv1(u)))))
 
-    The collection `params` has W1 and b1 as `reduce`, the first BN as `reduce_norm`, W2 and b2 as
-    `expand`, and the second BN as `expand_norm`. The kernels are `(in_channels, hidden)` and
-    `(hidden, channels)`.
+    PWConv1 and PWConv2 are pointwise convolutions with bias, B is batch normalization, and act is
+    the paper's delta, a ReLU. The collection `params` has PWConv1 as `reduce`, the first B as
+    `reduce_norm`, PWConv2 as `expand`, and the second B as `expand_norm`. The kernels are
+    `(in_channels, hidden)` and `(hidden, channels)`.
 
     Attributes:
         channels: Number of output channels.
         hidden: Number of hidden channels.
         activation: Activation between the two layers.
-        use_bias: Add b1 and b2.
+        use_bias: Give PWConv1 and PWConv2 a bias.
         norm: Function that makes the normalizations, or None for none.
-        normalize_logits: Normalize the output too. If False, the second BN is left out.
+        normalize_logits: Normalize the output too. If False, the second B is left out.
         kernel_init: Initializer of the kernels.
         dtype: Dtype of the computation. None infers it from the input and the parameters.
         param_dtype: Dtype of the parameters.
@@ -100,7 +101,13 @@ class Branch(nn.Module):
             channels=self.channels,
         ):
             return fast.branch_with_derived_statistics(
-                u, reduce, reduce_norm, self.activation, expand, expand_norm
+                u,
+                reduce,
+                reduce_norm,
+                self.activation,
+                expand,
+                expand_norm,
+                self.implementation,
             )
         hidden = self.activation(reduce_norm(reduce(u), train=train))
         return expand_norm(expand(hidden), train=train)

@@ -2,7 +2,7 @@
 
 With C channels and reduction r, MS-CAM computes::
 
-    branch(u) = BN(W2 act(BN(W1 u + b1)) + b2)       max(1, C // r) hidden channels
+    branch(u) = B(PWConv2(act(B(PWConv1(u)))))       max(1, C // r) hidden channels
     L(u)      = branch(u)                            local context, the submodule `local`
     g(u)      = branch(mean of u)                    global context, the submodule `global`
     M(u)      = sigmoid(l),  l = L(u) + g(u)         times the field `logit_scale`, if it is not 1
@@ -12,10 +12,10 @@ where x is the input of a module, and u is the input of the attention. M(u) are 
 weights, which a fusion uses as its fusion weights. In MS-CAM u is x. In a fusion it is a
 combination of the two inputs.
 
-The symbols L, g and M are the paper's. It writes W1 and W2 as PWConv1 and PWConv2, act as delta (a
-ReLU), and BN as B. `aff_jax.attention.branches` has the branches. A pointwise convolution is a
-dense layer on the last axis, so an input is `(batch, *spatial, channels)` with any number of
-spatial axes.
+The symbols are the paper's: B is batch normalization, PWConv is a pointwise convolution, and act is
+its delta, a ReLU. `aff_jax.attention.branches` has the branches. A pointwise convolution is a dense
+layer on the last axis, so an input is `(batch, *spatial, channels)` with any number of spatial
+axes.
 """
 
 from collections.abc import Callable, Sequence

@@ -27,6 +27,7 @@ def branch_with_derived_statistics(
     activation: Callable[[Array], Array],
     expand: nn.Dense,
     expand_norm: Callable[..., Array],
+    implementation: str,
 ) -> Float[Array, "batch *spatial channels"]:
     """Compute a branch of attention in training, with statistics derived from the hidden layer.
 
@@ -43,12 +44,13 @@ def branch_with_derived_statistics(
         activation: Function that is applied to the normalized hidden layer.
         expand: Dense layer to the output channels.
         expand_norm: Batch normalization of the output, a `BatchNorm`.
+        implementation: The field of the branch, "auto".
 
     Returns:
         Logits `(batch, *spatial, channels)`.
     """
     assert isinstance(expand_norm, BatchNorm)  # by the rule of `takes_shortcut`
-    flat = takes_shortcut("flat_rows", "auto")  # with "plain", this function does not run
+    flat = takes_shortcut("flat_rows", implementation)
     rows = u.reshape(-1, u.shape[-1]) if flat else u
     hidden = activation(reduce_norm(reduce(rows), train=True))
     product, shift = dense_norm(expand, expand_norm, hidden)

@@ -28,14 +28,7 @@ def takes_shortcut(shortcut: str, implementation: str, **arguments: Any) -> bool
         gain_inside_sum      always
 
     `hidden` and `channels` are the numbers of hidden and output channels of a branch, and `rows` is
-    the product of the batch and spatial axes. `derived_statistics` saves passes over memory and
-    costs `hidden^2 * (rows + channels)` operations. On two CPU cores (the machine of
-    benchmarks/results/modules.md) it was faster with 16 and 64 hidden channels and thousands of
-    rows. It was slower with 512 hidden channels, and with hardly more rows than hidden channels. It
-    was not measured between these, and not on accelerators. `flat_rows` flattens the batch and
-    spatial axes. On a CPU, XLA transposes the operands of a product that sums over several axes; on
-    a TPU, it copies the array into another layout for one axis. `explicit_sigmoid` was no faster in
-    training.
+    the product of the batch and spatial axes. `RULES` has the reasons.
 
     Args:
         shortcut: Name of the shortcut.
@@ -118,4 +111,15 @@ RULES: dict[str, Callable[..., bool]] = {
     "explicit_sigmoid": lambda *, train: not train,
     "gain_inside_sum": lambda: True,
 }
-"""For each shortcut, a function that returns whether a module takes it."""
+"""For each shortcut, a function that returns whether a module takes it.
+
+`derived_statistics` saves passes over memory and costs `hidden^2 * (rows + channels)` operations.
+On two CPU cores (the machine of benchmarks/results/modules.md) it was faster with 16 and 64 hidden
+channels and thousands of rows. It was slower with 512 hidden channels, and with hardly more rows
+than hidden channels. It was not measured between these, and not on accelerators.
+
+`flat_rows` flattens the batch and spatial axes. On a CPU, XLA transposes the operands of a product
+that sums over several axes. On a TPU, it copies the array into another layout for one axis.
+
+`explicit_sigmoid` was no faster in training.
+"""

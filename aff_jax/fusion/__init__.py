@@ -11,8 +11,8 @@ All files use these symbols::
 The formula of AFF is equation 4 of the paper, Z = M(X + Y) * X + (1 - M(X + Y)) * Y, in small
 letters. The paper's initial integration is u. Which map is the first input is another question: the
 text of the paper (section 4.1) makes X the identity or the shallower map, and the authors' code
-passes it second. The hosts of this library follow the code. Both describe the same networks, since
-1 - sigmoid(l) = sigmoid(-l).
+passes it second. The hosts of this library follow the code: x is the Y of that section, and y its
+X. The networks are the same, since 1 - sigmoid(l) = sigmoid(-l).
 
 `aff_jax.fusion.gated` says what the weights of its fusions apply to.
 """

@@ -39,7 +39,8 @@ class Concat(Fusion):
 
         Concat(x, y) = W BN([x, y]) + b
 
-    W projects the 2 C channels to C, so that this fusion can replace addition. The batch norm
+    W projects the 2 C channels to C, so that this fusion can replace addition: the two halves of W
+    are the paper's W_A and W_B. The batch norm
     brings x and y to the same scale first. It has no bias, since b has the same effect.
 
     Attributes:

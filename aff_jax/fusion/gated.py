@@ -71,8 +71,8 @@ class SE(GatedFusion):
     inherited from `GatedFusion`.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, table 1, "Refinement"; Hu et al.,
-        Squeeze-and-Excitation Networks, 2018.
+        Dai et al., Attentional Feature Fusion, 2021, table 1, "Refinement", X + G(Y) * Y with X = y
+        and Y = x; Hu et al., Squeeze-and-Excitation Networks, 2018.
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
@@ -91,8 +91,9 @@ class GAU(GatedFusion):
     fields are inherited from `GatedFusion`.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, table 1, "Modulation"; the global attention
-        upsample of Li et al., Pyramid Attention Network for Semantic Segmentation, 2018.
+        Dai et al., Attentional Feature Fusion, 2021, table 1, "Modulation", G(Y) * X + Y with X = y
+        and Y = x; the global attention upsample of Li et al., Pyramid Attention Network for
+        Semantic Segmentation, 2018.
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:
@@ -112,8 +113,9 @@ class Highway(GatedFusion):
     from `GatedFusion`.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection"; Srivastava et al.,
-        Highway Networks, 2015, equation 3.
+        Dai et al., Attentional Feature Fusion, 2021, table 1, "Soft Selection",
+        G(X) * X + (1 - G(X)) * Y with X = y and Y = x; Srivastava et al., Highway Networks, 2015,
+        equation 3.
     """
 
     def fuse(self, x: Array, y: Array, train: bool) -> Array:

@@ -34,8 +34,8 @@ class InceptionLayer(nn.Module):
             kernel.
 
     References:
-        Dai et al., Attentional Feature Fusion, 2021, section 4.1, whose X is the output of the
-        3x3 kernel and whose Y is the output of the 5x5 kernel; open-aff
+        Dai et al., Attentional Feature Fusion, 2021, section 4.1: its X, the output of the 3x3
+        kernel, is the second input here, and its Y, of the 5x5 kernel, the first; open-aff
         `model/atac/convolution.py` for the norms, and for the dilation, as in SKNet.
     """
 

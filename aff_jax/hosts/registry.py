@@ -85,10 +85,9 @@ def create_model(
     """Create a model: a network with attentional feature fusion.
 
     It is a host network, such as ResNet-50, in which a fusion module replaces the addition of two
-    feature maps. A reference is the code or text whose formulas the network follows. There are
-    three, and they differ in a few fields of the fusions and of the norm: the formulas of the
-    paper ("paper"), the authors' PyTorch port ("pytorch"), and the authors' MXNet code ("mxnet"),
-    with which all published weights were trained.
+    feature maps. `reference` selects whose formulas the network follows: those of the paper
+    ("paper"), of the authors' PyTorch port ("pytorch"), or of the authors' MXNet code ("mxnet"),
+    with which all published weights were trained. `REFERENCES` has the fields that differ.
 
         >>> import aff_jax, jax, jax.numpy as jnp
         >>> model = aff_jax.create_model("cifar_resnet8", fusion="iaff", num_classes=10)

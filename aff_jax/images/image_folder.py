@@ -12,8 +12,8 @@ __all__ = [
     "MAX_NAMED",
     "OTHER_IMAGE_SUFFIXES",
     "abbreviate",
+    "check_links",
     "list_images",
-    "raise_for_broken_links",
 ]
 
 IMAGE_SUFFIXES = (
@@ -66,7 +66,7 @@ def list_images(
     others: list[str] = []
     # A link to a parent folder would be followed forever.
     visited = set() if skip is None else {os.path.realpath(skip)}
-    for place, folders, files in os.walk(folder, onerror=_raise_for_folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_raise_os_error, followlinks=True):
         if (real_path := os.path.realpath(place)) in visited:
             folders.clear()
             continue
@@ -79,7 +79,7 @@ def list_images(
     if broken_links:
         images += _broken_links(others)
         others = sorted({*others} - {*images})
-    raise_for_broken_links(others)
+    check_links(others)
     if others:
         warnings.warn(
             f"ignored files without the suffix of an image: {abbreviate(sorted(others))}.",
@@ -88,7 +88,7 @@ def list_images(
     return sorted(images)
 
 
-def _raise_for_folder(error: OSError) -> None:
+def _raise_os_error(error: OSError) -> None:
     # `os.walk` leaves out what it cannot read.
     raise OSError(
         f"cannot read the folder {error.filename}: {error.strerror}. Its images would be missing: "
@@ -96,7 +96,7 @@ def _raise_for_folder(error: OSError) -> None:
     ) from error
 
 
-def raise_for_broken_links(paths: Sequence[str]) -> None:
+def check_links(paths: Sequence[str]) -> None:
     """Raise an error that names the links to nothing among some paths, if there are any.
 
     Args:

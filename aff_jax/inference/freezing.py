@@ -106,7 +106,7 @@ def freeze(
     return Frozen(
         apply,
         folded,
-        donate=find_donated_input(apply, folded, inputs) if donate else None,
+        donated_position=find_donated_input(apply, folded, inputs) if donate else None,
         devices=devices,
         chunk_size=chunk_size,
     )

@@ -27,7 +27,7 @@ class Frozen:
         variables: The folded arrays.
         apply: The pure function `apply(variables, *inputs)`, for use under `jit`, `vmap` or
             `jax.export`.
-        donate: Position of the donated input, or None.
+        donated_position: Position of the donated input, or None.
         devices: Devices that share the batch, or None for the default device.
         chunk_size: Number of examples that a device evaluates at a time, or None for all.
     """
@@ -37,12 +37,12 @@ class Frozen:
         apply: Callable[..., Any],
         variables: Mapping[str, Any],
         *,
-        donate: int | None,
+        donated_position: int | None,
         devices: Sequence[jax.Device] | None,
         chunk_size: int | None,
     ) -> None:
         self.apply = apply
-        self.donate = donate
+        self.donated_position = donated_position
         self.chunk_size = chunk_size
         self.devices = None if devices is None else tuple(devices)
         run: Callable[..., Any] = self._apply_in_chunks
@@ -65,7 +65,7 @@ class Frozen:
         on_cpu = (self.devices or jax.devices())[0].platform == "cpu"
         self._jit = jax.jit(
             run,
-            donate_argnums=() if donate is None else (1 + donate,),
+            donate_argnums=() if donated_position is None else (1 + donated_position,),
             compiler_options=_CPU_COMPILER_OPTIONS if on_cpu else None,
         )
 
@@ -170,8 +170,8 @@ class Frozen:
                 variables, *(lax.dynamic_slice_in_dim(x, start, size) for x in inputs)
             )
 
-        if self.donate is not None:
-            position = self.donate
+        if self.donated_position is not None:
+            position = self.donated_position
 
             def step(i: Array, buffer: Array) -> Array:
                 # Each chunk of the result overwrites the chunk of the donated input it came from.

@@ -18,14 +18,14 @@ MULTIPLE_OF_NOISE = 50
 
 Each network runs again with its numbers changed by one unit in the last place, which shows how it
 amplifies rounding errors. The multiple allows for sums of thousands of products: the frameworks add
-them in different orders, so their results are several units apart. No measurement of
-the number is recorded; one for narrower dtypes is at `_LOW_PRECISION_MULTIPLE`.
+them in different orders, so their results are several units apart. The number was chosen by hand.
+`_LOW_PRECISION_MULTIPLE` is the one for narrower dtypes.
 """
 
 ULPS_OF_LARGEST = 64
 """Allowed difference in units in the last place of the largest value of a layer.
 
-So much is allowed even where the measured noise is zero. No measurement of the number is recorded.
+So much is allowed even where the measured noise is zero. The number was chosen by hand.
 """
 
 _LOW_PRECISION_MULTIPLE = 4

@@ -216,7 +216,7 @@ class Checkpoints:
             reason = ""
             try:
                 record = checkpoint_record.read_record(self._path(step))
-                checkpoint_record.require_same_leaves(self._path(step), record, template)
+                checkpoint_record.check_same_leaves(self._path(step), record, template)
                 arrays = read_arrays(self._path(step), record)
             except DamagedError as error:
                 reason = str(error)

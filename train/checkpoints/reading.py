@@ -69,7 +69,7 @@ def read_checkpoint(
             than `template`.
     """
     with _found_checkpoint(directory, step, best_metric) as (checkpoint, record):
-        checkpoint_record.require_same_leaves(checkpoint, record, template)
+        checkpoint_record.check_same_leaves(checkpoint, record, template)
         arrays = read_arrays(checkpoint, record)
     return make_restored(record, arrays, template)
 
@@ -97,7 +97,7 @@ def read_eval_variables(
     """
     with _found_checkpoint(directory, step, best_metric) as (checkpoint, record):
         leaves = {**record, "leaves": _eval_variables(record["leaves"])}
-        checkpoint_record.require_same_leaves(checkpoint, leaves, template)
+        checkpoint_record.check_same_leaves(checkpoint, leaves, template)
         arrays = _eval_variables(read_arrays(checkpoint, record))
     variables = traverse_util.unflatten_dict(arrays, sep="/")
     return Restored(variables, {}, record["step"], record["metrics"])
@@ -239,7 +239,7 @@ def read_arrays(checkpoint: Path, record: Mapping[str, Any]) -> dict[str, np.nda
         )
         flat = traverse_util.flatten_dict(tree, sep="/")
         arrays = {name: np.asarray(array) for name, array in flat.items()}
-    checkpoint_record.require_same_values(record, arrays)
+    checkpoint_record.check_same_values(record, arrays)
     return arrays
 
 

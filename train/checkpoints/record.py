@@ -23,14 +23,14 @@ from train.runtime.writing import write_atomically
 
 __all__ = [
     "DamagedError",
+    "check_same_leaves",
+    "check_same_values",
     "errors_as_damage",
     "local_feed_state",
     "make_record",
     "named_leaves",
     "place_like",
     "read_record",
-    "require_same_leaves",
-    "require_same_values",
     "write_record",
 ]
 
@@ -142,7 +142,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return named
 
 
-def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) -> None:
+def check_same_leaves(path: Path, record: Mapping[str, Any], template: Any) -> None:
     """Check that a checkpoint has the arrays of `template`.
 
     Args:
@@ -168,7 +168,7 @@ def require_same_leaves(path: Path, record: Mapping[str, Any], template: Any) ->
         )
 
 
-def require_same_values(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def check_same_values(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Check that arrays are bitwise identical to the recorded ones.
 
     Args:

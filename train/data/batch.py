@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Array
 
-__all__ = ["IGNORE_LABEL", "Batch", "NumpyBatch"]
+__all__ = ["IGNORED_LABEL", "Batch", "NumpyBatch"]
 
 Batch = Mapping[str, Array]
 """A batch of examples by the name of the array.
@@ -19,5 +19,5 @@ evaluation, `is_example` is float32 `(batch,)`, 1 for examples and 0 for padding
 NumpyBatch = dict[str, np.ndarray]
 """A `Batch` of NumPy arrays, before it is transferred to the devices."""
 
-IGNORE_LABEL = -1
+IGNORED_LABEL = -1
 """Label of a pixel or an image that the loss and the metrics ignore. It is not a class."""

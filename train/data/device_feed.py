@@ -14,12 +14,12 @@ from jaxtyping import Array
 from train.data.batch import Batch
 from train.data.sources.data_source import Source
 
-__all__ = ["DeviceFeed", "Placement"]
+__all__ = ["DeviceFeed", "Placer"]
 
 T = TypeVar("T")
 
 
-class Placement(Protocol):
+class Placer(Protocol):
     """Puts arrays on the devices that share a batch, as `train.steps.parallel.Parallel` does."""
 
     def replicate(self, state: T) -> T:
@@ -52,14 +52,12 @@ class DeviceFeed:
     Args:
         source: The examples.
         order: Positions of the examples of each batch, from `training_order`.
-        placement: Puts arrays on the devices that share a batch.
+        placer: Puts arrays on the devices that share a batch.
     """
 
-    def __init__(
-        self, source: Source, order: grain.MapDataset[np.ndarray], placement: Placement
-    ) -> None:
+    def __init__(self, source: Source, order: grain.MapDataset[np.ndarray], placer: Placer) -> None:
         self._order = order
-        self._placement = placement
+        self._placer = placer
         self._next_index = 0
         self._source = source
         self._examples: dict[str, Array] | None = None
@@ -74,7 +72,7 @@ class DeviceFeed:
         # Datasets that fit on a device have fewer than 2^31 examples, so positions fit into int32.
         positions = np.asarray(self._order[self._next_index], np.int32)
         self._next_index += 1
-        placed = self._placement.place({"index": positions})
+        placed = self._placer.place({"index": positions})
         batch: Batch = self._gather(self._examples, placed["index"])
         return batch
 
@@ -95,7 +93,7 @@ class DeviceFeed:
             examples = list(pool.map(self._source.__getitem__, range(len(self._source))))
         names = ("image", "label")
         arrays: dict[str, Any] = {name: np.stack([x[name] for x in examples]) for name in names}
-        return self._placement.replicate(arrays)
+        return self._placer.replicate(arrays)
 
     @staticmethod
     def _gather_examples(examples: Mapping[str, Array], index: Array) -> dict[str, Array]:

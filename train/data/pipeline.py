@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from train.data.augment.augmentation import Augmentation, augmentation_key, stream_key
 from train.data.augment.mixup import Mixup
-from train.data.device_feed import DeviceFeed, Placement
+from train.data.device_feed import DeviceFeed, Placer
 from train.data.epochs import Epochs
 from train.data.feed import TrainFeed, training_order
 from train.data.sources.data_source import Source
@@ -146,15 +146,13 @@ def parse_image_size(value: object) -> tuple[int, int] | None:
     )
 
 
-def make_train_feed(
-    config: ConfigDict, source: Source, placement: Placement
-) -> TrainFeed | DeviceFeed:
+def make_train_feed(config: ConfigDict, source: Source, placer: Placer) -> TrainFeed | DeviceFeed:
     """Make the training feed of a config.
 
     Args:
         config: The config.
         source: The training examples.
-        placement: Puts arrays on the devices that share a batch.
+        placer: Puts arrays on the devices that share a batch.
 
     Returns:
         A `DeviceFeed` if the examples fit into `device_cache_mib` and are not cropped at random,
@@ -176,7 +174,7 @@ def make_train_feed(
             "it; set it, for example with --config.image_size=224."
         )
     if source.nbytes <= config.device_cache_mib * 2**20 and not config.random_resized_crop:
-        return DeviceFeed(source, training_order(len(source), **order), placement)
+        return DeviceFeed(source, training_order(len(source), **order), placer)
     return TrainFeed(
         source, random_crop=config.random_resized_crop, workers=config.data_workers, **order
     )

@@ -55,9 +55,13 @@ def describe_topology(name: str) -> Topology:
     """
     chip_name, _, layout = name.partition(":")
     if chip_name not in CHIPS:
-        known = "; ".join(chip.examples for chip in CHIPS.values())
+        known = "; ".join(chip.example_topologies for chip in CHIPS.values())
         similar = [chip for chip in CHIPS.values() if name.startswith(chip.name)]
-        hint = f" Write {similar[0].examples.split(', ')[-1]} for example." if similar else ""
+        hint = (
+            f" Write {similar[0].example_topologies.split(', ')[-1]} for example."
+            if similar
+            else ""
+        )
         raise ValueError(f"expected a topology such as {known}, got {name!r}: unknown chip.{hint}")
     chip = CHIPS[chip_name]
     return _tpu_slice(name, chip, layout) if chip.platform == "tpu" else _gpus(name, chip, layout)
@@ -104,7 +108,8 @@ def _tpu_slice(name: str, chip: Chip, layout: str) -> Topology:
         if "INVALID_ARGUMENT" not in str(error):
             raise
         raise ValueError(
-            f"expected a layout of {chip.name} such as {chip.examples}, got {name!r}: {error}"
+            f"expected a layout of {chip.name} such as {chip.example_topologies}, got {name!r}: "
+            f"{error}"
         ) from error
     devices: tuple[Any, ...] = tuple(description.devices)
     # Of some chips, each of the two cores is a device. Both have the coordinates of the chip.

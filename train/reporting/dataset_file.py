@@ -14,7 +14,7 @@ from typing import Any
 from aff_jax.images.image_folder import abbreviate
 from aff_jax.images.image_task import ImageTask
 from train.data.sources.data_source import Source
-from train.data.sources.load import require_same_classes
+from train.data.sources.load import check_same_classes
 from train.runtime.writing import write_atomically
 
 __all__ = [
@@ -48,7 +48,7 @@ class DatasetRecord:
     examples: int
     mask_classes: dict[str, str]
 
-    def require_same_classes(self, source: Source) -> None:
+    def check_same_classes(self, source: Source) -> None:
         """Check that a split has the classes of the run, with the same values in masks.
 
         Args:
@@ -57,7 +57,7 @@ class DatasetRecord:
         Raises:
             ValueError: If it has not. The message has the differences.
         """
-        require_same_classes(self.image_task.class_names, source.class_names, "the dataset")
+        check_same_classes(self.image_task.class_names, source.class_names, "the dataset")
         before, now = self.mask_classes, source.mask_classes
         changed = [
             f"{value} was {before.get(value, 'no class')!r} and is {now.get(value, 'no class')!r}"
@@ -99,7 +99,7 @@ def record_dataset(workdir: str | os.PathLike[str], source: Source, resumes: boo
         text = json.dumps(content, indent=2) + "\n"
         write_atomically(Path(workdir) / DATASET_FILE, text)
         return unknown_classes(workdir, source.class_names) if resumes else ""
-    known.require_same_classes(source)
+    known.check_same_classes(source)
     lines = _differences(known.image_task, source.image_task)
     if lines:
         raise ValueError(

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from aff_jax.images.class_colors import IGNORED_COLOR
 from aff_jax.images.image_task import ImageTask
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.reporting.class_scores import printable
 from train.reporting.metrics import DISPLAY_NAMES
 
@@ -143,7 +143,7 @@ def draw_predictions(
         layout="constrained",
         squeeze=False,
     )
-    colors = {**dict(enumerate(task.class_colors)), IGNORE_LABEL: IGNORED_COLOR}
+    colors = {**dict(enumerate(task.class_colors)), IGNORED_LABEL: IGNORED_COLOR}
     for row, name in enumerate(("image", "mask", "prediction")):
         axes[row, 0].set_ylabel(name)
         for column, axis in enumerate(axes[row]):
@@ -155,7 +155,7 @@ def draw_predictions(
                 for k in np.unique(classes).tolist():
                     pixels[classes == k] = to_rgb(colors[k])
             _show(axis, pixels)
-    names = {**dict(enumerate(task.class_names)), IGNORE_LABEL: "ignored"}
+    names = {**dict(enumerate(task.class_names)), IGNORED_LABEL: "ignored"}
     patches = [
         Patch(facecolor=colors[k], edgecolor="black", label=_as_text(names[k]))
         for k in sorted(largest.tolist())
@@ -192,7 +192,7 @@ def draw_classified(
     ):
         _show(axis, np.broadcast_to(image, (height, width, 3)))
         right = label == prediction
-        name = "ignored" if label == IGNORE_LABEL else _as_text(task.class_names[label])
+        name = "ignored" if label == IGNORED_LABEL else _as_text(task.class_names[label])
         predicted = _as_text(task.class_names[prediction])
         text = "predicted correctly" if right else f"predicted: {predicted}"
         axis.set_title(f"{name}\n{text}", color=TRAIN_COLOR if right else EVAL_COLOR, size=8)

@@ -29,10 +29,10 @@ __all__ = [
     "PER_PROCESS_FIELDS",
     "SHARED_FILE",
     "SUMMARY_FILE",
+    "check_same_config",
+    "check_shared",
     "claim_workdir",
     "lock_workdir",
-    "require_same_config",
-    "require_shared",
 ]
 
 METRICS_FILE = "metrics.jsonl"
@@ -98,7 +98,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> bool:
     # at the same time writes config.json before the other files.
     found = [name for name in _RUN_FILES if (path / name).exists()]
     if (path / CONFIG_FILE).exists():
-        _require_same(path, read_fields(path / CONFIG_FILE), config.to_dict())
+        _check_same(path, read_fields(path / CONFIG_FILE), config.to_dict())
         return True
     if found:
         raise ValueError(
@@ -110,7 +110,7 @@ def claim_workdir(workdir: str | os.PathLike[str], config: ConfigDict) -> bool:
     return False
 
 
-def require_same_config(config: ConfigDict) -> None:
+def check_same_config(config: ConfigDict) -> None:
     """Check that all processes of a run have the same config. All of them call this function.
 
     Args:
@@ -135,7 +135,7 @@ def require_same_config(config: ConfigDict) -> None:
         )
 
 
-def require_shared(workdir: str | os.PathLike[str]) -> None:
+def check_shared(workdir: str | os.PathLike[str]) -> None:
     """Check that all processes of a run share a workdir. All of them call this function.
 
     Args:
@@ -187,7 +187,7 @@ def lock_workdir(workdir: str | os.PathLike[str]) -> Iterator[None]:
         yield
 
 
-def _require_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
+def _check_same(path: Path, stored: dict[str, Any], current: dict[str, Any]) -> None:
     """Raise `ValueError` with all fields in which the two configs differ, if they do."""
     lines = differing_fields(stored, current)
     if lines:

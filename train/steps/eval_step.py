@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from train.data.batch import IGNORE_LABEL, Batch
+from train.data.batch import IGNORED_LABEL, Batch
 from train.steps.losses import cross_entropy
 from train.steps.state import Metrics, TrainState
 from train.steps.targets import confusion_counts
@@ -41,7 +41,7 @@ def make_eval_step(
         logits = cast(Array, model.apply(state.eval_variables, images))
         labels, is_example = batch["label"], batch["is_example"] > 0
         expanded = jnp.expand_dims(is_example, range(1, labels.ndim))
-        labels = jnp.where(expanded, labels, IGNORE_LABEL)
+        labels = jnp.where(expanded, labels, IGNORED_LABEL)
         sums = {
             "loss": jnp.sum(cross_entropy(logits, labels)),
             "confusion": confusion_counts(logits, labels),

@@ -139,7 +139,7 @@ def cross_entropy(
 
     Returns:
         The loss of each label, `(batch,)` or `(batch, height, width)`, float32 or wider. It is 0
-        where the target is `IGNORE_LABEL`.
+        where the target is `IGNORED_LABEL`.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     if is_distribution(targets):
@@ -173,7 +173,7 @@ def label_weights(targets: Targets, class_weights: tuple[float, ...]) -> Float[A
 
     It is::
 
-        w_targets_i             for class indices, 0 for `IGNORE_LABEL`
+        w_targets_i             for class indices, 0 for `IGNORED_LABEL`
         sum_k targets_ik w_k    for distributions
 
     Args:
@@ -212,7 +212,7 @@ def label_losses(
         class_weights: Weight of each class; None is 1 for all.
 
     Returns:
-        The loss of each label, float32 or wider. It is 0 where the target is `IGNORE_LABEL`.
+        The loss of each label, float32 or wider. It is 0 where the target is `IGNORED_LABEL`.
 
     References:
         Lin et al., Focal Loss for Dense Object Detection, 2017, equation 5, with the softmax in

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 
 __all__ = [
     "Targets",
@@ -22,7 +22,7 @@ Classification has one target per image, `(batch,)`, and segmentation one per pi
 
 
 def valid_labels(targets: Targets) -> Bool[Array, "*labels"]:
-    """Return whether each target is a label and not `IGNORE_LABEL`.
+    """Return whether each target is a label and not `IGNORED_LABEL`.
 
     Args:
         targets: Class indices or distributions, as `Targets`.
@@ -32,7 +32,7 @@ def valid_labels(targets: Targets) -> Bool[Array, "*labels"]:
     """
     if is_distribution(targets):
         return jnp.ones(targets.shape[:-1], bool)
-    return targets != IGNORE_LABEL
+    return targets != IGNORED_LABEL
 
 
 def correct(logits: Float[Array, "*labels classes"], targets: Targets) -> Bool[Array, "*labels"]:
@@ -44,7 +44,7 @@ def correct(logits: Float[Array, "*labels classes"], targets: Targets) -> Bool[A
             most likely class.
 
     Returns:
-        Booleans, `(batch,)` or `(batch, height, width)`; False where the target is `IGNORE_LABEL`.
+        Booleans, `(batch,)` or `(batch, height, width)`; False where the target is `IGNORED_LABEL`.
     """
     labels = jnp.argmax(targets, axis=-1) if is_distribution(targets) else targets
     return jnp.argmax(logits, axis=-1) == labels
@@ -59,7 +59,7 @@ def confusion_counts(
     Args:
         logits: Logits, `(batch, classes)` or `(batch, height, width, classes)`.
         labels: Class indices, `(batch,)` or `(batch, height, width)`. Labels equal to
-            `IGNORE_LABEL` are not counted.
+            `IGNORED_LABEL` are not counted.
 
     Returns:
         Counts, int32 `(classes, classes)`. Counts in float32 would stop at 16,777,216; in int32 a
@@ -68,7 +68,7 @@ def confusion_counts(
     classes = logits.shape[-1]
     counts = jnp.zeros((classes, classes), jnp.int32)
     predictions = jnp.argmax(logits, axis=-1)
-    # IGNORE_LABEL is a wrong index, but adds zero.
+    # IGNORED_LABEL is a wrong index, but adds zero.
     return counts.at[labels, predictions].add(valid_labels(labels).astype(jnp.int32))
 
 

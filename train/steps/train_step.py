@@ -55,7 +55,7 @@ def make_train_step(
 
     Each device computes the gradients of its block of the global batch. Gradients, metrics and
     running statistics are averaged over `axis_name`. Loss and accuracy are means over all labels of
-    the global batch except `IGNORE_LABEL`; with class weights, the loss is the weighted mean.
+    the global batch except `IGNORED_LABEL`; with class weights, the loss is the weighted mean.
 
     If the loss or a gradient is not finite, the step is skipped: only the counters and the loss
     scale change.

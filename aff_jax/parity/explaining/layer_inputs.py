@@ -23,16 +23,18 @@ def align_inputs(evidence: Evidence) -> list[tuple[np.ndarray, np.ndarray | None
         Pairs of JAX's and PyTorch's array; None where PyTorch passes fewer arrays.
     """
     jax_inputs, torch_inputs = evidence.call.inputs, evidence.torch_call.inputs
-    is_first = type(evidence.torch_layer).__name__.endswith(("1d", "2d", "3d"))
+    is_channels_first = type(evidence.torch_layer).__name__.endswith(("1d", "2d", "3d"))
     pairs: list[tuple[np.ndarray, np.ndarray | None]] = []
     for position, array in enumerate(jax_inputs):
         other = torch_inputs[position] if position < len(torch_inputs) else None
         options = [] if other is None else list(list_layouts(other, array.shape))
-        first = [option for option in options if is_first and option.layout == "channels first"]
+        first = [
+            option for option in options if is_channels_first and option.layout == "channels first"
+        ]
         aligned = None if other is None else align(other, array, first or options)
         if aligned is not None:
             other = aligned.array
-        elif other is not None and is_first and other.ndim == array.ndim:
+        elif other is not None and is_channels_first and other.ndim == array.ndim:
             other = np.moveaxis(other, 1, -1)  # of another size
         pairs.append((array, other))
     return pairs

@@ -149,16 +149,16 @@ def _find_sum(
     places = np.sort(rng.permutation(jax_array.size)[:_VALUES_OF_SUM])
     operands: list[tuple[str, tuple[np.ndarray, np.ndarray]]] = []
     simple = [f for f in list_activations() if f[0] in SIMPLE]
-    for earlier in known:
-        if earlier.jax_array.ndim == jax_array.ndim and broadcasts(
-            earlier.jax_array.shape, jax_array.shape
+    for operand in known:
+        if operand.jax_array.ndim == jax_array.ndim and broadcasts(
+            operand.jax_array.shape, jax_array.shape
         ):
             sample = [
                 np.broadcast_to(array, jax_array.shape).ravel()[places]
-                for array in (earlier.jax_array, earlier.torch_array)
+                for array in (operand.jax_array, operand.torch_array)
             ]
             for name, function in simple:
-                label = earlier.label if function is simple[0][1] else f"{name} of {earlier.label}"
+                label = operand.label if function is simple[0][1] else f"{name} of {operand.label}"
                 operands.append((label, (function(sample[0]), function(sample[1]))))
     sampled = (jax_array.ravel()[places], torch_array.ravel()[places])
     for side, who, other in ((1, "PyTorch", "JAX"), (0, "JAX", "PyTorch")):

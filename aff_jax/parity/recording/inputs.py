@@ -172,7 +172,7 @@ def with_evaluation_flags(module: Callable[..., Any], inputs: Inputs) -> Inputs:
 
 
 def list_torch_inputs(
-    inputs: Inputs, layout: str | None, has_1d: bool
+    inputs: Inputs, layout: str | None, has_sequences: bool
 ) -> Iterator[tuple[str, Inputs]]:
     """List the inputs that PyTorch may take, the most likely layouts first.
 
@@ -180,8 +180,8 @@ def list_torch_inputs(
         inputs: Inputs of the JAX network, or the inputs that were given for PyTorch.
         layout: "channels_first", "same" or "sequence_first" for all arrays of more than two axes.
             None tries all three for each array, but "sequence_first" only with three axes.
-        has_1d: True if the PyTorch module has layers for sequences with channels first, such as
-            `Conv1d`.
+        has_sequences: True if the PyTorch module has layers for sequences with channels first, such
+            as `Conv1d`.
 
     Yields:
         A description of the layouts, and the inputs.
@@ -196,7 +196,7 @@ def list_torch_inputs(
     options = []
     for place in places:
         # Three axes are tokens (batch, length, channels) more often than sequences for Conv1d.
-        is_image = leaves[place].ndim > 3 or has_1d
+        is_image = leaves[place].ndim > 3 or has_sequences
         likely: tuple[str, ...] = ("same", "channels_first")
         likely = likely[::-1] if is_image else likely
         likely += ("sequence_first",) if leaves[place].ndim == 3 else ()

@@ -160,22 +160,22 @@ def record(
     """
 
     @functools.partial(jax.jit, static_argnums=(2, 3), compiler_options=_COMPILE_FAST)
-    def run(variables: Any, arrays: Sequence[Any], flags: Sequence[Any], structure: Any) -> None:
+    def run(variables: Any, arrays: Sequence[Any], flags: Sequence[Any], treedef: Any) -> None:
         given = iter(arrays)
         leaves = [next(given) if flag is _ARRAY else flag for flag in flags]
-        args, kwargs = jax.tree.unflatten(structure, leaves)
+        args, kwargs = jax.tree.unflatten(treedef, leaves)
         program(variables, *args, **kwargs)
 
     recorded = []
     for variables, inputs in runs:
-        leaves, structure = jax.tree.flatten(tuple(inputs))
+        leaves, treedef = jax.tree.flatten(tuple(inputs))
         # Random keys are arrays of JAX as well.
         traced = [is_array(leaf) or isinstance(leaf, jax.Array) for leaf in leaves]
         pairs = list(zip(leaves, traced, strict=True))
         flags = tuple(_ARRAY if is_traced else leaf for leaf, is_traced in pairs)
         arrays = [leaf for leaf, is_traced in pairs if is_traced]
         with jax.default_matmul_precision("highest"):
-            run(variables, arrays, flags, structure)
+            run(variables, arrays, flags, treedef)
         recorded.append(recorder.take())
     return recorded
 

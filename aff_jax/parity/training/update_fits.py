@@ -66,7 +66,7 @@ def rounding_of(recorded: Recorded, dtype: str) -> float:
         dtype: Dtype that the weights have.
 
     Returns:
-        The error.
+        Largest error of one update that rounding explains, in the unit of the weights.
     """
     updates = np.diff(recorded.weights, axis=0)
     largest = np.max(np.abs(recorded.weights), initial=0)
@@ -82,7 +82,7 @@ def error_of(rule: str, settings: UpdateSettings, recorded: Recorded) -> float:
         recorded: Gradients and weights.
 
     Returns:
-        The difference.
+        Largest absolute difference over all updates and weights, in the unit of the weights.
     """
     with np.errstate(all="ignore"):
         difference = predict(rule, settings, recorded) - np.diff(recorded.weights, axis=0)

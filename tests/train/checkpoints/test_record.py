@@ -17,13 +17,13 @@ import pytest
 from train.checkpoints.manager import Checkpoints
 from train.checkpoints.record import (
     DamagedError,
+    check_same_leaves,
+    check_same_values,
     local_feed_state,
     make_record,
     named_leaves,
     place_like,
     read_record,
-    require_same_leaves,
-    require_same_values,
 )
 
 
@@ -86,28 +86,28 @@ def test_feed_state_must_be_json() -> None:
 def test_changed_arrays_are_damaged() -> None:
     leaves = named_leaves(tree())
     record = make_record(1, leaves, {}, {})
-    require_same_values(record, leaves)
+    check_same_values(record, leaves)
     for name, leaf in leaves.items():
         for wrong in (leaf + 1, leaf.reshape(1, -1), leaf.view(np.uint8), -leaf):
             changed = leaves | {name: wrong}
             if wrong.tobytes() == leaf.tobytes() and wrong.shape == leaf.shape:
                 continue
             with pytest.raises(DamagedError, match=name):
-                require_same_values(record, changed)
+                check_same_values(record, changed)
     with pytest.raises(DamagedError, match="params/stem/bias"):
-        require_same_values(record, {name: leaves[name] for name in leaves if "bias" not in name})
+        check_same_values(record, {name: leaves[name] for name in leaves if "bias" not in name})
 
 
 def test_another_model_is_refused_with_all_differences() -> None:
     record = make_record(1, named_leaves(tree()), {}, {})
-    require_same_leaves(Path("1"), record, tree())
+    check_same_leaves(Path("1"), record, tree())
     other = tree()
     other["params"]["stem"]["kernel"] = np.ones((3, 5), np.float32)
     other["params"]["head"] = {"kernel": np.ones(4, np.float32)}
     other["opt_state"][0].trace["kernel"] = np.ones(2, np.float16)
     del other["params"]["stem"]["bias"]
     with pytest.raises(ValueError, match="has other arrays") as error:
-        require_same_leaves(Path("1"), record, other)
+        check_same_leaves(Path("1"), record, other)
     lines = [line for line in str(error.value).splitlines() if line.startswith("  ")]
     assert lines == [
         "  missing     params/head/kernel (4,) float32",

@@ -15,7 +15,7 @@ def test_the_peak_is_a_whole_number_of_matrix_units_at_the_clock(chip):
 @pytest.mark.parametrize("chip", CHIPS.values())
 def test_every_chip_has_its_platform_examples_and_source(chip):
     assert (chip.gpu is not None) == (chip.platform == "gpu")
-    assert all(example.startswith(chip.name) for example in chip.examples.split(", "))
+    assert all(example.startswith(chip.name) for example in chip.example_topologies.split(", "))
     assert chip.source.startswith("https://")
 
 

@@ -136,7 +136,7 @@ def test_a_part_of_a_host_is_a_topology():
 
 @pytest.mark.parametrize("chip", [x for x in CHIPS.values() if x.platform == "tpu"])
 def test_the_memory_of_a_chip_is_what_its_compiler_allows(chip):
-    topology = require_topology(chip.examples.split(", ")[0])
+    topology = require_topology(chip.example_topologies.split(", ")[0])
     sharding = SingleDeviceSharding(topology.devices[0])
     array = jax.ShapeDtypeStruct((2**30, 128), jnp.float32)
     with pytest.raises(jax.errors.JaxRuntimeError) as error:

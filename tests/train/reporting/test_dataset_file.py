@@ -66,7 +66,7 @@ def test_other_values_of_masks_are_refused(tmp_path):
     with pytest.raises(ValueError, match="got others: 7 was 'dog' and is 'fox', 8 was 'fox'"):
         record_dataset(tmp_path, changed)
     with pytest.raises(ValueError, match="8 was 'fox' and is 'no class'"):
-        read_dataset(tmp_path).require_same_classes(
+        read_dataset(tmp_path).check_same_classes(
             Examples(mask_classes={"0": "cat", "7": "dog", "9": "fox"})
         )
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from aff_jax.images import ImageTask
 from aff_jax.images.class_colors import DISTINCT_COLORS
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.reporting import plots
 
 
@@ -57,7 +57,7 @@ def test_draws_any_number_of_classes_and_any_size(tmp_path, classes, shape):
     rng = np.random.default_rng(0)
     labels = rng.integers(-1, classes, (1, *shape))
     predictions = rng.integers(0, classes, (1, *shape))
-    assert (labels == IGNORE_LABEL).any()
+    assert (labels == IGNORED_LABEL).any()
     names = [f"class {k}" for k in range(classes)]
     plots.draw_predictions(
         np.zeros((1, *shape, 3), np.uint8), labels, predictions, task_of(names), tmp_path / "p.png"
@@ -177,7 +177,7 @@ def test_curves_name_the_evaluation_split(tmp_path, figures):
 
 def test_classified_images_have_their_class_and_a_wrong_prediction(tmp_path, figures):
     images = np.zeros((4, 5, 9, 1), np.uint8)
-    labels, predictions = np.array([0, 1, 1, IGNORE_LABEL]), np.array([0, 0, 1, 1])
+    labels, predictions = np.array([0, 1, 1, IGNORED_LABEL]), np.array([0, 0, 1, 1])
     plots.draw_classified(images, labels, predictions, task_of(["cat", "$dog"]), tmp_path / "p.png")
     titles = [axis.get_title() for axis in figures[0].axes]
     assert titles == [

@@ -15,9 +15,9 @@ from train.checkpoints.reading import checkpoint_steps
 from train.reporting import workdir as workdir_module
 from train.reporting.config_file import CONFIG_FILE, RESUMABLE_FIELDS
 from train.reporting.workdir import (
+    check_same_config,
+    check_shared,
     claim_workdir,
-    require_same_config,
-    require_shared,
 )
 
 
@@ -147,14 +147,14 @@ def test_failed_write_leaves_no_files(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_processes_with_other_configs_are_refused_with_all_differences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    require_same_config(ConfigDict({"seed": 0, "fusion_fields": {}}))
+    check_same_config(ConfigDict({"seed": 0, "fusion_fields": {}}))
     configs = [
         {"seed": 0, "model_fields": {"width": 4}, "data_dir": "/a", "log_every_steps": 50},
         {"seed": 1, "model_fields": {}, "data_dir": "/b", "log_every_steps": 50},
     ]
     monkeypatch.setattr(workdir_module, "gather_from_processes", lambda value: configs)
     with pytest.raises(ValueError) as error:
-        require_same_config(ConfigDict(configs[0]))
+        check_same_config(ConfigDict(configs[0]))
     assert "  seed: 0, 1\n" in str(error.value)
     assert "  model_fields.width: 4, null\n" in str(error.value)
     assert "data_dir" not in str(error.value)
@@ -164,13 +164,13 @@ def test_processes_with_other_configs_are_refused_with_all_differences(
 def test_workdir_that_is_not_shared_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    require_shared(tmp_path)
+    check_shared(tmp_path)
     assert list(tmp_path.iterdir()) == []
     # As in another process, to which the file of the primary process is not visible.
     monkeypatch.setattr(workdir_module, "is_primary_process", lambda: False)
     monkeypatch.setattr(workdir_module, "gather_from_processes", lambda value: [value, value])
     with pytest.raises(ValueError, match="is not the same directory for all processes: 0, 1"):
-        require_shared(tmp_path)
+        check_shared(tmp_path)
 
 
 CLAIM = f"""

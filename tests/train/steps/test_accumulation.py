@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from tests.train.small_network import SmallNetwork, batches, state_and_step
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.steps.accumulation import accumulate
 from train.steps.parallel import PARALLEL
 
@@ -41,7 +41,7 @@ def masks(count):
     for batch in batches(count):
         labels = rng.integers(0, 10, (16, 6, 6)).astype(np.int32)
         ignored = rng.random(labels.shape) < np.linspace(0, 1, 16)[:, None, None]
-        yield {**batch, "label": np.where(ignored, IGNORE_LABEL, labels)}
+        yield {**batch, "label": np.where(ignored, IGNORED_LABEL, labels)}
 
 
 def test_without_batch_norm_microbatches_equal_the_whole_batch():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.steps.losses import (
     LOSSES,
     TrainingLoss,
@@ -24,7 +24,7 @@ def example(distributions=False):
     logits = 3 * rng.standard_normal((2, 4, 5, 3))
     if distributions:
         return logits, rng.dirichlet(np.ones(3), (2, 4, 5))
-    return logits, rng.integers(IGNORE_LABEL, 3, (2, 4, 5))
+    return logits, rng.integers(IGNORED_LABEL, 3, (2, 4, 5))
 
 
 def one_hot_targets(targets):
@@ -65,11 +65,11 @@ def test_an_ignored_pixel_has_no_loss_for_any_logits():
     rng = np.random.default_rng(0)
     logits, labels = np.float32(rng.standard_normal((2, 3, 4, 5))), rng.integers(0, 5, (2, 3, 4))
     whole = cross_entropy(logits, labels)
-    labels[0, 1], logits[0, 1, 2] = IGNORE_LABEL, np.nan
+    labels[0, 1], logits[0, 1, 2] = IGNORED_LABEL, np.nan
     losses = cross_entropy(logits, labels)
     assert losses.shape == (2, 3, 4)
     np.testing.assert_array_equal(losses[0, 1], 0)
-    kept = labels != IGNORE_LABEL
+    kept = labels != IGNORED_LABEL
     np.testing.assert_array_equal(losses[kept], whole[kept])
 
 
@@ -119,7 +119,7 @@ def test_dice_losses_equal_numpy(distributions):
 
 
 def test_the_dice_loss_is_0_for_a_perfect_prediction_and_without_labels():
-    labels = np.array([[[0, 2], [2, IGNORE_LABEL]], [[IGNORE_LABEL] * 2] * 2])
+    labels = np.array([[[0, 2], [2, IGNORED_LABEL]], [[IGNORED_LABEL] * 2] * 2])
     logits = 50 * jax.nn.one_hot(labels, 3)
     np.testing.assert_allclose(dice_losses(logits, labels), [0, 0], atol=1e-6)
 
@@ -131,7 +131,7 @@ def test_ignored_pixels_have_neither_loss_nor_gradient(name, weights):
     loss = TrainingLoss(name, weights)
     totals = loss.totals(labels)
     value, gradient = jax.value_and_grad(loss)(jnp.float32(logits), labels, totals)
-    ignored = labels == IGNORE_LABEL
+    ignored = labels == IGNORED_LABEL
     logits[ignored] = 1e4
     again, _ = jax.value_and_grad(loss)(jnp.float32(logits), labels, totals)
     assert float(value) == pytest.approx(float(again), rel=1e-6)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.steps.targets import confusion_counts, correct, valid_labels
 
 
@@ -16,7 +16,7 @@ def test_a_class_equals_its_one_hot_distribution():
 
 
 def test_an_ignored_label_is_neither_valid_nor_correct():
-    logits, labels = jnp.eye(3), jnp.array([0, IGNORE_LABEL, 0])
+    logits, labels = jnp.eye(3), jnp.array([0, IGNORED_LABEL, 0])
     np.testing.assert_array_equal(valid_labels(labels), [True, False, True])
     np.testing.assert_array_equal(correct(logits, labels), [True, False, False])
 
@@ -35,6 +35,6 @@ def test_confusion_counts_pixels():
 
 def test_rows_of_confusion_counts_are_labels():
     logits = jnp.eye(3)[jnp.array([0, 2, 1, 1])]
-    labels = jnp.array([0, 0, 2, IGNORE_LABEL])
+    labels = jnp.array([0, 0, 2, IGNORED_LABEL])
     expected = [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     np.testing.assert_array_equal(confusion_counts(logits, labels), expected)

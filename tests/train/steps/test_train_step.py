@@ -12,7 +12,7 @@ import pytest
 
 import aff_jax
 from tests.train.small_network import SmallNetwork, batches, scaled, state_and_step
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.steps.eval_step import make_eval_step
 from train.steps.losses import TrainingLoss
 from train.steps.parallel import AXIS, PARALLEL
@@ -65,8 +65,8 @@ def scenes(size=16):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (size, 4, 5)).astype(np.int32)
     ignored = rng.random(labels.shape) < np.linspace(0, 1, size)[:, None, None]
-    labels[ignored] = IGNORE_LABEL
-    labels[-1] = IGNORE_LABEL
+    labels[ignored] = IGNORED_LABEL
+    labels[-1] = IGNORED_LABEL
     return {"image": rng.integers(0, 255, (size, 4, 5, 2)).astype(np.uint8), "label": labels}
 
 
@@ -104,7 +104,7 @@ def test_pixels_have_the_same_weight_on_any_number_of_devices(devices):
 def test_a_batch_without_labels_changes_no_parameter():
     state, step = per_pixel_step(1)
     batch = scenes()
-    batch["label"][:] = IGNORE_LABEL
+    batch["label"][:] = IGNORED_LABEL
     new_state, metrics = step(state, batch)
     assert metrics["loss"] == 0
     chex.assert_trees_all_equal(new_state.params, state.params)

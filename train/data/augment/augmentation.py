@@ -33,7 +33,7 @@ from train.data.augment.geometry import random_flip
 from train.data.augment.random_color import color_jitter, pca_lighting
 from train.data.augment.random_erasing import random_erasing
 from train.data.augment.random_per_image import Images
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 
 __all__ = ["STREAMS", "Augmentation", "augmentation_key", "normalize", "stream_key"]
 
@@ -87,7 +87,7 @@ def normalize(
 ) -> Float[Array, "batch height width channels"]:
     """Normalize images: `(images / 255 - mean) / std`.
 
-    Check the arguments, and call `aff_jax.images.normalization.normalize_pixels`.
+    Unlike `aff_jax.images.normalization.normalize_pixels`, it refuses images of other dtypes.
 
     Args:
         images: uint8 images, or float32 images in 0 .. 255 from `Mixup` if `mixed`.
@@ -179,11 +179,11 @@ class Augmentation:
             first_row: Row of the first image in the global batch.
 
         Returns:
-            Labels of the same shape and dtype. Pixels of the padding have `IGNORE_LABEL`.
+            Labels of the same shape and dtype. Pixels of the padding have `IGNORED_LABEL`.
         """
         if labels.ndim == 1:
             return labels
-        return self._crop_and_flip(key, labels[..., None], first_row, fill=IGNORE_LABEL)[..., 0]
+        return self._crop_and_flip(key, labels[..., None], first_row, fill=IGNORED_LABEL)[..., 0]
 
     def _crop_and_flip(
         self, key: Key[Array, ""], images: Images, first_row: ArrayLike, fill: int = 0

@@ -24,7 +24,7 @@ from train.data.augment.color import COLOR
 from train.data.augment.geometry import AFFINE, fixed_point, resample
 from train.data.augment.random_per_image import Images, image_keys, map_images
 
-__all__ = ["MAGNITUDES", "OPERATIONS", "POLICIES", "Step", "Steps", "autoaugment"]
+__all__ = ["MAGNITUDES", "OPERATIONS", "POLICIES", "PolicySteps", "autoaugment"]
 
 MAGNITUDES = {
     "ShearX": lambda level: 0.03 * level,
@@ -49,10 +49,10 @@ with probability 1/2. Solarize has a threshold, Posterize a number of bits, and 
 factors, of which 1 changes nothing.
 """
 
-Step = tuple[str, float, int]
+_PolicyStep = tuple[str, float, int]
 """An operation, its probability and its level."""
 
-POLICIES: dict[str, tuple[tuple[Step, Step], ...]] = {
+POLICIES: dict[str, tuple[tuple[_PolicyStep, _PolicyStep], ...]] = {
     "cifar10": (
         (("Invert", 0.1, 7), ("Contrast", 0.2, 6)),
         (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
@@ -111,7 +111,7 @@ POLICIES: dict[str, tuple[tuple[Step, Step], ...]] = {
 """The paper's 25 pairs of operations for each dataset. A pair is applied in this order."""
 
 
-class Steps(NamedTuple):
+class PolicySteps(NamedTuple):
     """Operations that are applied in turn, as arrays. A policy has more axes in front.
 
     Attributes:
@@ -125,7 +125,7 @@ class Steps(NamedTuple):
     magnitude: Float[Array, "... steps"]
 
 
-OPERATIONS: tuple[Callable[[Array, Steps], Array], ...] = (
+OPERATIONS: tuple[Callable[[Array, PolicySteps], Array], ...] = (
     lambda image, step: image,
     lambda image, step: resample(image, step.matrix),
     *(
@@ -168,24 +168,24 @@ def autoaugment(
     probabilities = jnp.float32([[step[1] for step in pair] for pair in pairs])
     table = _policy_steps(policy, *images.shape[1:3])
 
-    def draw(row_key: Key[Array, ""]) -> Steps:
+    def draw(row_key: Key[Array, ""]) -> PolicySteps:
         pair_key, apply_key, sign_key = jax.random.split(row_key, 3)
         pair = jax.random.randint(pair_key, (), 0, len(pairs))
         applied = jax.random.uniform(apply_key, (2,), jnp.float32) < probabilities[pair]
         negated = jax.random.bernoulli(sign_key, shape=(2,)).astype(jnp.int32)
-        steps = Steps(*(column[pair, jnp.arange(2), negated] for column in table))
+        steps = PolicySteps(*(column[pair, jnp.arange(2), negated] for column in table))
         return steps._replace(operation=jnp.where(applied, steps.operation, 0))
 
-    def augment(image: UInt8[Array, "height width channels"], steps: Steps) -> Array:
+    def augment(image: UInt8[Array, "height width channels"], steps: PolicySteps) -> Array:
         for i in range(2):
-            step = Steps(*(column[i] for column in steps))
+            step = PolicySteps(*(column[i] for column in steps))
             image = jax.lax.switch(step.operation, OPERATIONS, image, step)
         return image
 
     return map_images(augment, images, jax.vmap(draw)(image_keys(key, images, first_row)))
 
 
-def _policy_steps(policy: str, height: int, width: int) -> Steps:
+def _policy_steps(policy: str, height: int, width: int) -> PolicySteps:
     """Return a policy as arrays over pairs, the steps of a pair, and the sign of affine maps."""
     pairs = POLICIES[policy]
     shape = len(pairs), 2, 2
@@ -201,4 +201,4 @@ def _policy_steps(policy: str, height: int, width: int) -> Steps:
         else:
             operation[at] = 2 + list(COLOR).index(name)
             magnitude[at] = amount
-    return Steps(jnp.asarray(operation), jnp.asarray(matrix), jnp.asarray(magnitude))
+    return PolicySteps(jnp.asarray(operation), jnp.asarray(matrix), jnp.asarray(magnitude))

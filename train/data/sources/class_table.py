@@ -12,7 +12,7 @@ __all__ = ["IGNORED_VALUE", "MAX_CLASSES", "ClassTable", "color_code", "color_of
 
 IGNORED_VALUE = 255
 """Value of the ignored pixels of a mask, as in Pascal VOC and Cityscapes. Their label in a batch is
-`train.data.batch.IGNORE_LABEL`.
+`train.data.batch.IGNORED_LABEL`.
 """
 
 MAX_CLASSES = IGNORED_VALUE

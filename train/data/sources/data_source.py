@@ -30,7 +30,7 @@ class Source:
         {"image": uint8 (height, width, channels), "label": int32, "index": int64 ()}
 
     The image is read-only and `index` is i. Labels have the shape `label_shape`. Pixels that a mask
-    ignores have the label `IGNORE_LABEL`. Several threads may read at the same time. A source
+    ignores have the label `IGNORED_LABEL`. Several threads may read at the same time. A source
     that is unpickled opens its files again and starts with an empty cache.
 
     Attributes:

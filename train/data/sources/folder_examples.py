@@ -15,7 +15,7 @@ from rich.progress import track
 from aff_jax.images.image_files import Header
 from train.data.sources.class_table import ClassTable
 from train.data.sources.encoded_examples import EncodedExample
-from train.data.sources.folder_layout import raise_for_files
+from train.data.sources.folder_layout import check_no_problems
 
 __all__ = ["FolderExamples", "check_files", "collect_examples"]
 
@@ -147,7 +147,7 @@ def check_files(folder: Path, check: Callable[[A], B], files: Sequence[A]) -> li
     failed = [result for result in results if isinstance(result, errors)]
     notes = [note for error in failed for note in getattr(error, "__notes__", ())]
     # Many files often have the same problem.
-    raise_for_files([*map(str, failed)], folder, "\n".join([*dict.fromkeys(notes)][:_MAX_NOTES]))
+    check_no_problems([*map(str, failed)], folder, "\n".join([*dict.fromkeys(notes)][:_MAX_NOTES]))
     return [result for result in results if not isinstance(result, errors)]
 
 

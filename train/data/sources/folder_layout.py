@@ -13,17 +13,17 @@ from aff_jax.images.image_folder import (
     IMAGE_SUFFIXES,
     MAX_NAMED,
     abbreviate,
+    check_links,
     list_images,
-    raise_for_broken_links,
 )
 from train.data.sources.cache_files import cache_path, write_cached
 
 __all__ = [
     "MASK_SUFFIXES",
     "SPLIT_FOLDERS",
+    "check_no_problems",
     "images_and_masks",
     "is_folder",
-    "raise_for_files",
     "split_folder",
     "subfolders",
 ]
@@ -104,7 +104,7 @@ def is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        raise_for_broken_links([os.fspath(path)])
+        check_links([os.fspath(path)])
         return False
 
 
@@ -164,7 +164,7 @@ def images_and_masks(folder: Path) -> tuple[list[str], list[str]]:
     ]
     if not images and not problems:
         problems = [f"{folder / 'images'} has no images ({', '.join(IMAGE_SUFFIXES)})"]
-    raise_for_files(problems, folder)
+    check_no_problems(problems, folder)
     return [*images.values()], [masks[stem] for stem in expected]
 
 
@@ -191,7 +191,7 @@ def _common_ending(masks: Collection[str], images: Collection[str]) -> str:
     return max(endings, key=lambda ending: (endings[ending], -len(ending)))
 
 
-def raise_for_files(problems: Sequence[str], folder: Path, note: str = "") -> None:
+def check_no_problems(problems: Sequence[str], folder: Path, note: str = "") -> None:
     """Raise an error that lists the problems of files, if there are any.
 
     Args:

@@ -12,7 +12,7 @@ from train.data.sources.data_source import Source
 from train.data.sources.datasets import find_dataset
 from train.data.sources.random_crop import CROP_AREAS
 
-__all__ = ["load_source", "load_splits", "require_same_classes"]
+__all__ = ["check_same_classes", "load_source", "load_splits"]
 
 
 def load_source(
@@ -75,7 +75,7 @@ def load_source(
     )
     if class_names:
         where = f"{name!r} in {data_dir}" if data_dir else repr(name)
-        require_same_classes(class_names, encoded.class_names, where)
+        check_same_classes(class_names, encoded.class_names, where)
     return Source(
         encoded,
         dataset.mean,
@@ -116,7 +116,7 @@ def load_splits(name: str, **fields: Any) -> tuple[Source, Source]:
     return train, evaluation
 
 
-def require_same_classes(known: Sequence[str], found: Sequence[str], where: str) -> None:
+def check_same_classes(known: Sequence[str], found: Sequence[str], where: str) -> None:
     """Check that a dataset has the classes that a network was trained with, in their order.
 
     Args:

@@ -11,7 +11,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from aff_jax.images.image_files import open_image
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.data.sources.class_table import (
     IGNORED_VALUE,
     ClassTable,
@@ -219,7 +219,7 @@ def read_palette(path: str | os.PathLike[str], table: ClassTable) -> tuple[str, 
 
 
 def mask_labels(mask: UInt8[np.ndarray, "height width"]) -> Int[np.ndarray, "height width"]:
-    """Convert a mask to labels: `IGNORED_VALUE` becomes `IGNORE_LABEL`.
+    """Convert a mask to labels: `IGNORED_VALUE` becomes `IGNORED_LABEL`.
 
     Args:
         mask: uint8 `(height, width)`.
@@ -227,7 +227,7 @@ def mask_labels(mask: UInt8[np.ndarray, "height width"]) -> Int[np.ndarray, "hei
     Returns:
         int32 labels of the same shape.
     """
-    return np.where(mask == IGNORED_VALUE, IGNORE_LABEL, mask.astype(np.int32))
+    return np.where(mask == IGNORED_VALUE, IGNORED_LABEL, mask.astype(np.int32))
 
 
 def _count_values(image: Image.Image) -> tuple[dict[int, int], dict[int, int]]:

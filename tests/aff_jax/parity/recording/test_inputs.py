@@ -74,14 +74,14 @@ def test_only_flags_without_a_default_are_added():
     assert with_evaluation_flags(Flags(), wrong) is wrong
 
 
-def shapes(inputs, layout=None, has_1d=False):
-    return [text for text, _ in list_torch_inputs(Inputs(inputs, {}), layout, has_1d)]
+def shapes(inputs, layout=None, has_sequences=False):
+    return [text for text, _ in list_torch_inputs(Inputs(inputs, {}), layout, has_sequences)]
 
 
 def test_the_most_likely_layouts_come_first():
     assert shapes((IMAGE,)) == ["(2, 3, 5, 6)", "(2, 5, 6, 3)"]
     assert shapes((TOKENS,)) == ["(2, 3, 4)", "(2, 4, 3)", "(3, 2, 4)"]
-    assert shapes((TOKENS,), has_1d=True) == ["(2, 4, 3)", "(2, 3, 4)", "(3, 2, 4)"]
+    assert shapes((TOKENS,), has_sequences=True) == ["(2, 4, 3)", "(2, 3, 4)", "(3, 2, 4)"]
     assert shapes((np.zeros((2, 3)), True, None)) == ["(2, 3)"]
     assert len(shapes((IMAGE, TOKENS))) == 6
 

@@ -9,7 +9,7 @@ from tests.train.data.example_images import random_images, window_offsets
 from train.data.augment import augmentation as augment
 from train.data.augment.crop import pad_and_crop
 from train.data.augment.geometry import random_flip
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.data.sources.datasets import DATASETS
 
 
@@ -47,7 +47,7 @@ def test_labels_of_pixels_follow_the_images() -> None:
     # Only padding is 0, and a pixel's label is a function of its value.
     shown = np.asarray(moved)[..., 0]
     assert (shown == 0).any()
-    expected = np.where(shown == 0, IGNORE_LABEL, shown.astype(np.int32) % 11)
+    expected = np.where(shown == 0, IGNORED_LABEL, shown.astype(np.int32) % 11)
     np.testing.assert_array_equal(moved_labels, expected)
 
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tests.train.data.example_images import encode
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.data.sources import data_source
 from train.data.sources.data_source import Source
 from train.data.sources.datasets import DATASETS
@@ -152,7 +152,7 @@ def test_ignored_pixels_have_the_ignore_label(digits_dir: pathlib.Path, cache_by
     mask[3, 4], mask[5, 6] = 255, 10
     replace_masks(scenes, mask)
     for label in (scenes[7]["label"], scenes[7]["label"]):  # first read, then cached
-        assert (label[3, 4], label[5, 6], label[0, 0]) == (IGNORE_LABEL, 10, 0)
+        assert (label[3, 4], label[5, 6], label[0, 0]) == (IGNORED_LABEL, 10, 0)
 
 
 def test_error_of_a_mask_names_its_example(digits_dir: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ from tests.train.data.example_images import write_image
 from train.data.sources import datasets
 from train.data.sources.datasets import Dataset
 from train.data.sources.encoded_examples import EncodedExamples
-from train.data.sources.load import load_source, load_splits, require_same_classes
+from train.data.sources.load import check_same_classes, load_source, load_splits
 
 
 class Opened(Exception):
@@ -72,7 +72,7 @@ def test_scale_of_random_crops(digits_dir: pathlib.Path) -> None:
 
 
 def test_equal_names_pass() -> None:
-    require_same_classes(["sky", "tree"], ("sky", "tree"), "data")
+    check_same_classes(["sky", "tree"], ("sky", "tree"), "data")
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_equal_names_pass() -> None:
 )
 def test_differences_are_named(found: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        require_same_classes(("sky", "tree", "house"), found, "data")
+        check_same_classes(("sky", "tree", "house"), found, "data")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.train.data.example_images import encode, write_image
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.data.sources.class_table import ClassTable, color_code
 from train.data.sources.mask_files import (
     check_values,
@@ -41,7 +41,7 @@ def test_values_are_unchanged_and_only_255_is_ignored() -> None:
     np.testing.assert_array_equal(read, mask)
     labels = mask_labels(read)
     assert labels.dtype == np.int32
-    np.testing.assert_array_equal(labels, [[0, 1, 2], [IGNORE_LABEL, 2, 0]])
+    np.testing.assert_array_equal(labels, [[0, 1, 2], [IGNORED_LABEL, 2, 0]])
 
 
 def test_rgb_palette_and_gray_masks_have_the_same_labels(tmp_path: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.train.data.example_images import GRADIENT, write_image
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.data.sources.load import load_source, load_splits
 from train.data.sources.mask_folder import open_mask_folder
 
@@ -37,7 +37,7 @@ def test_masks_are_class_numbers(masks: pathlib.Path, cache_bytes: int) -> None:
     assert (train.image_shape, train.label_shape, len(train)) == ((6, 8, 3), (6, 8), 2)
     assert train.class_names == ("0", "1", "2")
     for label in (train[0]["label"], train[0]["label"]):
-        assert np.all(label[0] == IGNORE_LABEL)
+        assert np.all(label[0] == IGNORED_LABEL)
         np.testing.assert_array_equal(label[1:], np.arange(8, 48).reshape(5, 8) % 3)
 
 

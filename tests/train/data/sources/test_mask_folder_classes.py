@@ -9,7 +9,7 @@ from PIL import Image
 
 from aff_jax.images.class_colors import default_class_colors
 from tests.train.data.example_images import encode, write_image
-from train.data.batch import IGNORE_LABEL
+from train.data.batch import IGNORED_LABEL
 from train.data.sources.load import load_source
 from train.data.sources.mask_folder import open_mask_folder
 
@@ -36,7 +36,7 @@ def test_ignored_labels_are_no_classes(
     write(tmp_path, VALUES)
     source = load_source("mask_folder", "train", data_dir=tmp_path, ignored_values=ignored)
     assert source.class_names == tuple(names)
-    expected = np.where(np.isin(VALUES, ignored), IGNORE_LABEL, VALUES.astype(int) - int(names[0]))
+    expected = np.where(np.isin(VALUES, ignored), IGNORED_LABEL, VALUES.astype(int) - int(names[0]))
     np.testing.assert_array_equal(source[0]["label"], expected)
     np.testing.assert_array_equal(source.class_counts, [16] * len(names))
 
@@ -68,7 +68,7 @@ def test_masks_with_colors(tmp_path: pathlib.Path, kind: str) -> None:
         mask.save(tmp_path / "train" / "masks" / "a.png")
     source = load_source("mask_folder", "train", data_dir=tmp_path)
     assert source.class_names == ("road", "tree", "house")
-    expected = np.where(VALUES == 0, IGNORE_LABEL, VALUES.astype(int) - 1)
+    expected = np.where(VALUES == 0, IGNORED_LABEL, VALUES.astype(int) - 1)
     np.testing.assert_array_equal(source[0]["label"], expected)
     np.testing.assert_array_equal(source.class_counts, [16, 16, 16])
     assert source.image_task.class_colors == ("#800000", "#008000", "#000080")
