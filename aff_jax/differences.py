@@ -32,7 +32,7 @@ class DifferentArraysError(ValueError):
         >>> model = aff_jax.create_model("cifar_resnet8", num_classes=10)
         >>> try:
         ...     aff_jax.convert.from_torch({}, model)
-        ... except ValueError as error:
+        ... except aff_jax.differences.DifferentArraysError as error:
         ...     len(error.differences), error.differences[0]
         (37, '  missing     stem.weight (16, 3, 3, 3)')
 
@@ -40,6 +40,7 @@ class DifferentArraysError(ValueError):
         differences: One line for each of the arrays, as `list_differences` returns them.
     """
 
+    # Pickle calls the class with the message alone, and then sets the attribute.
     def __init__(self, problem: str, differences: Sequence[str] = (), advice: str = "") -> None:
         """Write the message.
 

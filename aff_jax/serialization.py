@@ -98,14 +98,14 @@ def save(
     if model is not None:
         metadata["model"] = json.dumps(describe_model(model))
         rebuilt = model_from_description(json.loads(metadata["model"]))
-        _require_collections(rebuilt, variables)
+        _check_collections(rebuilt, variables)
         if wrong := _list_misfits(rebuilt, traverse_util.unflatten_dict(arrays, sep="/")):
             raise DifferentArraysError(
-                f"the variables are not those that init of this {type(model).__name__} returns",
+                f"the variables do not match this {type(model).__name__}",
                 wrong,
-                "Nothing was written, because `load` would refuse the file. Probably the variables "
-                "belong to another model, or have an axis for devices: take one copy, as in "
-                "`jax.tree.map(lambda leaf: leaf[0], variables)`.",
+                "Nothing was written, because `load` would refuse the file. Pass all variables, as "
+                "its init returns them. Probably these belong to another model, or have an axis "
+                "for devices: take one copy, `jax.tree.map(lambda leaf: leaf[0], variables)`.",
             )
     write_safetensors(path, arrays, metadata, overwrite=overwrite)
 
@@ -234,7 +234,7 @@ def _flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
     return {"/".join(path): leaf for path, leaf in flat.items()}
 
 
-def _require_collections(model: nn.Module, variables: Mapping[str, Any]) -> None:
+def _check_collections(model: nn.Module, variables: Mapping[str, Any]) -> None:
     """Raise `ValueError` if there are collections that modules of `aff_jax` do not have."""
     unknown = [name for name in variables if name not in _COLLECTIONS]
     if not unknown or not type(model).__module__.startswith("aff_jax."):

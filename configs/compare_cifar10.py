@@ -2,8 +2,9 @@
 
     python -m train.compare --config=configs/compare_cifar10.py --workdir=runs/compare_cifar10
 
-One of the 21 runs takes 14 to 40 min on two CPU cores with other load. The mean test accuracy over
-the seeds is 75.6 % for `add` and 76.1 % for `aff`; docs/results.md has the table.
+One of the 21 runs takes 14 min with `aff` on two CPU cores with other load; the others were not
+timed. The mean test accuracy over the seeds is 75.6 % for `add` and 76.1 % for `aff`;
+docs/results.md has the table.
 
 `--only=add,aff,iaff` trains the three main fusions, and `--only=aff,global+global,local+local`
 trains the paper's ablation of the scales. Another model can follow the name of the file:

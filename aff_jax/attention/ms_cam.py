@@ -5,7 +5,7 @@ With C channels and reduction r, MS-CAM computes::
     branch(u) = B(PWConv2(act(B(PWConv1(u)))))       max(1, C // r) hidden channels
     L(u)      = branch(u)                            local context, the submodule `local`
     g(u)      = branch(mean of u)                    global context, the submodule `global`
-    M(u)      = sigmoid(l),  l = L(u) + g(u)         times the field `logit_scale`, if it is not 1
+    M(u)      = sigmoid(logit_scale * (L(u) + g(u))) logit_scale is 1 in the paper
     MSCAM(x)  = x * M(x)
 
 where x is the input of a module, and u is the input of the attention. M(u) are the attention
@@ -61,7 +61,7 @@ class MSCAM(CheckedModule, kw_only=True):
             mean of x over the spatial axes). The paper uses `("local", "global")`.
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum before the sigmoid.
-        use_bias: Add b1 and b2 in a branch.
+        use_bias: Give PWConv1 and PWConv2 of a branch a bias.
         norm: Function that makes the normalizations, or None for none. A tuple has one of these for
             each of `scales`, such as `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.

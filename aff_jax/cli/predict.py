@@ -62,7 +62,7 @@ def predict(arguments: argparse.Namespace) -> int:
         ImportError: If Pillow is not installed.
         ValueError: If the source is not a network for images, or there are no images.
     """
-    _require_pillow()
+    _check_pillow()
     return predict_and_report(
         Predictor.load(arguments.source),
         arguments.images,
@@ -145,7 +145,7 @@ def _progress() -> Callable[[int, int], None]:
     return show
 
 
-def _require_pillow() -> None:
+def _check_pillow() -> None:
     if importlib.util.find_spec("PIL") is None:
         raise ImportError(
             "reading images needs Pillow. Install it with `pip install 'aff_jax[images]'`."

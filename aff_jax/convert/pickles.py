@@ -189,7 +189,7 @@ def _rewrite(opcodes: Sequence[_Opcode], limit: int) -> tuple[dict[str, str], by
 
 
 def _translate(name: str, argument: Any, raw: bytes) -> bytes:
-    """Return the bytes in protocol 2 of an opcode that does not read the stack."""
+    """Return the bytes of an opcode in protocol 2. The caller replaces names and strings."""
     if name == "PROTO":
         return pickle.PROTO + b"\2"
     if _BYTES.fullmatch(name):

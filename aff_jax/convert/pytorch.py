@@ -153,8 +153,8 @@ def to_torch(
     unread = {entry.name for entry in entries if entry.collection == UNREAD}
     if names is not None and (missing := sorted(packed.keys() - set(new_names) - unread)):
         raise DifferentArraysError(
-            "names: expected a name for each array",
-            [f"  missing     {name}" for name in missing],
+            "names has no name for some arrays",
+            [f"  unnamed     {name} {packed[name].shape}" for name in missing],
             f"The first names are, after rename, {', '.join(new_names[:3])}. Probably `rename` "
             f"differs from the one in from_torch, or the PyTorch module has weight_norm or "
             f"spectral_norm: remove it there first.",

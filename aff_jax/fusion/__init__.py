@@ -12,7 +12,8 @@ The formula of AFF is equation 4 of the paper, Z = M(X + Y) * X + (1 - M(X + Y))
 letters. The paper's initial integration is u. Which map is the first input is another question: the
 text of the paper (section 4.1) makes X the identity or the shallower map, and the authors' code
 passes it second. The hosts of this library follow the code: x is the Y of that section, and y its
-X. The networks are the same, since 1 - sigmoid(l) = sigmoid(-l).
+X. Both orders can describe the same functions, but with other weights: M here is 1 - M there, and
+1 - sigmoid(l) = sigmoid(-l).
 
 `aff_jax.fusion.gated` says what the weights of its fusions apply to.
 """

@@ -51,7 +51,7 @@ class AFF(Fusion, kw_only=True):
         scales: Branches of M whose outputs are summed, each "local" or "global".
         activation: Activation between the two layers of a branch.
         logit_scale: Factor of the sum of the branches before the sigmoid.
-        use_bias: Add b1 and b2 in a branch.
+        use_bias: Give PWConv1 and PWConv2 of a branch a bias.
         norm: Function that makes the normalizations, or None for none. A tuple has one of these for
             each of `scales`, such as `(BatchNorm, None)`.
         kernel_init: Initializer of the kernels.

@@ -37,14 +37,14 @@ class Concat(Fusion):
 
     The output is::
 
-        Concat(x, y) = W BN([x, y]) + b
+        Concat(x, y) = W B([x, y]) + b
 
-    W projects the 2 C channels to C, so that this fusion can replace addition: the two halves of W
-    are the paper's W_A and W_B. The batch norm
-    brings x and y to the same scale first. It has no bias, since b has the same effect.
+    W projects the 2 C channels to C, so that this fusion can replace addition. The batch
+    normalization B brings x and y to the same scale first. It has no bias, since b has the same
+    effect. The halves of W for x and y are the paper's W_B and W_A, since its X is y.
 
     Attributes:
-        norm: Function that makes the normalization BN, or None for none, as in the paper.
+        norm: Function that makes the normalization B, or None for none, as in the paper.
         kernel_init: Initializer of W.
         param_dtype: Dtype of the parameters.
         dtype: See `Fusion`.

@@ -6,8 +6,8 @@ Their weights come from a gate that reads global context only::
 
 where u is the input of the gate and branch is defined in `aff_jax.attention.branches`. All fusions
 have this gate, not the gates of their own papers, so that the table compares only the schemes.
-With `scales=("local", "global")`, G is the M of AFF. The table's X is the
-second input y here, and its Y is x (see `aff_jax.fusion`).
+With `scales=("local", "global")`, G is the M of AFF. The table's X is the second input y here, and
+its Y is x (see `aff_jax.fusion`).
 """
 
 from collections.abc import Callable, Sequence

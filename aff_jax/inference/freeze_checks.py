@@ -34,10 +34,10 @@ def check_variables(
 
     if differences := list_differences(shapes(expected), shapes(variables)):
         raise DifferentArraysError(
-            f"the variables are not those that init or aff_jax.load of this "
-            f"{type(model).__name__} returns",
+            f"the variables do not match this {type(model).__name__}",
             differences,
-            "They probably belong to another network, or 'batch_stats' is missing.",
+            "Pass all variables, as its init or aff_jax.load returns them. Probably these belong "
+            "to another network, or 'batch_stats' is missing.",
         )
 
 

@@ -58,7 +58,8 @@ def freeze(
 
     Raises:
         TypeError: If an argument has a wrong type, for example because two are swapped.
-        ValueError: If the variables do not match the model; if a module that needs example
+        DifferentArraysError: If the variables do not match the model.
+        ValueError: If a module that needs example
             inputs has none; if `donate` finds no input of the shape and dtype of the result; if
             `chunk_size` is below 1; if `devices` or `chunk_size` are given and an input or a result
             has no leading batch axis.

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 import aff_jax
 from aff_jax.description import describe_model
+from aff_jax.differences import DifferentArraysError
 from aff_jax.fusion.baselines import Add
 from aff_jax.fusion.registry import FUSIONS
 from tests.aff_jax.hosts.families import small
@@ -54,8 +55,10 @@ def test_arrays_that_do_not_match_their_model_are_refused(tmp_path):
     path = tmp_path / "w.safetensors"
     description = json.dumps(describe_model(aff_jax.create_model("cifar_resnet8")))
     save_file({"params/foo": X}, path, {"format": "aff_jax", "model": description})
-    with pytest.raises(ValueError, match="the arrays do not match the model CIFARResNet"):
+    message = "the arrays do not match the model CIFARResNet"
+    with pytest.raises(DifferentArraysError, match=message) as error:
         aff_jax.load(path)
+    assert "  unexpected  params/foo" in "\n".join(error.value.differences)
 
 
 def test_double_precision_is_not_lost_silently(tmp_path):

@@ -41,7 +41,7 @@ def write_scenes(folder, count, seed):
 
 
 @pytest.mark.slow
-def test_masks_of_the_exported_file_are_those_that_were_evaluated(tmp_path, console):
+def test_masks_of_the_saved_model_are_those_that_were_evaluated(tmp_path, console):
     data, run, file = tmp_path / "data", tmp_path / "run", tmp_path / "net.safetensors"
     for seed, (split, count) in enumerate({"train": 12, "val": 4, "test": 5}.items()):
         write_scenes(data / split, count, seed)

@@ -19,7 +19,7 @@ from train.setup import make_run
 
 @pytest.mark.slow
 @pytest.mark.parametrize("averaged", [False, True])
-def test_evaluates_checkpoints_as_the_run_did_and_exports_the_same_weights(
+def test_evaluates_checkpoints_as_the_run_did_and_saves_the_same_weights(
     config, console, tmp_path, averaged
 ):
     run, file = tmp_path / "run", tmp_path / "digits.safetensors"

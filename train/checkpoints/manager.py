@@ -187,8 +187,8 @@ class Checkpoints:
 
         Raises:
             AllDamagedError: If all checkpoints are damaged. None is renamed.
-            ValueError: If the checkpoint has other arrays than `template`, or another number of
-                processes wrote it with different feed states.
+            DifferentArraysError: If the checkpoint has other arrays than `template`.
+            ValueError: If another number of processes wrote it with different feed states.
         """
         return self._restore_first_complete(self.all_steps[::-1], template)
 

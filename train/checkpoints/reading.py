@@ -65,8 +65,8 @@ def read_checkpoint(
 
     Raises:
         FileNotFoundError: If there is no checkpoint, none of that step, or none was evaluated.
-        ValueError: If `step` is something else, or the checkpoint is damaged or has other arrays
-            than `template`.
+        DifferentArraysError: If the checkpoint has other arrays than `template`.
+        ValueError: If `step` is something else, or the checkpoint is damaged.
     """
     with _found_checkpoint(directory, step, best_metric) as (checkpoint, record):
         checkpoint_record.check_same_leaves(checkpoint, record, template)

@@ -152,7 +152,7 @@ DISPLAY_NAMES = {
     "recall": "recall",
     "precision": "precision",
 }
-"""Names of the metrics that are fractions, as they are printed."""
+"""Names of the metrics that are fractions, as they are printed: of a split, and of one class."""
 
 
 def format_metrics(metrics: Mapping[str, float], prefix: str = "") -> str:

@@ -7,6 +7,7 @@ import torch
 
 import aff_jax
 from aff_jax.convert import from_torch, to_torch
+from aff_jax.differences import DifferentArraysError
 from tests.aff_jax.convert.states import aff_state, assert_same, channels_first, images, randomized
 from tests.reference import torch_aff
 
@@ -35,9 +36,10 @@ def test_lists_all_missing_unexpected_and_misshapen_arrays():
     del state["global_att.5.running_mean"]
     state["local_att.3.bias"] = np.zeros(3, np.float32)
     state["optimizer_step"] = np.zeros(())
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(DifferentArraysError) as error:
         from_torch(state, aff_jax.AFF(), x, x)
     message = str(error.value)
+    assert len(error.value.differences) == 5
     assert "missing     local_att.0.weight (2, 8, 1, 1)   (nearest: local_att.0.wieght)" in message
     assert "missing     global_att.5.running_mean (8,)" in message
     assert "unexpected  local_att.0.wieght (2, 8, 1, 1)" in message
@@ -153,5 +155,5 @@ def test_unread_arrays_are_all_present_or_all_absent():
         from_torch(half, module, x, x)
     variables = from_torch(state, module, x, x)
     variables["unread"]["global_att2.1.weight"] = np.zeros((3, 3))
-    with pytest.raises(ValueError, match=r"misshapen   unread/global_att2.1.weight"):
+    with pytest.raises(DifferentArraysError, match=r"misshapen   unread/global_att2.1.weight"):
         to_torch(variables, module, x, x)

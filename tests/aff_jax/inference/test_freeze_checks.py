@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from aff_jax import AFF
+from aff_jax.differences import DifferentArraysError
 from aff_jax.inference.freeze_checks import (
     check_batch_axes,
     check_variables,
@@ -17,8 +18,9 @@ A = jax.ShapeDtypeStruct((4, 3), jnp.float32)
 def test_variables_are_compared_by_name_and_shape():
     expected = {"params": {"a": A, "b": A}}
     check_variables(AFF(), expected, {"params": {"a": A, "b": A}, "cache": {"c": A}})
-    with pytest.raises(ValueError, match=r"this AFF returns: 1 missing, 1 misshapen\.") as error:
+    with pytest.raises(DifferentArraysError, match=r"this AFF: 1 missing, 1 misshapen\.") as error:
         check_variables(AFF(), expected, {"params": {"a": jnp.zeros(3)}})
+    assert len(error.value.differences) == 2
     assert "missing     params/b (4, 3)" in str(error.value)
     assert "misshapen   params/a: (3,), expected (4, 3)" in str(error.value)
 

@@ -6,6 +6,7 @@ import bisect
 import functools
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -172,10 +173,12 @@ def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.registered.DatasetNotFoundError:
+    except tfds.core.registered.DatasetNotFoundError as error:
+        similar = re.search(r"Did you mean: \S+ -> (\S+)", str(error))
+        hint = f" Did you mean {similar[1]!r}?" if similar else ""
         raise ValueError(
             f"expected a dataset that TFDS {tfds.__version__} has or that is prepared in "
-            f"{data_dir or 'its data_dir'}, got {name!r}. If its builder is in this project, "
+            f"{data_dir or 'its data_dir'}, got {name!r}.{hint} If its builder is in this project, "
             f"import its module in train/data/sources/datasets.py: TFDS registers a builder when "
             f"its class is defined. Otherwise check the name: "
             f"https://www.tensorflow.org/datasets/catalog"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shlex
 
 import tensorflow_datasets as tfds
@@ -123,11 +124,11 @@ def prepare_dataset(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> No
             builder.download_and_prepare(file_format=FILE_FORMAT)
     except ImportError as error:
         # TFDS raises it again, without the attribute `name`.
-        names = [name for name in ("tensorflow", "importlib_resources") if name in str(error)]
-        if not names:
+        found = re.search(r"No module named '(tensorflow|importlib_resources)'", str(error))
+        if found is None:
             raise
         raise ImportError(
-            f"the preparation of {builder.name!r} imports {names[0]}. To prepare the dataset "
+            f"the preparation of {builder.name!r} imports {found[1]}. To prepare the dataset "
             f"without it, its builder has to set `url_infos = None`, and to pass images as the PNG "
             f"bytes of aff_jax.images.image_files.encode_png and labels as integers; "
             f"train/data/sources/digits.py is an example. Otherwise install it."

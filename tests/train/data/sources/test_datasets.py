@@ -7,23 +7,19 @@ import pytest
 import tensorflow_datasets as tfds
 
 from train.data.sources.datasets import DATASETS, Dataset
+from train.data.sources.image_folder import open_image_folder
 from train.data.sources.load import load_source
+from train.data.sources.mask_folder import open_mask_folder
 from train.data.sources.tfds_examples import open_tfds
 from train.reporting.metrics import TASK_METRICS
 
-
-def module_of_builder(row: Dataset) -> str:
-    """Return the name of the module that has the TFDS builder, or an empty string."""
-    try:
-        return type(tfds.builder(row.name)).__module__
-    except tfds.core.registered.DatasetNotFoundError:
-        return ""
-
-
-IN_TFDS = [row for row in DATASETS.values() if module_of_builder(row)]
+FOLDERS = (open_image_folder, open_mask_folder)
+IN_TFDS = [row for row in DATASETS.values() if row.open not in FOLDERS]
 # These need no download.
 PREPARED_HERE = [
-    row for row in IN_TFDS if row.open is open_tfds and module_of_builder(row).startswith("train.")
+    row
+    for row in IN_TFDS
+    if row.open is open_tfds and type(tfds.builder(row.name)).__module__.startswith("train.")
 ]
 
 

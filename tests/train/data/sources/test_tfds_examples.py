@@ -6,7 +6,6 @@ import pathlib
 import pickle
 import shlex
 import shutil
-import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -190,7 +189,24 @@ def test_error_says_how_to_prepare_without_tensorflow(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(own_builder, "image", lambda self: np.zeros((4, 4, 1), np.uint8))
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    def image(self: object) -> object:
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(own_builder, "image", image)
     with pytest.raises(ImportError, match=r"imports tensorflow\. .*encode_png"):
+        open_tfds("one_image", "train", str(tmp_path), "label")
+
+
+def test_other_failed_imports_are_reported_as_they_are(
+    own_builder: type[tfds.core.GeneratorBasedBuilder],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def image(self: object) -> object:
+        from tensorflow_datasets import no_such_name
+
+        return no_such_name
+
+    monkeypatch.setattr(own_builder, "image", image)
+    with pytest.raises(ImportError, match=r"^cannot import name 'no_such_name'"):
         open_tfds("one_image", "train", str(tmp_path), "label")
