@@ -27,6 +27,8 @@ def get_config(model: str = "cifar_resnet8") -> ConfigDict:
     config.variants = ConfigDict(
         {"add": {"fusion": "add"}, "aff": {"fusion": "aff"}, "iaff": {"fusion": "iaff"}}
     )
+    # The variant that the others are compared with, seed by seed.
+    config.baseline = "add"
     # Every variant is trained with each of these seeds.
     config.seeds = (0, 1, 2)
     return config

@@ -28,6 +28,8 @@ def get_config(model: str = "cifar_resnet8") -> ConfigDict:
             "local+global": {"fusion_fields": {"scales": ("local", "global")}},
         }
     )
+    # The variant that the others are compared with, seed by seed.
+    config.baseline = "local+global"
     # Every variant is trained with each of these seeds.
     config.seeds = (0, 1, 2)
     return config

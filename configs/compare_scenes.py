@@ -18,6 +18,8 @@ def get_config(model: str = "fpn_resnet20") -> ConfigDict:
     config.model = model
     # The fields that each variant changes, as in the comparison of short skip connections.
     config.variants = compare_digits.get_config().variants
+    # The variant that the others are compared with, seed by seed.
+    config.baseline = "add"
     # Every variant is trained with each of these seeds.
     config.seeds = (0, 1, 2)
     return config

@@ -155,7 +155,7 @@ def _check_config_fields() -> None:
 
     original: Any = flags.FLAGS["config"].parser.parse(file)
     # Fields of the base and of a comparison. A file that misspells a field would add one.
-    known = [*base.get_config(), "seeds", "variants"]
+    known = [*base.get_config(), "baseline", "seeds", "variants"]
     for name in original:
         if name not in known:
             raise ValueError(f"{file}: {unknown_name('config field', name, known)}")

@@ -82,6 +82,7 @@ def run_comparison(
         FileNotFoundError: If a dataset is not prepared.
     """
     variants, metric = describe_variants(config), comparison_metric(config)
+    baseline = config.get("baseline", "")
     for label in labels:
         if label not in config.variants:
             raise ValueError(unknown_name("variant", label, config.variants))
@@ -89,10 +90,10 @@ def run_comparison(
     for result in compare(config, workdir, console, labels, tracebacks):
         results[result.label, result.seed] = result
         # After each run, so that the table exists if the comparison is stopped.
-        rows = summarize_variants(variants, list(results.values()), config.seeds, metric)
+        rows = summarize_variants(variants, list(results.values()), config.seeds, metric, baseline)
         log = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        write_comparison(rows, metric, workdir, log)
-    return Comparison(markdown_table(rows, metric), _failure(list(results.values())))
+        write_comparison(rows, metric, workdir, log, baseline)
+    return Comparison(markdown_table(rows, metric, baseline), _failure(list(results.values())))
 
 
 def compare(
@@ -166,7 +167,7 @@ def run_config(config: ConfigDict, label: str, seed: int) -> ConfigDict:
         seed: Seed of the run.
 
     Returns:
-        A config without the fields `variants` and `seeds`.
+        A config without the fields of a comparison: `variants`, `seeds` and `baseline`.
 
     Raises:
         ValueError: If the label is not the name of a directory, or the variant overrides a field
@@ -178,6 +179,7 @@ def run_config(config: ConfigDict, label: str, seed: int) -> ConfigDict:
     fields = config.to_dict()
     overrides = fields.pop("variants")[label]
     del fields["seeds"]
+    fields.pop("baseline", None)
     for name in overrides:
         if name == "seed":
             raise ValueError(f"variant {label!r}: expected no field `seed`; `seeds` has them.")
@@ -199,13 +201,17 @@ def describe_variants(config: ConfigDict) -> list[Variant]:
         One description for each variant, in the order of the config.
 
     Raises:
-        ValueError: If the config has no variants or seeds, or a variant is invalid.
+        ValueError: If the config has no variants or seeds, or a variant is invalid or the baseline
+            is none of them.
         TypeError: If a variant overrides a field with a value of another type.
         FileNotFoundError: If a dataset is not prepared.
     """
     for name in ("variants", "seeds"):
         if not config.get(name):
             raise ValueError(f"expected a config with `{name}`, as in configs/compare_digits.py.")
+    baseline = config.get("baseline", "")
+    if baseline and baseline not in config.variants:
+        raise ValueError(f"baseline: {unknown_name('variant', baseline, config.variants)}")
     variants = []
     for label in config.variants:
         run = run_config(config, label, config.seeds[0])

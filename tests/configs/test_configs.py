@@ -75,7 +75,7 @@ class TestConfig:
 
     def test_sets_only_fields_that_base_has(self, path):
         config = importlib.import_module(f"configs.{path.stem}").get_config()
-        more = ["seeds", "variants"] if path.stem.startswith("compare_") else []
+        more = ["baseline", "seeds", "variants"] if path.stem.startswith("compare_") else []
         assert sorted(config.keys()) == sorted([*fields(), *more])
 
     def test_sets_only_what_differs(self, path):

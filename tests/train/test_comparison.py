@@ -117,6 +117,7 @@ def test_fusion_fields_reach_the_network(config):
     [
         ("variants", {}, "expected a config with `variants`"),
         ("seeds", (), "expected a config with `seeds`"),
+        ("baseline", "ad", "baseline: unknown variant 'ad'"),
         ("variants", {"a": {"fusio": "aff"}}, "variant 'a': unknown config field 'fusio'. Did you"),
         ("variants", {"a": {}, "a/b": {}}, "the name of a directory as the label of a variant"),
         ("variants", {"a": {"seed": 7}}, "variant 'a': expected no field `seed`"),

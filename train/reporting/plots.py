@@ -200,18 +200,37 @@ def draw_classified(
 
 
 def draw_comparison(
-    scores: Mapping[str, Sequence[float]], means: Mapping[str, float], metric: str, path: Path
+    scores: Mapping[str, Sequence[float]],
+    means: Mapping[str, float],
+    metric: str,
+    path: Path,
+    *,
+    differences: Mapping[str, tuple[float, float]] | None = None,
+    baseline: str = "",
 ) -> None:
     """Plot one row per variant, with a dot for the score of each seed and a bar for their mean.
+
+    Next to them are the differences to the baseline, if there are any, with their intervals.
 
     Args:
         scores: Scores in 0 .. 1 by the label of the variant, from top to bottom.
         means: Means of the variants that have one.
         metric: Name of the score, for the axis.
         path: File to write.
+        differences: Mean difference to the baseline and half the width of its confidence interval,
+            which may be NaN, by the label of the variant.
+        baseline: Label of the baseline, for the axis.
     """
-    height = 1.2 + 0.32 * len(scores)
-    figure, axis = plt.subplots(figsize=(6.4, height), layout="constrained")
+    height, columns = 1.2 + 0.32 * len(scores), 2 if differences else 1
+    figure, all_axes = plt.subplots(
+        1,
+        columns,
+        figsize=(3.2 + 3.2 * columns, height),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    axis = all_axes[0, 0]
     for row, (label, values) in enumerate(scores.items()):
         if label in means:
             axis.plot(
@@ -225,8 +244,25 @@ def draw_comparison(
     axis.set_ylim(len(scores) - 0.5, -0.5)
     axis.set_xlabel(f"test {metric}, %")
     axis.grid(axis="x", alpha=0.3)
+    if differences:
+        _draw_differences(all_axes[0, 1], [*scores], differences, baseline)
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     _save(figure, path)
+
+
+def _draw_differences(
+    axis: Any,
+    labels: Sequence[str],
+    differences: Mapping[str, tuple[float, float]],
+    baseline: str,
+) -> None:
+    for row, label in enumerate(labels):
+        if label in differences:
+            difference, half_width = (100 * value for value in differences[label])
+            axis.errorbar(difference, row, xerr=np.nan_to_num(half_width), fmt="o", capsize=4)
+    axis.axvline(0, color="gray", linewidth=1)
+    axis.set_xlabel(f"minus {_as_text(baseline)}, points (95 %)")
+    axis.grid(axis="x", alpha=0.3)
 
 
 def _show(axis: Any, pixels: np.ndarray) -> None:

@@ -5,7 +5,9 @@ import math
 import statistics
 
 import pytest
+import scipy.stats
 
+from train.reporting import plots
 from train.reporting.comparison_table import (
     RunResult,
     Variant,
@@ -121,3 +123,50 @@ def test_writes_json_table_and_plot(rows, tmp_path):
     assert se["errors"] == {"0": "ValueError: no", "1": "ValueError: no"}
     assert (tmp_path / "new" / "comparison.md").read_text() == markdown_table(rows, "accuracy")
     assert (tmp_path / "new" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def three_seeds(label, *accuracies):
+    return [RunResult(label, seed, summary(value)) for seed, value in enumerate(accuracies)]
+
+
+def test_differences_to_the_baseline_are_paired_by_seed():
+    """The oracle is SciPy's paired t test, whose interval for these values does not include 0."""
+    accuracies = {"add": (0.90, 0.92, 0.85), "aff": (0.92, 0.95, 0.88), "sk": (0.9, 0.9, 0.9)}
+    results = [run for label, values in accuracies.items() for run in three_seeds(label, *values)]
+    rows = summarize_variants(VARIANTS, results, (0, 1, 2), "accuracy", "add")
+    found = {row.variant.label: row for row in rows}
+    assert math.isnan(found["add"].difference)
+    for label in ("aff", "sk"):
+        expected = scipy.stats.ttest_rel(accuracies[label], accuracies["add"]).confidence_interval()
+        middle, half_width = (expected.low + expected.high) / 2, (expected.high - expected.low) / 2
+        assert found[label].difference == pytest.approx(middle)
+        assert found[label].half_width == pytest.approx(half_width)
+    table = markdown_table(rows, "accuracy", "add").splitlines()
+    assert "| mean ± std | minus add, points (95 %) | parameters |" in table[0]
+    assert "| **91.67** ± 3.51 | +2.67 ± 1.43 | 83,778 |" in table[2]
+    assert "| 89.00 ± 3.61 | - | 77,562 |" in table[4]
+
+
+def test_one_seed_has_a_difference_without_an_interval():
+    rows = summarize_variants(VARIANTS, RESULTS, (0,), "accuracy", "add")
+    assert "| +0.56 |" in markdown_table(rows, "accuracy", "add")
+
+
+def test_no_difference_while_a_seed_is_missing():
+    rows = summarize_variants(VARIANTS, RESULTS, (0, 1, 2), "accuracy", "add")
+    assert all(math.isnan(row.difference) for row in rows)
+
+
+def test_the_plot_has_the_differences(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    rows = summarize_variants(VARIANTS, RESULTS, (0, 1), "accuracy", "add")
+    write_comparison(rows, "accuracy", tmp_path, pytest.fail, "add")
+    left, right = figures[0].axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["add", "aff", "sk", "se"]
+    assert right.get_xlabel() == "minus add, points (95 %)"
+    (drawn,) = right.containers
+    assert drawn.lines[0].get_xdata() == pytest.approx(100 * rows[1].difference)
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert content["baseline"] == "add"
+    assert content["variants"][0]["difference"] is None
