@@ -259,16 +259,8 @@ def _draw_differences(
     for row, label in enumerate(labels):
         if label in differences:
             difference, half_width = (100 * value for value in differences[label])
-            axis.errorbar(
-                difference,
-                row,
-                xerr=np.nan_to_num(half_width),
-                fmt="|",
-                color=EVAL_COLOR,
-                capsize=4,
-                markersize=16,
-                markeredgewidth=3,
-            )
+            style = {"fmt": "|", "color": EVAL_COLOR, "markersize": 16, "markeredgewidth": 3}
+            axis.errorbar(difference, row, xerr=np.nan_to_num(half_width), capsize=4, **style)
     axis.axvline(0, color="gray", linewidth=1)
     axis.set_xlabel(f"minus {_as_text(baseline)}, points (95 %)")
     axis.grid(axis="x", alpha=0.3)
