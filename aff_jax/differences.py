@@ -28,13 +28,13 @@ class DifferentArraysError(ValueError):
 
     The message counts them, and lists the first ones of each kind.
 
-        >>> import aff_jax
+        >>> import aff_jax, numpy as np
         >>> model = aff_jax.create_model("cifar_resnet8", num_classes=10)
         >>> try:
-        ...     aff_jax.convert.from_torch({}, model)
+        ...     aff_jax.convert.from_torch({"stem.weight": np.zeros((16, 3, 5, 5))}, model)
         ... except aff_jax.differences.DifferentArraysError as error:
-        ...     len(error.differences), error.differences[0]
-        (37, '  missing     stem.weight (16, 3, 3, 3)')
+        ...     len(error.differences), error.differences[-1]
+        (113, '  misshapen   stem.weight: (16, 3, 5, 5), expected (16, 3, 3, 3)')
 
     Attributes:
         differences: One line for each of the arrays, as `list_differences` returns them.

@@ -63,12 +63,21 @@ def guess_cause(entries: Mapping[str, Entry], arrays: Mapping[str, np.ndarray]) 
             "command line, --field=features_only=True."
         )
     if not missing and not unexpected:
-        return explain_shapes(
-            [
-                MisshapenVariable(entry.path, entry.part_shape, _shape_in_flax(entry, arrays[name]))
-                for name, entry in read_entries.items()
-                if not entry.accepts(arrays[name])
-            ]
+        misshapen = [
+            MisshapenVariable(entry.path, entry.part_shape, _shape_in_flax(entry, arrays[name]))
+            for name, entry in read_entries.items()
+            if not entry.accepts(arrays[name])
+        ]
+        if misshapen:
+            return explain_shapes(misshapen)
+        if all(name in arrays for name in entries):
+            return (
+                "All names and shapes agree. Probably the weights are quantized, or were cast: "
+                "write them with floating-point numbers, as in `tensor.float()`."
+            )
+        return (
+            "The checkpoint has some of the arrays that no module reads, and lacks others. "
+            "Probably it is incomplete; without any of these arrays it can be converted too."
         )
     if not missing and all(entry.accepts(arrays[name]) for name, entry in read_entries.items()):
         listed = ", ".join(map(repr, unexpected[:5])) + (", ..." if unexpected[5:] else "")

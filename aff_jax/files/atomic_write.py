@@ -25,6 +25,7 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
 
     Raises:
         FileExistsError: If `path` exists and `overwrite` is False.
+        FileNotFoundError: If its directory is missing.
         OSError: If the context cannot write the file. It has the name `path`.
     """
     path = Path(path)
@@ -33,6 +34,8 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
             f"{path} already exists. Choose another path, or overwrite it: with "
             f"--overwrite on the command line, or overwrite=True in Python."
         )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: no directory {path.parent}. Create it first.")
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     with name_in_write_errors(path):
         partial.touch(exist_ok=False)

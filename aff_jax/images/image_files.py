@@ -193,11 +193,23 @@ def encode_png(pixels: UInt8[np.ndarray, "height width *channels"]) -> io.BytesI
     TFDS builders call this function, because TFDS encodes arrays with TensorFlow.
 
     Args:
-        pixels: uint8, `(height, width)` for gray and `(height, width, 3)` for color.
+        pixels: uint8, `(height, width)` or `(height, width, 1)` for gray, and `(height, width, 3)`
+            for color.
 
     Returns:
         The bytes of the file, at position 0.
+
+    Raises:
+        ValueError: If the array has another shape or dtype.
     """
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)) or pixels.ndim < 2:
+        raise ValueError(
+            f"expected uint8 pixels of shape (height, width), (height, width, 1) or (height, "
+            f"width, 3), got {pixels.dtype} of shape {pixels.shape}. Convert them, as in "
+            f"`np.clip(pixels, 0, 255).astype(np.uint8)`."
+        )
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")
     file.seek(0)

@@ -118,3 +118,18 @@ def test_inputs_of_another_layout_are_named():
     assert "The layer conv has 3 input channels in the checkpoint and 8 here" in text
     assert "with the channels last" in text
     assert "a field such as groups" in text
+
+
+def test_quantized_weights_are_named(state):
+    quantized = {name: np.int8(array) for name, array in state.items()}
+    assert "Probably the weights are quantized" in message(quantized, host())
+
+
+def test_a_part_of_the_unread_arrays_is_not_another_network():
+    module, x = aff_jax.IAFF(share_global=True), jnp.zeros((1, 2, 2, 8))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x, x)
+    variables = jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes)
+    state = to_torch(variables, module, x, x)
+    name = next(name for name in state if name.startswith("global_att2."))
+    del state[name]
+    assert "some of the arrays that no module reads" in message(state, module, x, x)

@@ -52,3 +52,8 @@ def test_a_failure_leaves_the_old_file(write, tmp_path, monkeypatch):
         write(path, {"a": np.ones(2), "b": np.array("text")}, overwrite=True)
     assert os.listdir(tmp_path) == ["x"]
     assert path.read_text() == "precious"
+
+
+def test_a_missing_directory_is_named(write, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no directory .*missing\. Create it first"):
+        write(tmp_path / "missing" / "x", WEIGHTS)

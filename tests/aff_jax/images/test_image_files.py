@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from aff_jax.images.image_files import Header, decode_image, read_header
+from aff_jax.images.image_files import Header, decode_image, encode_png, read_header
 from tests.train.data.example_images import encode
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
@@ -111,3 +111,19 @@ def test_more_than_8_bits_are_rejected(dtype: type, tmp_path: pathlib.Path) -> N
 def test_missing_file_is_not_reported_as_damaged(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         read_header(str(tmp_path / "gone.png"), "gone.png")
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1), (2, 3, 3)])
+def test_pixels_are_encoded_as_png(shape):
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    with Image.open(encode_png(pixels)) as image:
+        assert image.format == "PNG"
+        np.testing.assert_array_equal(np.array(image), pixels.squeeze())
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 3)), np.zeros((2, 3, 2), np.uint8), np.zeros(3, np.uint8)]
+)
+def test_other_pixels_are_not_encoded(pixels):
+    with pytest.raises(ValueError, match=r"expected uint8 pixels .*got .*astype\(np\.uint8\)"):
+        encode_png(pixels)

@@ -219,10 +219,21 @@ class Source:
 
     def _read(self, position: int) -> tuple[np.ndarray, Any]:
         image, label = self.decode(position)
+        if not self._resizes and (image.height, image.width) != self.image_task.image_size:
+            self._raise_size(image, position)
         pixels = self.image_task.resize_image(image)
         if isinstance(label, Image.Image):
             return pixels, self.image_task.resize_mask(label, fill=IGNORED_VALUE)
         return pixels, label
+
+    def _raise_size(self, image: Image.Image, position: int) -> None:
+        height, width = self.image_task.image_size
+        raise ValueError(
+            f"expected images of {height} x {width} pixels, as {self._encoded.name} declares, got "
+            f"{image.height} x {image.width} in {self._encoded[position].image_origin}. Probably "
+            f"the shape in its builder is wrong: correct it, and raise VERSION. Or resize all "
+            f"images with --config.image_size."
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._rebuild, (self._encoded,)

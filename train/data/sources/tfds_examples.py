@@ -96,10 +96,11 @@ class TfdsExamples(EncodedExamples):
         label_key: Name of the feature that is the label, a `ClassLabel` or a `LabeledImage`.
 
     Raises:
-        ValueError: If a record cannot be read.
+        ValueError: If the features are missing or of another kind, or a record cannot be read.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, label_key: str) -> None:
+        _check_features(builder, label_key)
         self._reopen = functools.partial(
             open_tfds, builder.name, split, os.fspath(builder.data_dir_root), label_key
         )
@@ -183,3 +184,22 @@ def _find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             f"its class is defined. Otherwise check the name: "
             f"https://www.tensorflow.org/datasets/catalog"
         ) from None
+
+
+def _check_features(builder: tfds.core.DatasetBuilder, label_key: str) -> None:
+    """Check the features that the table of datasets promises.
+
+    Raises:
+        ValueError: If there is no image, or no label of classes.
+    """
+    features = builder.info.features
+    kinds = (tfds.features.ClassLabel, tfds.features.LabeledImage)
+    has_label = label_key in features and isinstance(features[label_key], kinds)
+    if "image" in features and has_label:
+        return
+    found = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
+    raise ValueError(
+        f"expected a feature 'image', and a ClassLabel or a LabeledImage {label_key!r} in the "
+        f"dataset {builder.name!r}; it has {found}. Probably its row in "
+        f"train/data/sources/datasets.py or its builder is wrong."
+    )

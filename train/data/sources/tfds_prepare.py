@@ -112,6 +112,7 @@ def prepare_dataset(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> No
 
     Raises:
         ImportError: If the builder needs TensorFlow or importlib_resources.
+        OSError: If the files cannot be written.
     """
     # TFDS writes to `incomplete.<random>_<version>` and renames this directory at the end.
     # Therefore the files of an interrupted preparation are never read.
@@ -129,11 +130,15 @@ def prepare_dataset(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> No
             raise
         raise ImportError(
             f"the preparation of {builder.name!r} imports {found[1]}. To prepare the dataset "
-            f"without it, its builder has to set `url_infos = None`, and to pass images as the PNG "
-            f"bytes of aff_jax.images.image_files.encode_png and labels as integers; "
+            f"without it, its builder has to set `url_infos = None`, to give every example "
+            f"another key, and to pass images as the PNG bytes of "
+            f"aff_jax.images.image_files.encode_png and labels as integers; "
             f"train/data/sources/digits.py is an example. Otherwise install it."
         ) from error
-    except OSError:
+    except OSError as error:
         # The rename fails if another process was faster. Its files are equal to these.
         if not builder.data_path.exists():
-            raise
+            raise OSError(
+                f"cannot prepare the dataset {builder.name!r} in {builder.data_dir_root}: {error}. "
+                f"Set --config.data_dir to a directory that can be written."
+            ) from error

@@ -157,6 +157,7 @@ def own_builder() -> Iterator[type[tfds.core.GeneratorBasedBuilder]]:
             features = {
                 "image": tfds.features.Image(shape=(4, 4, 1), encoding_format="png"),
                 "label": tfds.features.ClassLabel(num_classes=2),
+                "weight": tfds.features.Scalar(np.float32),
             }
             return tfds.core.DatasetInfo(
                 builder=self,
@@ -168,7 +169,7 @@ def own_builder() -> Iterator[type[tfds.core.GeneratorBasedBuilder]]:
             return {"train": self._generate_examples()}
 
         def _generate_examples(self) -> Iterator[tuple[int, dict[str, object]]]:
-            yield 0, {"image": self.image(), "label": 1}
+            yield 0, {"image": self.image(), "label": 1, "weight": 0.5}
 
         def image(self) -> object:
             return encode_png(np.full((4, 4), 7, np.uint8))
@@ -210,3 +211,37 @@ def test_other_failed_imports_are_reported_as_they_are(
     monkeypatch.setattr(own_builder, "image", image)
     with pytest.raises(ImportError, match=r"^cannot import name 'no_such_name'"):
         open_tfds("one_image", "train", str(tmp_path), "label")
+
+
+@pytest.mark.parametrize("label_key", ["lable", "weight", "image"])
+def test_a_label_of_another_kind_is_refused(
+    label_key: str, own_builder: type[tfds.core.GeneratorBasedBuilder], tmp_path: pathlib.Path
+) -> None:
+    message = (
+        rf"a LabeledImage '{label_key}' in the dataset 'one_image'; it has .*label \(ClassLabel"
+    )
+    with pytest.raises(ValueError, match=message):
+        open_tfds("one_image", "train", str(tmp_path), label_key)
+
+
+def test_an_image_of_another_size_than_declared_is_refused(
+    own_builder: type[tfds.core.GeneratorBasedBuilder],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_builder, "image", lambda self: encode_png(np.zeros((4, 5), np.uint8)))
+    source = Source(open_tfds("one_image", "train", str(tmp_path), "label"))
+    with pytest.raises(ValueError, match=r"images of 4 x 4 pixels, as .*, got 4 x 5 in example 0"):
+        source[0]
+    resized = Source(open_tfds("one_image", "train", str(tmp_path), "label"), image_size=(4, 4))
+    assert resized[0]["image"].shape == (4, 4, 1)
+
+
+def test_error_names_a_data_dir_that_cannot_be_written(
+    own_builder: type[tfds.core.GeneratorBasedBuilder], tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        OSError, match=r"cannot prepare the dataset 'one_image' in .*file: .*data_dir"
+    ):
+        open_tfds("one_image", "train", str(tmp_path / "file"), "label")
