@@ -66,24 +66,25 @@ def test_readme_has_the_results_of_the_main_fusions():
     iou = r" \| ".join(mean_of(scenes[name]) for name in ("add", "aff", "iaff"))
     assert re.search(rf"test mean IoU, % \| {iou} \|", README)
     cifar10 = variants("compare_cifar10")
-    accuracy = r" \| ".join(mean_of(cifar10[name]) for name in ("add", "aff"))
+    accuracy = r" \| ".join(mean_of(cifar10[name]) for name in ("add", "aff", "iaff"))
     assert re.search(rf"CIFAR-10, 8 epochs, test accuracy, % \| {accuracy} \|", README)
 
 
 def test_readme_has_the_differences_of_aff_to_addition():
     """With the intervals of Student's t distribution, whose 97.5 % quantile is 4.303 for n = 3."""
-    for name, text in (
-        ("compare_cifar10", "{} points on CIFAR-10"),
-        ("compare_digits", "{} on digits"),
-        ("compare_scenes", "{} on scenes"),
+    for name, fusion, text in (
+        ("compare_cifar10", "aff", "{} points on CIFAR-10"),
+        ("compare_cifar10", "iaff", "{} points on CIFAR-10"),
+        ("compare_digits", "aff", "{} on digits"),
+        ("compare_scenes", "aff", "{} on scenes"),
     ):
-        aff, add = (percents(variants(name)[fusion]) for fusion in ("aff", "add"))
-        differences = [x - y for x, y in zip(aff, add, strict=True)]
+        other, add = (percents(variants(name)[key]) for key in (fusion, "add"))
+        differences = [x - y for x, y in zip(other, add, strict=True)]
         half = 4.303 * statistics.stdev(differences) / math.sqrt(3)
         text = text.format(f"{statistics.fmean(differences):.2f} ± {half:.2f}")
         assert text in " ".join(README.split()), text
         if name == "compare_cifar10":
-            assert text.removesuffix(" on CIFAR-10") in RESULTS, text
+            assert text.removesuffix(" points on CIFAR-10") in RESULTS, text
 
 
 def test_oldest_versions_are_tested_and_allowed():
