@@ -44,8 +44,8 @@ def rename_arrays(
 
     Raises:
         TypeError: If `rename` is of another type, or a function that returns no string.
-        ValueError: If two names become equal, or, with `strict`, a prefix or pattern matches no
-            name.
+        ValueError: If two names become equal, a new text has a group that its pattern lacks, or,
+            with `strict`, a prefix or pattern matches no name.
     """
     unused = set(rename) if isinstance(rename, Mapping) else set()
     result: dict[str, Any] = {}
@@ -80,7 +80,13 @@ def _rename_one(name: str, rename: Rename | None, unused: set[Any]) -> str:
     for key, new in (rename or {}).items():
         if isinstance(key, re.Pattern) and key.search(name):
             unused.discard(key)
-            return key.sub(new, name)
+            try:
+                return key.sub(new, name)
+            except re.error as error:
+                raise ValueError(
+                    f"rename: {new!r} cannot replace what {key.pattern!r} matches: {error}. A "
+                    f"group such as \\1 needs parentheses in the pattern."
+                ) from None
     prefixes = [key for key in rename or {} if isinstance(key, str)]
     for prefix in sorted(prefixes, key=len, reverse=True):
         dotted = f"{prefix}." if prefix else ""

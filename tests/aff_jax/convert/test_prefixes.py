@@ -44,6 +44,10 @@ def test_rename_reports_what_it_cannot_do():
         rename_arrays(NAMES, {re.compile("dec"): ""})
     with pytest.raises(ValueError, match=r"two arrays the name 'enc.weight'"):
         rename_arrays(NAMES, {re.compile(r"\.\d"): ""})
+    with pytest.raises(
+        ValueError, match=r"'\\\\3' cannot replace what 'enc' matches: invalid group"
+    ):
+        rename_arrays(NAMES, {re.compile("enc"): r"\3"})
     with pytest.raises(TypeError, match=r"expected a string as the new name of 'enc.0.weight'"):
         rename_arrays(NAMES, lambda name: None)
     with pytest.raises(TypeError, match=r"expected a dict of prefixes .*got 'enc'"):
