@@ -148,7 +148,7 @@ def exit_after_error(
         exit_immediately(error, traceback=traceback or not _is_expected(error))
     if traceback:
         raise error
-    raise SystemExit(f"error: {error}") from error
+    raise SystemExit("\n".join([f"error: {error}", *getattr(error, "__notes__", ())])) from error
 
 
 def _is_expected(error: Exception) -> bool:

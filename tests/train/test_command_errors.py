@@ -83,6 +83,13 @@ def test_expected_errors_are_reported_in_one_line(kind, exits):
     assert not exits
 
 
+def test_the_notes_of_an_error_are_printed_below_it():
+    error = OSError("no space")
+    error.add_note("Set --config.data_dir to another directory.")
+    with pytest.raises(SystemExit, match=r"^error: no space\nSet --config.data_dir to another"):
+        exit_after_error(error)
+
+
 def test_other_errors_are_not_caught():
     with pytest.raises(KeyError), errors_in_one_line():
         raise KeyError("missing")

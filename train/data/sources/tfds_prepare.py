@@ -138,7 +138,8 @@ def prepare_dataset(builder: tfds.core.DatasetBuilder, quiet: bool = True) -> No
     except OSError as error:
         # The rename fails if another process was faster. Its files are equal to these.
         if not builder.data_path.exists():
-            raise OSError(
-                f"cannot prepare the dataset {builder.name!r} in {builder.data_dir_root}: {error}. "
-                f"Set --config.data_dir to a directory that can be written."
-            ) from error
+            error.add_note(
+                f"The dataset {builder.name!r} was being prepared in {builder.data_dir_root}. Set "
+                f"--config.data_dir to a directory that can be written."
+            )
+            raise

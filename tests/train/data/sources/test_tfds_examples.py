@@ -241,7 +241,8 @@ def test_error_names_a_data_dir_that_cannot_be_written(
     own_builder: type[tfds.core.GeneratorBasedBuilder], tmp_path: pathlib.Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        OSError, match=r"cannot prepare the dataset 'one_image' in .*file: .*data_dir"
-    ):
+    with pytest.raises(NotADirectoryError) as error:
         open_tfds("one_image", "train", str(tmp_path / "file"), "label")
+    (note,) = error.value.__notes__
+    assert note.startswith(f"The dataset 'one_image' was being prepared in {tmp_path / 'file'}.")
+    assert "--config.data_dir" in note
