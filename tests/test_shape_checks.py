@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 # Fast tests of several rooms. `make test-optimized` runs more of them with the checks.
@@ -19,6 +21,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_annotations_are_true():
     options = ("-q", "-p", "no:xdist", "-m", "not slow")
     result = run("-m", "pytest", *options, *(f"tests/aff_jax/{name}" for name in FILES))

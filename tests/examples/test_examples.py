@@ -75,5 +75,6 @@ def test_finetune_backbone_learns(tmp_path):
     assert last_number(r"test accuracy (.+)%", printed) > 80
 
 
+@pytest.mark.slow
 def test_audio_equals_pytorch(tmp_path):
     assert "equal to PyTorch: True" in run(tmp_path, "audio")

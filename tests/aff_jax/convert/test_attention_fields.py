@@ -17,6 +17,8 @@ from aff_jax.inference import freeze
 from tests.aff_jax.convert.states import assert_same, channels_first, images, randomized
 from tests.aff_jax.random_variables import random_variables
 
+pytestmark = pytest.mark.slow
+
 CHANNELS = 8
 SHAPE = (3, 4, 5, CHANNELS)
 GROUPS = functools.partial(nn.GroupNorm, num_groups=2, epsilon=1e-5)

@@ -14,6 +14,8 @@ from tests.aff_jax.parity.networks import NETWORKS
 from tests.aff_jax.parity.transformers import ViT
 from tests.reference import torch_aff
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("float64", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)

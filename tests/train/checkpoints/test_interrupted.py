@@ -131,6 +131,7 @@ def kill_during_save(process: subprocess.Popen[str], directory: Path) -> None:
     process.kill()
 
 
+@pytest.mark.slow
 def test_kill_while_saving(tmp_path: Path) -> None:
     for first in (1, 1000):
         with run_python(SAVE_FOREVER, directory=tmp_path, first=first) as process:

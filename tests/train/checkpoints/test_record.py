@@ -161,6 +161,7 @@ with Checkpoints(directory, warn=print) as checkpoints:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_restore_their_feed_states(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("localhost", 0))

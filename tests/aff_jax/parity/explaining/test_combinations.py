@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from aff_jax import parity
 from tests.aff_jax.convert.states import images, randomized
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEADS = 12, 3
 
 

@@ -10,6 +10,8 @@ import torch
 
 from tests.aff_jax.parity.training.networks import Small, TorchSmall, compare, loss, sgd, torch_loss
 
+pytestmark = pytest.mark.slow
+
 ADAM = functools.partial(torch.optim.Adam, lr=1e-2)
 DECAYED = functools.partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1)
 ADAMW = functools.partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.1)

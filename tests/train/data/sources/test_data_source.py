@@ -130,6 +130,7 @@ def replace_masks(scenes: Source, mask: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 200 * 2 * 64 * 64 - 1, 200 * 2 * 64 * 64])
+@pytest.mark.slow
 def test_masks_match_tfds(digits_dir: pathlib.Path, cache_bytes: int) -> None:
     source = load_source(
         "digit_scenes", "test", data_dir=digits_dir, label_key="mask", cache_bytes=cache_bytes
