@@ -219,7 +219,8 @@ def _interval(row: VariantSummary) -> str:
     """Write the difference to the baseline in points, with its confidence interval."""
     if math.isnan(row.difference):
         return "-"
-    text = f"{100 * row.difference:+.2f}"
+    # Adding zero turns -0.0 into 0.0.
+    text = f"{round(100 * row.difference, 2) + 0.0:+.2f}"
     return text if math.isnan(row.half_width) else f"{text} ± {100 * row.half_width:.2f}"
 
 

@@ -152,6 +152,12 @@ def test_one_seed_has_a_difference_without_an_interval():
     assert "| +0.56 |" in markdown_table(rows, "accuracy", "add")
 
 
+def test_a_difference_that_rounds_to_zero_has_no_minus():
+    results = [*three_seeds("add", 0.5), *three_seeds("aff", 0.49999)]
+    rows = summarize_variants(VARIANTS, results, (0,), "accuracy", "add")
+    assert "| +0.00 |" in markdown_table(rows, "accuracy", "add")
+
+
 def test_no_difference_while_a_seed_is_missing():
     rows = summarize_variants(VARIANTS, RESULTS, (0, 1, 2), "accuracy", "add")
     assert all(math.isnan(row.difference) for row in rows)
