@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import aff_jax
+from aff_jax.files.atomic_write import check_target
 from aff_jax.images.image_task import ImageTask
 from aff_jax.serialization import save
 from train.checkpoints.reading import check_step, read_eval_variables
@@ -153,9 +154,11 @@ def save_model(
 
     Raises:
         ValueError: If the checkpoint is damaged, or does not match the config of the run.
-        FileNotFoundError: If there is no such run, checkpoint or dataset.
+        FileNotFoundError: If there is no such run, checkpoint or dataset, or the directory of the
+            file is missing.
         FileExistsError: If the file exists, and `overwrite` is False.
     """
+    check_target(output, overwrite)
     network = restore_network(workdir, step, data_dir)
     save(
         output,

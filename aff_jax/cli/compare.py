@@ -12,7 +12,7 @@ import numpy as np
 from aff_jax import parity
 from aff_jax.cli.closed_output import ClosableOutput
 from aff_jax.cli.command_help import help_line
-from aff_jax.cli.flag_values import check_target, positive
+from aff_jax.cli.flag_values import positive
 from aff_jax.cli.input_files import bind_inputs, read_inputs
 from aff_jax.cli.network_flags import channels_flag, create, input_size_flag
 from aff_jax.cli.renames import parse_renames, rename_flag
@@ -21,6 +21,7 @@ from aff_jax.convert.checkpoint_sizes import checkpoint_image_channels, checkpoi
 from aff_jax.convert.prefixes import rename_arrays
 from aff_jax.convert.rules import PYTORCH
 from aff_jax.convert.weight_files import unwrap_state_dict
+from aff_jax.files.atomic_write import check_target
 
 __all__ = ["add_parser", "compare"]
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 
 import aff_jax
 from aff_jax.cli.command_help import help_line
-from aff_jax.cli.flag_values import check_target, positive
+from aff_jax.cli.flag_values import positive
 from aff_jax.cli.network_flags import create
 from aff_jax.cli.renames import parse_renames, rename_flag
 from aff_jax.convert.checkpoint_sizes import checkpoint_image_channels, checkpoint_num_classes
@@ -17,6 +17,7 @@ from aff_jax.convert.entries import UNREAD
 from aff_jax.convert.prefixes import drop_ignored, rename_arrays, select_prefix
 from aff_jax.convert.rules import MXNET, PYTORCH
 from aff_jax.convert.weight_files import read_weights, type_of_weights, write_torch
+from aff_jax.files.atomic_write import check_target
 from aff_jax.files.file_types import detect_file_type
 from aff_jax.files.safetensors import read_metadata, write_safetensors
 from aff_jax.hosts.registry import REFERENCES

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 
 import aff_jax
 from aff_jax.cli.command_help import help_line
-from aff_jax.cli.flag_values import check_target
 from aff_jax.cli.network_flags import input_size_flag
-from aff_jax.files.atomic_write import atomic_file
+from aff_jax.files.atomic_write import atomic_file, check_target
 from aff_jax.hosts.registry import model_classes
 from aff_jax.inference.stablehlo import PLATFORMS, save_stablehlo
 from aff_jax.inspection import image_channels

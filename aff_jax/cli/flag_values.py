@@ -1,10 +1,9 @@
-"""Parse and check the values of flags."""
+"""Parse the values of flags."""
 
 import argparse
 import re
-from pathlib import Path
 
-__all__ = ["check_target", "image_size", "positive"]
+__all__ = ["image_size", "positive"]
 
 
 def positive(text: str) -> int:
@@ -44,20 +43,3 @@ def image_size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"expected 224 or 240x320 (height x width), got {text!r}")
     return int(match[1]), int(match[2] or match[1])
-
-
-def check_target(target: Path, overwrite: bool) -> None:
-    """Check that a file can be written.
-
-    Args:
-        target: Path of the file.
-        overwrite: Whether the file may exist.
-
-    Raises:
-        FileExistsError: If the file exists and `overwrite` is False.
-        FileNotFoundError: If its directory is missing.
-    """
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: no directory {target.parent}. Create it first.")
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} already exists; pass --overwrite to overwrite it.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
-__all__ = ["atomic_file", "name_in_write_errors"]
+__all__ = ["atomic_file", "check_target", "name_in_write_errors"]
 
 
 @contextlib.contextmanager
@@ -29,13 +29,7 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
         OSError: If the context cannot write the file. It has the name `path`.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(
-            f"{path} already exists. Choose another path, or overwrite it: with "
-            f"--overwrite on the command line, or overwrite=True in Python."
-        )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: no directory {path.parent}. Create it first.")
+    check_target(path, overwrite)
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     with name_in_write_errors(path):
         partial.touch(exist_ok=False)
@@ -49,6 +43,27 @@ def atomic_file(path: str | PathLike[str], overwrite: bool) -> Iterator[Path]:
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_target(path: str | PathLike[str], overwrite: bool) -> None:
+    """Check that a file can be written, before the work that makes its content.
+
+    Args:
+        path: Path of the file to write.
+        overwrite: Whether the file may exist.
+
+    Raises:
+        FileExistsError: If `path` exists and `overwrite` is False.
+        FileNotFoundError: If its directory is missing.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: no directory {path.parent}. Create it first.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"{path} already exists. Choose another path, or overwrite it: with "
+            f"--overwrite on the command line, or overwrite=True in Python."
+        )
 
 
 @contextlib.contextmanager

@@ -59,3 +59,8 @@ def test_evaluates_checkpoints_as_the_run_did_and_saves_the_same_weights(
     with pytest.raises(FileExistsError):
         save_model(run, file, "last")
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_the_file_is_checked_before_the_checkpoint_is_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no directory .*missing\. Create it first"):
+        save_model(tmp_path / "no run", tmp_path / "missing" / "file.safetensors")

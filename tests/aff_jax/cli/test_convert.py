@@ -105,7 +105,7 @@ def test_keeps_an_existing_target_without_force(tmp_path, capsys):
     command = ["convert", str(DATA / "cifar_resnet8_aff.params"), str(target)]
     command += ["--model=cifar_resnet8", "--reference=mxnet"]
     assert cli.main(command) == 2
-    assert "pass --overwrite" in capsys.readouterr().err
+    assert "overwrite it: with --overwrite" in capsys.readouterr().err
     assert target.read_bytes() == b"precious"
     assert cli.main([*command, "--overwrite"]) == 0
     aff_jax.load(target)

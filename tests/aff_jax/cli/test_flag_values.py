@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from aff_jax.cli.flag_values import check_target, image_size, positive
+from aff_jax.cli.flag_values import image_size, positive
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "a", "1.5"])
@@ -20,14 +20,3 @@ def test_sizes_are_square_or_height_and_width():
     for text in ("0", "224x", "x224", "224x0", "-3", "a"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected 224 or"):
             image_size(text)
-
-
-def test_a_target_is_new_in_a_directory_that_exists(tmp_path):
-    target = tmp_path / "new.safetensors"
-    check_target(target, overwrite=False)
-    target.touch()
-    check_target(target, overwrite=True)
-    with pytest.raises(FileExistsError, match="already exists; pass --overwrite"):
-        check_target(target, overwrite=False)
-    with pytest.raises(FileNotFoundError, match=r"no directory .*no\. Create it first"):
-        check_target(tmp_path / "no" / "new.safetensors", overwrite=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from aff_jax.convert.weight_files import write_torch
+from aff_jax.files.atomic_write import check_target
 from aff_jax.files.safetensors import write_safetensors
 
 WEIGHTS = {"conv.weight": np.ones((2, 3)), "conv.bias": np.zeros(2)}
@@ -57,3 +58,14 @@ def test_a_failure_leaves_the_old_file(write, tmp_path, monkeypatch):
 def test_a_missing_directory_is_named(write, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no directory .*missing\. Create it first"):
         write(tmp_path / "missing" / "x", WEIGHTS)
+
+
+def test_a_target_is_new_in_a_directory_that_exists(tmp_path):
+    target = tmp_path / "new.safetensors"
+    check_target(target, overwrite=False)
+    target.touch()
+    check_target(target, overwrite=True)
+    with pytest.raises(FileExistsError, match=r"already exists\..*with --overwrite"):
+        check_target(target, overwrite=False)
+    with pytest.raises(FileNotFoundError, match=r"no directory .*no\. Create it first"):
+        check_target(tmp_path / "no" / "new.safetensors", overwrite=False)

@@ -118,7 +118,7 @@ class Mixup:
 
         where r is the row in the global batch of size N, w is the weight of each pixel, and m is
         the mean of w, the lambda of both papers. In mixup, w is m everywhere. In CutMix, w is 0 in
-        the box and 1 elsewhere.
+        the rectangle and 1 elsewhere.
 
         Images are mixed before they are normalized. Normalization is affine, so the order does not
         matter mathematically. But sums of raw pixels are exact, so the compiler cannot round them
