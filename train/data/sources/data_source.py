@@ -219,15 +219,17 @@ class Source:
 
     def _read(self, position: int) -> tuple[np.ndarray, Any]:
         image, label = self.decode(position)
-        if not self._resizes and (image.height, image.width) != self.image_task.image_size:
-            self._raise_size(image, position)
+        self._check_size(image, position)
         pixels = self.image_task.resize_image(image)
         if isinstance(label, Image.Image):
             return pixels, self.image_task.resize_mask(label, fill=IGNORED_VALUE)
         return pixels, label
 
-    def _raise_size(self, image: Image.Image, position: int) -> None:
+    def _check_size(self, image: Image.Image, position: int) -> None:
+        """Raise an error if an image that is not resized has another size than declared."""
         height, width = self.image_task.image_size
+        if self._resizes or (image.height, image.width) == (height, width):
+            return
         raise ValueError(
             f"expected images of {height} x {width} pixels, as {self._encoded.name} declares, got "
             f"{image.height} x {image.width} in {self._encoded[position].image_origin}. Probably "
